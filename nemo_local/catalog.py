@@ -1,0 +1,245 @@
+"""The models this platform knows by their official ids, and what stands behind each of them here.
+
+An official id maps to real weights when a folder of them is present, else to a pocket stand-in
+where we ship one, else to nothing: then the id is known, and asking for it is refused with the
+reason. Every listing names who really answers (`answered_by`, `stand_in`).
+
+Reads headers only; no torch.
+"""
+
+import difflib
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+Role = Literal[
+    "chat",  # answers users, carries adapters, may be fine-tuned
+    "content_safety",  # judges one conversation in the NemoGuard output protocol
+]
+
+POCKET_WEIGHTS = Path(__file__).parent / "pocket" / "weights"
+
+
+class ModelSettings(Protocol):
+    """What the catalogue reads from the settings."""
+
+    @property
+    def models_dir(self) -> Path | None: ...
+
+
+@dataclass(frozen=True)
+class CatalogModel:
+    """One official model id and the checkpoint that answers for it."""
+
+    id: str
+    """Official id, such as `meta/llama-3.2-1b-instruct`."""
+    path: Path | None
+    """Folder of the checkpoint (config.json, *.safetensors, tokenizer); None when absent."""
+    answered_by: str
+    """Name of the model that really answers; empty when nothing does."""
+    stand_in: bool
+    """True when a pocket model answers under this id."""
+    max_model_len: int
+    """Context of the checkpoint that answers (tokens); of the official model when none does."""
+    num_parameters: int
+    """Parameters of the checkpoint that answers; of the official model when none does."""
+    role: Role
+    why: str
+    """The reason for this choice, as a sentence for listings and errors."""
+
+
+@dataclass(frozen=True)
+class _Official:
+    """What is published about a model, and the pocket stand-in we ship for it."""
+
+    id: str
+    hub_id: str
+    num_parameters: int
+    max_model_len: int
+    role: Role = "chat"
+    pocket: str | None = None
+
+
+_OFFICIAL = (
+    _Official(
+        "meta/llama-3.2-1b-instruct",
+        "meta-llama/Llama-3.2-1B-Instruct",
+        1_235_814_400,
+        131_072,
+        pocket="base",
+    ),
+    _Official(
+        "nvidia/llama-3.1-nemoguard-8b-content-safety",
+        "nvidia/llama-3.1-nemoguard-8b-content-safety",
+        8_030_261_248,
+        131_072,
+        role="content_safety",
+        pocket="guard",
+    ),
+    _Official(
+        "meta/llama-3.2-3b-instruct",
+        "meta-llama/Llama-3.2-3B-Instruct",
+        3_212_749_824,
+        131_072,
+    ),
+    _Official(
+        "meta/llama-3.1-8b-instruct",
+        "meta-llama/Llama-3.1-8B-Instruct",
+        8_030_261_248,
+        131_072,
+    ),
+    _Official(
+        "meta/llama-3.1-70b-instruct",
+        "meta-llama/Llama-3.1-70B-Instruct",
+        70_553_706_496,
+        131_072,
+    ),
+    _Official(
+        "meta/llama-3.3-70b-instruct",
+        "meta-llama/Llama-3.3-70B-Instruct",
+        70_553_706_496,
+        131_072,
+    ),
+    _Official("google/gemma-2-2b-it", "google/gemma-2-2b-it", 2_614_341_888, 8_192),
+)
+
+DEFAULT_MODEL = _OFFICIAL[0].id
+GUARD_MODEL = _OFFICIAL[1].id
+
+
+class Catalog:
+    """The known models by id, in a fixed order: the default chat model first."""
+
+    def __init__(self, models: list[CatalogModel]) -> None:
+        self.models: dict[str, CatalogModel] = {model.id: model for model in models}
+
+    def get(self, model_id: str) -> CatalogModel | None:
+        """The model of this official id; a target's version (`...@v1.0.0+80GB`) is ignored.
+
+        None when the id is unknown; ask `near` for what the caller may have meant.
+        """
+        return self.models.get(model_id.split("@", 1)[0])
+
+    def near(self, model_id: str) -> list[str]:
+        """Up to three known ids that look like `model_id`, best first."""
+        return near_names(model_id.split("@", 1)[0], list(self.models))
+
+    def servable(self) -> list[CatalogModel]:
+        """The models that have a checkpoint here."""
+        return [model for model in self.models.values() if model.path is not None]
+
+
+def near_names(name: str, known: list[str]) -> list[str]:
+    """Up to three of `known` that look like `name`, best first.
+
+    near_names("meta/llama-3.2-1b", ["meta/llama-3.2-1b-instruct", "other"])
+    -> ["meta/llama-3.2-1b-instruct"]
+    """
+    by_lower = {entry.lower(): entry for entry in known}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5)
+    return [by_lower[entry] for entry in close]
+
+
+def load_catalog(settings: ModelSettings, pocket_weights: Path = POCKET_WEIGHTS) -> Catalog:
+    """The catalogue for these settings: real weights first, then pocket stand-ins.
+
+    `settings.models_dir` may hold `<official id>/`, `<hub id>/` or the Hub's cache layout
+    (`models--meta-llama--Llama-3.2-1B-Instruct/snapshots/<revision>/`). A further folder
+    `<namespace>/<name>/` with a checkpoint is served as a chat model under that id.
+    """
+    root = settings.models_dir
+    models = [
+        _entry(official, root, pocket_weights / (official.pocket or "")) for official in _OFFICIAL
+    ]
+    taken = {model.path for model in models} | {
+        path for official in _OFFICIAL if root for path in _real_folders(root, official)
+    }
+    if root is not None and root.is_dir():
+        for config in sorted(root.glob("*/*/config.json")):
+            folder = config.parent
+            if _is_checkpoint(folder) and folder not in taken:
+                model_id = f"{folder.parent.name}/{folder.name}"
+                models.append(_real(model_id, folder, "chat"))
+    return Catalog(models)
+
+
+def _entry(official: _Official, root: Path | None, pocket: Path) -> CatalogModel:
+    folders = [f for f in _real_folders(root, official) if _is_checkpoint(f)] if root else []
+    if folders:
+        return _real(official.id, folders[0], official.role)
+    if official.pocket is not None and _is_checkpoint(pocket):
+        answered_by = f"nemo-local/pocket-{official.pocket}"
+        return CatalogModel(
+            id=official.id,
+            path=pocket,
+            answered_by=answered_by,
+            stand_in=True,
+            max_model_len=context_length(pocket),
+            num_parameters=count_parameters(pocket),
+            role=official.role,
+            why=f"no weights of {official.id} here; the pocket model {answered_by} stands in",
+        )
+    return CatalogModel(
+        id=official.id,
+        path=None,
+        answered_by="",
+        stand_in=False,
+        max_model_len=official.max_model_len,
+        num_parameters=official.num_parameters,
+        role=official.role,
+        why=(
+            f"no weights of {official.id} here; put a checkpoint of {official.hub_id} into "
+            f"<models folder>/{official.id} and set NEMO_LOCAL_MODELS=<models folder>"
+        ),
+    )
+
+
+def _real(model_id: str, folder: Path, role: Role) -> CatalogModel:
+    return CatalogModel(
+        id=model_id,
+        path=folder,
+        answered_by=model_id,
+        stand_in=False,
+        max_model_len=context_length(folder),
+        num_parameters=count_parameters(folder),
+        role=role,
+        why=f"weights found in {folder}",
+    )
+
+
+def _real_folders(root: Path, official: _Official) -> list[Path]:
+    cached = root / f"models--{official.hub_id.replace('/', '--')}" / "snapshots"
+    return [root / official.id, root / official.hub_id, *sorted(cached.glob("*"))]
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def context_length(folder: Path) -> int:
+    """Tokens the checkpoint was made for (`max_position_embeddings` of its config.json)."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return int(config.get("max_position_embeddings", 2048))
+
+
+def count_parameters(folder: Path) -> int:
+    """Parameters stored in the folder's safetensors files, read from their headers."""
+    return sum(_parameters_in(path) for path in folder.glob("*.safetensors"))
+
+
+def _parameters_in(path: Path) -> int:
+    # Format: 8 bytes little-endian header length, then a JSON header
+    # {"tensor": {"dtype": ..., "shape": [...], "data_offsets": [...]}, "__metadata__": {...}}.
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            size = 1
+            for extent in tensor["shape"]:
+                size *= extent
+            total += size
+    return total

@@ -1,0 +1,85 @@
+"""The catalogue: which checkpoint answers for an official id, and why."""
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nemo_local.catalog import DEFAULT_MODEL, Catalog, count_parameters, load_catalog, near_names
+
+
+@dataclass(frozen=True)
+class Folders:
+    models_dir: Path | None = None
+
+
+def write_checkpoint(folder: Path, context: int = 512) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": context}))
+    header = json.dumps(
+        {
+            "__metadata__": {"format": "pt"},
+            "w": {"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]},
+            "b": {"dtype": "F32", "shape": [5], "data_offsets": [48, 68]},
+        }
+    ).encode()
+    data = struct.pack("<Q", len(header)) + header + bytes(68)
+    (folder / "model.safetensors").write_bytes(data)
+    return folder
+
+
+def catalog_of(models_dir: Path | None, pocket: Path) -> Catalog:
+    return load_catalog(Folders(models_dir), pocket_weights=pocket)
+
+
+def test_a_pocket_model_stands_in_and_says_so(tmp_path: Path) -> None:
+    pocket = write_checkpoint(tmp_path / "base").parent
+    model = catalog_of(None, pocket).models[DEFAULT_MODEL]
+    assert model.stand_in and model.answered_by == "nemo-local/pocket-base"
+    assert (model.max_model_len, model.num_parameters) == (512, 17)
+    assert "stands in" in model.why
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        pytest.param("meta/llama-3.2-1b-instruct", id="official id"),
+        pytest.param("meta-llama/Llama-3.2-1B-Instruct", id="hub id"),
+        pytest.param("models--meta-llama--Llama-3.2-1B-Instruct/snapshots/abc", id="hub cache"),
+    ],
+)
+def test_real_weights_win_over_the_stand_in(tmp_path: Path, folder: str) -> None:
+    pocket = write_checkpoint(tmp_path / "pocket" / "base").parent
+    real = write_checkpoint(tmp_path / "models" / folder)
+    catalog = catalog_of(tmp_path / "models", pocket)
+    model = catalog.models[DEFAULT_MODEL]
+    assert model.path == real
+    assert not model.stand_in and model.answered_by == DEFAULT_MODEL
+    assert len([m for m in catalog.models.values() if m.path == real]) == 1
+
+
+def test_a_known_model_without_weights_says_where_to_put_them(tmp_path: Path) -> None:
+    model = catalog_of(None, tmp_path).models["meta/llama-3.2-3b-instruct"]
+    assert model.path is None and model.answered_by == ""
+    assert "NEMO_LOCAL_MODELS" in model.why
+
+
+def test_a_further_folder_is_served_under_its_own_name(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "models" / "acme" / "tiny-chat")
+    catalog = catalog_of(tmp_path / "models", tmp_path)
+    assert catalog.models["acme/tiny-chat"].path == folder
+    assert [model.id for model in catalog.servable()] == ["acme/tiny-chat"]
+
+
+def test_a_version_is_ignored_and_near_ids_are_offered(tmp_path: Path) -> None:
+    catalog = catalog_of(None, tmp_path)
+    assert catalog.get("meta/llama-3.2-1b-instruct@v1.0.0+80GB") is catalog.models[DEFAULT_MODEL]
+    assert catalog.get("meta/llama-3.2-1b") is None
+    assert catalog.near("Meta/llama-3.2-1b")[0] == DEFAULT_MODEL
+    assert near_names("zzz", ["meta/a"]) == []
+
+
+def test_parameters_are_counted_from_the_headers(tmp_path: Path) -> None:
+    assert count_parameters(write_checkpoint(tmp_path / "m")) == 17
