@@ -1,0 +1,1 @@
+"""What the services share: HTTP conventions, errors, documents, jobs, ids, clock, client."""

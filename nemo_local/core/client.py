@@ -1,0 +1,158 @@
+"""The one HTTP client of the platform: services reach each other, and the world, through it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+
+from nemo_local.core.errors import PlatformError
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+class UpstreamError(PlatformError):
+    """Another service refused or failed; unhandled, its status and reason go on to our caller."""
+
+    def __init__(self, status: int, body: Any, url: str = "") -> None:
+        detail = body.get("detail", body) if isinstance(body, dict) else body
+        super().__init__(detail)
+        self.status = status
+        self.response_body = body
+        self.url = url
+
+    def __str__(self) -> str:
+        return f"{self.url} answered {self.status}: {self.detail}"
+
+
+class Unreachable(UpstreamError):
+    """Another service did not answer at all."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(503, f"{url} does not answer ({reason}); is it running?", url)
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+
+class Client:
+    """Calls one base URL; returns decoded JSON and raises UpstreamError on status 400 and above.
+
+    Client("http://127.0.0.1:8080").get("/v1/models", params={"filter[peft]": "true"})
+    """
+
+    def __init__(self, base_url: str, token: str | None = None, timeout_s: float = 60.0) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._http = httpx.Client(**_options(self.base_url, token, timeout_s))
+
+    def get(self, path: str, **options: Any) -> Any:
+        return self.call("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> Any:
+        return self.call("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> Any:
+        return self.call("PUT", path, **options)
+
+    def patch(self, path: str, **options: Any) -> Any:
+        return self.call("PATCH", path, **options)
+
+    def delete(self, path: str, **options: Any) -> Any:
+        return self.call("DELETE", path, **options)
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """The decoded body, None when empty; options (`json`, `params`, …) as httpx takes them."""
+        return _decoded(self.raw(method, path, **options))
+
+    def raw(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The whole response, for bytes and headers."""
+        try:
+            return _checked(self._http.request(method, path, **options))
+        except httpx.TransportError as error:
+            raise Unreachable(self.base_url + path, _reason(error)) from error
+
+    @contextmanager
+    def stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """The response before its body is read."""
+        try:
+            with self._http.stream(method, path, **options) as response:
+                if response.is_error:
+                    response.read()
+                yield _checked(response)
+        except httpx.TransportError as error:
+            raise Unreachable(self.base_url + path, _reason(error)) from error
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class AsyncClient:
+    """Client, for coroutines."""
+
+    def __init__(self, base_url: str, token: str | None = None, timeout_s: float = 60.0) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._http = httpx.AsyncClient(**_options(self.base_url, token, timeout_s))
+
+    async def get(self, path: str, **options: Any) -> Any:
+        return await self.call("GET", path, **options)
+
+    async def post(self, path: str, **options: Any) -> Any:
+        return await self.call("POST", path, **options)
+
+    async def call(self, method: str, path: str, **options: Any) -> Any:
+        return _decoded(await self.raw(method, path, **options))
+
+    async def raw(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return _checked(await self._http.request(method, path, **options))
+        except httpx.TransportError as error:
+            raise Unreachable(self.base_url + path, _reason(error)) from error
+
+    @asynccontextmanager
+    async def stream(self, method: str, path: str, **options: Any) -> AsyncIterator[httpx.Response]:
+        try:
+            async with self._http.stream(method, path, **options) as response:
+                if response.is_error:
+                    await response.aread()
+                yield _checked(response)
+        except httpx.TransportError as error:
+            raise Unreachable(self.base_url + path, _reason(error)) from error
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+def _options(base_url: str, token: str | None, timeout_s: float) -> dict[str, Any]:
+    headers: Mapping[str, str] = {"authorization": f"Bearer {token}"} if token else {}
+    return {
+        "base_url": base_url,
+        "headers": headers,
+        "timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+        "limits": httpx.Limits(max_connections=256),
+        "follow_redirects": True,
+        # Loopback traffic must not leave through a proxy of the environment.
+        "trust_env": not base_url.startswith(("http://127.", "http://localhost", "http://[::1]")),
+    }
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.is_error:
+        raise UpstreamError(response.status_code, _body(response), str(response.url))
+    return response
+
+
+def _decoded(response: httpx.Response) -> Any:
+    return _body(response) if response.content else None
+
+
+def _body(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return response.text
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,185 @@
+"""The store of every service's entities: rows of kind, namespace, name and a JSON document."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, Integer, String, UniqueConstraint, create_engine, event, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from nemo_local.core.clock import Clock, parse_timestamp, timestamp, utc_now
+from nemo_local.core.errors import Conflict, NotFound
+from nemo_local.core.ids import new_id
+from nemo_local.core.query import ListQuery, Page, matches, sort_key
+
+Document = dict[str, Any]
+Change = Document | Callable[[Document], Document]
+
+_OWN_COLUMNS = ("id", "namespace", "name", "created_at", "updated_at")
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class _Row(_Base):
+    __tablename__ = "documents"
+    __table_args__ = (UniqueConstraint("kind", "namespace", "name"), UniqueConstraint("kind", "id"))
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    kind: Mapped[str] = mapped_column(String(64))
+    namespace: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(String(512))
+    id: Mapped[str] = mapped_column(String(512))
+    created_at: Mapped[str] = mapped_column(String(32))
+    updated_at: Mapped[str] = mapped_column(String(32))
+    document: Mapped[Document] = mapped_column(JSON)
+
+    def entity(self) -> Document:
+        return {**self.document, **{column: getattr(self, column) for column in _OWN_COLUMNS}}
+
+
+class Documents:
+    """Entities of all kinds; every returned dict is the document with its id, names and times.
+
+        documents.create("dataset", "ns", "d", {"files_url": "hf://datasets/ns/d"})
+        -> {"files_url": ..., "id": "dataset-…", "namespace": "ns", "name": "d",
+            "created_at": "2025-06-20T03:58:16.182000", "updated_at": "2025-06-20T03:58:16.182001"}
+
+    Threads may share it. One writes at a time, so an `update` function sees the latest state.
+    """
+
+    def __init__(self, database_url: str, clock: Clock = utc_now) -> None:
+        self.clock = clock
+        url = make_url(database_url)
+        if url.get_backend_name() == "sqlite" and url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = create_engine(url)
+        if url.get_backend_name() == "sqlite":
+            event.listen(self._engine, "connect", _configure_sqlite)
+        _Base.metadata.create_all(self._engine)
+        self._session = sessionmaker(self._engine)
+        self._writing = threading.RLock()
+
+    def create(
+        self, kind: str, namespace: str, name: str | None, document: Document, id: str | None = None
+    ) -> Document:
+        """The new entity; its name defaults to its id, its id to a new one made from `kind`.
+
+        Raises:
+            Conflict: (kind, namespace, name) or (kind, id) exists.
+        """
+        now = self.clock()
+        entity_id = id or new_id(kind)
+        row = _Row(
+            kind=kind,
+            namespace=namespace,
+            name=name or entity_id,
+            id=entity_id,
+            created_at=timestamp(now),
+            updated_at=timestamp(now + timedelta(microseconds=1)),
+            document=_own(document),
+        )
+        try:
+            with self._writing, self._session.begin() as session:
+                session.add(row)
+                session.flush()
+                return row.entity()
+        except IntegrityError:
+            title = f"{namespace}/{name}" if namespace and name else name or entity_id
+            raise Conflict(f"{_words(kind)} {title!r} already exists") from None
+
+    def get(self, kind: str, namespace: str, name: str) -> Document:
+        """The entity of this name. Raises NotFound."""
+        with self._session() as session:
+            row = session.scalar(select(_Row).filter_by(kind=kind, namespace=namespace, name=name))
+            if row is None:
+                title = f"{namespace}/{name}" if namespace else name
+                raise NotFound(f"{_words(kind)} {title!r} not found")
+            return row.entity()
+
+    def get_by_id(self, kind: str, id: str) -> Document:
+        """The entity with this id. Raises NotFound."""
+        with self._session() as session:
+            return self._by_id(session, kind, id).entity()
+
+    def update(self, kind: str, id: str, changes: Change) -> Document:
+        """The entity after a shallow merge of `changes`, or of what `changes(entity)` returns.
+
+        Read and write are one transaction; `updated_at` advances. Raises NotFound.
+        """
+        with self._writing, self._session.begin() as session:
+            row = self._by_id(session, kind, id, for_update=True)
+            merge = changes(row.entity()) if callable(changes) else changes
+            row.document = {**row.document, **_own(merge)}
+            row.updated_at = timestamp(_after(self.clock(), row.updated_at))
+            session.flush()
+            return row.entity()
+
+    def delete(self, kind: str, id: str) -> Document:
+        """The entity that was deleted. Raises NotFound."""
+        with self._writing, self._session.begin() as session:
+            row = self._by_id(session, kind, id, for_update=True)
+            session.delete(row)
+            return row.entity()
+
+    def find(
+        self, kind: str, query: ListQuery, where: Callable[[Document], bool] | None = None
+    ) -> Page:
+        """One page of the entities that match the query (and `where`), in its order."""
+        found = [
+            entity
+            for entity in self.all(kind)
+            if matches(entity, query) and (where is None or where(entity))
+        ]
+        descending = query.sort.startswith("-")
+        key = query.sort.lstrip("-")
+        found.sort(key=lambda entity: sort_key(entity.get(key)), reverse=descending)
+        first = (query.page - 1) * query.page_size
+        return Page(items=found[first : first + query.page_size], total=len(found))
+
+    def all(self, kind: str, **equals: Any) -> list[Document]:
+        """Every entity of a kind, oldest first, whose top-level fields equal these values."""
+        statement = select(_Row).filter_by(kind=kind).order_by(_Row.number)
+        for column in ("namespace", "name"):
+            if column in equals:
+                statement = statement.filter_by(**{column: equals.pop(column)})
+        with self._session() as session:
+            entities = [row.entity() for row in session.scalars(statement)]
+        return [e for e in entities if all(e.get(key) == equals[key] for key in equals)]
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @staticmethod
+    def _by_id(session: Session, kind: str, id: str, for_update: bool = False) -> _Row:
+        statement = select(_Row).filter_by(kind=kind, id=id)
+        row = session.scalar(statement.with_for_update() if for_update else statement)
+        if row is None:
+            raise NotFound(f"{_words(kind)} {id!r} not found")
+        return row
+
+
+def _own(document: Document) -> Document:
+    return {key: value for key, value in document.items() if key not in _OWN_COLUMNS}
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _after(now: datetime, previous: str) -> datetime:
+    return max(now, parse_timestamp(previous) + timedelta(microseconds=1))
+
+
+def _configure_sqlite(connection: Any, _: object) -> None:
+    """Readers never wait for the writer; a killed process loses nothing that was committed."""
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")

@@ -1,0 +1,108 @@
+"""List queries: what `filter[…]`, `search[…]`, `sort` and `page` select."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from nemo_local.core.clock import parse_timestamp
+from nemo_local.core.errors import invalid_field
+
+_COMPARISONS: dict[str, Callable[[datetime, datetime], bool]] = {
+    "eq": lambda value, bound: value == bound,
+    "neq": lambda value, bound: value != bound,
+    "gt": lambda value, bound: value > bound,
+    "gte": lambda value, bound: value >= bound,
+    "lt": lambda value, bound: value < bound,
+    "lte": lambda value, bound: value <= bound,
+    "start": lambda value, bound: value >= bound,
+    "end": lambda value, bound: value <= bound,
+}
+
+
+@dataclass(frozen=True)
+class ListQuery:
+    """What one list request asks for."""
+
+    page: int = 1
+    """Page number from 1; a page past the end is empty."""
+    page_size: int = 10
+    """Entities on a page, 1 to 1000."""
+    sort: str = "created_at"
+    """A field, with `-` in front for descending."""
+    filter: dict[str, Any] = field(default_factory=dict)
+    """Nested: `{"namespace": "ns1", "created_at": {"gte": "2025-01-01"}}`; all must hold."""
+    search: dict[str, Any] = field(default_factory=dict)
+    """Substrings (a list = any of them), or `{"start": …, "end": …}` for dates; all must hold."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of entities."""
+
+    items: list[dict[str, Any]]
+    total: int
+    """Entities on all pages together."""
+
+
+def matches(entity: dict[str, Any], query: ListQuery) -> bool:
+    """Whether the entity passes every filter and every search of the query."""
+    return all(_equals(entity.get(key), value, key) for key, value in query.filter.items()) and all(
+        _contains(entity.get(key), value, key) for key, value in query.search.items()
+    )
+
+
+def sort_key(value: object) -> tuple[bool, str, Any]:
+    """A key that orders any JSON value: by type, missing ones last."""
+    if isinstance(value, (bool, int, float)):
+        return (False, "number", value)
+    return (value is None, "text", "" if value is None else str(value))
+
+
+def _equals(value: object, wanted: object, key: str) -> bool:
+    if isinstance(wanted, list):
+        return any(_equals(value, one, key) for one in wanted)
+    if isinstance(wanted, dict):
+        if wanted.keys() <= _COMPARISONS.keys() and not isinstance(value, dict):
+            return _compare(value, wanted, key)
+        if isinstance(value, dict):
+            return all(_equals(value.get(name), wanted[name], name) for name in wanted)
+        # An entity reference is text or an object; `[name]` means the text then.
+        return wanted.keys() == {"name"} and _equals(value, wanted["name"], "name")
+    text = str(wanted)
+    if text in ("true", "false") and not isinstance(value, str):
+        present = value if isinstance(value, bool) else value is not None
+        return present == (text == "true")
+    if isinstance(value, dict):
+        return False
+    return value is not None and (str(value) == text or str(value) in text.split(","))
+
+
+def _contains(value: object, wanted: object, key: str) -> bool:
+    if isinstance(wanted, dict):
+        if wanted.keys() <= _COMPARISONS.keys():
+            return _compare(value, wanted, key)
+        return isinstance(value, dict) and all(
+            _contains(value.get(name), wanted[name], name) for name in wanted
+        )
+    if value is None:
+        return False
+    words = wanted if isinstance(wanted, list) else [wanted]
+    parts = [part for word in words for part in str(word).split(",")]
+    return any(part.lower() in str(value).lower() for part in parts)
+
+
+def _compare(value: object, bounds: dict[str, Any], key: str) -> bool:
+    if not isinstance(value, str):
+        return False
+    moment = parse_timestamp(value)
+    for name, bound in bounds.items():
+        try:
+            limit = parse_timestamp(str(bound))
+        except ValueError:
+            raise invalid_field("query", f"{key}[{name}]", "not an ISO date", bound) from None
+        if not _COMPARISONS[name](moment, limit):
+            return False
+    return True

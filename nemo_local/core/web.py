@@ -1,0 +1,213 @@
+"""HTTP conventions of every service: list queries, pages, secrets, slashes, tokens, the log."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nemo_local.core.errors import Invalid, invalid_field
+from nemo_local.core.query import ListQuery, Page
+
+logger = logging.getLogger(__name__)
+
+MAX_PAGE_SIZE = 1000
+SECRET_KEYS = ("api_key", "hf_token", "token")
+MASK = "******"
+HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
+ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]{0,254}")
+
+_BRACKETS = re.compile(r"(filter|search)((?:\[[^\[\]]+\])+)")
+
+
+def list_query(
+    request: Request,
+    sort_keys: Collection[str] = ("created_at",),
+    filter_keys: Collection[str] | None = None,
+    search_keys: Collection[str] | None = None,
+) -> ListQuery:
+    """What a list request asks for.
+
+    Keys outside `filter_keys` and `search_keys` are ignored; None lets every key through.
+
+        ?filter[namespace]=ns1&sort=-created_at
+        -> ListQuery(sort="-created_at", filter={"namespace": "ns1"})
+
+    Raises:
+        Invalid: page or page_size out of bounds, or an unknown sort key.
+    """
+    sort = request.query_params.get("sort") or "created_at"
+    if sort.removeprefix("-") not in sort_keys:
+        choices = ", ".join(sort_keys)
+        raise invalid_field("query", "sort", f"sort by one of: {choices} (or with '-')", sort)
+    nested: dict[str, dict[str, Any]] = {"filter": {}, "search": {}}
+    for key, value in request.query_params.multi_items():
+        found = _BRACKETS.fullmatch(key)
+        if found:
+            _put(nested[found[1]], re.findall(r"\[([^\[\]]+)\]", found[2]), value)
+    return ListQuery(
+        page=_number(request, "page", 1, None),
+        page_size=_number(request, "page_size", 10, MAX_PAGE_SIZE),
+        sort=sort,
+        filter=_known(nested["filter"], filter_keys),
+        search=_known(nested["search"], search_keys),
+    )
+
+
+def page_body(page: Page, query: ListQuery) -> dict[str, Any]:
+    """The list envelope: data, pagination, and the query echoed where it was given."""
+    body: dict[str, Any] = {
+        "object": "list",
+        "data": page.items,
+        "pagination": {
+            "page": query.page,
+            "page_size": query.page_size,
+            "current_page_size": len(page.items),
+            "total_pages": -(-page.total // query.page_size),
+            "total_results": page.total,
+        },
+        "sort": query.sort,
+    }
+    if query.filter:
+        body["filter"] = query.filter
+    if query.search:
+        body["search"] = query.search
+    return body
+
+
+def without_nulls(value: Any) -> Any:
+    """The same JSON value without any key whose value is null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def masked(value: Any) -> Any:
+    """The same JSON value with every api_key, hf_token and token hidden."""
+    if isinstance(value, dict):
+        return {
+            key: MASK if key in SECRET_KEYS and isinstance(item, str) and item else masked(item)
+            for key, item in value.items()
+        }
+    return [masked(item) for item in value] if isinstance(value, list) else value
+
+
+def plain(value: Any) -> Any:
+    """A validated request body as plain JSON values.
+
+    FastAPI hands over SDK TypedDicts with lazy iterators, dates and models inside; they are
+    checked and resolved here. Raises Invalid when an item of a lazy iterator has the wrong type.
+    """
+    try:
+        return to_jsonable_python(value)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)
+        raise Invalid([{**p, "loc": ["body", *p["loc"]]} for p in problems]) from None
+
+
+def check_name(name: str, field: str = "name") -> str:
+    """The name, when it may name an entity; else Invalid."""
+    if not ENTITY_NAME.fullmatch(name):
+        raise invalid_field(
+            "body", field, "use letters, digits and . _ @ + - only, first a letter or digit", name
+        )
+    return name
+
+
+def deleted(entity: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """The body that answers a DELETE."""
+    return {"id": entity["id"], "deleted_at": at, "message": "Resource deleted successfully."}
+
+
+class BothSlashes:
+    """Accepts every path with and without a trailing slash, and never redirects."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["path"]) > 1 and scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+            if "raw_path" in scope:
+                scope["raw_path"] = scope["raw_path"].rstrip(b"/") or b"/"
+        await self.app(scope, receive, send)
+
+
+class TokenCheck:
+    """Answers 401 to a request without the platform's bearer token; health checks pass."""
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self.app = app
+        self.expected = f"Bearer {token}".encode() if token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.expected and scope["type"] == "http" and scope["path"] not in HEALTH_PATHS:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self.expected):
+                message = "this platform needs a token: send it as 'Authorization: Bearer <token>'"
+                headers = {"WWW-Authenticate": "Bearer", "X-Error-Message": message}
+                answer = JSONResponse({"detail": message}, status_code=401, headers=headers)
+                return await answer(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
+class RequestLog:
+    """One log line a request: method, path, status, milliseconds. No query, no body, no header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            elapsed_ms = (time.perf_counter() - started) * 1000
+            logger.info("%s %s %d %.1f ms", scope["method"], scope["path"], status, elapsed_ms)
+
+
+def _put(target: dict[str, Any], path: list[str], value: str) -> None:
+    """Set target[path[0]][path[1]]…; a repeated key collects a list."""
+    for key in path[:-1]:
+        inner = target.get(key)
+        if not isinstance(inner, dict):
+            inner = target[key] = {}
+        target = inner
+    present = target.get(path[-1])
+    if present is None:
+        target[path[-1]] = value
+    else:
+        target[path[-1]] = [*(present if isinstance(present, list) else [present]), value]
+
+
+def _known(given: dict[str, Any], keys: Collection[str] | None) -> dict[str, Any]:
+    return given if keys is None else {key: given[key] for key in given if key in keys}
+
+
+def _number(request: Request, name: str, default: int, maximum: int | None) -> int:
+    text = request.query_params.get(name)
+    if not text:
+        return default
+    bounds = f"between 1 and {maximum}" if maximum else "at least 1"
+    # isdecimal refuses signs and spaces; the length keeps absurd numbers out of int().
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= (maximum or 10**9):
+        raise invalid_field("query", name, f"must be a whole number {bounds}", text)
+    return int(text)

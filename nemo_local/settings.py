@@ -1,0 +1,125 @@
+"""Every setting of the platform, read from the environment once and frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+class SettingsError(ValueError):
+    """A setting has a value we cannot use; the message names the setting."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one platform.
+
+    Settings.from_environment(port=18080)
+    -> Settings(home=PosixPath('/home/me/project/.nemo_local'), port=18080, ...)
+    """
+
+    home: Path
+    """NEMO_LOCAL_HOME: the one folder of all state (default `./.nemo_local`)."""
+    host: str = "127.0.0.1"
+    """NEMO_LOCAL_HOST: address to listen on; anything but loopback demands a token."""
+    port: int = 8080
+    """NEMO_LOCAL_PORT: port of the control plane."""
+    nim_port: int = 8000
+    """NEMO_LOCAL_NIM_PORT: port of the inference process."""
+    token: str | None = None
+    """NEMO_LOCAL_TOKEN: bearer token every service checks; None = no check (loopback only)."""
+    database: str | None = None
+    """NEMO_LOCAL_DATABASE_URL: an SQLAlchemy URL; None = an SQLite file in `home`."""
+    device: str = "auto"
+    """NEMO_LOCAL_DEVICE: `auto`, `cpu` or `cuda`, for training and inference."""
+    models_dir: Path | None = None
+    """NEMO_LOCAL_MODELS: folder of real checkpoints, one sub-folder per official model id."""
+    threads: int | None = None
+    """NEMO_LOCAL_THREADS: CPU threads of training and inference; None = the library's choice."""
+    dataset_rows: int = 8000
+    """NEMO_LOCAL_DATASET_ROWS: pocket rows published at the first `up`; 0 = publish none."""
+    remote_nim_url: str | None = None
+    """NEMO_LOCAL_NIM_URL: an inference endpoint elsewhere; None = the one that `up` starts."""
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, **overrides: Any
+    ) -> Settings:
+        """Settings from `NEMO_LOCAL_*`; an override that is not None wins.
+
+        Raises:
+            SettingsError: a value has the wrong type, or `host` is public without a token.
+        """
+        source = os.environ if environment is None else environment
+        unknown = set(overrides) - {field.name for field in fields(cls)}
+        if unknown:
+            raise SettingsError(f"unknown setting {sorted(unknown)[0]!r}")
+        values: dict[str, Any] = {"home": Path(".nemo_local")}
+        for name, variable in _VARIABLES.items():
+            if source.get(variable):
+                values[name] = _parse(name, variable, source[variable])
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        for name in ("home", "models_dir"):
+            if values.get(name) is not None:
+                values[name] = Path(values[name]).expanduser().resolve()
+        if values.get("host", "127.0.0.1") not in LOOPBACK_HOSTS and not values.get("token"):
+            raise SettingsError(
+                f"host {values['host']!r} is reachable from other machines, so a token is needed: "
+                "set NEMO_LOCAL_TOKEN, or listen on 127.0.0.1."
+            )
+        return cls(**values)
+
+    @property
+    def platform_url(self) -> str:
+        """Where this machine reaches the control plane."""
+        return f"http://{self._local_host}:{self.port}"
+
+    @property
+    def nim_url(self) -> str:
+        """Where the control plane reaches inference."""
+        return (self.remote_nim_url or f"http://{self._local_host}:{self.nim_port}").rstrip("/")
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.home / 'platform.db'}"
+
+    @property
+    def _local_host(self) -> str:
+        if self.host in ("0.0.0.0", "::"):
+            return "127.0.0.1"
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        values = {name: getattr(self, name) for name in _VARIABLES}
+        return {_VARIABLES[name]: str(value) for name, value in values.items() if value is not None}
+
+
+_VARIABLES = {
+    "home": "NEMO_LOCAL_HOME",
+    "host": "NEMO_LOCAL_HOST",
+    "port": "NEMO_LOCAL_PORT",
+    "nim_port": "NEMO_LOCAL_NIM_PORT",
+    "token": "NEMO_LOCAL_TOKEN",
+    "database": "NEMO_LOCAL_DATABASE_URL",
+    "device": "NEMO_LOCAL_DEVICE",
+    "models_dir": "NEMO_LOCAL_MODELS",
+    "threads": "NEMO_LOCAL_THREADS",
+    "dataset_rows": "NEMO_LOCAL_DATASET_ROWS",
+    "remote_nim_url": "NEMO_LOCAL_NIM_URL",
+}
+_NUMBERS = ("port", "nim_port", "threads", "dataset_rows")
+
+
+def _parse(name: str, variable: str, text: str) -> str | int:
+    if name not in _NUMBERS:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsError(f"{variable} must be a whole number, not {text!r}") from None
