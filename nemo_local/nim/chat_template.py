@@ -1,0 +1,116 @@
+"""Conversations as the text a model was trained on, through its own chat template.
+
+Training renders the same way (`tokenizer.apply_chat_template(messages, tools=tools)` over
+`normalise_messages`), so that what is learnt is what is served.
+"""
+
+import json
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from nemo_local.nim.errors import BadValue
+
+Message = dict[str, Any]
+Tool = dict[str, Any]
+
+_ROLES = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "developer": "system",
+    "function": "tool",
+}
+
+
+def render_chat(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: list[Tool]
+) -> str:
+    """The prompt for the next assistant turn.
+
+    Templates run in transformers' Jinja sandbox. Tools reach the template as they came.
+
+    Raises:
+        BadValue: the model has no chat template, or the template refuses the conversation.
+    Source: https://huggingface.co/docs/transformers/chat_templating
+    """
+    if not tokenizer.chat_template:
+        raise BadValue("this model has no chat template; use /v1/completions", "messages")
+    try:
+        text = tokenizer.apply_chat_template(
+            normalise_messages(messages),
+            tools=tools or None,  # type: ignore[arg-type]
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+    except (TemplateError, TypeError, ValueError) as error:
+        raise BadValue(f"the chat template refused the conversation: {error}", "messages") from error
+    return str(text)
+
+
+def normalise_messages(messages: list[Message]) -> list[Message]:
+    """The conversation in the one form templates expect.
+
+        {"role": "assistant", "content": None,
+         "tool_calls": [{"function": {"name": "f", "arguments": "{\\"a\\": 1}"}}]}
+        -> {"role": "assistant", "content": "",
+            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]}
+
+    Content parts are joined, `developer` becomes `system`, `function` becomes `tool`.
+
+    Raises:
+        BadValue: an unknown role, a part that is not text, arguments that are no JSON object.
+    """
+    if not messages:
+        raise BadValue("messages must hold at least one message", "messages")
+    return [_normalise(message, f"messages[{i}]") for i, message in enumerate(messages)]
+
+
+def _normalise(message: Message, where: str) -> Message:
+    role = _ROLES.get(str(message.get("role")))
+    if role is None:
+        raise BadValue(f"{where}.role {message.get('role')!r} is not one of {sorted(_ROLES)}", where)
+    normal: Message = {"role": role, "content": _text(message.get("content"), where)}
+    if message.get("tool_calls"):
+        normal["tool_calls"] = [_call(call, where) for call in message["tool_calls"]]
+    for key in ("name", "tool_call_id"):
+        if message.get(key) is not None:
+            normal[key] = message[key]
+    return normal
+
+
+def _text(content: Any, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise BadValue(f"{where}.content must be a string, null or a list of parts", where)
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise BadValue(f"{where}.content: only text parts are supported, not {kind!r}", where)
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _call(call: Any, where: str) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadValue(f"{where}.tool_calls: each call needs function.name", where)
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError as error:
+            raise BadValue(f"{where}.tool_calls: arguments are not JSON: {error}", where) from error
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, dict):
+        raise BadValue(f"{where}.tool_calls: arguments must be a JSON object", where)
+    normal = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    if call.get("id") is not None:
+        normal["id"] = call["id"]
+    return normal

@@ -1,0 +1,128 @@
+"""A base model in memory: network, tokenizer, grammars, and the adapters beside it."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Cache,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from nemo_local.catalog import CatalogModel
+from nemo_local.nim.constraints import Grammars
+from nemo_local.nim.lora import AdapterSet
+
+logger = logging.getLogger(__name__)
+
+SMALL_MODEL = 400_000_000
+"""Up to this many parameters we compute in float32, where a row's numbers barely depend on its
+neighbours; larger models compute in bfloat16 and fit into memory."""
+
+
+@dataclass
+class Checkpoint:
+    """One loaded base model. Only the engine's thread computes with it."""
+
+    id: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    context: int
+    """Tokens of prompt and reply together."""
+    stop_ids: frozenset[int]
+    """Tokens that end a reply."""
+    grammars: Grammars
+    adapters: AdapterSet
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def encode(self, text: str, special: bool) -> list[int]:
+        """Token ids of a text; `special` adds what the tokenizer puts around a bare text."""
+        return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of token ids, without control tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def decode_token(self, token_id: int) -> tuple[str, list[int]]:
+        """One token as text and as the UTF-8 bytes of that text."""
+        text = str(self.tokenizer.decode([token_id], skip_special_tokens=False))
+        return text, list(text.encode("utf-8"))
+
+    def forward(
+        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, rows: list[str | None]
+    ) -> Tensor:
+        """Logits [B, V] after the last of `ids` [B, T], in float32; the cache grows by T.
+
+        B rows, T new tokens, V vocabulary; `mask` is [B, cached + T]; `rows` names each row's
+        adapter.
+        """
+        self.adapters.select(rows)
+        output: Any = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+
+def new_cache() -> DynamicCache:
+    """An empty cache whose layers all keep every position, also those with a sliding window."""
+    return DynamicCache()
+
+
+def load_checkpoint(entry: CatalogModel, device: str) -> Checkpoint:
+    """The model of a catalogue entry, ready to compute.
+
+    `device` is auto, cpu or cuda. Weights come from safetensors only, and no code of the
+    checkpoint runs.
+
+    Raises:
+        OSError, ValueError: the folder is not a checkpoint that transformers can load.
+    """
+    assert entry.path is not None, "only servable entries are loaded"
+    transformers.utils.logging.disable_progress_bar()
+    place = "cuda" if device == "auto" and torch.cuda.is_available() else device
+    place = "cpu" if place == "auto" else place
+    tokenizer = AutoTokenizer.from_pretrained(str(entry.path), local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(entry.path),
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.float32 if entry.num_parameters <= SMALL_MODEL else torch.bfloat16,
+        attn_implementation="sdpa",
+    )
+    model.to(place).eval().requires_grad_(False)
+    stop_ids = _stop_ids(model, tokenizer)
+    logger.info(
+        "loaded %s: %s, %d parameters on %s", entry.id, entry.why, entry.num_parameters, place
+    )
+    return Checkpoint(
+        id=entry.id,
+        model=model,
+        tokenizer=tokenizer,
+        context=entry.max_model_len,
+        stop_ids=frozenset(stop_ids),
+        grammars=Grammars(tokenizer, model.config.vocab_size, stop_ids),
+        adapters=AdapterSet(model),
+    )
+
+
+def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    given = model.generation_config.eos_token_id if model.generation_config else None
+    listed = given if isinstance(given, list) else [given]
+    ids = {i for i in [*listed, tokenizer.eos_token_id] if isinstance(i, int)}
+    return sorted(ids)

@@ -1,0 +1,56 @@
+"""Errors in the shape vLLM gives them, which NIM inherits.
+
+    {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError",
+     "param": null, "code": 404}
+"""
+
+from typing import Any
+
+from nemo_local.core.errors import PlatformError
+
+
+class NimError(PlatformError):
+    """An error whose body is an OpenAI-style object; `param` names the field at fault."""
+
+    status = 500
+    type = "InternalServerError"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body of the answer."""
+        return {
+            "object": "error",
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.status,
+        }
+
+
+class BadValue(NimError):
+    """400: the request is well formed but cannot be served as it stands."""
+
+    status = 400
+    type = "BadRequestError"
+
+
+class UnknownModel(NimError):
+    """404: nothing is served under this id."""
+
+    status = 404
+    type = "NotFoundError"
+
+
+class Busy(NimError):
+    """503: loading, or more requests waiting than the queue holds; try again."""
+
+    status = 503
+    type = "ServiceUnavailableError"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": "1"}

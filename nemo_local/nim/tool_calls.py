@@ -1,0 +1,141 @@
+"""Tool calls in the Llama JSON form: reading them from a reply, and what may be called.
+
+A reply is one or several objects `{"name": ..., "parameters" | "arguments": {...}}`, separated by
+`;` or line breaks, or a JSON list of them, optionally after `<|python_tag|>`. The whole reply
+must have this form; otherwise it is text. Nothing is repaired.
+"""
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nemo_local.nim.chat_template import Tool
+from nemo_local.nim.errors import BadValue
+
+PYTHON_TAG = "<|python_tag|>"
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call: the tool's name and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+def parse_tool_calls(text: str) -> list[ToolCall] | None:
+    """The calls a reply consists of, or None when it is anything else.
+
+        '{"name": "add", "parameters": {"a": 1}}' -> [ToolCall("add", '{"a": 1}')]
+        'Sure! {"name": "add", "parameters": {}}' -> None
+    """
+    rest = text.strip().removeprefix(PYTHON_TAG).strip()
+    if not rest.startswith(("{", "[")):
+        return None
+    objects: list[Any] = []
+    while rest:
+        try:
+            value, end = _DECODER.raw_decode(rest)
+        except (ValueError, RecursionError):
+            return None
+        objects.append(value)
+        after = rest[end:]
+        rest = after.lstrip()
+        if rest.startswith(";"):
+            rest = rest[1:].lstrip()
+            if not rest:
+                return None
+        elif rest and "\n" not in after[: len(after) - len(rest)]:
+            return None
+    if len(objects) == 1 and isinstance(objects[0], list):
+        objects = objects[0]
+    calls = [_as_call(value) for value in objects]
+    return [call for call in calls if call] if calls and all(calls) else None
+
+
+def may_become_calls(text: str) -> bool:
+    """Whether a reply that starts with `text` can still turn out to be calls.
+
+    A streamed reply is held back while this is true.
+    """
+    start = text.lstrip()
+    if len(start) < len(PYTHON_TAG) and PYTHON_TAG.startswith(start):
+        return True
+    return start.startswith(("{", "[", PYTHON_TAG))
+
+
+def _as_call(value: Any) -> ToolCall | None:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return None
+    if not value["name"] or set(value) - {"name", "parameters", "arguments", "type"}:
+        return None
+    arguments = value.get("parameters", value.get("arguments"))
+    if not isinstance(arguments, dict):
+        return None
+    return ToolCall(value["name"], json.dumps(arguments, ensure_ascii=False))
+
+
+def new_call_id() -> str:
+    """A fresh id, such as `chatcmpl-tool-0f3c...` (32 hexadecimal digits)."""
+    return f"chatcmpl-tool-{uuid.uuid4().hex}"
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """What a request asks of tools, after its defaults and contradictions are settled."""
+
+    tools: list[Tool]
+    """The tools to render; empty when none were given or `tool_choice` is none."""
+    mode: Literal[
+        "none",  # the reply is text
+        "auto",  # the model decides; its reply is parsed, never constrained
+        "required",  # constrained to one or several calls of the given tools
+        "named",  # constrained to one call of the only tool in `callable`
+    ]
+    callable: list[Tool]
+    """The tools that a constrained reply may call; empty when unconstrained."""
+    parallel: bool
+    """Whether several calls are allowed."""
+
+
+def settle_tools(
+    tools: list[Tool] | None, choice: str | dict[str, Any] | None, parallel: bool | None
+) -> ToolUse:
+    """The tool use that a request's `tools`, `tool_choice` and `parallel_tool_calls` mean.
+
+    Raises:
+        BadValue: a tool without a name, a choice without tools, an unknown choice or function.
+    """
+    given = [_checked(tool, i) for i, tool in enumerate(tools or [])]
+    many = parallel is not False
+    if choice is None:
+        choice = "auto" if given else "none"
+    if choice == "none":
+        return ToolUse([], "none", [], many)
+    if not given:
+        raise BadValue("tool_choice needs tools; none were given", "tool_choice")
+    if choice == "auto":
+        return ToolUse(given, "auto", [], many)
+    if choice == "required":
+        return ToolUse(given, "required", given, many)
+    if isinstance(choice, dict):
+        name = (choice.get("function") or {}).get("name")
+        named = [tool for tool in given if tool["function"]["name"] == name]
+        if not named:
+            known = [tool["function"]["name"] for tool in given]
+            raise BadValue(f"tool_choice names {name!r}, which is not in tools {known}", "tool_choice")
+        return ToolUse(given, "named", named[:1], False)
+    raise BadValue(
+        f"tool_choice {choice!r} is not none, auto, required or a named function", "tool_choice"
+    )
+
+
+def _checked(tool: Any, index: int) -> Tool:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadValue(f"tools[{index}] needs function.name", "tools")
+    if not isinstance(function.get("parameters") or {}, dict):
+        raise BadValue(f"tools[{index}].function.parameters must be a JSON Schema object", "tools")
+    return tool if "type" in tool else {"type": "function", **tool}
