@@ -1,0 +1,141 @@
+"""Customizer verbs: start a training run once, follow it, and read what it left."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from nemo_microservices import NeMoMicroservices
+from nemo_microservices.types.customization import CustomizationJob, CustomizationStatusDetails
+
+from utils.entity_store import artifact_status, find_model, models_in
+
+RECIPE = "recipe"
+"""Custom field of a job under which `ensure_training` finds it again."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The job that trains a recipe, and why it is this one."""
+
+    job: CustomizationJob
+    how: Literal["started", "followed", "reused"]
+    reason: str
+    """One sentence for the reader."""
+
+    @property
+    def model(self) -> str:
+        """Name of the adapter, as NIM will list it: namespace/name@version."""
+        return str(self.job.output_model)
+
+
+@dataclass(frozen=True)
+class TrainingStatus:
+    """Where a training run stands."""
+
+    status: str
+    percent: float
+    """Share of all optimiser steps, 0 to 100."""
+    step: int
+    train_loss: float | None
+    """Latest logged value; None before the first."""
+    val_loss: float | None
+    """Latest validation; None before the first."""
+    elapsed_s: float
+
+
+def ensure_training(
+    client: NeMoMicroservices,
+    *,
+    config: str,
+    dataset: str,
+    dataset_revision: str,
+    output_name: str,
+    hyperparameters: Mapping[str, Any],
+    namespace: str,
+    wandb_api_key: str | None = None,
+) -> Training:
+    """The run that trains this recipe: a finished one, one under way, or a new one.
+
+        ensure_training(nemo, config="meta/llama-3.2-1b-instruct@v1.0.0+80GB",
+                        dataset="ns/xlam", dataset_revision="4c1f...", output_name="llama-xlam",
+                        namespace="ns", hyperparameters={...}).model -> "ns/llama-xlam@v1"
+
+    A recipe is the config, the dataset at one revision and the hyperparameters. The same recipe is
+    trained once: its finished model is used again. Any change, or a run that failed, takes the
+    next free version, so that no earlier model is overwritten.
+    """
+    recipe = _fingerprint(config, dataset, dataset_revision, output_name, hyperparameters)
+    for job in client.customization.jobs.list(filter={"dataset": dataset}, sort="-created_at"):
+        if (job.custom_fields or {}).get(RECIPE) != recipe:
+            continue
+        if job.status in ("created", "pending", "running"):
+            return Training(job, "followed", f"job {job.id} trains this recipe already")
+        stored = artifact_status(find_model(client, str(job.output_model)))
+        if job.status == "completed" and stored == "upload_completed":
+            reason = f"job {job.id} trained this recipe already: same config, data and settings"
+            return Training(job, "reused", reason)
+
+    version = _next_version(client, namespace, output_name)
+    job = client.customization.jobs.create(
+        config=config,
+        dataset=dataset,
+        hyperparameters=cast(Any, dict(hyperparameters)),
+        output_model=f"{namespace}/{output_name}@{version}",
+        namespace=namespace,
+        project="tool_calling",
+        custom_fields={RECIPE: recipe},
+        **({"wandb_api_key": wandb_api_key} if wandb_api_key else {}),
+    )
+    return Training(job, "started", f"no finished run of this recipe; it becomes {version}")
+
+
+def training_status(client: NeMoMicroservices, job_id: str) -> TrainingStatus:
+    """Status, progress and latest losses of one job."""
+    details = client.customization.jobs.status(job_id)
+    series = losses(details)
+    return TrainingStatus(
+        status=str(details.status),
+        percent=details.percentage_done or 0.0,
+        step=details.steps_completed or 0,
+        train_loss=series["train_loss"][-1][1] if series["train_loss"] else None,
+        val_loss=series["val_loss"][-1][1] if series["val_loss"] else None,
+        elapsed_s=details.elapsed_time or 0.0,
+    )
+
+
+def losses(details: CustomizationStatusDetails) -> dict[str, list[tuple[int, float]]]:
+    """Loss series as [(step, loss)]: {"train_loss": [(9, 2.1), ...], "val_loss": [...]}."""
+    values = details.metrics.metrics if details.metrics else None
+    return {
+        key: [(p.step or 0, p.value) for p in getattr(values, key, None) or [] if p.value is not None]
+        for key in ("train_loss", "val_loss")
+    }
+
+
+def logs(client: NeMoMicroservices, job_id: str, lines: int = 40) -> str:
+    """The last lines that the job's containers wrote, and the error that ended it, if any."""
+    entries = client.customization.jobs.container_logs(job_id)
+    text = "\n".join(
+        str(log) for entry in (entries.entries or {}).values() for log in (entry.logs or {}).values()
+    )
+    if entries.error:
+        text += "\n" + "\n".join(f"{k}: {v}" for k, v in entries.error.to_dict().items() if v)
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _fingerprint(*parts: object) -> str:
+    text = json.dumps(parts, sort_keys=True, default=dict)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _next_version(client: NeMoMicroservices, namespace: str, name: str) -> str:
+    """`v1`, or one more than the highest version that the Entity Store knows."""
+    taken = [
+        int(match[1])
+        for model in models_in(client, namespace)
+        if (match := re.fullmatch(rf"{re.escape(name)}@v(\d+)", model.name or ""))
+    ]
+    return f"v{max(taken, default=0) + 1}"

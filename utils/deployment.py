@@ -1,0 +1,45 @@
+"""Deployment verbs: ask the platform to load a base model into NIM, and to let it go again."""
+
+import nemo_microservices
+from nemo_microservices import NeMoMicroservices
+from nemo_microservices.types.deployment import ModelDeployment
+
+
+def ensure_deployed(
+    client: NeMoMicroservices, model: str, *, image: str, gpus: int = 1, disk: str = "25Gi"
+) -> ModelDeployment:
+    """The deployment of `model`, started if there was none.
+
+        ensure_deployed(nemo, "meta/llama-3.2-1b-instruct",
+                        image="nvcr.io/nim/meta/llama-3.2-1b-instruct:1.8.3")
+
+    The answer comes before the model is loaded: follow with `inference.wait_until_served`.
+    """
+    namespace, _, name = model.partition("/")
+    image_name, _, image_tag = image.rpartition(":")
+    try:
+        return client.deployment.model_deployments.create(
+            namespace=namespace,
+            name=name,
+            config={
+                "model": model,
+                "nim_deployment": {
+                    "image_name": image_name,
+                    "image_tag": image_tag,
+                    "gpu": gpus,
+                    "pvc_size": disk,
+                },
+            },
+        )
+    except nemo_microservices.ConflictError:
+        return client.deployment.model_deployments.retrieve(name, namespace=namespace)
+
+
+def remove(client: NeMoMicroservices, model: str) -> bool:
+    """True when the deployment of `model` was there and is gone; its adapters go with it."""
+    namespace, _, name = model.partition("/")
+    try:
+        client.deployment.model_deployments.delete(name, namespace=namespace)
+    except nemo_microservices.NotFoundError:
+        return False
+    return True

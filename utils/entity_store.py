@@ -1,0 +1,62 @@
+"""Entity Store verbs: namespaces, datasets and models by name. Each `ensure_*` may run twice."""
+
+import nemo_microservices
+from nemo_microservices import NeMoMicroservices
+from nemo_microservices.types import Dataset, Model, Namespace
+
+
+def ensure_namespace(client: NeMoMicroservices, namespace: str) -> Namespace:
+    """The namespace, created if it was not there."""
+    try:
+        return client.namespaces.create(id=namespace)
+    except nemo_microservices.ConflictError:
+        return client.namespaces.retrieve(namespace)
+
+
+def ensure_dataset(
+    client: NeMoMicroservices,
+    namespace: str,
+    name: str,
+    files_url: str,
+    *,
+    project: str = "tool_calling",
+    description: str = "",
+) -> Dataset:
+    """The dataset entity that names `files_url`, created or corrected.
+
+    ensure_dataset(nemo, "ns", "xlam", "hf://datasets/ns/xlam").files_url -> "hf://datasets/ns/xlam"
+    """
+    try:
+        return client.datasets.create(
+            name=name,
+            namespace=namespace,
+            files_url=files_url,
+            project=project,
+            description=description,
+        )
+    except nemo_microservices.ConflictError:
+        known = client.datasets.retrieve(name, namespace=namespace)
+        if known.files_url == files_url:
+            return known
+        return client.datasets.update(name, namespace=namespace, files_url=files_url)
+
+
+def find_model(client: NeMoMicroservices, model: str) -> Model | None:
+    """The model entity `namespace/name@version`, or None when the Entity Store has none."""
+    namespace, _, name = model.partition("/")
+    try:
+        return client.models.retrieve(name, namespace=namespace)
+    except nemo_microservices.NotFoundError:
+        return None
+
+
+def artifact_status(model: Model | None) -> str:
+    """`created`, `upload_completed`, `upload_failed`, or `absent` when there is no model."""
+    if model is None or model.artifact is None:
+        return "absent"
+    return str(model.artifact.status)
+
+
+def models_in(client: NeMoMicroservices, namespace: str) -> list[Model]:
+    """Every model of one namespace, newest first."""
+    return list(client.models.list(filter={"namespace": namespace}, sort="-created_at"))

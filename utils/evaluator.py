@@ -1,0 +1,193 @@
+"""Evaluator verbs: start one evaluation, read its scores, and look at the rows behind them."""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nemo_microservices import NeMoMicroservices
+from nemo_microservices.types.evaluation import EvaluationJob
+
+from utils.intervals import Proportion
+from utils.jobs import Progress, wait_for_job
+
+NAME_SCORE = "function_name_accuracy"
+ARGS_SCORE = "function_name_and_args_accuracy"
+
+Kind = Literal[
+    "right",  # the right tool with the right arguments
+    "no call",  # an answer in words
+    "call written as text",  # something like a call, but not in a form that the server accepts
+    "invented tool",  # a tool that was not offered
+    "wrong tool",  # an offered tool, not the right one
+    "broken arguments",  # the arguments are not a JSON object
+    "missing argument",  # an expected argument is absent
+    "extra argument",  # an argument nobody asked for
+    "wrong value",  # the right arguments with another value
+    "no answer",  # the request itself failed
+]
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What one model did with one evaluation row."""
+
+    task: str
+    index: int
+    """Place of the row in the task's data file, from 0."""
+    question: str
+    """Text of the last user message."""
+    offered: tuple[str, ...]
+    """Names of the tools in the request."""
+    expected: list[dict[str, Any]]
+    """Calls of the gold answer: [{"name": ..., "arguments": {...}}]."""
+    predicted: list[dict[str, Any]]
+    """Calls of the reply; `arguments` stays a string where it is not JSON."""
+    text: str
+    """Text of the reply, "" when it only called."""
+    name_right: bool
+    args_right: bool
+    answered: bool
+    """False when the model's reply never came."""
+
+    @property
+    def kind(self) -> Kind:
+        return _kind(self)
+
+
+def start_evaluation(
+    client: NeMoMicroservices, *, config: Mapping[str, Any], model: str, namespace: str
+) -> EvaluationJob:
+    """The job that puts `model` (its NIM id) through the tasks of `config`; it runs on its own."""
+    return client.evaluation.jobs.create(
+        namespace=namespace,
+        config=config,  # type: ignore[arg-type]  # a plain dict, as a reader writes it
+        target={"type": "model", "model": model},
+    )
+
+
+def wait_for_evaluation(
+    client: NeMoMicroservices, job_id: str, *, timeout_s: float, on_update: Progress | None = None
+) -> EvaluationJob:
+    """The finished job.
+
+    Raises:
+        JobFailed: it ended as anything but `completed`; the message carries the server's reason.
+        TimedOut: it is still running after `timeout_s` seconds.
+    """
+    raise_with = f"evaluation job {job_id}"
+    return wait_for_job(client, job_id, raise_with, timeout_s, on_update)
+
+
+def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Proportion]]:
+    """Scores of a finished job by task: {"seen": {"function_name_accuracy": Proportion}}.
+
+    Rows whose arguments were not JSON have no argument score on the server (NaN). They are wrong
+    all the same, so both scores are counted over the rows that have a name score.
+    """
+    result = client.evaluation.jobs.results(job_id)
+    found: dict[str, dict[str, Proportion]] = {}
+    for task, outcome in (result.tasks or {}).items():
+        by_name: dict[str, Proportion] = {}
+        for metric in (outcome.metrics or {}).values():
+            counts = {
+                name: (round(score.stats.sum or 0), score.stats.count or 0)
+                for name, score in metric.scores.items()
+                if score.stats is not None
+            }
+            n = max((count for _, count in counts.values()), default=0)
+            by_name |= {name: Proportion(right, n) for name, (right, _) in counts.items()}
+        found[task] = by_name
+    return found
+
+
+def row_results(client: NeMoMicroservices, job_id: str) -> list[RowResult]:
+    """Every row of a finished job with the model's reply, in the order of the data files."""
+    archive = client.evaluation.jobs.download_results(job_id).read()
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        name = next(n for n in sorted(files.namelist()) if n.endswith("results.json"))
+        tasks = json.loads(files.read(name))
+    return [
+        _row_result(task, index, row)
+        for task, rows in tasks.items()
+        for index, row in enumerate(rows)
+    ]
+
+
+def errors_by_kind(rows: Iterable[RowResult]) -> dict[Kind, list[RowResult]]:
+    """The wrong rows, grouped by what went wrong, most frequent kind first."""
+    groups: dict[Kind, list[RowResult]] = {}
+    for row in rows:
+        if row.kind != "right":
+            groups.setdefault(row.kind, []).append(row)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+
+
+def _row_result(task: str, index: int, row: Mapping[str, Any]) -> RowResult:
+    item, sample = row["item"], row.get("sample") or {}
+    message = _message(sample.get("response"))
+    values = {
+        name: score.get("value")
+        for metric in (row.get("metrics") or {}).values()
+        for name, score in (metric.get("scores") or {}).items()
+    }
+    users = [m["content"] for m in item.get("messages", []) if m.get("role") == "user"]
+    return RowResult(
+        task=task,
+        index=index,
+        question=users[-1] if users else "",
+        offered=tuple(tool["function"]["name"] for tool in item.get("tools") or []),
+        expected=_calls(item.get("tool_calls")),
+        predicted=_calls(message.get("tool_calls")),
+        text=message.get("content") or "",
+        name_right=values.get(NAME_SCORE) == 1,
+        args_right=values.get(ARGS_SCORE) == 1,
+        answered=bool(message),
+    )
+
+
+def _message(response: Any) -> dict[str, Any]:
+    choices = response.get("choices") if isinstance(response, dict) else None
+    return dict(choices[0].get("message") or {}) if choices else {}
+
+
+def _calls(tool_calls: Any) -> list[dict[str, Any]]:
+    """OpenAI tool calls as [{"name", "arguments"}], arguments decoded where they are JSON."""
+    calls = []
+    for call in tool_calls or []:
+        arguments = call["function"].get("arguments")
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments)
+            except json.JSONDecodeError:
+                pass  # kept as text: `kind` reports it as broken
+        calls.append({"name": call["function"]["name"], "arguments": arguments})
+    return calls
+
+
+def _kind(row: RowResult) -> Kind:
+    if not row.answered:
+        return "no answer"
+    if row.name_right and row.args_right:
+        return "right"
+    if not row.predicted:
+        looks_like_call = re.search(r"\{.*[\"']?\w+[\"']?\s*:", row.text, re.DOTALL) or any(
+            re.search(rf"\b{re.escape(name)}\s*\(", row.text) for name in row.offered
+        )
+        return "call written as text" if looks_like_call else "no call"
+    if any(call["name"] not in row.offered for call in row.predicted):
+        return "invented tool"
+    if not row.name_right:
+        return "wrong tool"
+    expected = {call["name"]: call["arguments"] or {} for call in row.expected}
+    predicted = {call["name"]: call["arguments"] for call in row.predicted}
+    if not all(isinstance(arguments, dict) for arguments in predicted.values()):
+        return "broken arguments"
+    if any(set(expected[name]) - set(predicted[name]) for name in expected):
+        return "missing argument"
+    if any(set(predicted[name]) - set(expected[name]) for name in expected):
+        return "extra argument"
+    return "wrong value"

@@ -1,0 +1,101 @@
+"""Inference verbs: who is served, and one question at a time through the OpenAI client."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from nemo_microservices import NeMoMicroservices
+from openai import OpenAI
+from openai.types.chat import ChatCompletionMessage
+
+from utils.jobs import Progress, wait_for
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One line of NIM's model list."""
+
+    id: str
+    parent: str | None
+    """Base model of an adapter; None for a base model."""
+    answered_by: str
+    """What really computes the reply; differs from `id` where a platform serves a stand-in."""
+
+    @property
+    def is_stand_in(self) -> bool:
+        return self.answered_by != self.id
+
+
+def served_models(client: NeMoMicroservices) -> list[ServedModel]:
+    """The models that answer at this moment, base models and adapters."""
+    return [
+        ServedModel(
+            id=model.id,
+            parent=getattr(model, "parent", None),
+            answered_by=getattr(model, "answered_by", None) or model.id,
+        )
+        for model in client.inference.models.list().data
+    ]
+
+
+def find_served(client: NeMoMicroservices, model: str) -> ServedModel | None:
+    """The served model of that id, or None."""
+    return next((served for served in served_models(client) if served.id == model), None)
+
+
+def wait_until_served(
+    client: NeMoMicroservices, model: str, *, timeout_s: float, on_update: Progress | None = None
+) -> ServedModel:
+    """The model as NIM lists it, as soon as it does.
+
+    A finished training job means that the adapter is stored; NIM finds it by itself a moment
+    later (seconds here, up to three minutes on a cluster).
+
+    Raises:
+        TimedOut: NIM does not list `model` after `timeout_s` seconds.
+    """
+    return wait_for(
+        lambda: find_served(client, model),
+        what=f"{model} to be served by NIM",
+        timeout_s=timeout_s,
+        on_update=on_update,
+    )
+
+
+def ask(
+    openai: OpenAI,
+    model: str,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    tool_choice: Literal["auto", "required", "none"] = "auto",
+    max_tokens: int = 256,
+) -> ChatCompletionMessage:
+    """The model's reply to a conversation, most likely token first (temperature 0)."""
+    options = {"tools": list(tools), "tool_choice": tool_choice} if tools else {}
+    completion = openai.chat.completions.create(
+        model=model,
+        messages=cast(Any, list(messages)),
+        temperature=0,
+        max_tokens=max_tokens,
+        **cast(Any, options),
+    )
+    return cast(ChatCompletionMessage, completion.choices[0].message)
+
+
+def calls_of(message: ChatCompletionMessage) -> list[dict[str, Any]]:
+    """The calls of a reply: [{"id", "name", "arguments"}], arguments as an object.
+
+    Raises:
+        ValueError: the arguments of a call are not JSON.
+    """
+    return [
+        {
+            "id": call.id,
+            "name": call.function.name,
+            "arguments": json.loads(call.function.arguments or "{}"),
+        }
+        for call in message.tool_calls or []
+        if call.type == "function"
+    ]
