@@ -1,0 +1,121 @@
+"""Where everything points and how large a run is; the notebooks' only settings.
+
+Each name takes the environment first, then the default below. Secrets come from the environment
+only. The defaults reach the embedded platform (`make up`); for a real cluster set NEMO_URL,
+NDS_URL and NIM_URL, and if its services have hosts of their own, those one by one.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class ConfigError(ValueError):
+    """A setting has a value we cannot use; the message names the setting."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The numbers that change between a smoke test, a workshop and the original tutorial."""
+
+    name: str
+    """The value of SIZE."""
+    train_rows: int
+    """Rows to train on."""
+    validation_rows: int
+    """Rows for the validation loss."""
+    evaluation_rows: int
+    """Held-out rows to score, on tools that training has seen."""
+    unseen_rows: int
+    """Held-out rows to score, on tools that training has never seen."""
+    epochs: int
+    """Passes over the training rows."""
+    batch_size: int
+    """Rows in one optimiser step."""
+    learning_rate: float
+    """Peak learning rate of the adapter."""
+    adapter_dim: int
+    """LoRA rank."""
+    adapter_dropout: float
+    """Share of adapter inputs dropped in training."""
+    guard_prompts: int | None
+    """Prompts for the guard's score card, half of them unsafe; None = all."""
+    parallelism: int
+    """Evaluation requests under way at once."""
+    job_timeout_s: int
+    """Longest wait for one training or evaluation job (s)."""
+
+
+SIZES = {
+    # Seconds, not scores: shows that every cell runs.
+    "smoke": Size("smoke", 48, 12, 12, 8, 1, 8, 1e-3, 8, 0.0, 16, 4, 600),
+    # Real learning on the embedded platform's pocket model, in minutes on two cores.
+    "workshop": Size("workshop", 3500, 300, 300, 150, 2, 16, 1e-3, 32, 0.0, None, 8, 1800),
+    # The original tutorial on a real cluster; it scored 50 rows, which leaves +-13 points.
+    "full": Size("full", 3500, 750, 300, 150, 2, 16, 1e-4, 32, 0.1, None, 8, 7200),
+}
+
+
+def _text(key: str, default: str, pattern: str = r".+", expected: str = "some text") -> str:
+    value = os.environ.get(key) or default
+    if not re.fullmatch(pattern, value):
+        raise ConfigError(f"{key}={value!r} is not {expected}; correct it or unset it.")
+    return value
+
+
+def _url(key: str, default: str) -> str:
+    example = "a URL such as http://127.0.0.1:8080"
+    return _text(key, default, r"https?://[^\s/?#]+(/[^\s?#]*)?", example).rstrip("/")
+
+
+def _secret(key: str) -> str | None:
+    return os.environ.get(key) or None
+
+
+def _size(key: str, default: str) -> Size:
+    return SIZES[_text(key, default, "|".join(SIZES), "one of " + ", ".join(SIZES))]
+
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_PATH = rf"{_NAME}/{_NAME}"
+
+# --- where: the three URLs of the original tutorial -------------------------------------------
+NEMO_URL = _url("NEMO_URL", "http://127.0.0.1:8080")
+NDS_URL = _url("NDS_URL", NEMO_URL)
+NIM_URL = _url("NIM_URL", "http://127.0.0.1:8000")
+
+# --- where: one URL for each service, for clusters without a common gateway -------------------
+DATA_STORE_URL = _url("DATA_STORE_URL", NDS_URL)
+ENTITY_STORE_URL = _url("ENTITY_STORE_URL", NEMO_URL)
+CUSTOMIZER_URL = _url("CUSTOMIZER_URL", NEMO_URL)
+EVALUATOR_URL = _url("EVALUATOR_URL", NEMO_URL)
+GUARDRAILS_URL = _url("GUARDRAILS_URL", NEMO_URL)
+DEPLOYMENT_URL = _url("DEPLOYMENT_URL", NEMO_URL)
+
+# --- secrets ----------------------------------------------------------------------------------
+HF_TOKEN = _secret("HF_TOKEN")  # for the Hugging Face Hub only; never sent to the Data Store
+NEMO_TOKEN = _secret("NEMO_TOKEN")  # bearer token, where the platform asks for one
+WANDB_API_KEY = _secret("WANDB_API_KEY")
+
+# --- which data -------------------------------------------------------------------------------
+# By default invented rows that the embedded platform publishes on its own Data Store. The real:
+# HF_ENDPOINT=https://huggingface.co DATASET=Salesforce/xlam-function-calling-60k HF_TOKEN=...
+HF_ENDPOINT = _url("HF_ENDPOINT", f"{DATA_STORE_URL}/v1/hf")
+DATASET = _text("DATASET", "nemo-local/pocket-function-calling", _PATH, "owner/name")
+SEED = int(_text("SEED", "42", r"\d+", "a whole number"))
+DATA_DIR = Path(_text("DATA_DIR", "data"))
+
+# --- which models, and the names of what we make ----------------------------------------------
+NAMESPACE = _text("NAMESPACE", "xlam-tutorial-ns", _NAME, "letters, digits, '.', '_' and '-'")
+DATASET_NAME = _text("DATASET_NAME", "xlam-ft-dataset", _NAME, "letters, digits, '.', '_' and '-'")
+BASE_MODEL = _text("BASE_MODEL", "meta/llama-3.2-1b-instruct", _PATH, "namespace/name")
+CUSTOMIZATION_CONFIG = _text(
+    "CUSTOMIZATION_CONFIG", f"{BASE_MODEL}@v1.0.0+80GB", r"[^/@]+/[^/@]+@[^/@]+", "ns/name@version"
+)
+GUARD_MODEL = _text(
+    "GUARD_MODEL", "nvidia/llama-3.1-nemoguard-8b-content-safety", _PATH, "namespace/name"
+)
+
+# --- how large --------------------------------------------------------------------------------
+SIZE = _size("SIZE", "workshop")

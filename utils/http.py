@@ -1,0 +1,178 @@
+"""The one HTTP client of utils, and the translation of every SDK's errors into ours."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+
+from utils.errors import Conflict, NemoError, NotFound, Refused, Unreachable
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+class Client:
+    """A session with one service.
+
+    with Client("http://127.0.0.1:8080", setting="NEMO_URL") as nemo:
+        nemo.get("/v1/namespaces", page_size=1) -> {"object": "list", "data": [...], ...}
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        setting: str = "NEMO_URL",
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        session: requests.Session | None = None,
+    ) -> None:
+        """`setting` is the name in config.py that an error tells the reader to change."""
+        self.base_url = base_url.rstrip("/")
+        self.setting = setting
+        self.timeout_s = timeout_s
+        self._session = session or requests.Session()
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._session.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        """The JSON answer to GET."""
+        return self._json(self._send("GET", path, params=params))
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The JSON answer to POST."""
+        return self._json(self._send("POST", path, json=body))
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON answer to PATCH."""
+        return self._json(self._send("PATCH", path, json=body))
+
+    def delete(self, path: str) -> Any:
+        """The JSON answer to DELETE; None when the answer has no body."""
+        return self._json(self._send("DELETE", path))
+
+    def download(self, path: str) -> bytes:
+        """The raw answer to GET, such as a zip file."""
+        return self._send("GET", path).content
+
+    def answers(self, path: str) -> bool:
+        """True when GET succeeds: for health checks and waits."""
+        try:
+            self._send("GET", path)
+        except (Unreachable, Refused):
+            return False
+        return True
+
+    def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        url = f"{self.base_url}/{path.lstrip('/')}"
+        with translated(self.base_url, setting=self.setting):
+            response = self._session.request(
+                method,
+                url,
+                headers=self._headers,
+                timeout=(CONNECT_TIMEOUT_S, self.timeout_s),
+                **arguments,
+            )
+        if response.status_code >= 400:
+            raise refusal(response.status_code, f"{method} {url}", _detail(response))
+        return response
+
+    def _json(self, response: requests.Response) -> Any:
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError as error:
+            raise Unreachable(
+                f"{response.url} answered with something else than JSON "
+                f"({response.text[:60]!r}): is {self.setting} the right URL?"
+            ) from error
+
+
+def refusal(status: int, request: str, detail: object) -> Refused:
+    """The error for a status: NotFound for 404, Conflict for 409, else Refused.
+
+    refusal(404, "GET http://host/v1/x", "x not found")
+    -> NotFound("GET http://host/v1/x was answered 404: x not found")
+    """
+    kind = {404: NotFound, 409: Conflict}.get(status, Refused)
+    return kind(f"{request} was answered {status}: {detail}", status)
+
+
+def unreachable(url: str, setting: str) -> Unreachable:
+    """The error for a URL at which nothing answers, with both remedies."""
+    return Unreachable(
+        f"Platform not reachable at {url}: start the embedded one with `make up`, "
+        f"or set {setting} to one that runs."
+    )
+
+
+@contextmanager
+def translated(url: str, *, setting: str = "NEMO_URL") -> Iterator[None]:
+    """Within this block, errors of requests and of the SDKs become those of `utils.errors`.
+
+    with translated(config.NEMO_URL):
+        client.namespaces.retrieve("none")   # raises NotFound instead of the SDK's own class
+    """
+    try:
+        yield
+    except NemoError:
+        raise
+    except Exception as error:
+        ours = _translate(error, url, setting)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _translate(error: Exception, url: str, setting: str) -> NemoError | None:
+    """Our error for one of the SDKs', or None when it comes from somewhere else."""
+    # Imported here: they take a second, and only the unlucky path needs them.
+    import httpx  # the SDKs and huggingface_hub speak through it
+    import nemo_microservices
+    import openai
+    from huggingface_hub import errors as hub
+
+    if isinstance(error, nemo_microservices.APIStatusError | openai.APIStatusError):
+        request = f"{error.request.method} {error.request.url}"
+        return refusal(error.status_code, request, _inner_detail(error.body) or error.message)
+    if isinstance(error, hub.HfHubHTTPError) and error.response is not None:
+        message = error.server_message or str(error).splitlines()[0]
+        return refusal(error.response.status_code, str(error.response.url), message)
+    lost = (
+        requests.RequestException,
+        nemo_microservices.APIConnectionError,
+        openai.APIConnectionError,
+        httpx.HTTPError,
+    )
+    return unreachable(url, setting) if isinstance(error, lost) else None
+
+
+def _detail(response: requests.Response) -> object:
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text[:300] or response.reason
+    return _inner_detail(body) or body
+
+
+def _inner_detail(body: object) -> object:
+    """The sentence in an error body, whichever service wrote it; None when there is none."""
+    if not isinstance(body, dict):
+        return body
+    return body.get("detail") or body.get("error") or body.get("message")

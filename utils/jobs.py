@@ -1,0 +1,164 @@
+"""Waiting: `wait_for` is the one poll loop, `wait_for_job` knows how jobs end."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from utils.errors import JobFailed, NemoError, TimedOut, Unreachable
+
+T = TypeVar("T")
+
+ACTIVE = frozenset({"created", "pending", "running", "cancelling"})
+SUCCEEDED = frozenset({"completed", "ready"})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One look at something that takes time."""
+
+    what: str
+    """What we wait for, as a reader would say it."""
+    status: str
+    """The job's status; `waiting` where there is no job."""
+    fraction: float | None
+    """Share done, 0 to 1; None when nobody knows."""
+    elapsed_s: float
+    """Time since the wait began (s)."""
+    value: Any
+    """What the look returned: the job itself, or the condition's value."""
+
+
+OnUpdate = Callable[[Progress], None]
+
+
+def wait_for(
+    condition: Callable[[], T],
+    *,
+    timeout_s: float,
+    what: str,
+    interval_s: float = 1.0,
+    on_update: OnUpdate | None = None,
+    forgive_s: float = 30.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """The first truthy value of `condition`, which is asked every `interval_s` seconds.
+
+        wait_for(lambda: is_served(nim, model), timeout_s=120, what="the adapter at NIM")
+
+    `on_update` is told of every look that was not the last. A platform that stops answering for
+    less than `forgive_s` seconds, as in a restart, is asked again.
+
+    Raises:
+        TimedOut: `timeout_s` seconds passed; the message says what the last look saw.
+        Unreachable: the platform stayed away for longer than `forgive_s`.
+    """
+    start = last_answer = clock()
+    seen: object = None
+    while True:
+        value: T | None = None
+        try:
+            value = condition()
+            last_answer = clock()
+            if value:
+                return value
+            seen = value
+        except Unreachable as error:
+            if clock() - last_answer >= forgive_s:
+                raise
+            seen = error
+        elapsed = clock() - start
+        if on_update is not None:
+            on_update(Progress(what, "waiting", None, elapsed, value))
+        if elapsed >= timeout_s:
+            raise TimedOut(
+                f"Waited {elapsed:.0f} s for {what}; the last look saw {seen!r}. If it is only "
+                "slow, wait longer with timeout_s; else read the platform's log."
+            )
+        sleep(min(interval_s, max(0.0, timeout_s - elapsed)))
+
+
+def wait_for_job(
+    fetch: Callable[[], T],
+    *,
+    what: str,
+    timeout_s: float,
+    interval_s: float = 2.0,
+    on_update: OnUpdate | None = None,
+    logs: Callable[[], str] | None = None,
+    remedy: str = "Correct what the log names, then run this cell again.",
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """The completed job; `fetch` returns it as it is now (an SDK object or a dict).
+
+        wait_for_job(lambda: client.customization.jobs.retrieve(job_id), what=f"job {job_id}",
+                     timeout_s=3600, on_update=show.progress)
+
+    `on_update` sees every look, the last one too. `logs` returns the job's log text; it is
+    asked only when the job has failed.
+
+    Raises:
+        JobFailed: the job ended other than completed; with its last log lines and the remedy.
+        TimedOut: it still ran after `timeout_s` seconds; it goes on running.
+    """
+    start = clock()
+
+    def ended() -> T | None:
+        job = fetch()
+        status = status_of(job)
+        if on_update is not None:
+            on_update(Progress(what, status, fraction_of(job), clock() - start, job))
+        return None if status in ACTIVE else job
+
+    job = wait_for(
+        ended, timeout_s=timeout_s, what=what, interval_s=interval_s, clock=clock, sleep=sleep
+    )
+    assert job is not None
+    status = status_of(job)
+    if status not in SUCCEEDED:
+        done = fraction_of(job)
+        at = "" if done is None else f" at {done:.0%}"
+        lines = "\n".join(f"  {line}" for line in _last_lines(job, logs))
+        raise JobFailed(f"{what} ended as {status!r}{at}. Its last log lines:\n{lines}\n{remedy}")
+    return job
+
+
+def status_of(job: object) -> str:
+    """The status of a customization or evaluation job, `unknown` when it has none."""
+    return str(_field(job, "status") or "unknown")
+
+
+def fraction_of(job: object) -> float | None:
+    """The share of a job that is done, 0 to 1; None before the first report."""
+    details = _field(job, "status_details")
+    percent = _field(details, "percentage_done")  # customization
+    if percent is None:
+        percent = _field(details, "progress")  # evaluation
+    return None if percent is None else float(percent) / 100
+
+
+def _last_lines(job: object, logs: Callable[[], str] | None, count: int = 8) -> Sequence[str]:
+    """The end of the log; where there is none, the job's own account of itself."""
+    text = ""
+    if logs is not None:
+        try:
+            text = logs()
+        except NemoError as error:
+            text = f"(the log itself cannot be read: {error})"
+    details = _field(job, "status_details")
+    lines = [line for line in text.splitlines() if line.strip()]
+    entries = _field(details, "status_logs") or []
+    for entry in sorted(entries, key=lambda e: str(_field(e, "updated_at"))):
+        parts = (_field(entry, "message"), _field(entry, "detail"))
+        lines.append(": ".join(str(part) for part in parts if part))
+    message = _field(details, "message")
+    if message:
+        lines.append(str(message))
+    return lines[-count:] or ["(none)"]
+
+
+def _field(thing: object, name: str) -> Any:
+    """A field of an SDK object or of a dict; None when absent."""
+    return thing.get(name) if isinstance(thing, dict) else getattr(thing, name, None)

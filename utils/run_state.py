@@ -1,0 +1,56 @@
+"""What one notebook leaves for the next: names, job ids and scores in `data/run.json`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from utils import jsonl
+from utils.errors import OutOfOrder
+
+
+class RunState:
+    """The results so far, kept in one JSON file that is always whole.
+
+    state = RunState("data/run.json")
+    state.save(custom_model="ns/name@v1", seconds={"train": 74.2})
+    state.save(seconds={"total": 201.5})   # objects are merged, other values replaced
+    state.require("custom_model", notebook="2_finetuning_and_inference.ipynb") -> "ns/name@v1"
+    """
+
+    def __init__(self, path: Path | str = "data/run.json") -> None:
+        self.path = Path(path)
+
+    def load(self) -> dict[str, Any]:
+        """Everything saved so far; empty before the first notebook."""
+        return jsonl.read_json(self.path)
+
+    def save(self, **values: Any) -> None:
+        """Add values; an object is merged into the one already there, all else is replaced."""
+        jsonl.write_json(self.path, _merged(self.load(), values))
+
+    def require(self, key: str, *, notebook: str) -> Any:
+        """The saved value of `key`, which `notebook` leaves behind.
+
+        Raises:
+            OutOfOrder: it is not there; the message names the notebook to run first.
+        """
+        value = self.load().get(key)
+        if value is None:
+            raise OutOfOrder(
+                f"{self.path} has no {key!r} yet. Run {notebook} from top to bottom first, "
+                "then this notebook again."
+            )
+        return value
+
+    def clear(self) -> None:
+        """Forget everything, as notebook 1 does when it starts anew."""
+        self.path.unlink(missing_ok=True)
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(old)
+    for key, value in new.items():
+        before = result.get(key)
+        both_objects = isinstance(before, Mapping) and isinstance(value, Mapping)
+        result[key] = _merged(before, value) if both_objects else value  # type: ignore[arg-type]
+    return result
