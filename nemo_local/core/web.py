@@ -7,9 +7,9 @@ import logging
 import re
 import time
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import to_jsonable_python
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nemo_local.core.errors import Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
 
+Json = TypeVar("Json")
+
 logger = logging.getLogger(__name__)
 
 MAX_PAGE_SIZE = 1000
@@ -25,6 +27,17 @@ SECRET_KEYS = ("api_key", "hf_token", "token")
 MASK = "******"
 HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
 ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]{0,254}")
+
+
+def _set_nulls_aside(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(value, dict):
+        return validate(value)
+    nulls = {key: None for key, item in value.items() if item is None}
+    return {**validate(_without_inner_nulls(value)), **nulls}
+
+
+NULLS = WrapValidator(_set_nulls_aside)
+"""`body: Annotated[DatasetCreateParams, NULLS]` lets a client send back the nulls it was shown."""
 
 _BRACKETS = re.compile(r"(filter|search)((?:\[[^\[\]]+\])+)")
 
@@ -84,21 +97,23 @@ def page_body(page: Page, query: ListQuery) -> dict[str, Any]:
     return body
 
 
-def without_nulls(value: Any) -> Any:
+def without_nulls(value: Json) -> Json:
     """The same JSON value without any key whose value is null."""
     if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+        kept = {key: without_nulls(item) for key, item in value.items() if item is not None}
+        return cast(Json, kept)
+    return cast(Json, [without_nulls(item) for item in value]) if isinstance(value, list) else value
 
 
-def masked(value: Any) -> Any:
+def masked(value: Json) -> Json:
     """The same JSON value with every api_key, hf_token and token hidden."""
     if isinstance(value, dict):
-        return {
+        hidden = {
             key: MASK if key in SECRET_KEYS and isinstance(item, str) and item else masked(item)
             for key, item in value.items()
         }
-    return [masked(item) for item in value] if isinstance(value, list) else value
+        return cast(Json, hidden)
+    return cast(Json, [masked(item) for item in value]) if isinstance(value, list) else value
 
 
 def plain(value: Any) -> Any:
@@ -196,6 +211,17 @@ def _put(target: dict[str, Any], path: list[str], value: str) -> None:
         target[path[-1]] = value
     else:
         target[path[-1]] = [*(present if isinstance(present, list) else [present]), value]
+
+
+def _without_inner_nulls(value: Any) -> Any:
+    """Nulls removed, but for those of custom_fields, which belong to the user."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: item if key == "custom_fields" else _without_inner_nulls(item)
+        for key, item in value.items()
+        if item is not None
+    }
 
 
 def _known(given: dict[str, Any], keys: Collection[str] | None) -> dict[str, Any]:

@@ -1,0 +1,155 @@
+"""The rules of the Entity Store."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from nemo_local.core.clock import timestamp
+from nemo_local.core.documents import Document, Documents
+from nemo_local.core.errors import Conflict, Invalid, invalid_field
+from nemo_local.core.query import ListQuery, Page
+from nemo_local.core.web import MASK, check_name, deleted, masked
+
+Kind = Literal["project", "dataset", "model"]
+
+DEFAULT_NAMESPACE = "default"
+NAMESPACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,254}")
+NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a collection may be filtered and sorted by."""
+
+    filters: tuple[str, ...]
+    sorts: tuple[str, ...] = ("created_at", "name")
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """Values of fields that a create leaves out."""
+
+
+LISTINGS: dict[str, Listing] = {
+    "namespace": Listing(("namespace", "project"), ("created_at",)),
+    "project": Listing(("name", "namespace", "project"), defaults={"schema_version": "1.0"}),
+    "dataset": Listing(("namespace", "project"), defaults={"schema_version": "1.0"}),
+    "model": Listing(
+        ("namespace", "project", "base_model", "peft", "prompt", "created_at"),
+        defaults={"schema_version": "1.0"},
+    ),
+}
+
+
+class EntityStoreService:
+    """Namespaces, projects, datasets and models."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.documents = documents
+
+    def start(self) -> None:
+        """Make the namespace that always exists."""
+        try:
+            self.create_namespace({"id": DEFAULT_NAMESPACE})
+        except Conflict:
+            return
+
+    def create_namespace(self, body: Document) -> Document:
+        """The new namespace. Raises Conflict when it exists, Invalid for an id we cannot use."""
+        namespace_id = body.get("id")
+        if not namespace_id:
+            problem = {"type": "missing", "loc": ["body", "id"], "msg": "Field required"}
+            raise Invalid([{**problem, "input": body}])
+        if not NAMESPACE_ID.fullmatch(namespace_id):
+            raise invalid_field(
+                "body", "id", "use letters, digits and . _ - only, first a letter or digit",
+                namespace_id,
+            )  # fmt: skip
+        document = {"custom_fields": {}, **_without(body, ("id",))}
+        return _namespace(
+            self.documents.create("namespace", "", namespace_id, document, id=namespace_id)
+        )
+
+    def namespace(self, namespace_id: str) -> Document:
+        return _namespace(self.documents.get("namespace", "", namespace_id))
+
+    def update_namespace(self, namespace_id: str, body: Document) -> Document:
+        return _namespace(
+            self.documents.update("namespace", namespace_id, _without(body, NOT_PATCHED))
+        )
+
+    def delete_namespace(self, namespace_id: str) -> Document:
+        """The answer to the delete; the namespace's entities stay. `default` cannot go."""
+        if namespace_id == DEFAULT_NAMESPACE:
+            raise Invalid("the namespace 'default' always exists and cannot be deleted")
+        return self._deleted(self.documents.delete("namespace", namespace_id))
+
+    def namespaces(self, query: ListQuery) -> Page:
+        """One page of namespaces; `namespace` in a filter or search means the namespace's id."""
+        page = self.documents.find(
+            "namespace", replace(query, filter=_by_id(query.filter), search=_by_id(query.search))
+        )
+        return replace(page, items=[_namespace(item) for item in page.items])
+
+    def create(self, kind: Kind, body: Document) -> Document:
+        """The new entity; its name defaults to its id, its namespace to `default`.
+
+        Raises:
+            Conflict: the namespace has an entity of this kind and name.
+            Invalid: a name we cannot use, or a dataset whose files_url is not a URL.
+        """
+        namespace = body.get("namespace") or DEFAULT_NAMESPACE
+        name = body.get("name")
+        check_name(namespace, "namespace")
+        if name:
+            check_name(name)
+        _check_files_url(body)
+        document = {"custom_fields": {}, **LISTINGS[kind].defaults, **body}
+        return masked(self.documents.create(kind, namespace, name, document))
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Document:
+        return masked(self.documents.get(kind, namespace, name))
+
+    def update(self, kind: Kind, namespace: str, name: str, body: Document) -> Document:
+        """The entity after a shallow merge; identity fields in the body are ignored."""
+        _check_files_url(body)
+        changes = _without(body, NOT_PATCHED)
+
+        def merge(entity: Document) -> Document:
+            if (changes.get("api_endpoint") or {}).get("api_key") != MASK:
+                return changes
+            # The client sent back what we showed it: the stored key stays.
+            stored = (entity.get("api_endpoint") or {}).get("api_key")
+            return {**changes, "api_endpoint": {**changes["api_endpoint"], "api_key": stored}}
+
+        found = self.documents.get(kind, namespace, name)
+        return masked(self.documents.update(kind, found["id"], merge))
+
+    def delete(self, kind: Kind, namespace: str, name: str) -> Document:
+        """The answer to the delete; files in the Data Store stay."""
+        found = self.documents.get(kind, namespace, name)
+        return self._deleted(self.documents.delete(kind, found["id"]))
+
+    def find(self, kind: Kind, query: ListQuery) -> Page:
+        page = self.documents.find(kind, query)
+        return replace(page, items=[masked(item) for item in page.items])
+
+    def _deleted(self, entity: Document) -> Document:
+        return deleted(entity, timestamp(self.documents.clock()))
+
+
+def _namespace(entity: Document) -> Document:
+    return _without(entity, ("name", "namespace"))
+
+
+def _without(body: Document, keys: tuple[str, ...]) -> Document:
+    return {key: value for key, value in body.items() if key not in keys}
+
+
+def _by_id(criteria: dict[str, Any]) -> dict[str, Any]:
+    return {("id" if key == "namespace" else key): value for key, value in criteria.items()}
+
+
+def _check_files_url(body: Document) -> None:
+    url = body.get("files_url")
+    if url is not None and "://" not in url:
+        raise invalid_field("body", "files_url", "not a URL, such as hf://datasets/ns/name", url)
