@@ -1,0 +1,216 @@
+"""The text the base model learns from: choosing tools in words, fields to JSON, copying, talk.
+
+No example holds a tool call in the format that fine-tuning teaches: tools are chosen in sentences
+or lists, and JSON is written about records that are no tools. Every tool name here differs from
+those of the published rows.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from nemo_local.pocket.parameters import PARAMETERS
+from nemo_local.pocket.vocabulary import DOMAINS, PEOPLE, VERBS, WORDS
+from nemo_local.pocket.world import (
+    NOUNS,
+    RESERVED_NOUNS,
+    Tool,
+    build_tool,
+    draw_request,
+    pretraining_tool,
+    spoken,
+)
+
+NAME_ONLY = ("Answer with the name of the tool only.", "Which tool fits? Only its name.")
+AS_LIST = (
+    "Name the tool, then list each argument on its own line.",
+    "Answer with the tool and its arguments as a list.",
+)
+DESCRIBE = ("Say what the right tool does.",)
+_SYLLABLES = "ba be bi bo bu da de di do du fa fi ga go ka ke ki ko ku la le li lo lu ma me mi mo na ne ni no pa pe pi po ra re ri ro sa se si so su ta te ti to tu va ve vi vo za ze zi zo tra bri plo ster mon gra fel lin dor nak vex qui jor hul wen".split()
+_GREETINGS = ("Hi", "Hello", "Hey there", "Good morning", "Good evening", "Hi there", "Yo", "Greetings")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation whose last message, the assistant's, is learned."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+
+
+class TextMixture:
+    """An endless, seeded stream of examples; `pieces` are words to copy, from the whole vocabulary."""
+
+    def __init__(self, rng: Random, pieces: Sequence[str]) -> None:
+        self.rng = rng
+        self.pieces = pieces
+        self._kinds = (self.choose_tool, self.fields_to_json, self.copy, self.extract, self.talk)
+        self._weights = (62, 15, 12, 5, 6)
+
+    def draw(self) -> Example:
+        """The next example."""
+        return self.rng.choices(self._kinds, self._weights)[0]()
+
+    def choose_tool(self) -> Example:
+        """A request and tools; the answer names the tool and its arguments in words."""
+        rng = self.rng
+        invented = rng.random() < 0.35
+        tools, calls, query = draw_request(rng, self._invented_tool if invented else pretraining_tool,
+                                           single=rng.random() < 0.7)  # fmt: skip
+        form = rng.random()
+        system, answer = "", "; ".join(sentence(tool, arguments) for tool, arguments in calls)
+        if form < 0.13:
+            system, answer = rng.choice(NAME_ONLY), "\n".join(tool.name for tool, _ in calls)
+        elif form < 0.5:
+            system, answer = rng.choice(AS_LIST), "\n".join(_listing(*call) for call in calls)
+        elif form < 0.54:
+            system, answer = rng.choice(DESCRIBE), "\n".join(tool.description for tool, _ in calls)
+        elif form < 0.57 and len(tools) > len(calls):
+            tools = [tool for tool in tools if tool not in [called for called, _ in calls]]
+            answer = "None of the tools fits."
+        return _conversation(query, answer, system, [tool.openai() for tool in tools])
+
+    def fields_to_json(self) -> Example:
+        """Fields in lines or prose; the answer is the same as JSON."""
+        rng = self.rng
+        fields = self._fields()
+        head = rng.choice(("record", "kind", "report", "item", "form", "entry", "type", "label"))
+        inner = rng.choice(("fields", "details", "data", "content", "values", "info", "settings"))
+        title = "_".join(self._word() for _ in range(rng.randint(1, 4)))
+        listed = "\n".join(f"{name}: {spoken(value)}" for name, value in fields.items())
+        if rng.random() < 0.7:
+            prompt, answer = f"{head}: {title}\n{listed}", {head: title, inner: fields}
+            system = f"Write JSON with {head} and {inner}."
+        else:
+            prompt, answer, system = listed, fields, "Write the fields as JSON."
+        text = json.dumps(answer, ensure_ascii=False)
+        if rng.random() < 0.2:
+            more = {head: self._word(), inner: self._fields()}
+            prompt += "\n\n" + "\n".join([f"{head}: {more[head]}"] + [
+                f"{name}: {spoken(value)}" for name, value in more[inner].items()])  # fmt: skip
+            text += "; " + json.dumps(more, ensure_ascii=False)
+        return _conversation(prompt, text, system if rng.random() < 0.7 else "", prefix=system)
+
+    def copy(self) -> Example:
+        """Words of the whole vocabulary to repeat, continue or spell as a name."""
+        rng = self.rng
+        words = [self._word() for _ in range(rng.randint(2, 12))]
+        kind = rng.random()
+        if kind < 0.4:
+            joiner = rng.choice((" ", " ", "_", ", ", "-"))
+            return _conversation(f"Repeat: {joiner.join(words)}", joiner.join(words))
+        if kind < 0.7:
+            start = rng.randrange(len(words))
+            shown = " ".join(words)
+            return _conversation(f"What comes after {words[start]} in: {shown}",
+                                 " ".join(words[start + 1 :]) or "nothing")  # fmt: skip
+        name = words[: rng.randint(1, 4)]
+        return _conversation(f"Write as a name: {' '.join(name)}", "_".join(name))
+
+    def extract(self) -> Example:
+        """A request; the answer is the value of one of its parameters."""
+        rng = self.rng
+        _, calls, query = draw_request(rng, pretraining_tool, single=True)
+        arguments = calls[0][1]
+        if not arguments:
+            return self.copy()
+        name = rng.choice(list(arguments))
+        question = rng.choice(("What is the {n}? ", "Give the {n}: ", "Which {n} is meant? "))
+        return _conversation(question.format(n=name.replace("_", " ")) + query, spoken(arguments[name]))
+
+    def talk(self) -> Example:
+        """Greetings, thanks, and sentences about what a tool returned."""
+        rng = self.rng
+        if rng.random() < 0.25:
+            return self._small_talk()
+        tools, calls, query = draw_request(rng, pretraining_tool, single=True)
+        tool, arguments = calls[0]
+        result = self._fields()
+        said = ", ".join(f"the {name.replace('_', ' ')} is {spoken(value)}" for name, value in result.items())
+        messages = [
+            {"role": "user", "content": query},
+            {"role": "assistant", "content": sentence(tool, arguments)},
+            {"role": "tool", "content": json.dumps(result, ensure_ascii=False)},
+            {"role": "assistant", "content": f"For the {tool.noun}, {said}."},
+        ]
+        return Example(messages, [tool.openai() for tool in tools] if rng.random() < 0.8 else [])
+
+    def _small_talk(self) -> Example:
+        rng = self.rng
+        name = rng.choice(PEOPLE)
+        question, answer = rng.choice((
+            (f"{rng.choice(_GREETINGS)}!", "Hello! How can I help you?"),
+            ("Thank you!", "You are welcome."),
+            ("Thanks a lot", "You are welcome."),
+            ("Who are you?", "I am a small model that can choose tools."),
+            ("What can you do?", "I can choose a tool for your request and fill in its arguments."),
+            (f"My name is {name}.", f"Nice to meet you, {name}."),
+            ("Goodbye", "Goodbye! Have a nice day."),
+            ("How are you?", "I am fine, thank you. How can I help you?"),
+        ))  # fmt: skip
+        tools = [pretraining_tool(rng).openai() for _ in range(rng.randint(0, 3))]
+        return _conversation(question, answer, tools=tools)
+
+    def _fields(self) -> dict[str, Any]:
+        rng = self.rng
+        names = rng.sample(list(PARAMETERS), rng.randint(1, 4))
+        return {
+            name if rng.random() < 0.7 else self._word(): PARAMETERS[name].value(rng)
+            if rng.random() < 0.7
+            else rng.choice((self._word(), rng.randint(0, 9999), f"{self._word()} {self._word()}"))
+            for name in names
+        }
+
+    def _word(self) -> str:
+        rng = self.rng
+        kind = rng.random()
+        if kind < 0.5:
+            return rng.choice(self.pieces)
+        if kind < 0.7:
+            return "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3)))
+        if kind < 0.8:
+            return str(rng.randint(0, 10 ** rng.randint(1, 6)))
+        return rng.choice(WORDS)
+
+    def _invented_tool(self, rng: Random, noun: str | None = None, domain: str | None = None) -> Tool:
+        """A tool about something that does not exist, so that names are copied and not recalled."""
+        words = [self._name_word() for _ in range(rng.choice((1, 2, 2, 2, 3)))]
+        if rng.random() < 0.4:
+            words[-1] = rng.choice(list(NOUNS)).split(" ")[-1]
+        made = noun or " ".join(words)
+        if made in RESERVED_NOUNS:
+            made = "-".join(words)
+        return build_tool(rng.choice(list(VERBS)), made, domain or rng.choice(list(DOMAINS)))
+
+    def _name_word(self) -> str:
+        rng = self.rng
+        if rng.random() < 0.5:
+            return "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3)))
+        word = rng.choice(self.pieces)
+        return word if word.isalpha() and word.islower() and len(word) > 2 else rng.choice(WORDS)
+
+
+def _conversation(
+    user: str,
+    answer: str,
+    system: str = "",
+    tools: list[dict[str, Any]] | None = None,
+    prefix: str = "",
+) -> Example:
+    if prefix and not system:
+        user = f"{prefix}\n{user}"
+    messages = [{"role": "system", "content": system}] if system else []
+    messages += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+    return Example(messages, tools or [])
+
+
+def sentence(tool: Tool, arguments: dict[str, Any]) -> str:
+    said = ", ".join(f"{name} {spoken(value)}" for name, value in arguments.items())
+    return f"Use {tool.name} with {said}" if said else f"Use {tool.name}"
+
+
+def _listing(tool: Tool, arguments: dict[str, Any]) -> str:
+    return "\n".join([tool.name, *(f"{name}: {spoken(value)}" for name, value in arguments.items())])
