@@ -1,0 +1,11 @@
+"""Evaluator: score a model's replies, row by row, with templates and metrics.
+
+Covered:     configs, targets, jobs, results, live evaluation; `custom` configs with
+             chat-completion, completion and data tasks; targets model, cached_outputs, rows,
+             dataset; metrics tool-calling, string-check, number-check, em, f1, bleu, rouge.
+Not covered: the metric llm-judge, groups, retriever and rag targets, prompt optimisation and
+             every other config type; each is refused by name.
+Differs:     jobs run on threads of the control plane; a job that a killed platform left running
+             ends as failed at the next start; a result names the model that really answered.
+Source:      https://docs.nvidia.com/nemo/microservices/latest/evaluate/index.html
+"""

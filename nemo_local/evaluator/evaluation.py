@@ -1,0 +1,133 @@
+"""One evaluation: every task of a config against one target, with progress on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from nemo_local.core.client import Client
+from nemo_local.evaluator.models import ModelClient, ModelError, resolve
+from nemo_local.evaluator.plan import Entity
+from nemo_local.evaluator.results import aggregate, row_detail
+from nemo_local.evaluator.runner import EvaluationFailed, RowResult, Sampling, TaskPlan, run_task
+
+Report = Callable[[dict[str, Any]], None]
+"""Called with the status details that changed."""
+Log = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """What an evaluation gave, task by task."""
+
+    tasks: dict[str, Any] = field(default_factory=dict)
+    """Per task `metrics` and `data`, as a result shows them."""
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Per task every row's detail."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Runs configs against targets, which it reaches through the platform."""
+
+    platform: Client
+    nim_url: str
+    token: str | None = None
+
+    async def run(
+        self,
+        plans: list[TaskPlan],
+        config: Entity,
+        target: Entity,
+        cancelled: threading.Event,
+        report: Report,
+        log: Log,
+    ) -> Outcome:
+        """The outcome of every task, one task after the other.
+
+        Raises:
+            EvaluationFailed, Cancelled: see `run_task`.
+        """
+        sampling = Sampling.of(config["params"])
+        asks = any(plan.template is not None for plan in plans)
+        progress, outcome = _Progress(plans, report), Outcome()
+        async with self._model(target if asks else None, sampling) as (model, data):
+            if model:
+                log(f"asking {model.endpoint.root}: {data}")
+            for plan in plans:
+                log(f"task {plan.name}: {len(plan.rows)} rows, {sampling.parallelism} at a time")
+                progress.enter(plan.name, "running")
+                try:
+                    rows = await run_task(plan, model, sampling, cancelled, progress.rows)
+                except EvaluationFailed:
+                    progress.enter(plan.name, "failed")
+                    raise
+                progress.enter(plan.name, "completed")
+                _log_failures(plan, rows, log)
+                outcome.tasks[plan.name] = {"metrics": aggregate(rows, plan.metrics)}
+                if data:
+                    outcome.tasks[plan.name]["data"] = data
+                outcome.rows[plan.name] = [row_detail(row) for row in rows]
+        return outcome
+
+    @asynccontextmanager
+    async def _model(
+        self, target: Entity | None, sampling: Sampling
+    ) -> AsyncIterator[tuple[ModelClient | None, dict[str, Any]]]:
+        """The target's model, and the names it goes by: asked for, and really answering."""
+        if target is None:
+            yield None, {}
+            return
+        try:
+            endpoint = resolve(target["model"], self.platform, self.nim_url, self.token)
+        except ModelError as error:
+            raise EvaluationFailed(str(error)) from error
+        model = ModelClient(endpoint, sampling.request_timeout_s, sampling.max_retries)
+        try:
+            listing = await model.identify()
+            names: dict[str, Any] = {"model": endpoint.model_id}
+            names |= {key: listing[key] for key in ("answered_by", "stand_in") if key in listing}
+            yield model, names
+        except ModelError as error:
+            raise EvaluationFailed(str(error)) from error
+        finally:
+            await model.close()
+
+
+class _Progress:
+    """Finished rows and task states, reported as a job's status details."""
+
+    def __init__(self, plans: list[TaskPlan], report: Report) -> None:
+        self._status = {plan.name: "pending" for plan in plans}
+        self._total = sum(len(plan.rows) for plan in plans)
+        self._finished = dict.fromkeys(self._status, 0)
+        self._report = report
+
+    def enter(self, task: str, status: str) -> None:
+        self._status[task] = status
+        self._send()
+
+    def rows(self, task: str, finished: int) -> None:
+        if finished != self._finished[task]:
+            self._finished[task] = finished
+            self._send()
+
+    def _send(self) -> None:
+        done = sum(self._finished.values())
+        self._report(
+            {
+                "progress": 100.0 * done / self._total,
+                "samples_processed": done,
+                "task_status": dict(self._status),
+            }
+        )
+
+
+def _log_failures(plan: TaskPlan, rows: list[RowResult], log: Log) -> None:
+    failed = [(number, row.error) for number, row in enumerate(rows) if row.error]
+    log(f"task {plan.name}: {len(rows) - len(failed)} rows scored, {len(failed)} failed")
+    for number, error in failed:
+        log(f"task {plan.name} row {number}: {error}")

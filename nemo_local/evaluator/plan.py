@@ -1,0 +1,248 @@
+"""What a job evaluates: configs, targets and datasets in full, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.clock import timestamp
+from nemo_local.core.documents import Documents
+from nemo_local.core.errors import BadRequest, Invalid, NotFound
+from nemo_local.core.ids import new_id
+from nemo_local.evaluator.datasets import DatasetError, Row, data_files, load_rows
+from nemo_local.evaluator.metrics import (
+    ALIASES,
+    METRICS,
+    NUMBER_OPERATORS,
+    STRING_OPERATORS,
+    number_check_parts,
+)
+from nemo_local.evaluator.runner import EvaluationFailed, TaskPlan
+
+Entity = dict[str, Any]
+CONFIG_KEYS = ("type", "params", "tasks", "groups")
+TARGET_KEYS = ("type", "model", "cached_outputs", "dataset", "rag", "retriever", "rows")
+DATASET_KEYS = ("files_url", "format", "hf_endpoint", "limit", "split")
+MODEL_KEYS = ("api_endpoint", "artifact", "base_model", "guardrails", "peft", "prompt", "spec")
+TASK_TYPES = ("chat-completion", "completion", "data")
+TARGET_TYPES = ("model", "cached_outputs", "rows", "dataset")
+POSITIVE = ("parallelism", "limit_samples", "request_timeout", "max_tokens")
+
+
+class Expander:
+    """Turns references and inline objects into full entities, nulls included."""
+
+    def __init__(self, documents: Documents, platform: Client) -> None:
+        self._documents = documents
+        self._platform = platform
+
+    def config(self, given: str | Entity) -> Entity:
+        """The config, with every task's dataset expanded."""
+        entity = self._entity("evaluation_config", "eval-config", given, CONFIG_KEYS)
+        tasks = {name: dict(task) for name, task in (entity["tasks"] or {}).items()}
+        for task in tasks.values():
+            if task.get("dataset"):
+                task["dataset"] = self.dataset(task["dataset"])
+        return {**entity, "tasks": tasks or None}
+
+    def target(self, given: str | Entity) -> Entity:
+        """The target, with its model and dataset expanded; a string model stays one."""
+        entity = self._entity("evaluation_target", "eval-target", given, TARGET_KEYS)
+        if isinstance(entity["model"], dict):
+            entity["model"] = self._inline("model", None, entity["model"], MODEL_KEYS)
+            endpoint = entity["model"]["api_endpoint"]
+            if isinstance(endpoint, dict):
+                entity["model"]["api_endpoint"] = {"format": "nim", "api_key": None, **endpoint}
+        for key in ("dataset", "cached_outputs"):
+            if entity[key]:
+                entity[key] = self.dataset(entity[key])
+        return entity
+
+    def dataset(self, given: str | Entity) -> Entity:
+        """A dataset from `hf://…`, from `ns/name` of the Entity Store, or inline."""
+        if isinstance(given, str):
+            given = {"files_url": given} if "://" in given else self._registered(given)
+        if not given.get("files_url"):
+            raise Invalid(
+                "Dataset is not in the expected format; it needs to have the files_url property set"
+            )
+        endpoint = given.get("hf_endpoint")
+        if endpoint and endpoint.rstrip("/") != f"{self._platform.base_url}/v1/hf":
+            raise Invalid(f"hf_endpoint {endpoint!r} is not supported by the local evaluator")
+        version = {"version_id": "main", "version_tags": []}
+        return {**version, **self._inline("dataset", None, given, DATASET_KEYS)}
+
+    def _entity(self, kind: str, prefix: str, given: str | Entity, keys: Iterable[str]) -> Entity:
+        is_reference = isinstance(given, dict) and "type" not in given and "name" in given
+        if isinstance(given, str):
+            namespace, slash, name = given.partition("/")
+            namespace, name = (namespace, name) if slash else ("default", namespace)
+        elif is_reference:
+            namespace, name = given.get("namespace") or "default", str(given["name"])
+        else:
+            return self._inline(prefix, prefix, given, keys)
+        try:
+            stored = self._documents.get(kind, namespace, name)
+        except NotFound as error:
+            raise Invalid(str(error.detail)) from None
+        return self._inline(prefix, prefix, stored, keys)
+
+    def _inline(
+        self, prefix: str, type_prefix: str | None, given: Entity, keys: Iterable[str]
+    ) -> Entity:
+        now = timestamp(self._documents.clock())
+        entity_id = given.get("id") or new_id(prefix)
+        blank: Entity = {
+            "schema_version": "1.0",
+            "id": entity_id,
+            "type_prefix": type_prefix,
+            "namespace": "default",
+            "name": entity_id,
+            "created_at": now,
+            "updated_at": now,
+            "custom_fields": {},
+            "description": None,
+            "project": None,
+            "ownership": None,
+            **dict.fromkeys(keys),
+        }
+        return {**blank, **{key: value for key, value in given.items() if value is not None}}
+
+    def _registered(self, reference: str) -> Entity:
+        namespace, slash, name = reference.partition("/")
+        if not slash:
+            raise BadRequest(f"dataset {reference!r} is neither <namespace>/<name> nor a URL")
+        try:
+            found = self._platform.get(f"/v1/datasets/{namespace}/{name}")
+        except UpstreamError as error:
+            if error.status != 404:
+                raise
+            raise Invalid(f"Dataset {reference} is not present on datastore") from None
+        return dict(found)
+
+
+def check(config: Entity, target: Entity) -> None:
+    """Refuse, by name, what this evaluator cannot run.
+
+    Raises:
+        Invalid: an unsupported or malformed type, task, metric, parameter or target.
+    """
+    _require(config["type"] == "custom", f"evaluation type {config['type']!r}")
+    _require(not config["groups"], "'groups' in a config")
+    _require(target["type"] in TARGET_TYPES, f"target type {target['type']!r}")
+    if not target[target["type"]]:
+        raise Invalid(f"target of type {target['type']!r} has no {target['type']!r}")
+    if not config["tasks"]:
+        raise Invalid("a custom evaluation config needs at least one task")
+    for key in POSITIVE:
+        value = (config["params"] or {}).get(key)
+        if value is not None and not (_is_number(value) and value > 0):
+            raise Invalid(f"config.params.{key} must be a positive number, not {value!r}")
+    retries = (config["params"] or {}).get("max_retries")
+    if retries is not None and not (_is_number(retries) and retries >= 0):
+        raise Invalid(f"config.params.max_retries must be 0 or more, not {retries!r}")
+    for name, task in config["tasks"].items():
+        _check_task(f"tasks.{name}", task, target)
+
+
+def check_datasets(config: Entity, target: Entity, platform: Client) -> None:
+    """Refuse a dataset whose files are not there.
+
+    Raises:
+        Invalid: "… is not present on datastore", or no data file in it.
+    """
+    datasets = [task["dataset"] for task in config["tasks"].values() if task.get("dataset")]
+    datasets += [target[key] for key in ("dataset", "cached_outputs") if target[key]]
+    for dataset in datasets:
+        try:
+            data_files(platform, dataset)
+        except DatasetError as error:
+            raise Invalid(str(error)) from None
+
+
+def task_plans(config: Entity, target: Entity, platform: Client) -> list[TaskPlan]:
+    """Every task with its rows, ready to run.
+
+    Raises:
+        EvaluationFailed: a dataset cannot be read, or its cached outputs do not match it.
+    """
+    limit = (config["params"] or {}).get("limit_samples")
+    loaded: dict[str, list[Row]] = {}
+
+    def rows(dataset: Entity) -> list[Row]:
+        if dataset["id"] not in loaded:
+            loaded[dataset["id"]] = load_rows(platform, dataset, limit)
+        return loaded[dataset["id"]]
+
+    try:
+        tasks = config["tasks"].items()
+        return [_task_plan(name, task, target, rows, limit) for name, task in tasks]
+    except DatasetError as error:
+        raise EvaluationFailed(str(error)) from None
+
+
+def _task_plan(
+    name: str, task: Entity, target: Entity, rows: Callable[[Entity], list[Row]], limit: int | None
+) -> TaskPlan:
+    metrics = task.get("metrics") or {}
+    if target["type"] == "rows":
+        return TaskPlan(name, target["rows"][:limit], metrics, None)
+    if target["type"] == "dataset":
+        return TaskPlan(name, rows(target["dataset"]), metrics, None)
+    if target["type"] == "cached_outputs":
+        outputs = rows(target["cached_outputs"])
+        if not task.get("dataset"):
+            return TaskPlan(name, outputs, metrics, None)
+        own = rows(task["dataset"])
+        if len(own) > len(outputs):
+            raise EvaluationFailed(
+                f"task {name!r} has {len(own)} rows and {len(outputs)} cached outputs"
+            )
+        return TaskPlan(name, own, metrics, None, outputs)
+    template = None if task["type"] == "data" else task["params"]["template"]
+    return TaskPlan(name, rows(task["dataset"]), metrics, template)
+
+
+def _check_task(place: str, task: Any, target: Entity) -> None:
+    if not isinstance(task, dict) or not task.get("type"):
+        raise Invalid(f"config.{place} needs a type: {', '.join(TASK_TYPES)}")
+    _require(task["type"] in TASK_TYPES, f"task type {task['type']!r} (config.{place})")
+    if target["type"] == "model" and not task.get("dataset"):
+        raise Invalid(f"config.{place} needs a dataset")
+    asks = target["type"] == "model" and task["type"] != "data"
+    if asks and (task.get("params") or {}).get("template") is None:
+        raise Invalid(f"config.{place}.params needs a template: messages, or a prompt")
+    if not task.get("metrics"):
+        raise Invalid(f"config.{place} needs at least one metric")
+    for name, metric in task["metrics"].items():
+        _check_metric(f"{place}.metrics.{name}", metric)
+
+
+def _check_metric(place: str, metric: Any) -> None:
+    kind = metric.get("type") if isinstance(metric, dict) else None
+    _require(kind in METRICS, f"metric type {kind!r} (config.{place})")
+    params = metric.get("params") or {}
+    for name in METRICS[str(kind)].required:
+        if not any(params.get(key) is not None for key in (name, *ALIASES.get(name, ()))):
+            raise Invalid(f"config.{place}.params.{name} is missing")
+    if kind in ("string-check", "number-check"):
+        _check_operator(f"config.{place}.params.check", str(kind), params["check"])
+
+
+def _check_operator(place: str, kind: str, given: Any) -> None:
+    if not isinstance(given, list) or len(given) < 3 or (kind == "string-check" and len(given) > 3):
+        raise Invalid(f"{place} must be [left, operator, right], not {given!r}")
+    operator = str(given[1]) if kind == "string-check" else number_check_parts(given)[1]
+    operators = STRING_OPERATORS if kind == "string-check" else NUMBER_OPERATORS
+    if operator not in (*operators, *(("absolute difference",) if kind == "number-check" else ())):
+        raise Invalid(f"{place}: unknown operator {operator!r}; one of {', '.join(operators)}")
+
+
+def _require(supported: bool, what: str) -> None:
+    if not supported:
+        raise Invalid(f"{what} is not supported by the local evaluator")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,96 @@
+"""Results: the mean of every score, and the files of a finished job."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+import zipfile
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nemo_local.core.clock import Clock, timestamp
+from nemo_local.evaluator.metrics import corpus_bleu
+from nemo_local.evaluator.runner import RowResult
+
+
+def aggregate(rows: list[RowResult], metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The `metrics` of a task's result.
+
+    {"m": {"scores": {"em": {"value": 0.5, "stats": {"count": 2, "sum": 1.0, "mean": 0.5}}}}}
+    """
+    results = {}
+    for name in metrics:
+        scores = {key: [row.scores[name][key] for row in rows] for key in rows[0].scores[name]}
+        values = {key: _statistics(column) for key, column in scores.items()}
+        pairs = [row.texts[name] for row in rows if name in row.texts]
+        if pairs:
+            values["corpus"] = {"value": corpus_bleu(pairs)}
+        results[name] = {"scores": values}
+    return results
+
+
+def row_detail(row: RowResult) -> dict[str, Any]:
+    """One row as `results.json` shows it; NaN becomes null."""
+    metrics = {
+        name: {
+            "scores": {
+                key: {"value": None if math.isnan(value) else value, "stats": None}
+                for key, value in scores.items()
+            }
+        }
+        for name, scores in row.scores.items()
+    }
+    detail = {"item": row.item, "sample": row.sample, "metrics": metrics, "requests": row.requests}
+    return {**detail, "error": row.error} if row.error else detail
+
+
+class JobFiles:
+    """The folder of one job: `results/results.json`, `config.json`, `aggregate.json`, `logs/`."""
+
+    def __init__(self, jobs_dir: Path, job_id: str, clock: Clock) -> None:
+        self.folder = jobs_dir / job_id
+        self._clock = clock
+
+    def log(self, message: str) -> None:
+        """Append one line to the job's log, with the time in front."""
+        now: datetime = self._clock()
+        path = self.folder / "logs" / "job.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            log.write(f"{timestamp(now)} {message}\n")
+
+    def write(self, name: str, value: Any) -> None:
+        """Write one JSON file, whole or not at all."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+        draft.replace(path)
+
+    def zipped(self, part: str = "") -> bytes:
+        """The folder, or one part of it, as a zip under `<job id>/`."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted((self.folder / part).rglob("*")):
+                if path.is_file() and path.suffix != ".part":
+                    archive.write(path, path.relative_to(self.folder.parent).as_posix())
+        return buffer.getvalue()
+
+    def remove(self) -> None:
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+
+def _statistics(column: list[float]) -> dict[str, Any]:
+    """Mean, sum and count over the values that are numbers; `value` is null when none is."""
+    numbers = [value for value in column if not math.isnan(value)]
+    stats: dict[str, Any] = {"count": len(numbers), "sum": float(sum(numbers))}
+    if numbers:
+        stats["mean"] = stats["sum"] / len(numbers)
+    if len(numbers) < len(column):
+        stats["nan_count"] = len(column) - len(numbers)
+    return {"value": stats.get("mean"), "stats": stats}

@@ -1,0 +1,212 @@
+"""Running an evaluation: rows of a task in parallel, each one rendered, asked, and scored."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nemo_local.evaluator.datasets import Row
+from nemo_local.evaluator.metrics import METRICS, RowError, Scores, bleu_texts, score_row
+from nemo_local.evaluator.models import ModelClient, ModelError, RequestFailed, output_text
+from nemo_local.evaluator.templates import RenderError, item_context, render
+
+DEFAULT_PARALLELISM = 8
+PROGRESS_INTERVAL_S = 0.25
+SAMPLING = ("temperature", "top_p", "max_tokens", "stop")
+
+
+class EvaluationFailed(Exception):
+    """The evaluation has no result; the message is the reason its job shows."""
+
+
+class Cancelled(Exception):
+    """Someone asked the job to stop."""
+
+
+@dataclass
+class RowResult:
+    """What one row gave."""
+
+    item: Row
+    sample: dict[str, Any] = field(default_factory=dict)
+    """`output_text` and `response`; empty when no answer came."""
+    scores: dict[str, Scores] = field(default_factory=dict)
+    """Per metric, every score by name; NaN where it cannot be told."""
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    """Every model call: `{"request": …, "response": …}`."""
+    error: str | None = None
+    """Why the row failed; None when it did not."""
+    texts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Per bleu metric, candidate and first reference, for the corpus score."""
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task, ready to run."""
+
+    name: str
+    rows: list[Row]
+    metrics: Mapping[str, Mapping[str, Any]]
+    template: Any
+    """Request template; None = no model call, the rows carry the responses."""
+    outputs: list[Row] | None = None
+    """Pre-generated responses, one per row; None = in the rows themselves."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The `params` of a config."""
+
+    parallelism: int = DEFAULT_PARALLELISM
+    request_timeout_s: float = 300.0
+    max_retries: int = 3
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Request fields that a template may override."""
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any] | None) -> Sampling:
+        given = {key: value for key, value in (params or {}).items() if value is not None}
+        defaults = {key: given[key] for key in SAMPLING if key in given}
+        return cls(
+            parallelism=int(given.get("parallelism", DEFAULT_PARALLELISM)),
+            request_timeout_s=float(given.get("request_timeout", 300)),
+            max_retries=int(given.get("max_retries", 3)),
+            defaults={**dict(given.get("extra") or {}), **defaults},
+        )
+
+
+Progress = Callable[[str, int], None]
+"""Called with the task's name and how many of its rows are done."""
+
+
+async def run_task(
+    task: TaskPlan,
+    model: ModelClient | None,
+    sampling: Sampling,
+    cancelled: threading.Event,
+    on_progress: Progress,
+) -> list[RowResult]:
+    """Every row's result, in dataset order; at most `parallelism` rows are under way.
+
+    Raises:
+        Cancelled: `cancelled` was set.
+        EvaluationFailed: the model does not exist, or every row failed.
+    """
+    results: list[RowResult | None] = [None] * len(task.rows)
+    numbers = iter(range(len(task.rows)))
+
+    async def work(todo: Iterator[int]) -> None:
+        for number in todo:
+            results[number] = await _run_row(task, number, model, sampling)
+
+    workers = [
+        asyncio.create_task(work(numbers)) for _ in range(min(sampling.parallelism, len(task.rows)))
+    ]
+    try:
+        pending = set(workers)
+        while pending:
+            done, pending = await asyncio.wait(
+                pending, timeout=PROGRESS_INTERVAL_S, return_when=asyncio.FIRST_EXCEPTION
+            )
+            if cancelled.is_set():
+                raise Cancelled
+            for worker in done:
+                worker.result()
+            on_progress(task.name, sum(result is not None for result in results))
+    except ModelError as error:
+        raise EvaluationFailed(str(error)) from error
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    finished = [result for result in results if result is not None]
+    if all(result.error for result in finished):
+        raise EvaluationFailed(
+            f"every row of task {task.name!r} failed ({len(finished)} rows); "
+            f"the first one: {finished[0].error}"
+        )
+    return finished
+
+
+def request_body(template: Any, context: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
+    """The request a rendered template stands for, without its model.
+
+        request_body("{{ item.q }}", {"item": {"q": "hi"}}, {"max_tokens": 8})
+        -> {"max_tokens": 8, "prompt": "hi"}
+
+    Raises:
+        RenderError: a variable is missing, or the template has neither messages nor prompt.
+    """
+    rendered = render(template, context)
+    body = {"prompt": rendered} if isinstance(rendered, str) else rendered
+    if not isinstance(body, dict) or not ({"messages", "prompt"} & body.keys()):
+        raise RenderError("the template renders to no 'messages' and no 'prompt'")
+    body = {**defaults, **body}
+    if not body.get("tools"):
+        # A NIM refuses an empty list of tools, and a choice among none.
+        body = {key: body[key] for key in body if key not in ("tools", "tool_choice")}
+    return body
+
+
+def offline_sample(row: Row) -> dict[str, Any]:
+    """The sample of a row that already carries its response.
+
+    {"response": "Paris"} -> {"output_text": "Paris", "response": "Paris"}
+    """
+    response = row.get("response")
+    text = row.get("output_text", response if isinstance(response, str) else output_text(response))
+    return {"output_text": text, "response": response}
+
+
+async def _run_row(
+    task: TaskPlan, number: int, model: ModelClient | None, sampling: Sampling
+) -> RowResult:
+    result = RowResult(item=task.rows[number])
+    item = item_context(result.item)
+    context: dict[str, Any] = {**item, "item": item}
+    try:
+        if model is None or task.template is None:
+            result.sample = offline_sample(task.outputs[number] if task.outputs else result.item)
+        else:
+            result.sample = await _ask(task, model, sampling, context, result)
+        _score(task, {**context, **result.sample, "sample": result.sample}, result)
+    except (RenderError, RequestFailed) as error:
+        result.error = str(error)
+        result.scores = {name: _nothing(task.metrics[name]["type"]) for name in task.metrics}
+    return result
+
+
+async def _ask(
+    task: TaskPlan,
+    model: ModelClient,
+    sampling: Sampling,
+    context: Mapping[str, Any],
+    result: RowResult,
+) -> dict[str, Any]:
+    body = request_body(task.template, context, sampling.defaults)
+    body["model"] = model.endpoint.model_id
+    call: dict[str, Any] = {"request": body, "response": None}
+    result.requests.append(call)
+    call["response"] = await model.ask(body)
+    return {"output_text": output_text(call["response"]), "response": call["response"]}
+
+
+def _score(task: TaskPlan, context: Mapping[str, Any], result: RowResult) -> None:
+    for name, metric in task.metrics.items():
+        params = metric.get("params") or {}
+        try:
+            result.scores[name] = score_row(metric["type"], params, context)
+            if metric["type"] == "bleu":
+                candidate, references = bleu_texts(params, context)
+                result.texts[name] = (candidate, references[0])
+        except RowError as error:
+            result.error = f"metric {name!r}: {error}"
+            result.scores[name] = _nothing(metric["type"])
+
+
+def _nothing(kind: str) -> Scores:
+    return dict.fromkeys(METRICS[kind].scores, math.nan)
