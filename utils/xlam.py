@@ -1,0 +1,254 @@
+"""xLAM rows as OpenAI-format examples: parse, convert, check, and keep what cannot be used.
+
+Source: https://huggingface.co/datasets/Salesforce/xlam-function-calling-60k
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import orjson
+from jsonschema import Draft202012Validator
+
+from utils import jsonl
+from utils.errors import InvalidRow
+from utils.python_types import MISSING, Schema, parse_type, typed_default
+from utils.tool_schema import Finding, Tool, lint
+
+
+class ChatExample(TypedDict):
+    """One training row: the question, the call that answers it, the tools on offer."""
+
+    messages: list[dict[str, Any]]
+    tools: list[Tool]
+
+
+class EvalExample(TypedDict):
+    """One evaluation row: the question, the tools, and the gold calls apart."""
+
+    messages: list[dict[str, Any]]
+    tools: list[Tool]
+    tool_calls: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class XlamRow:
+    """One row with its JSON columns read and its tools in OpenAI format."""
+
+    id: int | str
+    query: str
+    tools: list[Tool]
+    calls: list[dict[str, Any]]
+    """Gold answer: [{"name": "f", "arguments": {...}}]."""
+    notes: tuple[str, ...] = ()
+    """What the conversion of types could not say exactly."""
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A row that cannot be used, and why."""
+
+    id: int | str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows of one data set after every check, with an account of all the others."""
+
+    rows: list[XlamRow] = field(default_factory=list)
+    """Single-call rows whose gold call fits its schema."""
+    other_calls: int = 0
+    """Rows with several calls or none; sound, but not for this tutorial."""
+    quarantined: list[Quarantined] = field(default_factory=list)
+    findings: list[tuple[int | str, Finding]] = field(default_factory=list)
+    """What the linter saw, with the id of the row."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """What type conversion could not say exactly, with the number of times."""
+
+    @property
+    def total(self) -> int:
+        return len(self.rows) + self.other_calls + len(self.quarantined)
+
+    def write_quarantine(self, path: Path | str) -> int:
+        """The number of rows written, one line each: {"id": 17, "reason": "..."}."""
+        return jsonl.write(path, ({"id": q.id, "reason": q.reason} for q in self.quarantined))
+
+
+def parse_row(raw: Mapping[str, Any]) -> XlamRow:
+    """One row of the data set; `tools` and `answers` arrive as JSON strings.
+
+        {"id": 0, "query": "Any beta giveaways?",
+         "tools": '[{"name": "giveaways", "parameters": {"type": {"type": "str", ...}}, ...}]',
+         "answers": '[{"name": "giveaways", "arguments": {"type": "beta"}}]'}
+        -> XlamRow(id=0, query="Any beta giveaways?", tools=[...], calls=[...])
+
+    Raises:
+        InvalidRow: a column is missing or malformed; names the row and the column.
+    """
+    row_id = raw.get("id", "?")
+    query = raw.get("query")
+    if not isinstance(query, str) or not query.strip():
+        raise InvalidRow(row_id, "query", f"expected a question, got {query!r}")
+    notes: list[str] = []
+    tools = [_tool(row_id, tool, notes) for tool in _json_list(row_id, "tools", raw)]
+    calls = [_call(row_id, call) for call in _json_list(row_id, "answers", raw)]
+    return XlamRow(row_id, query, tools, calls, tuple(notes))
+
+
+def to_chat_example(row: XlamRow) -> ChatExample | None:
+    """One row as a training example, or None unless its answer holds exactly one call.
+
+    The assistant message has no text; `arguments` is an object here, while the inference API
+    returns the same field as a JSON string.
+    """
+    if len(row.calls) != 1:
+        return None
+    answer = {"role": "assistant", "content": "", "tool_calls": _tool_calls(row)}
+    return {"messages": [{"role": "user", "content": row.query}, answer], "tools": row.tools}
+
+
+def to_eval_example(row: XlamRow) -> EvalExample | None:
+    """One row as an evaluation example, or None unless its answer holds exactly one call.
+
+    The gold call stands apart from the messages, where the evaluator's template finds it:
+    `{{ item.messages }}`, `{{ item.tools }}`, `{{ item.tool_calls }}`.
+    """
+    if len(row.calls) != 1:
+        return None
+    question = {"role": "user", "content": row.query}
+    return {"messages": [question], "tools": row.tools, "tool_calls": _tool_calls(row)}
+
+
+def prepare(raw_rows: Iterable[Mapping[str, Any]]) -> Prepared:
+    """Every row parsed, linted and checked; a row is used, set aside or quarantined, never lost."""
+    done = Prepared()
+    other_calls = 0
+    for raw in raw_rows:
+        try:
+            row = parse_row(raw)
+        except InvalidRow as error:
+            reason = f"column {error.column!r}: {error.reason}"
+            done.quarantined.append(Quarantined(_known_id(error.row_id), reason))
+            continue
+        done.notes.update(row.notes)
+        if len(row.calls) != 1:
+            other_calls += 1
+            continue
+        linted = lint(row.tools, needed={call["name"] for call in row.calls})
+        done.findings.extend((row.id, finding) for finding in linted.findings)
+        calls = [{**c, "name": linted.renamed.get(c["name"], c["name"])} for c in row.calls]
+        row = replace(row, tools=linted.tools, calls=calls)
+        why = linted.refusal or gold_error(row)
+        if why:
+            done.quarantined.append(Quarantined(row.id, why))
+        else:
+            done.rows.append(row)
+    return replace(done, other_calls=other_calls)
+
+
+def gold_error(row: XlamRow) -> str | None:
+    """Why the gold answer cannot be right, or None when each call fits the schema of its tool.
+
+    gold_error(row) -> "gold call of 'power': argument 'n': 0.5 is not of type 'integer'"
+    """
+    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in row.tools}
+    for call in row.calls:
+        name, arguments = call["name"], call["arguments"]
+        if name not in schemas:
+            return f"gold call of {name!r}: no such tool is offered"
+        unknown = [key for key in arguments if key not in schemas[name]["properties"]]
+        if unknown:
+            return f"gold call of {name!r}: argument {unknown[0]!r} is not declared"
+        error = next(Draft202012Validator(schemas[name]).iter_errors(arguments), None)
+        if error is not None:
+            where = f"argument {error.path[0]!r}: " if error.path else ""
+            return f"gold call of {name!r}: {where}{error.message[:160]}"
+    return None
+
+
+def to_tool(raw: Mapping[str, Any]) -> tuple[Tool, list[str]]:
+    """One xLAM tool in OpenAI format, with notes on what the conversion could not say exactly.
+
+        {"name": "f", "description": "...", "parameters":
+          {"n": {"type": "int", "description": "...", "default": "10"}}}
+        -> ({"type": "function", "function": {"name": "f", "description": "...", "parameters":
+             {"type": "object", "required": [],
+              "properties": {"n": {"type": "integer", "description": "...", "default": 10}}}}}, [])
+
+    A parameter is required unless its type says optional or it has a default.
+    """
+    notes: list[str] = []
+    properties: dict[str, Schema] = {}
+    required = []
+    for name, parameter in raw["parameters"].items():
+        parsed = parse_type(parameter["type"])
+        notes.extend(parsed.notes)
+        schema = {**parsed.schema, "description": str(parameter.get("description") or "")}
+        declared = parameter.get("default", parsed.default)
+        default = MISSING if declared is MISSING else typed_default(declared, parsed.schema)
+        if default is not MISSING:
+            schema["default"] = default
+        elif declared not in (MISSING, None, ""):
+            notes.append(f"default {declared!r} is no {parameter['type']!r}: left out")
+        properties[name] = schema
+        if not parsed.optional and declared is MISSING:
+            required.append(name)
+    function = {
+        "name": raw["name"],
+        "description": str(raw.get("description") or ""),
+        "parameters": {"type": "object", "properties": properties, "required": required},
+    }
+    return {"type": "function", "function": function}, notes
+
+
+def _tool(row_id: object, raw: Any, notes: list[str]) -> Tool:
+    """`to_tool` behind checks of everything it takes for granted."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str) or not raw["name"]:
+        raise InvalidRow(row_id, "tools", f"a tool has no name: {_short(raw)}")
+    parameters = raw.get("parameters")
+    parameters = {} if parameters is None else parameters
+    if not isinstance(parameters, dict):
+        raise InvalidRow(row_id, "tools", f"{raw['name']!r}: parameters are no object")
+    for name, parameter in parameters.items():
+        if not isinstance(parameter, dict) or not isinstance(parameter.get("type"), str):
+            raise InvalidRow(row_id, "tools", f"{raw['name']!r}: {name!r} has no type")
+    tool, found = to_tool({**raw, "parameters": parameters})
+    notes.extend(found)
+    return tool
+
+
+def _call(row_id: object, raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+        raise InvalidRow(row_id, "answers", f"a call has no name: {_short(raw)}")
+    if not isinstance(raw.get("arguments"), dict):
+        raise InvalidRow(row_id, "answers", f"{raw['name']!r}: arguments are no object")
+    return {"name": raw["name"], "arguments": raw["arguments"]}
+
+
+def _json_list(row_id: object, column: str, raw: Mapping[str, Any]) -> list[Any]:
+    text = raw.get(column)
+    if not isinstance(text, str):
+        raise InvalidRow(row_id, column, f"expected a JSON string, got {type(text).__name__}")
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRow(row_id, column, f"not JSON ({error}): {_short(text)}") from error
+    if not isinstance(value, list):
+        raise InvalidRow(row_id, column, f"expected a JSON list, got {_short(value)}")
+    return value
+
+
+def _tool_calls(row: XlamRow) -> list[dict[str, Any]]:
+    return [{"type": "function", "function": dict(call)} for call in row.calls]
+
+
+def _known_id(row_id: object) -> int | str:
+    return row_id if isinstance(row_id, int) else str(row_id)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
