@@ -46,7 +46,8 @@ def render_chat(
             tokenize=False,
         )
     except (TemplateError, TypeError, ValueError) as error:
-        raise BadValue(f"the chat template refused the conversation: {error}", "messages") from error
+        message = f"the chat template refused this conversation: {error}"
+        raise BadValue(message, "messages") from error
     return str(text)
 
 
@@ -71,7 +72,8 @@ def normalise_messages(messages: list[Message]) -> list[Message]:
 def _normalise(message: Message, where: str) -> Message:
     role = _ROLES.get(str(message.get("role")))
     if role is None:
-        raise BadValue(f"{where}.role {message.get('role')!r} is not one of {sorted(_ROLES)}", where)
+        known = ", ".join(sorted(_ROLES))
+        raise BadValue(f"{where}.role must be one of {known}; not {message.get('role')!r}", where)
     normal: Message = {"role": role, "content": _text(message.get("content"), where)}
     if message.get("tool_calls"):
         normal["tool_calls"] = [_call(call, where) for call in message["tool_calls"]]

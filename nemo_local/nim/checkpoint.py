@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -15,6 +14,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from nemo_local.catalog import CatalogModel
 from nemo_local.nim.constraints import Grammars
@@ -94,11 +94,11 @@ def load_checkpoint(entry: CatalogModel, device: str) -> Checkpoint:
         OSError, ValueError: the folder is not a checkpoint that transformers can load.
     """
     assert entry.path is not None, "only servable entries are loaded"
-    transformers.utils.logging.disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     place = "cuda" if device == "auto" and torch.cuda.is_available() else device
     place = "cpu" if place == "auto" else place
     tokenizer = AutoTokenizer.from_pretrained(str(entry.path), local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         str(entry.path),
         local_files_only=True,
         use_safetensors=True,

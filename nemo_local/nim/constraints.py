@@ -57,7 +57,8 @@ class Grammars:
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             # xgrammar begins its messages with its own time, file and line.
             reason = re.sub(r"\[[\d:]+\] \S+: ", "", str(error)) or repr(error)
-            raise BadValue(f"the reply cannot be held to this {constraint.kind}: {reason}") from error
+            message = f"the reply cannot be held to this {constraint.kind}: {reason}"
+            raise BadValue(message) from error
         return xgrammar.GrammarMatcher(compiled)
 
 

@@ -125,7 +125,8 @@ def settle_tools(
         named = [tool for tool in given if tool["function"]["name"] == name]
         if not named:
             known = [tool["function"]["name"] for tool in given]
-            raise BadValue(f"tool_choice names {name!r}, which is not in tools {known}", "tool_choice")
+            message = f"tool_choice names {name!r}, which is not in tools {known}"
+            raise BadValue(message, "tool_choice")
         return ToolUse(given, "named", named[:1], False)
     raise BadValue(
         f"tool_choice {choice!r} is not none, auto, required or a named function", "tool_choice"

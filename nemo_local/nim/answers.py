@@ -1,0 +1,197 @@
+"""Finished replies in the shapes of the OpenAI API, whole and as stream chunks."""
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.generation import Generation
+from nemo_local.nim.tool_calls import ToolCall, ToolUse, new_call_id, parse_tool_calls
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What every chunk of one answer repeats."""
+
+    object: str
+    """`chat.completion` or `text_completion`."""
+    model: str
+    """The id the client asked for."""
+    prefix: str
+    """`chatcmpl` or `cmpl`."""
+    created: int = field(default_factory=lambda: int(time.time()))
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def body(self, choices: list[Json], chunk: bool = False) -> Json:
+        """An answer, or one chunk of it, around these choices."""
+        streamed = chunk and self.object == "chat.completion"
+        return {
+            "id": f"{self.prefix}-{self.key}",
+            "object": f"{self.object}.chunk" if streamed else self.object,
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+
+
+@dataclass
+class Answer:
+    """The replies in writing for one request, and what is needed to shape the answer."""
+
+    head: Head
+    checkpoint: Checkpoint
+    prompts: list[list[int]]
+    replies: list[Generation]
+    """For each prompt in turn its `n` choices."""
+    events: "asyncio.Queue[tuple[int, str | None]]"
+    """(choice, new text), or (choice, None) when that choice is finished."""
+    use: ToolUse
+    echoes: list[str]
+    """Per choice, text to repeat before it; empty but for `echo`."""
+    include_usage: bool = False
+    """Whether a stream ends with a chunk of usage."""
+
+    def cancel(self) -> None:
+        """Stop writing; whoever asked is gone."""
+        for reply in self.replies:
+            reply.cancel()
+
+    async def next(self) -> tuple[int, str | None]:
+        """The next event. Raises the error of a choice that failed."""
+        index, text = await self.events.get()
+        error = self.replies[index].error
+        if text is None and error is not None:
+            raise error
+        return index, text
+
+    async def finish(self) -> None:
+        """Wait for every choice. Raises the error of the first that failed."""
+        open_choices = len(self.replies)
+        while open_choices:
+            _, text = await self.next()
+            open_choices -= text is None
+
+    def usage(self) -> Json:
+        """Tokens read and written; a prompt answered several times counts once."""
+        read = sum(len(prompt) for prompt in self.prompts)
+        written = sum(len(reply.tokens) for reply in self.replies)
+        return {
+            "prompt_tokens": read,
+            "total_tokens": read + written,
+            "completion_tokens": written,
+        }
+
+
+async def chat_body(answer: Answer) -> Json:
+    """The whole chat completion, once it is written."""
+    await answer.finish()
+    choices = [
+        chat_choice(i, reply, answer.use, answer.checkpoint)
+        for i, reply in enumerate(answer.replies)
+    ]
+    return {**answer.head.body(choices), "usage": answer.usage(), "prompt_logprobs": None}
+
+
+async def completion_body(answer: Answer) -> Json:
+    """The whole plain completion, once it is written."""
+    await answer.finish()
+    choices = []
+    for i, (reply, echo) in enumerate(zip(answer.replies, answer.echoes, strict=True)):
+        logprobs = text_logprobs(reply, answer.checkpoint, len(echo))
+        choices.append(text_choice(i, reply, echo + reply.text, logprobs, finished=True))
+    return {**answer.head.body(choices), "usage": answer.usage()}
+
+
+def calls_of(reply: Generation, use: ToolUse) -> list[ToolCall]:
+    """The tool calls a finished reply consists of; empty when it is text."""
+    if use.mode == "none":
+        return []
+    calls = parse_tool_calls(reply.text) or []
+    return calls if use.parallel else calls[:1]
+
+
+def finish_reason(reply: Generation, calls: list[ToolCall], use: ToolUse) -> str | None:
+    """Why the reply ended. Like vLLM, a named call ends with `stop`, others with `tool_calls`."""
+    if calls and use.mode != "named":
+        return "tool_calls"
+    return "stop" if calls else reply.finish_reason
+
+
+def chat_choice(index: int, reply: Generation, use: ToolUse, checkpoint: Checkpoint) -> Json:
+    """One choice of a chat completion."""
+    calls = calls_of(reply, use)
+    message: Json = {"role": "assistant", "content": None if calls else reply.text}
+    if calls:
+        message["tool_calls"] = [
+            {
+                "id": new_call_id(),
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in calls
+        ]
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": chat_logprobs(reply, checkpoint),
+        "finish_reason": finish_reason(reply, calls, use),
+        "stop_reason": reply.stop_reason,
+    }
+
+
+def text_choice(
+    index: int, reply: Generation, text: str, logprobs: Json | None, finished: bool
+) -> Json:
+    """One choice of a plain completion, or of a chunk of one."""
+    return {
+        "index": index,
+        "text": text,
+        "logprobs": logprobs,
+        "finish_reason": reply.finish_reason if finished else None,
+        "stop_reason": reply.stop_reason if finished else None,
+        "prompt_logprobs": None,
+    }
+
+
+def chat_logprobs(reply: Generation, checkpoint: Checkpoint) -> Json | None:
+    """Log probabilities of the written tokens, or None when they were not asked for."""
+    if reply.sampling.logprobs is None:
+        return None
+    content = []
+    for token in reply.logprobs:
+        alternatives = [_token(checkpoint, id_, logprob) for id_, logprob in token.top]
+        chosen = _token(checkpoint, token.token_id, token.logprob)
+        content.append({**chosen, "top_logprobs": alternatives})
+    return {"content": content}
+
+
+def text_logprobs(reply: Generation, checkpoint: Checkpoint, offset: int) -> Json | None:
+    """The same in the older shape of plain completions; `offset` is where the reply begins."""
+    if reply.sampling.logprobs is None:
+        return None
+    tokens, offsets = [], []
+    for token in reply.logprobs:
+        text, _ = checkpoint.decode_token(token.token_id)
+        tokens.append(text)
+        offsets.append(offset)
+        offset += len(text)
+    top = [
+        {checkpoint.decode_token(id_)[0]: logprob for id_, logprob in token.top}
+        for token in reply.logprobs
+    ]
+    return {
+        "tokens": tokens,
+        "token_logprobs": [token.logprob for token in reply.logprobs],
+        "top_logprobs": top if reply.sampling.logprobs else None,
+        "text_offset": offsets,
+    }
+
+
+def _token(checkpoint: Checkpoint, token_id: int, logprob: float) -> Json:
+    text, encoded = checkpoint.decode_token(token_id)
+    # JSON knows no infinity; vLLM writes the same number for an impossible token.
+    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": encoded}

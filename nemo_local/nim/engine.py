@@ -1,0 +1,214 @@
+"""The one thread that computes: it takes replies from a bounded queue and writes them together."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from nemo_local.nim.batch import Batch
+from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.errors import Busy, NimError, UnknownModel
+from nemo_local.nim.generation import Generation
+from nemo_local.nim.lora import Adapter
+from nemo_local.nim.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+MAX_ROWS = 32
+"""Replies of one base model written at the same time."""
+MAX_WAITING = 256
+"""Replies in the queue before a request is refused with 503."""
+
+
+_Change = tuple[Callable[[], None], Future[None]]
+
+
+class Engine:
+    """Writes replies: a batch per base model, a step each in turn.
+
+    `submit` returns at once. A change of the models (`add`, `remove`, `add_adapter`,
+    `remove_adapter`) is made between two steps; rows whose model goes end with an error.
+    """
+
+    def __init__(
+        self, metrics: Metrics, max_rows: int = MAX_ROWS, max_waiting: int = MAX_WAITING
+    ) -> None:
+        self._metrics = metrics
+        self._max_rows = max_rows
+        self._max_waiting = max_waiting
+        self._batches: dict[str, Batch] = {}
+        self._waiting: deque[tuple[str, Generation]] = deque()
+        self._changes: deque[_Change] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="nim-engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End every reply with an error and wait for the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, base_id: str, generations: list[Generation]) -> None:
+        """Queue replies.
+
+        Raises:
+            Busy: the queue cannot hold them, or the engine is stopping; none was queued.
+        """
+        with self._wake:
+            if self._stopping:
+                raise Busy("the server is stopping")
+            if len(self._waiting) + len(generations) > self._max_waiting:
+                raise Busy(
+                    f"{len(self._waiting)} replies are waiting and the queue holds "
+                    f"{self._max_waiting}; try again"
+                )
+            self._waiting.extend((base_id, one) for one in generations)
+            self._wake.notify()
+
+    def load(self) -> tuple[int, int]:
+        """Replies in writing, and replies waiting."""
+        with self._wake:
+            return sum(len(batch.rows) for batch in self._batches.values()), len(self._waiting)
+
+    def add(self, checkpoint: Checkpoint) -> None:
+        """Serve a base model."""
+
+        def change() -> None:
+            self._batches[checkpoint.id] = Batch(checkpoint)
+
+        self._change(change)
+
+    def remove(self, base_id: str) -> None:
+        """Stop to serve a base model."""
+
+        def change() -> None:
+            self._batches.pop(base_id).fail(UnknownModel(f"model {base_id} was unloaded"))
+
+        self._change(change)
+
+    def add_adapter(self, base_id: str, name: str, adapter: Adapter) -> None:
+        """Serve an adapter beside its base model. Raises UnservableAdapter when it does not fit."""
+
+        def change() -> None:
+            adapters = self._batches[base_id].checkpoint.adapters
+            adapters.check(adapter)
+            adapters.add(name, adapter)
+
+        self._change(change)
+
+    def remove_adapter(self, base_id: str, name: str) -> None:
+        """Stop to serve an adapter."""
+
+        def change() -> None:
+            batch = self._batches[base_id]
+            batch.fail(UnknownModel(f"adapter {name} was unloaded"), adapter=name)
+            batch.checkpoint.adapters.remove(name)
+
+        self._change(change)
+
+    def _change(self, change: Callable[[], None]) -> None:
+        done: Future[None] = Future()
+        with self._wake:
+            if self._stopping:
+                raise Busy("the server is stopping")
+            self._changes.append((change, done))
+            self._wake.notify()
+        done.result()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._stopping or self._changes or self._waiting or self._busy()):
+                    self._wake.wait()
+                changes, self._changes = self._changes, deque()
+                if self._stopping:
+                    break
+            for change, done in changes:
+                _carry_out(change, done)
+            with self._wake:
+                newcomers = self._admit()
+            for base_id, batch in list(self._batches.items()):
+                self._advance(batch, newcomers.get(base_id, []))
+        self._end(changes)
+
+    def _busy(self) -> bool:
+        return any(batch.rows for batch in self._batches.values())
+
+    def _admit(self) -> dict[str, list[Generation]]:
+        """Take from the queue what the batches have room for, in order of arrival."""
+        room = {base_id: self._max_rows - len(b.rows) for base_id, b in self._batches.items()}
+        admitted: dict[str, list[Generation]] = {base_id: [] for base_id in room}
+        left: deque[tuple[str, Generation]] = deque()
+        for base_id, row in self._waiting:
+            if row.cancelled:
+                self._abort(row)
+            elif base_id not in room or not self._has_adapter(base_id, row.adapter):
+                row.close(UnknownModel(f"model {row.adapter or base_id} was unloaded"))
+            elif len(admitted[base_id]) < room[base_id]:
+                admitted[base_id].append(row)
+            else:
+                left.append((base_id, row))
+        self._waiting = left
+        return admitted
+
+    def _has_adapter(self, base_id: str, adapter: str | None) -> bool:
+        return adapter is None or adapter in self._batches[base_id].checkpoint.adapters
+
+    def _advance(self, batch: Batch, newcomers: list[Generation]) -> None:
+        """Drop, step and join; a crash ends the replies of this batch only."""
+        for row in batch.drop_cancelled():
+            self._abort(row)
+        everyone = [*batch.rows, *newcomers]
+        if not everyone:
+            return
+        try:
+            if batch.rows:
+                batch.step()
+            if newcomers:
+                batch.join(newcomers)
+                self._count_first_tokens(newcomers)
+        except Exception as error:
+            logger.exception("writing with %s failed", batch.checkpoint.id)
+            batch.clear()
+            for row in everyone:
+                row.close(NimError(f"the model failed: {type(error).__name__}"))
+        self._metrics.count("generation_tokens_total", len(everyone))
+        remaining = set(batch.rows)
+        for row in everyone:
+            if row not in remaining:
+                self._metrics.finished(row.finish_reason or "error", row.arrived)
+
+    def _count_first_tokens(self, newcomers: list[Generation]) -> None:
+        self._metrics.count("prompt_tokens_total", sum(len(row.prompt) for row in newcomers))
+        for row in newcomers:
+            self._metrics.observe("time_to_first_token_seconds", row.arrived)
+
+    def _abort(self, row: Generation) -> None:
+        row.close()
+        self._metrics.finished("abort", row.arrived)
+
+    def _end(self, changes: deque[_Change]) -> None:
+        error = Busy("the server is stopping")
+        for _, done in changes:
+            done.set_exception(error)
+        for _, row in self._waiting:
+            row.close(error)
+        for batch in self._batches.values():
+            batch.fail(error)
+
+
+def _carry_out(change: Callable[[], None], done: Future[None]) -> None:
+    try:
+        change()
+    except Exception as error:
+        done.set_exception(error)
+    else:
+        done.set_result(None)

@@ -1,0 +1,224 @@
+"""One reply being written: its prompt, its rules, and the text so far."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import xgrammar
+
+FinishReason = Literal[
+    "stop",  # the model ended its turn, or a stop string appeared
+    "length",  # max_tokens or the context is used up
+]
+GREEDY_BELOW = 1e-5
+"""Temperatures under this choose the likeliest token; guardrails send 1e-20 to mean it."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen and when a reply ends."""
+
+    max_tokens: int
+    """Tokens to write at most; already cut to the context."""
+    temperature: float = 1.0
+    """0 (or nearly) chooses the likeliest token."""
+    top_p: float = 1.0
+    """Keep the likeliest tokens that hold this share of probability."""
+    top_k: int = 0
+    """Keep this many of the likeliest tokens; 0 or -1 = all."""
+    min_p: float = 0.0
+    """Drop tokens less likely than this share of the likeliest."""
+    presence_penalty: float = 0.0
+    """Taken off the logit of every token written before."""
+    frequency_penalty: float = 0.0
+    """Taken off once for each time a token was written before."""
+    repetition_penalty: float = 1.0
+    """Divides (multiplies, if negative) the logit of tokens of prompt and reply."""
+    seed: int | None = None
+    """Makes sampling repeatable; None = a fresh seed."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the reply and are left out of it."""
+    min_tokens: int = 0
+    """Tokens before the reply may end."""
+    ignore_eos: bool = False
+    """Write on after the model ended its turn."""
+    logprobs: int | None = None
+    """Alternatives to report for each token; None = no log probabilities at all."""
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature < GREEDY_BELOW
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """The log probability of a written token and of its likeliest alternatives."""
+
+    token_id: int
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+class TextStream:
+    """Text of growing token ids, given out only where it is final.
+
+    A character may need several tokens, and a stop string may begin in one token and end in
+    another; both are held back until they are decided.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], stop: tuple[str, ...]) -> None:
+        self._decode = decode
+        self._stop = stop
+        self._ids: list[int] = []
+        self._start = 0  # decoding begins here: a token's text can depend on the one before
+        self._read = 0  # tokens whose text is in `_text`
+        self._text = ""
+        self._given = 0  # characters given out
+        self.stopped_by: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Everything decoded so far, up to the stop string."""
+        return self._text
+
+    def push(self, token_id: int) -> str:
+        """The text that became final with this token; sets `stopped_by` at a stop string."""
+        self._ids.append(token_id)
+        window = self._decode(self._ids[self._start :])
+        known = self._decode(self._ids[self._start : self._read])
+        if not window.endswith("�") and len(window) > len(known):
+            self._append(window[len(known) :])
+            self._start, self._read = self._read, len(self._ids)
+        return self._give(self._held())
+
+    def keep(self, token_id: int) -> None:
+        """Take a token without decoding; `finish` will."""
+        self._ids.append(token_id)
+
+    def finish(self) -> str:
+        """The rest, also of an unfinished character."""
+        if self.stopped_by is None:
+            window = self._decode(self._ids[self._start :])
+            known = self._decode(self._ids[self._start : self._read])
+            self._append(window[len(known) :])
+        return self._give(0)
+
+    def _append(self, new: str) -> None:
+        before = len(self._text)
+        self._text += new
+        hits = [
+            (at, stop)
+            for stop in self._stop
+            if (at := self._text.find(stop, max(0, before - len(stop) + 1))) >= 0
+        ]
+        if hits:
+            at, self.stopped_by = min(hits)
+            self._text = self._text[:at]
+
+    def _held(self) -> int:
+        """Characters at the end that may be the beginning of a stop string."""
+        if self.stopped_by is not None:
+            return 0
+        longest = 0
+        for stop in self._stop:
+            for size in range(min(len(stop) - 1, len(self._text)), longest, -1):
+                if self._text.endswith(stop[:size]):
+                    longest = size
+                    break
+        return longest
+
+    def _give(self, held: int) -> str:
+        end = max(self._given, len(self._text) - held)
+        piece = self._text[self._given : end]
+        self._given = end
+        return piece
+
+
+@dataclass(eq=False)
+class Generation:
+    """One reply. The engine writes it; whoever asked reads it after `emit(None)`."""
+
+    prompt: list[int]
+    sampling: Sampling
+    adapter: str | None
+    """Adapter in the checkpoint's set; None = the base model."""
+    stream: TextStream
+    emit: Callable[[str | None], None]
+    """Called on the engine's thread with each new piece of text, and with None at the end."""
+    matcher: xgrammar.GrammarMatcher | None = None
+    """Grammar of the reply; None when it is free."""
+    pieces: bool = False
+    """Whether text is wanted piece by piece; else only the end is told."""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None
+    """The stop string or unusual stop token that ended the reply; None for an ordinary end."""
+    error: Exception | None = None
+    """Why there is no reply; None when there is one."""
+    arrived: float = field(default_factory=time.monotonic)
+    """When it was asked for (time.monotonic() seconds)."""
+    closed: bool = False
+    """Whether the reader was told that nothing follows."""
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+    _random: torch.Generator | None = None
+
+    @property
+    def text(self) -> str:
+        return self.stream.text
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and reply together."""
+        return len(self.prompt) + len(self.tokens)
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Ask the engine to stop writing; nobody reads on."""
+        self._cancelled.set()
+
+    def random(self, device: torch.device) -> torch.Generator:
+        """This reply's own random numbers, so that its neighbours cannot change them."""
+        if self._random is None:
+            seed = self.sampling.seed
+            self._random = torch.Generator(device=device)
+            self._random.manual_seed(random.getrandbits(63) if seed is None else seed % 2**63)
+        return self._random
+
+    def add(self, token_id: int, stop_ids: frozenset[int], usual_stop: int | None) -> None:
+        """Take the next token: extend the text, and see whether the reply ends here."""
+        self.tokens.append(token_id)
+        if self.matcher is not None and not self.matcher.is_terminated():
+            self.matcher.accept_token(token_id)
+        if token_id in stop_ids and not self.sampling.ignore_eos:
+            self.finish_reason = "stop"
+            self.stop_reason = None if token_id == usual_stop else token_id
+        elif self.pieces or self.sampling.stop:
+            piece = self.stream.push(token_id)
+            if self.stream.stopped_by is not None:
+                self.finish_reason, self.stop_reason = "stop", self.stream.stopped_by
+            if piece and self.pieces:
+                self.emit(piece)
+        else:
+            self.stream.keep(token_id)
+        if self.finish_reason is None and self.matcher is not None and self.matcher.is_terminated():
+            self.finish_reason = "stop"
+        if self.finish_reason is None and len(self.tokens) >= self.sampling.max_tokens:
+            self.finish_reason = "length"
+
+    def close(self, error: Exception | None = None) -> None:
+        """Tell the reader, once, that nothing follows."""
+        if self.closed:
+            return
+        self.closed, self.error = True, error
+        piece = self.stream.finish()
+        if piece and self.pieces:
+            self.emit(piece)
+        self.emit(None)

@@ -1,0 +1,144 @@
+"""The URLs of NIM."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+
+from nemo_local.nim.answers import Answer, Json, chat_body, completion_body
+from nemo_local.nim.errors import Busy, NimError
+from nemo_local.nim.reconcile import Reconciler
+from nemo_local.nim.schemas import (
+    ChatRequest,
+    ClassifyRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+)
+from nemo_local.nim.service import RELEASE, NimService
+from nemo_local.nim.streaming import chat_chunks, completion_chunks
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+CLIENT_CLOSED = 499
+"""Status in our own log for a client that left; it never sees it."""
+
+
+def router(service: NimService, reconciler: Reconciler) -> APIRouter:
+    """Every route of the inference process."""
+    nim = Handlers(service, reconciler)
+    routes = APIRouter()
+    for method, path, handler in (
+        ("GET", "/v1/health/live", nim.live),
+        ("GET", "/v1/health/ready", nim.ready),
+        ("GET", "/v1/models", nim.list_models),
+        ("GET", "/v1/models/{model_id:path}", nim.get_model),
+        ("POST", "/v1/chat/completions", nim.chat),
+        ("POST", "/v1/completions", nim.complete),
+        ("POST", "/v1/embeddings", nim.embed),
+        ("POST", "/v1/classify", nim.classify),
+        ("GET", "/v1/metadata", nim.metadata),
+        ("GET", "/v1/version", nim.version),
+        ("GET", "/v1/metrics", nim.metrics),
+        ("GET", "/metrics", nim.metrics),
+        ("POST", "/internal/refresh", nim.refresh),
+    ):
+        routes.add_api_route(path, handler, methods=[method], response_model=None)
+    return routes
+
+
+class Handlers:
+    """One method for each route."""
+
+    def __init__(self, service: NimService, reconciler: Reconciler) -> None:
+        self._service = service
+        self._reconciler = reconciler
+
+    def live(self) -> Json:
+        return {"object": "health.response", "message": "Service is live."}
+
+    def ready(self) -> Json:
+        if not self._reconciler.settled.is_set():
+            raise Busy("Service is loading its models.")
+        if not self._service.models.ids():
+            raise Busy("No model is loaded.")
+        return {"object": "health.response", "message": "Service is ready."}
+
+    def list_models(self) -> Json:
+        listings = [served.listing() for served in self._service.models.all()]
+        return {"object": "list", "data": listings}
+
+    def get_model(self, model_id: str) -> Json:
+        return self._service.models.get(model_id).listing()
+
+    async def chat(self, body: ChatRequest, request: Request) -> Response:
+        answer = await self._service.begin_chat(body)
+        if body.stream:
+            return _event_stream(answer, chat_chunks(answer))
+        return await _unless_client_leaves(request, answer, chat_body)
+
+    async def complete(self, body: CompletionRequest, request: Request) -> Response:
+        answer = await self._service.begin_completion(body)
+        if body.stream:
+            return _event_stream(answer, completion_chunks(answer))
+        return await _unless_client_leaves(request, answer, completion_body)
+
+    def embed(self, body: EmbeddingRequest) -> None:
+        self._service.refuse(body.model, "embeddings")
+
+    def classify(self, body: ClassifyRequest) -> None:
+        self._service.refuse(body.model, "classification")
+
+    def metadata(self) -> Json:
+        return self._service.metadata()
+
+    def version(self) -> Json:
+        return {"release": RELEASE, "api": "1.0"}
+
+    def metrics(self) -> PlainTextResponse:
+        return PlainTextResponse(self._service.metrics(), media_type="text/plain; version=0.0.4")
+
+    def refresh(self) -> dict[str, Any]:
+        return self._reconciler.refresh()
+
+
+async def _unless_client_leaves(
+    request: Request, answer: Answer, body: Callable[[Answer], Awaitable[Json]]
+) -> Response:
+    """The answer as JSON; writing stops when the client hangs up first."""
+    writing = asyncio.ensure_future(body(answer))
+    leaving = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not writing.done():
+            return Response(status_code=CLIENT_CLOSED)
+        return JSONResponse(writing.result())
+    finally:
+        answer.cancel()
+        for task in (writing, leaving):
+            task.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event_stream(answer: Answer, chunks: AsyncIterator[Json]) -> StreamingResponse:
+    return StreamingResponse(_events(answer, chunks), media_type="text/event-stream")
+
+
+async def _events(answer: Answer, chunks: AsyncIterator[Json]) -> AsyncIterator[str]:
+    """Server-sent events; an error after the first byte is one of them."""
+    try:
+        async for chunk in chunks:
+            yield f"data: {json.dumps(chunk)}\n\n"
+    except NimError as error:
+        yield f"data: {json.dumps({'error': error.body()})}\n\n"
+    finally:
+        # Also reached when the client hangs up: then the server closes this generator.
+        answer.cancel()
+    yield "data: [DONE]\n\n"

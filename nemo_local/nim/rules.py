@@ -1,0 +1,105 @@
+"""A request's fields as rules for writing: checked, defaulted, and free of contradictions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nemo_local.nim.constraints import Constraint
+from nemo_local.nim.errors import BadValue
+from nemo_local.nim.generation import Sampling
+from nemo_local.nim.schemas import Guides, SamplingFields
+from nemo_local.nim.tool_calls import ToolUse
+
+MAX_CHOICES = 32
+MAX_LOGPROBS = 20
+
+_LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "temperature": (lambda value: 0 <= value <= 100, "between 0 and 100"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "top_k": (lambda value: value >= -1, "-1 or more"),
+    "min_p": (lambda value: 0 <= value <= 1, "between 0 and 1"),
+    "n": (lambda value: 1 <= value <= MAX_CHOICES, f"between 1 and {MAX_CHOICES}"),
+    "max_tokens": (lambda value: value >= 1, "at least 1"),
+    "max_completion_tokens": (lambda value: value >= 1, "at least 1"),
+    "min_tokens": (lambda value: value >= 0, "0 or more"),
+    "presence_penalty": (lambda value: -2 <= value <= 2, "between -2 and 2"),
+    "frequency_penalty": (lambda value: -2 <= value <= 2, "between -2 and 2"),
+    "repetition_penalty": (lambda value: 0 < value <= 2, "above 0 and at most 2"),
+    "top_logprobs": (lambda value: 0 <= value <= MAX_LOGPROBS, f"between 0 and {MAX_LOGPROBS}"),
+}
+
+
+def sampling_of(
+    request: SamplingFields, max_tokens: int | None, logprobs: int | None, room: int
+) -> Sampling:
+    """How to write the reply; `room` is what the context leaves for it (tokens).
+
+    Raises:
+        BadValue: a field is out of its range; names the field and the range.
+    """
+    for name, (holds, wanted) in _LIMITS.items():
+        value = getattr(request, name, None)
+        if value is not None and not holds(value):
+            raise BadValue(f"{name} must be {wanted}, not {value}", name)
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    if not all(stop):
+        raise BadValue("stop must not hold an empty string", "stop")
+
+    def given(name: str, default: Any) -> Any:
+        value = getattr(request, name)
+        if value is None and request.nvext is not None:
+            value = getattr(request.nvext, name, None)
+        return default if value is None else value
+
+    return Sampling(
+        max_tokens=min(room, max_tokens or room),
+        temperature=given("temperature", 1.0),
+        top_p=given("top_p", 1.0),
+        top_k=given("top_k", 0),
+        min_p=given("min_p", 0.0),
+        presence_penalty=given("presence_penalty", 0.0),
+        frequency_penalty=given("frequency_penalty", 0.0),
+        repetition_penalty=given("repetition_penalty", 1.0),
+        seed=request.seed,
+        stop=tuple(stop),
+        min_tokens=given("min_tokens", 0),
+        ignore_eos=given("ignore_eos", False),
+        logprobs=logprobs,
+    )
+
+
+def constraint_of(request: SamplingFields, use: ToolUse | None) -> Constraint | None:
+    """The form the reply must have, or None when it is free.
+
+    Raises:
+        BadValue: more than one form is asked for, or a response format lacks its schema.
+    """
+    found = _guides(request) + (_guides(request.nvext) if request.nvext else [])
+    form = request.response_format
+    if form is not None and form.type == "json_object":
+        found.append(("response_format", Constraint("json", None)))
+    elif form is not None and form.type == "json_schema":
+        schema = (form.json_schema or {}).get("schema")
+        if schema is None:
+            raise BadValue("response_format.json_schema.schema is missing", "response_format")
+        found.append(("response_format", Constraint("schema", schema)))
+    if use is not None and use.mode in ("required", "named"):
+        kind = Constraint("calls" if use.parallel else "call", use.callable)
+        found.append(("tool_choice", kind))
+    if len(found) > 1:
+        names = ", ".join(name for name, _ in found)
+        raise BadValue(f"a reply can be held to one form only; asked for: {names}", found[1][0])
+    return found[0][1] if found else None
+
+
+def _guides(guides: Guides) -> list[tuple[str, Constraint]]:
+    found = [
+        ("guided_json", guides.guided_json, "schema"),
+        ("guided_choice", guides.guided_choice, "choice"),
+        ("guided_regex", guides.guided_regex, "regex"),
+        ("guided_grammar", guides.guided_grammar, "grammar"),
+    ]
+    return [
+        (name, Constraint(kind, value))  # type: ignore[arg-type]
+        for name, value, kind in found
+        if value is not None
+    ]

@@ -1,0 +1,184 @@
+"""The rules of inference: which model answers, what it reads, and how it may reply."""
+
+import asyncio
+from typing import Any
+
+from nemo_local.nim.answers import Answer, Head
+from nemo_local.nim.chat_template import render_chat
+from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.engine import Engine
+from nemo_local.nim.errors import BadValue, UnknownModel
+from nemo_local.nim.generation import Generation, Sampling, TextStream
+from nemo_local.nim.metrics import Metrics
+from nemo_local.nim.models import Models
+from nemo_local.nim.rules import MAX_LOGPROBS, constraint_of, sampling_of
+from nemo_local.nim.schemas import ChatRequest, CompletionRequest
+from nemo_local.nim.tool_calls import ToolUse, settle_tools
+
+DEFAULT_COMPLETION_TOKENS = 16
+RELEASE = "1.8.3"
+"""The NIM release whose API is followed."""
+
+
+class NimService:
+    """Chat and plain completions over whatever is served now."""
+
+    def __init__(self, models: Models, engine: Engine, metrics: Metrics) -> None:
+        self.models = models
+        self._engine = engine
+        self._metrics = metrics
+
+    async def begin_chat(self, request: ChatRequest) -> Answer:
+        """Start to answer a conversation.
+
+        Raises:
+            UnknownModel, BadValue, Busy: before anything is written.
+        """
+        served = self.models.get(request.model)
+        checkpoint = served.checkpoint
+        use = settle_tools(request.tools, request.tool_choice, request.parallel_tool_calls)
+        if request.top_logprobs and not request.logprobs:
+            raise BadValue("top_logprobs needs logprobs: true", "top_logprobs")
+
+        def render() -> list[int]:
+            text = render_chat(checkpoint.tokenizer, request.messages, use.tools)
+            return checkpoint.encode(text, special=False)
+
+        answer = Answer(
+            head=Head("chat.completion", request.model, "chatcmpl"),
+            checkpoint=checkpoint,
+            prompts=[await asyncio.to_thread(render)],
+            replies=[],
+            events=asyncio.Queue(),
+            use=use,
+            echoes=[""] * (request.n or 1),
+            include_usage=request.include_usage,
+        )
+        tokens = request.max_completion_tokens or request.max_tokens
+        logprobs = (request.top_logprobs or 0) if request.logprobs else None
+        return await self._begin(answer, request, served.adapter, tokens, logprobs)
+
+    async def begin_completion(self, request: CompletionRequest) -> Answer:
+        """Start to continue one or several texts. Raises as `begin_chat` does."""
+        served = self.models.get(request.model)
+        if request.logprobs is not None and not 0 <= request.logprobs <= MAX_LOGPROBS:
+            raise BadValue(f"logprobs must be between 0 and {MAX_LOGPROBS}", "logprobs")
+        prompts = await asyncio.to_thread(_prompts_of, request.prompt, served.checkpoint)
+        texts = [served.checkpoint.decode(ids) if request.echo else "" for ids in prompts]
+        answer = Answer(
+            head=Head("text_completion", request.model, "cmpl"),
+            checkpoint=served.checkpoint,
+            prompts=prompts,
+            replies=[],
+            events=asyncio.Queue(),
+            use=ToolUse([], "none", [], True),
+            echoes=[text for text in texts for _ in range(request.n or 1)],
+            include_usage=request.include_usage,
+        )
+        tokens = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
+        return await self._begin(answer, request, served.adapter, tokens, request.logprobs)
+
+    def refuse(self, model_id: str, ability: str) -> None:
+        """Raise UnknownModel: nothing here can do this (`ability`), whatever the id."""
+        if model_id in self.models.ids():
+            raise UnknownModel(f"The model `{model_id}` does not support {ability}.", "model")
+        self.models.get(model_id)
+
+    def metadata(self) -> dict[str, Any]:
+        """What is served, for GET /v1/metadata."""
+        served = self.models.all()
+        return {
+            "version": RELEASE,
+            "assetInfo": [one.id for one in served],
+            "licenseInfo": {"name": "Apache-2.0", "path": "LICENSE"},
+            "modelInfo": [{"modelUrl": one.root, "shortName": one.id} for one in served],
+        }
+
+    def metrics(self) -> str:
+        """Prometheus text for GET /v1/metrics."""
+        return self._metrics.text(*self._engine.load())
+
+    async def _begin(
+        self,
+        answer: Answer,
+        request: ChatRequest | CompletionRequest,
+        adapter: str | None,
+        max_tokens: int | None,
+        logprobs: int | None,
+    ) -> Answer:
+        """Check the rules, make the replies and hand them to the engine."""
+        checkpoint = answer.checkpoint
+        rules = [
+            sampling_of(request, max_tokens, logprobs, _room(prompt, checkpoint))
+            for prompt in answer.prompts
+        ]
+        constraint = constraint_of(request, answer.use)
+        choices = [
+            (prompt, _with_seed(rule, number))
+            for prompt, rule in zip(answer.prompts, rules, strict=True)
+            for number in range(request.n or 1)
+        ]
+        loop = asyncio.get_running_loop()
+        for index, (prompt, rule) in enumerate(choices):
+            matcher = None
+            if constraint is not None:
+                matcher = await asyncio.to_thread(checkpoint.grammars.matcher, constraint)
+
+            def emit(text: str | None, index: int = index) -> None:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(answer.events.put_nowait, (index, text))
+
+            answer.replies.append(
+                Generation(
+                    prompt=prompt,
+                    sampling=rule,
+                    adapter=adapter,
+                    stream=TextStream(checkpoint.decode, rule.stop),
+                    emit=emit,
+                    matcher=matcher,
+                    pieces=bool(request.stream),
+                )
+            )
+        self._engine.submit(checkpoint.id, answer.replies)
+        return answer
+
+
+def _room(prompt: list[int], checkpoint: Checkpoint) -> int:
+    """Tokens the context leaves for a reply. Raises BadValue when it leaves none."""
+    room = checkpoint.context - len(prompt)
+    if not prompt:
+        raise BadValue("the prompt is empty", "prompt")
+    if room < 1:
+        raise BadValue(
+            f"This model's maximum context length is {checkpoint.context} tokens. However, your "
+            f"prompt has {len(prompt)} tokens. Please shorten the messages, tools or prompt.",
+            "messages",
+        )
+    return room
+
+
+def _with_seed(rule: Sampling, number: int) -> Sampling:
+    """The rule for choice `number` of a prompt: each samples from a seed of its own."""
+    if rule.seed is None or number == 0:
+        return rule
+    return Sampling(**{**vars(rule), "seed": rule.seed + number})
+
+
+def _prompts_of(
+    prompt: str | list[str] | list[int] | list[list[int]], checkpoint: Checkpoint
+) -> list[list[int]]:
+    """Every prompt of a plain completion as token ids."""
+    one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
+    prompts = [prompt] if one else list(prompt)
+    if not prompts:
+        raise BadValue("the prompt is empty", "prompt")
+    vocabulary = checkpoint.model.config.vocab_size
+    encoded: list[list[int]] = []
+    for item in prompts:
+        ids = checkpoint.encode(item, special=True) if isinstance(item, str) else item
+        if not isinstance(ids, list) or not all(0 <= int(i) < vocabulary for i in ids):
+            raise BadValue(f"token ids must be between 0 and {vocabulary - 1}", "prompt")
+        encoded.append([int(i) for i in ids])
+    return encoded
+
+
