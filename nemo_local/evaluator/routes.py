@@ -25,6 +25,7 @@ from nemo_microservices.types.evaluation.config_create_params import ConfigCreat
 from nemo_microservices.types.evaluation.job_create_params import JobCreateParams
 from nemo_microservices.types.evaluation.result_create_params import ResultCreateParams
 from nemo_microservices.types.evaluation.target_create_params import TargetCreateParams
+from pydantic import BeforeValidator
 
 from nemo_local.core.errors import Invalid
 from nemo_local.core.web import list_query, masked, page_body, without_nulls
@@ -49,6 +50,10 @@ async def _raw(request: Request) -> dict[str, Any]:
 
 
 Raw = Annotated[dict[str, Any], Depends(_raw)]
+ConfigBody = Annotated[ConfigCreateParams, BeforeValidator(without_nulls)]
+TargetBody = Annotated[TargetCreateParams, BeforeValidator(without_nulls)]
+ResultBody = Annotated[ResultCreateParams, BeforeValidator(without_nulls)]
+JobBody = Annotated[JobCreateParams, BeforeValidator(without_nulls)]
 
 
 def router(service: EvaluatorService) -> APIRouter:
@@ -58,11 +63,11 @@ def router(service: EvaluatorService) -> APIRouter:
     _add_results(routes, service)
 
     @routes.post("/configs")
-    def create_config(body: ConfigCreateParams, raw: Raw) -> Any:
+    def create_config(body: ConfigBody, raw: Raw) -> Any:
         return _shown(service.create(CONFIG, raw))
 
     @routes.post("/targets")
-    def create_target(body: TargetCreateParams, raw: Raw) -> Any:
+    def create_target(body: TargetBody, raw: Raw) -> Any:
         return _shown(service.create(TARGET, raw))
 
     for kind, path in ((CONFIG, "/configs"), (TARGET, "/targets")):
@@ -90,7 +95,7 @@ def _add_entity(routes: APIRouter, service: EvaluatorService, kind: str, path: s
 
 def _add_results(routes: APIRouter, service: EvaluatorService) -> None:
     @routes.post("/results")
-    def create(body: ResultCreateParams, raw: Raw) -> Any:
+    def create(body: ResultBody, raw: Raw) -> Any:
         return shown_result(service.create(RESULT, raw))
 
     @routes.get("/results")
@@ -112,7 +117,7 @@ def _add_results(routes: APIRouter, service: EvaluatorService) -> None:
 
 def _add_jobs(routes: APIRouter, service: EvaluatorService) -> None:
     @routes.post("/jobs")
-    def create(body: JobCreateParams, raw: Raw, skip_validation_checks: bool = False) -> Any:
+    def create(body: JobBody, raw: Raw, skip_validation_checks: bool = False) -> Any:
         return masked(wire_job(service.create_job(raw, skip_validation_checks)))
 
     @routes.get("/jobs")

@@ -1,0 +1,180 @@
+"""What the evaluator refuses at creation, and the sentence that says so; datasets and CRUD."""
+
+from typing import Any
+
+import pytest
+
+from nemo_local.core.client import UpstreamError
+from nemo_local.evaluator.datasets import DatasetError, parse_rows, parse_url
+from tests.nemo_local.evaluator.conftest import Evaluator
+from tests.nemo_local.evaluator.test_jobs import text_config
+
+MODEL = {"type": "model", "model": "scripted/model"}
+
+
+def refusal(evaluator: Evaluator, config: Any, target: Any = MODEL) -> str:
+    with pytest.raises(UpstreamError) as caught:
+        evaluator.client.post("/v1/evaluation/jobs", json={"config": config, "target": target})
+    assert caught.value.status == 422
+    return str(caught.value.detail)
+
+
+def changed(config: dict[str, Any], **task: Any) -> dict[str, Any]:
+    config["tasks"]["qa"].update(task)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"type": "lm_eval_harness"}, "'lm_eval_harness' is not supported", id="type"),
+        pytest.param({"tasks": {}}, "at least one task", id="no tasks"),
+        pytest.param({"groups": {"g": {"tasks": ["qa"]}}}, "'groups'", id="groups"),
+        pytest.param({"params": {"parallelism": 0}}, "params.parallelism", id="parallelism"),
+        pytest.param({"params": {"max_retries": -1}}, "params.max_retries", id="retries"),
+    ],
+)
+def test_a_config_we_cannot_run_is_refused_by_name(
+    evaluator: Evaluator, change: dict[str, Any], message: str
+) -> None:
+    config = text_config(evaluator.put_rows([{"q": "a", "a": "b"}]))
+    assert message in refusal(evaluator, {**config, **change})
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        pytest.param({"type": "prompt-optimization"}, "'prompt-optimization'", id="task type"),
+        pytest.param({"params": {}}, "needs a template", id="no template"),
+        pytest.param({"metrics": {}}, "at least one metric", id="no metric"),
+        pytest.param({"metrics": {"j": {"type": "llm-judge"}}}, "'llm-judge'", id="judge"),
+        pytest.param({"metrics": {"j": {"type": "em"}}}, "ground_truth is missing", id="parameter"),
+        pytest.param(
+            {"metrics": {"j": {"type": "string-check", "params": {"check": ["a", "like", "b"]}}}},
+            "unknown operator 'like'",
+            id="operator",
+        ),
+        pytest.param({"dataset": {"limit": 3}}, "files_url", id="no files_url"),
+        pytest.param(
+            {"dataset": {"files_url": "hf://datasets/ns/absent"}},
+            "hf://datasets/ns/absent is not present on datastore",
+            id="no repository",
+        ),
+        pytest.param(
+            {"dataset": {"files_url": "hf://datasets/ns/data/absent.jsonl"}},
+            "is not present on datastore",
+            id="no file",
+        ),
+        pytest.param({"dataset": "ns/absent"}, "is not present on datastore", id="not registered"),
+        pytest.param({"dataset": {"files_url": "s3://x/y"}}, "hf://datasets/", id="scheme"),
+    ],
+)
+def test_a_task_we_cannot_run_is_refused_by_name(
+    evaluator: Evaluator, task: dict[str, Any], message: str
+) -> None:
+    config = text_config(evaluator.put_rows([{"q": "a", "a": "b"}]))
+    assert message in refusal(evaluator, changed(config, **task))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        pytest.param({"type": "rag", "rag": {}}, "target type 'rag'", id="rag"),
+        pytest.param({"type": "rows", "rows": []}, "has no 'rows'", id="no rows"),
+        pytest.param("ns/absent", "evaluation target 'ns/absent' not found", id="reference"),
+        pytest.param({"model": "m"}, "type", id="no type"),
+    ],
+)
+def test_a_target_we_cannot_reach_is_refused_by_name(
+    evaluator: Evaluator, target: Any, message: str
+) -> None:
+    config = text_config(evaluator.put_rows([{"q": "a", "a": "b"}]))
+    assert message in refusal(evaluator, config, target)
+
+
+def test_skipping_the_checks_moves_a_missing_dataset_to_run_time(evaluator: Evaluator) -> None:
+    job = evaluator.client.post(
+        "/v1/evaluation/jobs",
+        params={"skip_validation_checks": "True"},
+        json={"config": text_config("hf://datasets/ns/data/absent.jsonl"), "target": MODEL},
+    )
+    assert job["status"] == "created"
+    job = evaluator.ended(job["id"])
+    assert job["status"] == "failed"
+    assert "is not present on datastore" in job["status_details"]["message"]
+
+
+def test_a_created_job_shows_config_and_target_in_full(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    evaluator.put_rows([{"q": "a", "a": "b"}])
+    config = changed(text_config("hf://x"), dataset="ns/registered", own_key="kept")
+    job = evaluator.run(config, wait=False)
+    assert job["status_details"] == {"message": None, "task_status": {}, "progress": None}
+    assert job["target"]["model"] == "scripted/model" and job["target"]["rows"] is None
+    assert job["config"]["name"] == job["config"]["id"]
+    task = job["config"]["tasks"]["qa"]
+    assert task["own_key"] == "kept" and task["dataset"]["version_id"] == "main"
+    assert task["dataset"]["files_url"] == "hf://datasets/ns/data/testing"
+    assert "name" not in job and job["result"] is None
+    assert evaluator.client.get("/v1/evaluation/configs")["data"] == []
+    assert evaluator.ended(job["id"])["status"] == "completed"
+
+
+def test_stored_configs_and_targets_are_listed_changed_used_and_deleted(
+    evaluator: Evaluator,
+) -> None:
+    client = evaluator.client
+    evaluator.model.respond = lambda body: "b"
+    config = text_config(evaluator.put_rows([{"q": "a", "a": "b"}]))
+    created = client.post(
+        "/v1/evaluation/configs", json={**config, "name": "qa", "namespace": "ns"}
+    )
+    assert created["id"].startswith("eval-config-") and "description" not in created
+    with pytest.raises(UpstreamError, match="409"):
+        client.post("/v1/evaluation/configs", json={**config, "name": "qa", "namespace": "ns"})
+    client.post("/v1/evaluation/targets", json={**MODEL, "name": "t", "namespace": "ns"})
+    changed_config = client.patch(
+        "/v1/evaluation/configs/ns/qa", json={"description": "two", "name": "ignored"}
+    )
+    assert (changed_config["description"], changed_config["name"]) == ("two", "qa")
+    job = client.post("/v1/evaluation/jobs", json={"config": "ns/qa", "target": "ns/t"})
+    assert job["config"]["id"] == created["id"] and job["config"]["params"] is None
+    assert evaluator.ended(job["id"])["status"] == "completed"
+    for reference, count in (("ns/qa", 1), ("ns/other", 0)):
+        found = client.get("/v1/evaluation/jobs", params={"filter[config]": reference})
+        assert len(found["data"]) == count
+    results = client.get("/v1/evaluation/results", params={"filter[job_id]": job["id"]})
+    assert [result["job"] for result in results["data"]] == [job["id"]]
+    gone = client.delete("/v1/evaluation/configs/ns/qa")
+    assert gone["message"] == "Resource deleted successfully."
+    with pytest.raises(UpstreamError, match="404"):
+        client.get("/v1/evaluation/configs/ns/qa")
+
+
+def test_rows_come_from_jsonl_json_and_csv() -> None:
+    assert parse_rows("a.jsonl", b'\xef\xbb\xbf{"q": "\xc3\xa9\xe2\x80\xa8"}\r\n\n') == [
+        {"q": "é\u2028"}
+    ]
+    assert parse_rows("a.json", b'[{"q": 1}]') == [{"q": 1}]
+    assert parse_rows("a.json", b'{"q": 1}\n{"q": 2}\n') == [{"q": 1}, {"q": 2}]
+    assert parse_rows("a.csv", b"q,a\n1,2\n") == [{"q": "1", "a": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("a.jsonl", b'{"q": 1}\n[1]\n', "a.jsonl line 2 is a JSON list"),
+        ("a.json", b"[1]", "list of objects"),
+        ("a.jsonl", b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_malformed_file_is_named(path: str, content: bytes, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        parse_rows(path, content)
+
+
+def test_a_dataset_url_may_carry_a_revision_and_a_folder() -> None:
+    url = parse_url("hf://datasets/ns/d@v1/testing/")
+    assert (url.repository, url.revision, url.path) == ("ns/d", "v1", "testing")
+    with pytest.raises(DatasetError, match="hf://datasets/"):
+        parse_url("hf://datasets/ns")
