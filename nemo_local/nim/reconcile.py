@@ -129,9 +129,10 @@ class Reconciler:
         for deployment in self._pages("/v1/deployment/model-deployments", {}):
             if deployment["status_details"]["status"] not in WANTED_STATES:
                 continue
-            config = deployment.get("config")
-            nim = config.get("nim_deployment") if isinstance(config, dict) else None
-            with_adapters = not (nim or {}).get("disable_lora_support")
+            config = deployment["config"]
+            if isinstance(config, str):
+                config = self._platform.get(f"/v1/deployment/configs/{config}")
+            with_adapters = not (config.get("nim_deployment") or {}).get("disable_lora_support")
             for model_id in deployment.get("models") or []:
                 entry = self._catalog.get(model_id)
                 if entry is not None and entry.path is not None:

@@ -1,0 +1,282 @@
+"""The rules of deployments: what is wanted is stored here, NIM follows, and we write down how it
+went."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from nemo_local.catalog import Catalog
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.clock import timestamp
+from nemo_local.core.documents import Document, Documents
+from nemo_local.core.errors import Conflict, NotFound, invalid_field
+from nemo_local.core.ids import new_id
+from nemo_local.core.jobs import JobRunner
+from nemo_local.core.query import ListQuery, Page
+from nemo_local.core.web import check_name, deleted, masked
+
+logger = logging.getLogger(__name__)
+
+DEPLOYMENT, CONFIG, SEED = "model_deployment", "deployment_config", "deployment_seed"
+ACTIVATE_WITHIN_S = 300.0
+"""How long NIM may take to load a model, or to come up, before the deployment counts as failed."""
+ASK_AGAIN_S = 0.25
+REFRESH_TIMEOUT_S = 30.0
+_DEPLOYMENT_FIELDS = ("description", "project", "custom_fields", "ownership", "async_enabled")
+_CONFIG_FIELDS = (
+    "description", "project", "custom_fields", "ownership", "model", "nim_deployment",
+)  # fmt: skip
+
+
+class DeploymentService:
+    """Model deployments and deployment configurations."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        nim: Client,
+        catalog: Catalog,
+        runner: JobRunner | None = None,
+        activate_within_s: float = ACTIVATE_WITHIN_S,
+    ) -> None:
+        self._documents = documents
+        self._nim = nim
+        self._catalog = catalog
+        self._runner = runner or JobRunner(workers=1, name="deployments")
+        self._activate_within_s = activate_within_s
+
+    def start(self) -> None:
+        """Seed a deployment for each model that can be served, and see what NIM serves.
+
+        A seed is made once: a deployment that was deleted stays deleted.
+        """
+        for entry in self._catalog.servable():
+            if self._documents.all(SEED, name=entry.id):
+                continue
+            self._documents.create(SEED, "", entry.id, {})
+            namespace, _, name = entry.id.partition("/")
+            nim = {"image_name": "nemo-local/nim", "image_tag": "embedded", "gpu": 0}
+            body = {
+                "namespace": namespace,
+                "name": name,
+                "description": entry.why,
+                "config": {"model": entry.id, "nim_deployment": nim},
+            }
+            try:
+                self._store(body)
+            except Conflict:
+                logger.info("deployment %s exists; not seeded", entry.id)
+        for deployment in self._documents.all(DEPLOYMENT):
+            self._activate_soon(deployment)
+
+    def stop(self) -> None:
+        """Forget activations under way; they are taken up at the next start."""
+        self._runner.shutdown()
+
+    def create(self, body: Document) -> Document:
+        """The new deployment, still pending; NIM loads its models in the background.
+
+        Raises:
+            Conflict: the name is taken. NotFound: the configuration it names does not exist.
+            Invalid: the configuration cannot be served here.
+        """
+        return _shown(self._activate_soon(self._store(body)))
+
+    def get(self, namespace: str, name: str) -> Document:
+        return _shown(self._documents.get(DEPLOYMENT, namespace, name))
+
+    def find(self, query: ListQuery) -> Page:
+        """Deployments; `filter[status]` means `status_details.status`."""
+        wanted = dict(query.filter)
+        if "status" in wanted:
+            wanted["status_details"] = {"status": wanted.pop("status")}
+        found = self._documents.find(DEPLOYMENT, ListQuery(**{**vars(query), "filter": wanted}))
+        return Page([_shown(item) for item in found.items], found.total)
+
+    def update(self, namespace: str, name: str, body: Document) -> Document:
+        """The deployment after a shallow merge; new models are loaded, others unloaded."""
+        found = self._documents.get(DEPLOYMENT, namespace, name)
+        changes = {key: body[key] for key in _DEPLOYMENT_FIELDS if key in body}
+        moves = body.get("config") is not None or body.get("models") is not None
+        if moves:
+            config = body.get("config") or found["config"]
+            changes |= {"config": config, "models": self._models_of(config, body.get("models"))}
+            changes |= _status("pending", "waiting for NIM")
+        changed = self._documents.update(DEPLOYMENT, found["id"], changes)
+        return _shown(self._activate_soon(changed) if moves else changed)
+
+    def delete(self, namespace: str, name: str) -> Document:
+        """Delete a deployment and wait until NIM has unloaded what only it wanted."""
+        found = self._documents.get(DEPLOYMENT, namespace, name)
+        self._runner.cancel(found["id"])
+        self._documents.delete(DEPLOYMENT, found["id"])
+        logger.info("deployment %s/%s deleted", namespace, name)
+        try:
+            self._served()
+        except UpstreamError as error:
+            logger.warning("NIM was not told of the deletion; it will see for itself: %s", error)
+        return deleted(found, timestamp(self._documents.clock()))
+
+    def create_config(self, body: Document) -> Document:
+        """The new configuration. Raises Conflict when the name is taken, Invalid as `create`."""
+        _check_config(body)
+        namespace = body.get("namespace") or "default"
+        name = check_name(body["name"]) if body.get("name") else None
+        document = {
+            **dict.fromkeys(_CONFIG_FIELDS),
+            **{key: body[key] for key in _CONFIG_FIELDS if key in body},
+            "external_endpoint": None,
+            "schema_version": "1.0",
+        }
+        document["custom_fields"] = document["custom_fields"] or {}
+        return _shown(self._documents.create(CONFIG, namespace, name, document))
+
+    def get_config(self, namespace: str, name: str) -> Document:
+        return _shown(self._documents.get(CONFIG, namespace, name))
+
+    def find_configs(self, query: ListQuery) -> Page:
+        found = self._documents.find(CONFIG, query)
+        return Page([_shown(item) for item in found.items], found.total)
+
+    def update_config(self, namespace: str, name: str, body: Document) -> Document:
+        """The configuration after a shallow merge; deployments made from it do not change."""
+        found = self._documents.get(CONFIG, namespace, name)
+        changes = {key: body[key] for key in _CONFIG_FIELDS if key in body}
+        _check_config({**found, **changes, "external_endpoint": body.get("external_endpoint")})
+        return _shown(self._documents.update(CONFIG, found["id"], changes))
+
+    def delete_config(self, namespace: str, name: str) -> Document:
+        found = self._documents.get(CONFIG, namespace, name)
+        self._documents.delete(CONFIG, found["id"])
+        return deleted(found, timestamp(self._documents.clock()))
+
+    def _store(self, body: Document) -> Document:
+        namespace = body.get("namespace") or "default"
+        deployment_id = new_id("deployment")
+        name = check_name(body["name"]) if body.get("name") else deployment_id
+        document = {
+            **dict.fromkeys(_DEPLOYMENT_FIELDS),
+            **{key: body[key] for key in _DEPLOYMENT_FIELDS if key in body},
+            "config": body["config"],
+            "models": self._models_of(body["config"], body.get("models")),
+            "schema_version": "1.0",
+            **_status("pending", "waiting for NIM"),
+        }
+        document["custom_fields"] = document["custom_fields"] or {}
+        document["async_enabled"] = bool(document["async_enabled"])
+        try:
+            return self._documents.create(DEPLOYMENT, namespace, name, document, id=deployment_id)
+        except Conflict:
+            raise Conflict(f"model deployment already exists: {namespace}/{name}") from None
+
+    def _models_of(self, config: str | Document, given: list[str] | None) -> list[str]:
+        """The model ids of a deployment: as given, else the one its configuration names."""
+        if isinstance(config, str):
+            namespace, _, name = config.partition("/")
+            config = self._documents.get(CONFIG, namespace, name)
+        _check_config(config)
+        if given:
+            return list(given)
+        model = config.get("model")
+        if isinstance(model, dict):
+            model = f"{model.get('namespace') or 'default'}/{model.get('name')}"
+        if not model:
+            raise invalid_field("body", "models", "name a model here or in config.model", given)
+        return [model]
+
+    def _activate_soon(self, deployment: Document) -> Document:
+        entity_id = deployment["id"]
+        self._runner.submit(entity_id, lambda cancelled: self._activate(entity_id, cancelled))
+        return deployment
+
+    def _activate(self, entity_id: str, cancelled: threading.Event) -> None:
+        """Ask NIM until it serves the models, or it is known that it will not."""
+        try:
+            models = self._documents.get_by_id(DEPLOYMENT, entity_id)["models"]
+            outcome = self._outcome(models, cancelled)
+            if outcome is None or cancelled.is_set():
+                return
+            present = self._documents.get_by_id(DEPLOYMENT, entity_id)
+            if any(present[key] != value for key, value in outcome.items()):
+                self._documents.update(DEPLOYMENT, entity_id, outcome)
+                logger.info("deployment %s is %s", entity_id, outcome["status_details"])
+        except NotFound:
+            logger.info("deployment %s was deleted before it was ready", entity_id)
+
+    def _outcome(self, models: list[str], cancelled: threading.Event) -> Document | None:
+        """The status to store; None when told to stop first."""
+        deadline = time.monotonic() + self._activate_within_s
+        while not cancelled.is_set():
+            try:
+                served, failed = self._served()
+                trouble = f"NIM does not serve it within {self._activate_within_s:g} s"
+            except UpstreamError as error:
+                served, failed, trouble = [], {}, str(error)
+            missing = [model for model in models if model not in served]
+            if not missing:
+                return _status("ready", self._who_answers(models), self._nim.base_url)
+            reasons = [failed.get(model) or self._absent(model) for model in missing]
+            known = [reason for reason in reasons if reason]
+            if known:
+                return _status("failed", "; ".join(known))
+            if time.monotonic() >= deadline:
+                return _status("failed", trouble)
+            cancelled.wait(ASK_AGAIN_S)
+        return None
+
+    def _served(self) -> tuple[list[str], dict[str, str]]:
+        """What NIM serves after it looked at the platform, and what it could not load and why."""
+        try:
+            state = self._nim.post("/internal/refresh", timeout=REFRESH_TIMEOUT_S)
+            return state["models"], state["failed"]
+        except UpstreamError as error:
+            if error.status not in (404, 405):
+                raise
+        # A NIM that is not ours cannot be told; it serves what it serves.
+        return [model["id"] for model in self._nim.get("/v1/models")["data"]], {}
+
+    def _absent(self, model_id: str) -> str | None:
+        """Why a model cannot be loaded here, or None when it can."""
+        entry = self._catalog.get(model_id)
+        if entry is None:
+            near = self._catalog.near(model_id) or list(self._catalog.models)
+            return f"unknown model {model_id!r}; known are, for example: {', '.join(near)}"
+        return entry.why if entry.path is None else None
+
+    def _who_answers(self, models: list[str]) -> str:
+        entries = [self._catalog.get(model) for model in models]
+        names = [f"{entry.id} answered by {entry.answered_by}" for entry in entries if entry]
+        return "; ".join(["ready", *names])
+
+
+def _status(status: str, description: str, url: str = "") -> Document:
+    return {
+        "status_details": {"status": status, "description": description},
+        "deployed": status == "ready",
+        "url": url,
+    }
+
+
+def _check_config(config: Document) -> None:
+    """Raise Invalid for a configuration that nothing here can follow."""
+    if config.get("external_endpoint"):
+        raise invalid_field(
+            "body",
+            "external_endpoint",
+            "external endpoints are not supported; start the platform with NEMO_LOCAL_NIM_URL set "
+            "to the endpoint instead",
+            masked(config["external_endpoint"]),
+        )
+    if not config.get("nim_deployment"):
+        raise invalid_field("body", "nim_deployment", "nim_deployment is missing", None)
+
+
+def _shown(document: Document) -> Document:
+    """The entity as clients may see it: keys hidden."""
+    shown: dict[str, Any] = masked(document)
+    return shown
+
+
