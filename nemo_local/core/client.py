@@ -23,6 +23,11 @@ class UpstreamError(PlatformError):
         self.response_body = body
         self.url = url
 
+    def body(self) -> dict[str, Any]:
+        """What the other service said, as it said it."""
+        body = self.response_body
+        return body if isinstance(body, dict) else {"detail": body}
+
     def __str__(self) -> str:
         return f"{self.url} answered {self.status}: {self.detail}"
 

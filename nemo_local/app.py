@@ -1,0 +1,169 @@
+"""Where everything is wired: the control plane, all services behind one root."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Literal, Protocol
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from nemo_local import __version__
+from nemo_local.core.client import AsyncClient, Client, UpstreamError
+from nemo_local.core.documents import Documents
+from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.web import BothSlashes, RequestLog, TokenCheck
+from nemo_local.data_store import routes as data_store_routes
+from nemo_local.data_store.quoted_slash import QuotedSlashes
+from nemo_local.data_store.service import DataStoreService
+from nemo_local.entity_store import routes as entity_store_routes
+from nemo_local.entity_store.service import EntityStoreService
+from nemo_local.pocket_dataset import publish
+from nemo_local.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
+INFERENCE_TIMEOUT_S = 600.0
+ANSWERS_WITHIN_S = 30.0
+
+
+class Service(Protocol):
+    """What the control plane asks of a service besides its routes."""
+
+    def start(self) -> None:
+        """Seed rows, recover jobs; the HTTP server answers by then."""
+
+    def stop(self) -> None:
+        """End what runs in the background."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The control plane: every service but inference, which it passes on."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    documents = Documents(settings.database_url)
+    platform = Client(settings.platform_url, settings.token)
+    inference = AsyncClient(settings.nim_url, settings.token, INFERENCE_TIMEOUT_S)
+
+    data_store = DataStoreService(documents, settings.home / "blobs")
+    entity_store = EntityStoreService(documents)
+    services: list[Service] = []
+    startup = _Startup(platform, services, settings.dataset_rows)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        data_store.start()
+        entity_store.start()
+        startup.begin()
+        yield
+        startup.end()
+        for service in services:
+            service.stop()
+        await inference.close()
+        platform.close()
+        documents.close()
+
+    app = FastAPI(title="nemo_local", version=__version__, lifespan=lifespan)
+    install_error_handlers(app)
+    app.include_router(data_store_routes.router(data_store))
+    app.include_router(entity_store_routes.router(entity_store))
+    app.include_router(_health_router(startup))
+    app.include_router(_inference_router(inference))
+    # The last one added sees a request first.
+    app.add_middleware(QuotedSlashes)
+    app.add_middleware(BothSlashes)
+    app.add_middleware(TokenCheck, token=settings.token)
+    app.add_middleware(RequestLog)
+    return app
+
+
+class _Startup:
+    """Starts the services once the HTTP server answers, since they call each other through it."""
+
+    def __init__(self, platform: Client, services: list[Service], dataset_rows: int) -> None:
+        self.state: Literal["starting", "ready", "failed"] = "starting"
+        self.reason = ""
+        self._platform = platform
+        self._services = services
+        self._dataset_rows = dataset_rows
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="startup", daemon=True)
+
+    def begin(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            if not self._wait_for_server():
+                return
+            for service in self._services:
+                service.start()
+            publish(self._platform, self._dataset_rows, self._stopping.is_set)
+            self.state = "ready"
+        except Exception as error:
+            logger.exception("the platform could not start")
+            self.state, self.reason = "failed", f"{type(error).__name__}: {error}"
+
+    def _wait_for_server(self) -> bool:
+        """Whether the server answers; False when the application is told to stop first."""
+        for _ in range(int(ANSWERS_WITHIN_S / 0.05)):
+            try:
+                self._platform.get("/health", timeout=1.0)
+                return True
+            except UpstreamError:
+                if self._stopping.wait(0.05):
+                    return False
+        raise TimeoutError(f"the server did not answer itself within {ANSWERS_WITHIN_S:g} s")
+
+
+def _health_router(startup: _Startup) -> APIRouter:
+    """`live` as soon as the server answers; `ready` when every service has started."""
+    urls = APIRouter(tags=["Health"])
+
+    def live() -> dict[str, str]:
+        return {"status": "healthy", "state": startup.state}
+
+    def ready() -> JSONResponse:
+        body = {"status": startup.state, "reason": startup.reason}
+        return JSONResponse(body, 200 if startup.state == "ready" else 503)
+
+    for path in ("/health", "/v1/health", "/v1/health/live"):
+        urls.get(path)(live)
+    urls.get("/v1/health/ready")(ready)
+    return urls
+
+
+def _inference_router(inference: AsyncClient) -> APIRouter:
+    """The inference calls that clients with one base URL send here; NIM answers them."""
+    urls = APIRouter(tags=["Inference"])
+
+    def passing_on(path: str) -> Callable[[Request], Any]:
+        async def pass_on(request: Request) -> Response:
+            body = await request.body()
+            headers = {"content-type": request.headers.get("content-type", "application/json")}
+            stack = AsyncExitStack()
+            response = await stack.enter_async_context(
+                inference.stream("POST", path, content=body, headers=headers)
+            )
+
+            async def chunks() -> AsyncIterator[bytes]:
+                async with stack:
+                    async for chunk in response.aiter_bytes():
+                        yield chunk
+
+            media_type = response.headers.get("content-type")
+            return StreamingResponse(chunks(), response.status_code, media_type=media_type)
+
+        return pass_on
+
+    for path in INFERENCE_PATHS:
+        urls.post(path, name=path.rsplit("/", 1)[-1])(passing_on(path))
+    return urls

@@ -1,0 +1,243 @@
+"""The commands: up, down, status, doctor, reset."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from nemo_local import doctor as doctor_module
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.processes import (
+    StartFailed,
+    check_home,
+    family,
+    is_answering,
+    read_records,
+    roles,
+    start_platform,
+    stop_platform,
+    wait_until,
+)
+from nemo_local.settings import Settings, SettingsError
+
+cli = typer.Typer(
+    help="The embedded platform: the NeMo Microservices APIs on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Home = Annotated[Path | None, typer.Option(help="Folder of all state [NEMO_LOCAL_HOME].")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on [NEMO_LOCAL_HOST].")]
+Port = Annotated[int | None, typer.Option(help="Port of the control plane [NEMO_LOCAL_PORT].")]
+NimPort = Annotated[int | None, typer.Option(help="Port of inference [NEMO_LOCAL_NIM_PORT].")]
+RECENT_JOBS = 5
+
+
+@cli.command()
+def up(
+    home: Home = None,
+    host: Host = None,
+    port: Port = None,
+    nim_port: NimPort = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of real checkpoints [NEMO_LOCAL_MODELS].")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it answers.")] = False,
+) -> None:
+    """Start the platform and wait until it answers; without --detach, stay until Ctrl-C."""
+    settings = _settings(
+        home=home, host=host, port=port, nim_port=nim_port, models_dir=models, device=device
+    )
+    typer.echo(f"Starting in {settings.home} ...")
+    try:
+        started = start_platform(settings, typer.echo)
+    except StartFailed as error:
+        _stop_after_failure(settings)
+        _fail(str(error))
+    except KeyboardInterrupt:
+        stop_platform(settings.home)
+        _fail("stopped before it answered.")
+    if not any(started.values()):
+        typer.echo("This platform is already running; `down` stops it.")
+    _say_where(settings)
+    if not detach and any(started.values()):
+        _stay(settings)
+
+
+@cli.command()
+def down(home: Home = None) -> None:
+    """Stop the platform and its training runs; everything stored stays."""
+    settings = _settings(home=home)
+    stopped = stop_platform(settings.home)
+    typer.echo(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+@cli.command()
+def status(home: Home = None) -> None:
+    """Show processes, models and jobs."""
+    settings = _recorded(_settings(home=home))
+    records = read_records(settings.home)
+    if not records:
+        typer.echo(f"The platform of {settings.home} is not running; `up` starts it.")
+        raise typer.Exit(1)
+    broken = False
+    for role, record in records.items():
+        process = record.process()
+        if process is None:
+            broken = True
+            typer.echo(f"{role:14} ended; pid was {record.pid}. Its log says:")
+            typer.echo(record.last_lines())
+        elif is_answering(record.url):
+            typer.echo(f"{role:14} running   pid {record.pid}  {record.url}")
+        else:
+            broken = True
+            typer.echo(f"{role:14} does not answer   pid {record.pid}  {record.url}")
+    _say_models(settings)
+    _say_jobs(settings)
+    raise typer.Exit(1 if broken else 0)
+
+
+@cli.command()
+def doctor(home: Home = None, port: Port = None, nim_port: NimPort = None) -> None:
+    """Check packages, ports, disk and weights, and one tool call when inference is up."""
+    settings = _recorded(_settings(home=home, port=port, nim_port=nim_port))
+    failed = 0
+    for check in doctor_module.checks(settings):
+        failed += check.verdict == "fail"
+        typer.echo(f"{check.verdict:5} {check.subject}: {check.finding}")
+    raise typer.Exit(1 if failed else 0)
+
+
+@cli.command()
+def reset(
+    home: Home = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop the platform and remove everything it stored."""
+    settings = _settings(home=home)
+    if not settings.home.exists():
+        typer.echo(f"There is nothing in {settings.home}.")
+        return
+    try:
+        check_home(settings.home)
+    except SettingsError as error:
+        _fail(str(error))
+    if not yes:
+        typer.confirm(f"Remove {settings.home} with all its data, models and jobs?", abort=True)
+    stop_platform(settings.home)
+    shutil.rmtree(settings.home)
+    typer.echo(f"Removed {settings.home}.")
+
+
+@cli.command(hidden=True)
+def serve() -> None:
+    """Run the control plane in this process; `up` starts it."""
+    import uvicorn
+
+    from nemo_local.app import create_app
+
+    settings = _settings()
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+def _settings(**options: Any) -> Settings:
+    try:
+        return Settings.from_environment(**options)
+    except SettingsError as error:
+        _fail(str(error))
+
+
+def _recorded(settings: Settings) -> Settings:
+    """The settings with the ports this home really listens on."""
+    records = read_records(settings.home)
+    ports: dict[str, Any] = {
+        name: int(records[role].url.rsplit(":", 1)[1])
+        for role, name in (("control plane", "port"), ("inference", "nim_port"))
+        if role in records
+    }
+    return Settings.from_environment(home=settings.home, **ports)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+def _stop_after_failure(settings: Settings) -> None:
+    """A half-started platform helps nobody, but one that was already running stays."""
+    records = read_records(settings.home)
+    if records and not all(is_answering(record.url) for record in records.values()):
+        stop_platform(settings.home)
+
+
+def _say_where(settings: Settings) -> None:
+    typer.echo(f"platform   {settings.platform_url}   (NEMO_URL and NDS_URL)")
+    typer.echo(f"inference  {settings.nim_url}   (NIM_URL)")
+    typer.echo(f"state      {settings.home}")
+    _say_models(settings)
+
+
+def _say_models(settings: Settings) -> None:
+    try:
+        listed = Client(settings.nim_url, settings.token, 5).get("/v1/models")["data"]
+    except UpstreamError as error:
+        typer.echo(f"models         unknown: {error}")
+        return
+    for model in listed:
+        note = ""
+        if model.get("stand_in"):
+            note = f"  <- answered by a stand-in, {model.get('answered_by')}"
+        typer.echo(f"model      {model['id']}{note}")
+
+
+def _say_jobs(settings: Settings) -> None:
+    client = Client(settings.platform_url, settings.token, 5)
+    query = {"sort": "-created_at", "page_size": RECENT_JOBS}
+    for kind in ("customization", "evaluation"):
+        try:
+            jobs = client.get(f"/v1/{kind}/jobs", params=query)["data"]
+        except UpstreamError as error:
+            typer.echo(f"{kind} jobs: unknown: {error}")
+            continue
+        for job in jobs:
+            details = job.get("status_details") or {}
+            done = details.get("percentage_done", details.get("progress"))
+            progress = "" if done is None else f"  {done:g} %"
+            typer.echo(f"job        {job['id']}  {kind}  {job['status']}{progress}")
+
+
+def _stay(settings: Settings) -> None:
+    """Watch both processes until Ctrl-C; say so when one ends, and stop when the first one does."""
+    typer.echo("Ctrl-C stops it.")
+    watched = {role: read_records(settings.home)[role] for role in roles(settings)}
+
+    def some_ended() -> bool:
+        return any(record.process() is None for record in watched.values())
+
+    try:
+        while watched:
+            wait_until(some_ended, float("inf"), "a process ends")
+            for role in [role for role, record in watched.items() if record.process() is None]:
+                record = watched.pop(role)
+                typer.echo(f"\nThe {role} ended. Its log says:\n{record.last_lines()}", err=True)
+                if role == "control plane":
+                    stop_platform(settings.home)
+                    raise typer.Exit(1)
+                typer.echo("The rest goes on; `up` in another terminal starts it again.", err=True)
+    except KeyboardInterrupt:
+        typer.echo("\nStopping ...")
+        stop_platform(settings.home)
+        left = len(family(settings.home))
+        typer.echo("Stopped." if not left else f"{left} process(es) would not stop.")

@@ -1,0 +1,131 @@
+"""File contents by SHA-256: written to a temporary file, synced, then renamed into place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One stored content."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+    git_oid: str
+    """SHA-1 of the content as a Git blob, what a client compares its local file with."""
+
+
+class Blobs:
+    """A folder of contents; the same content is stored once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._incoming = folder / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+
+    def remove_interrupted(self) -> None:
+        """Delete what uploads that never finished left behind; call before serving."""
+        for path in self._incoming.iterdir():
+            path.unlink()
+
+    def path(self, sha256: str) -> Path:
+        return self.folder / sha256[:2] / sha256
+
+    def size(self, sha256: str) -> int | None:
+        """Bytes of the content, or None when it is not stored."""
+        try:
+            return self.path(sha256).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def writer(self) -> BlobWriter:
+        """A context manager to write one content into; `commit()` stores it, leaving drops it."""
+        return BlobWriter(self, self._incoming)
+
+    def put(self, content: bytes) -> Blob:
+        """Store the content."""
+        with self.writer() as writer:
+            writer.write(content)
+            return writer.commit()
+
+
+class BlobWriter:
+    """One content on its way in."""
+
+    def __init__(self, blobs: Blobs, incoming: Path) -> None:
+        self._blobs = blobs
+        descriptor, name = tempfile.mkstemp(dir=incoming)
+        self._file: BinaryIO = os.fdopen(descriptor, "w+b")
+        self._path = Path(name)
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write(self, chunk: bytes) -> None:
+        self._sha256.update(chunk)
+        self.size += len(chunk)
+        self._file.write(chunk)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what was written so far."""
+        return self._sha256.hexdigest()
+
+    def commit(self) -> Blob:
+        """The stored content; after this it survives a crash."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        blob = Blob(self.sha256, self.size, self._git_oid())
+        self._file.close()
+        target = self._blobs.path(blob.sha256)
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            os.replace(self._path, target)
+            for folder in (target.parent, self._blobs.folder):
+                _sync_folder(folder)
+        self.close()
+        return blob
+
+    def close(self) -> None:
+        """Drop whatever was not committed."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def _git_oid(self) -> str:
+        digest = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        self._file.seek(0)
+        while chunk := self._file.read(_CHUNK):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+
+def git_oid(content: bytes) -> str:
+    """SHA-1 of a small content as a Git blob."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

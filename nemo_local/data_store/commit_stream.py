@@ -1,0 +1,122 @@
+"""The body of a commit, parsed while it arrives: contents go to blobs and never sit in memory.
+
+One JSON object a line: `{"key": "header" | "file" | "lfsFile" | "deletedFile" | "deletedFolder" |
+"copyFile", "value": {...}}`. A `file` carries its content as base64, of any length.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_local.data_store.blobs import Blob, Blobs, BlobWriter
+from nemo_local.data_store.errors import bad_payload
+
+MAX_LINE = 1 << 20
+"""Bytes a line may have beside its content."""
+
+KEYS = ("header", "file", "lfsFile", "deletedFile", "deletedFolder", "copyFile")
+
+# Quotes inside JSON strings are escaped, so this cannot match within a path.
+_CONTENT = re.compile(rb'"content"\s*:\s*"')
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One line: what to do, and the stored content of a `file`."""
+
+    key: str
+    value: dict[str, Any]
+    blob: Blob | None = None
+
+
+class CommitParser:
+    """Feed it chunks, then `finish()`; `close()` drops a content that was cut off."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._line = bytearray()
+        self._base64 = b""
+        self._writer: BlobWriter | None = None
+        self._blob: Blob | None = None
+        self._operations: list[Operation] = []
+
+    def feed(self, chunk: bytes) -> None:
+        """Parse the next bytes. Raises HubError 400 when they cannot belong to a commit."""
+        while chunk:
+            chunk = self._feed_content(chunk) if self._writer else self._feed_text(chunk)
+
+    def finish(self) -> list[Operation]:
+        """Every operation, the header first. Raises HubError 400 when the body is incomplete."""
+        if self._writer:
+            raise bad_payload("the commit ends in the middle of a file's content")
+        self._end_line()
+        if not self._operations or self._operations[0].key != "header":
+            raise bad_payload("a commit starts with a line whose key is 'header'")
+        return self._operations
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+    def _feed_text(self, chunk: bytes) -> bytes:
+        """Take what belongs to the line's JSON; return the rest."""
+        start = len(self._line)
+        self._line += chunk
+        content = None if self._blob else _CONTENT.search(self._line)
+        newline = self._line.find(b"\n", start)
+        if content and (newline < 0 or content.end() <= newline):
+            rest = bytes(self._line[content.end() :])
+            del self._line[content.end() :]
+            self._writer = self._blobs.writer()
+            return rest
+        if newline < 0:
+            if len(self._line) > MAX_LINE:
+                raise bad_payload(
+                    f"a commit line has more than {MAX_LINE} bytes beside its content"
+                )
+            return b""
+        rest = bytes(self._line[newline + 1 :])
+        del self._line[newline:]
+        self._end_line()
+        return rest
+
+    def _feed_content(self, chunk: bytes) -> bytes:
+        """Decode up to the closing quote; return the rest, quote included."""
+        assert self._writer
+        quote = chunk.find(b'"')
+        # JSON may write "/" as "\/".
+        text = self._base64 + (chunk if quote < 0 else chunk[:quote]).replace(b"\\", b"")
+        whole = len(text) if quote >= 0 else len(text) - len(text) % 4
+        try:
+            self._writer.write(binascii.a2b_base64(text[:whole], strict_mode=True))
+        except binascii.Error as error:
+            raise bad_payload(f"a file's content is not base64: {error}") from None
+        self._base64 = text[whole:]
+        if quote < 0:
+            return b""
+        self._blob = self._writer.commit()
+        self._writer = None
+        return chunk[quote:]
+
+    def _end_line(self) -> None:
+        line, blob = bytes(self._line), self._blob
+        self._line.clear()
+        self._blob = None
+        if not line.strip():
+            return
+        number = len(self._operations) + 1
+        try:
+            parsed = json.loads(line)
+            key, value = parsed["key"], parsed["value"]
+        except (ValueError, KeyError, TypeError):
+            raise bad_payload(f'commit line {number} is not {{"key": ..., "value": ...}}') from None
+        if key not in KEYS or not isinstance(value, dict):
+            raise bad_payload(f"commit line {number} has the unknown key {key!r}")
+        if key == "file" and (blob is None or value.get("encoding", "base64") != "base64"):
+            raise bad_payload(f"commit line {number}: a file needs its content as base64")
+        self._operations.append(Operation(key, value, blob))

@@ -1,0 +1,61 @@
+"""What the Hub API's routes share: paths, bodies, and the shape of a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nemo_local.core.errors import Invalid
+from nemo_local.data_store.errors import HubError, bad_payload
+from nemo_local.data_store.service import RepoType
+
+TypeSegment = Literal["datasets", "models"]
+HUB = "/v1/hf"
+API = HUB + "/api/{kind}/{namespace}/{name}"
+
+
+class HubRoute(APIRoute):
+    """Answers a malformed body with the Hub's 400 instead of the platform's 422."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                first = error.errors()[0]
+                if first["loc"][0] == "path":
+                    raise HubError(404, f"no such collection: {first['input']!r}") from None
+                place = ".".join(str(part) for part in first["loc"])
+                raise bad_payload(f"{place}: {first['msg']}") from None
+
+        return handled
+
+
+def repo_type_of(kind: TypeSegment) -> RepoType:
+    return "dataset" if kind == "datasets" else "model"
+
+
+def repo_url(request: Request, repo_type: RepoType, repo_id: str) -> str:
+    infix = "datasets/" if repo_type == "dataset" else ""
+    return f"{request.base_url}{HUB[1:]}/{infix}{repo_id}"
+
+
+async def form_or_json(request: Request) -> dict[str, Any]:
+    """The fields of a form (a repeated one as a list) or of a JSON object."""
+    if "json" in request.headers.get("content-type", ""):
+        try:
+            parsed = await request.json()
+        except ValueError:
+            raise Invalid("the body is not JSON") from None
+        return parsed if isinstance(parsed, dict) else {}
+    form = await request.form()
+    return {
+        key: form.getlist(key) if len(form.getlist(key)) > 1 else form[key] for key in form.keys()
+    }

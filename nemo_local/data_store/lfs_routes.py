@@ -1,0 +1,78 @@
+"""Git LFS, transfer `basic`: for clients that upload file objects, and for `git lfs`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from nemo_local.data_store.errors import HubError
+from nemo_local.data_store.schemas import LfsBatch, LfsObject
+from nemo_local.data_store.service import DataStoreService
+
+LFS_JSON = "application/vnd.git-lfs+json"
+
+
+def lfs_router(service: DataStoreService, hub: str) -> APIRouter:
+    """Batch requests of both kinds of repository, and the objects at `<hub>/lfs/{oid}`."""
+    urls = APIRouter()
+
+    async def batch(request: Request, namespace: str, name: str) -> JSONResponse:
+        return await _answer(request, "model", namespace, name)
+
+    async def dataset_batch(request: Request, namespace: str, name: str) -> JSONResponse:
+        return await _answer(request, "dataset", namespace, name)
+
+    async def _answer(request: Request, kind: Any, namespace: str, name: str) -> JSONResponse:
+        await run_in_threadpool(service.repo, kind, f"{namespace}/{name}")
+        try:
+            body = LfsBatch.model_validate_json(await request.body())
+        except ValueError as error:
+            raise HubError(422, f"not an LFS batch: {error}") from None
+        base = f"{request.base_url}{hub[1:]}/lfs"
+        objects = [_describe(wanted, body.operation, base) for wanted in body.objects]
+        return JSONResponse({"transfer": "basic", "objects": objects}, media_type=LFS_JSON)
+
+    def _describe(wanted: LfsObject, operation: str, base: str) -> dict[str, Any]:
+        known = {"oid": wanted.oid, "size": wanted.size, "authenticated": True}
+        stored = service.blobs.size(wanted.oid)
+        link = {"href": f"{base}/{wanted.oid}", "header": {}}
+        if operation == "download":
+            if stored is None:
+                return {**known, "error": {"code": 404, "message": "object not found"}}
+            return {**known, "actions": {"download": link}}
+        if stored is not None:
+            return known
+        verify = {"href": f"{base}/{wanted.oid}/verify", "header": {}}
+        return {**known, "actions": {"upload": link, "verify": verify}}
+
+    @urls.put(hub + "/lfs/{oid}")
+    async def upload(oid: str, request: Request) -> Response:
+        with service.blobs.writer() as writer:
+            async for chunk in request.stream():
+                await run_in_threadpool(writer.write, chunk)
+            if writer.sha256 != oid:
+                raise HubError(422, f"the object has SHA-256 {writer.sha256}, not {oid}")
+            await run_in_threadpool(writer.commit)
+        return Response(status_code=200)
+
+    @urls.get(hub + "/lfs/{oid}")
+    def download(oid: str) -> Response:
+        if len(oid) != 64 or not oid.isalnum() or service.blobs.size(oid) is None:
+            raise HubError(404, f"LFS object {oid!r} not found", "EntryNotFound")
+        return FileResponse(service.blobs.path(oid), media_type="application/octet-stream")
+
+    @urls.post(hub + "/lfs/{oid}/verify")
+    def verify(oid: str, body: LfsObject) -> Response:
+        stored = service.blobs.size(body.oid)
+        if body.oid != oid or stored != body.size:
+            raise HubError(422, f"object {oid} has {stored} bytes here, not {body.size}")
+        return Response(status_code=200)
+
+    tail = "/{namespace}/{name}.git/info/lfs/objects/batch"
+    urls.post(hub + "/datasets" + tail)(dataset_batch)
+    urls.post(hub + tail)(batch)
+    return urls

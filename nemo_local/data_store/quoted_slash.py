@@ -1,0 +1,31 @@
+"""Keeps `refs%2Fpr%2F1` one path segment: servers decode a path before they split it."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+QUOTED_SLASH = "\x1f"
+"""Stands for a slash that was quoted; no path may contain this character."""
+
+
+class QuotedSlashes:
+    """Decodes Hub paths segment by segment, with QUOTED_SLASH for each slash inside one."""
+
+    def __init__(self, app: ASGIApp, prefix: str = "/v1/hf/") -> None:
+        self.app = app
+        self.prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw: bytes = scope.get("raw_path") or b""
+        if scope["type"] == "http" and scope["path"].startswith(self.prefix) and b"%" in raw:
+            segments = raw.split(b"?")[0].decode("ascii").split("/")
+            decoded = [unquote(segment).replace("/", QUOTED_SLASH) for segment in segments]
+            scope = {**scope, "path": "/".join(decoded)}
+        await self.app(scope, receive, send)
+
+
+def slashes(segment: str) -> str:
+    """The text of a path segment, with the slashes that were quoted in it."""
+    return segment.replace(QUOTED_SLASH, "/")

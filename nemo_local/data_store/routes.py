@@ -1,0 +1,223 @@
+"""The URLs of the Data Store: namespaces, repositories and references."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from nemo_local.core.errors import Conflict, Invalid
+from nemo_local.data_store.errors import HubError
+from nemo_local.data_store.file_routes import add_file_urls
+from nemo_local.data_store.hub import (
+    API,
+    HUB,
+    HubRoute,
+    TypeSegment,
+    form_or_json,
+    repo_type_of,
+    repo_url,
+)
+from nemo_local.data_store.lfs_routes import lfs_router
+from nemo_local.data_store.quoted_slash import slashes
+from nemo_local.data_store.schemas import BranchRequest, RepoReference, TagRequest
+from nemo_local.data_store.service import USER, DataStoreService, RepoType
+from nemo_local.data_store.views import commit_view, refs_view, repo_view
+
+
+def router(service: DataStoreService) -> APIRouter:
+    """The Data Store's routes; {kind} is `datasets` or `models`.
+
+    POST GET      /v1/datastore/namespaces          GET DELETE  /v1/datastore/namespaces/{ns}
+    below /v1/hf:
+    POST          /api/repos/create                 GET         /api/{kind}
+    DELETE        /api/repos/delete                 GET         /api/whoami-v2
+    POST          /api/validate-yaml                POST        …/preupload/{rev}
+    GET           /api/{kind}/{ns}/{name}           POST        …/commit/{rev}
+    GET           …/revision/{rev}                  GET         …/tree/{rev}[/{path}]
+    GET           …/refs                            POST        …/paths-info/{rev}
+    GET           …/commits/{rev}                   POST DELETE …/tag/{rev}
+    GET           …/auth-check                      POST DELETE …/branch/{name}
+    HEAD GET      /[datasets/]{ns}/{name}/resolve/{rev}/{path}
+    POST          /[datasets/]{ns}/{name}.git/info/lfs/objects/batch
+    PUT GET POST  /lfs/{oid}
+    """
+    urls = APIRouter(tags=["Data Store"])
+    urls.include_router(_namespace_router(service))
+    urls.include_router(lfs_router(service, HUB))
+    hub = APIRouter(route_class=HubRoute)
+    _account_urls(hub)
+    _repo_urls(hub, service)
+    _ref_urls(hub, service)
+    add_file_urls(hub, service)
+    urls.include_router(hub)
+    return urls
+
+
+def _namespace_router(service: DataStoreService) -> APIRouter:
+    urls = APIRouter(prefix="/v1/datastore/namespaces")
+
+    @urls.post("", status_code=201)
+    async def create_namespace(request: Request) -> dict[str, Any]:
+        fields = await form_or_json(request)
+        name = fields.get("namespace")
+        if not isinstance(name, str) or not name:
+            problem = {"type": "missing", "loc": ["body", "namespace"], "msg": "Field required"}
+            raise Invalid([{**problem, "input": fields}])
+        return await run_in_threadpool(service.create_namespace, name)
+
+    @urls.get("")
+    def list_namespaces() -> dict[str, Any]:
+        found = service.namespaces()
+        count = len(found)
+        pagination = {
+            "page": 1,
+            "page_size": max(count, 1),
+            "current_page_size": count,
+            "total_pages": 1,
+            "total_results": count,
+        }
+        return {"object": "list", "data": found, "namespaces": found, "pagination": pagination}
+
+    @urls.get("/{namespace}")
+    def get_namespace(namespace: str) -> dict[str, Any]:
+        return service.namespace(namespace)
+
+    @urls.delete("/{namespace}")
+    def delete_namespace(namespace: str, force: bool = False) -> dict[str, str]:
+        service.delete_namespace(namespace, force)
+        return {"message": f"namespace {namespace!r} deleted"}
+
+    return urls
+
+
+def _account_urls(hub: APIRouter) -> None:
+    @hub.get(HUB + "/api/whoami-v2")
+    def whoami() -> dict[str, Any]:
+        token = {"displayName": "local", "role": "write"}
+        return {
+            "type": "user",
+            "id": "1",
+            "name": USER,
+            "fullname": USER,
+            "orgs": [],
+            "auth": {"type": "access_token", "accessToken": token},
+        }
+
+    @hub.post(HUB + "/api/validate-yaml")
+    def validate_yaml() -> dict[str, list[str]]:
+        return {"errors": [], "warnings": []}
+
+
+def _repo_urls(hub: APIRouter, service: DataStoreService) -> None:
+    @hub.post(HUB + "/api/repos/create")
+    def create_repo(body: RepoReference, request: Request) -> Any:
+        repo_type, namespace, name = _reference(body)
+        url = repo_url(request, repo_type, f"{namespace}/{name}")
+        try:
+            repo = service.create_repo(repo_type, namespace, name)
+        except Conflict:
+            text = f"You already created this {repo_type} repo: {namespace}/{name}"
+            raise HubError(409, text, url=url) from None
+        return {"url": url, "name": f"{namespace}/{name}", "id": repo["id"]}
+
+    @hub.delete(HUB + "/api/repos/delete")
+    def delete_repo(body: RepoReference) -> dict[str, Any]:
+        repo_type, namespace, name = _reference(body)
+        service.delete_repo(repo_type, f"{namespace}/{name}")
+        return {}
+
+    @hub.get(HUB + "/api/{kind}")
+    def list_repos(
+        kind: TypeSegment,
+        request: Request,
+        author: str | None = None,
+        search: str = "",
+        limit: int | None = None,
+        sort: str | None = None,
+        direction: int = -1,
+    ) -> list[dict[str, Any]]:
+        if request.query_params.getlist("filter"):
+            return []  # A filter selects by tag, and no repository here has one.
+        views = [
+            repo_view(repo, service.commit_at(repo, "main"))
+            for repo in service.repos(repo_type_of(kind))
+            if author in (None, repo["namespace"])
+            and search.lower() in f"{repo['namespace']}/{repo['name']}".lower()
+        ]
+        key = {"created_at": "createdAt", "last_modified": "lastModified"}.get(sort or "", sort)
+        if key in ("createdAt", "lastModified", "downloads", "likes"):
+            views.sort(key=lambda view: view[key], reverse=direction == -1)
+        return views[:limit]
+
+    @hub.get(API)
+    def repo_info(
+        kind: TypeSegment, namespace: str, name: str, blobs: bool = False
+    ) -> dict[str, Any]:
+        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        return repo_view(repo, service.commit_at(repo, "main"), blobs)
+
+    @hub.get(API + "/revision/{revision}")
+    def repo_info_at(
+        kind: TypeSegment, namespace: str, name: str, revision: str, blobs: bool = False
+    ) -> dict[str, Any]:
+        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        return repo_view(repo, service.commit_at(repo, slashes(revision)), blobs)
+
+    @hub.get(API + "/auth-check")
+    def auth_check(kind: TypeSegment, namespace: str, name: str) -> dict[str, Any]:
+        service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        return {}
+
+
+def _ref_urls(hub: APIRouter, service: DataStoreService) -> None:
+    @hub.get(API + "/refs")
+    def refs(kind: TypeSegment, namespace: str, name: str) -> dict[str, Any]:
+        return refs_view(service.repo(repo_type_of(kind), f"{namespace}/{name}"))
+
+    @hub.get(API + "/commits/{revision}")
+    def commits(
+        kind: TypeSegment, namespace: str, name: str, revision: str
+    ) -> list[dict[str, Any]]:
+        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        return [commit_view(commit) for commit in service.history(repo, slashes(revision))]
+
+    @hub.post(API + "/tag/{revision}")
+    def create_tag(
+        kind: TypeSegment, namespace: str, name: str, revision: str, body: TagRequest
+    ) -> dict[str, Any]:
+        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        service.create_ref(repo, "tags", body.tag, slashes(revision))
+        return {}
+
+    @hub.delete(API + "/tag/{tag}")
+    def delete_tag(kind: TypeSegment, namespace: str, name: str, tag: str) -> dict[str, Any]:
+        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        service.delete_ref(repo, "tags", slashes(tag))
+        return {}
+
+    @hub.post(API + "/branch/{branch}")
+    def create_branch(
+        kind: TypeSegment,
+        namespace: str,
+        name: str,
+        branch: str,
+        body: BranchRequest | None = None,
+    ) -> dict[str, Any]:
+        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        start = (body.startingPoint if body else None) or "main"
+        service.create_ref(repo, "branches", slashes(branch), start)
+        return {}
+
+    @hub.delete(API + "/branch/{branch}")
+    def delete_branch(kind: TypeSegment, namespace: str, name: str, branch: str) -> dict[str, Any]:
+        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        service.delete_ref(repo, "branches", slashes(branch))
+        return {}
+
+
+def _reference(body: RepoReference) -> tuple[RepoType, str, str]:
+    namespace, _, name = body.name.rpartition("/")
+    return body.type or "model", body.organization or namespace or USER, name

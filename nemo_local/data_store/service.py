@@ -1,0 +1,256 @@
+"""The rules of the Data Store: namespaces, repositories, references and commits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from nemo_local.core.clock import timestamp
+from nemo_local.core.documents import Document, Documents
+from nemo_local.core.errors import Conflict, NotFound, invalid_field
+from nemo_local.core.ids import new_id
+from nemo_local.data_store import tree
+from nemo_local.data_store.blobs import Blobs
+from nemo_local.data_store.commit_stream import Operation
+from nemo_local.data_store.errors import (
+    HubError,
+    bad_payload,
+    entry_not_found,
+    repo_not_found,
+    revision_not_found,
+)
+
+RepoType = Literal["dataset", "model"]
+RefKind = Literal["branches", "tags"]
+
+MAIN = "main"
+USER = "admin"
+"""Owner of everything, and the namespace of a repository that is created without one."""
+
+ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
+REPO_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,254}")
+REF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-/]{0,254}")
+
+
+class DataStoreService:
+    """Repositories of content-addressed files; a commit is all or nothing and never changes."""
+
+    def __init__(self, documents: Documents, blobs_dir: Path) -> None:
+        self.documents = documents
+        self.blobs = Blobs(blobs_dir)
+        self._committing = threading.Lock()
+
+    def start(self) -> None:
+        """Drop what interrupted uploads left."""
+        self.blobs.remove_interrupted()
+
+    # Namespaces
+
+    def create_namespace(self, name: str) -> Document:
+        """The new namespace. Raises Conflict when it exists."""
+        if not REPO_PART.fullmatch(name):
+            raise invalid_field("body", "namespace", "use letters, digits and . _ + - only", name)
+        return _namespace(self.documents.create("datastore_namespace", "", name, {}))
+
+    def namespace(self, name: str) -> Document:
+        return _namespace(self.documents.get("datastore_namespace", "", name))
+
+    def namespaces(self) -> list[Document]:
+        return [_namespace(item) for item in self.documents.all("datastore_namespace")]
+
+    def delete_namespace(self, name: str, force: bool) -> None:
+        """Raises Conflict while it has repositories, unless forced: then they go too."""
+        namespace = self.documents.get("datastore_namespace", "", name)
+        repos = [repo for kind in _KINDS for repo in self.documents.all(kind, namespace=name)]
+        if repos and not force:
+            raise Conflict(
+                f"namespace {name!r} has {len(repos)} repositories; delete them or add ?force=true"
+            )
+        for repo in repos:
+            self.delete_repo(repo["type"], _repo_id(repo))
+        self.documents.delete("datastore_namespace", namespace["id"])
+
+    # Repositories
+
+    def create_repo(self, repo_type: RepoType, namespace: str, name: str) -> Document:
+        """The new repository, its first commit included; its namespace is made when missing.
+
+        Raises Conflict when it exists, HubError 400 for a name we cannot use.
+        """
+        for part in (namespace, name):
+            if not REPO_PART.fullmatch(part) or ".." in part or part.endswith(".git"):
+                raise bad_payload(f"not a repository name: {part!r}")
+        attributes = tree.regular_entry(self.blobs.put(ATTRIBUTES))
+        repo_id, files = new_id("repo"), {".gitattributes": attributes}
+        sha = self._store_commit(repo_id, None, files, set(files), "initial commit", "")
+        document = {"type": repo_type, "branches": {MAIN: sha}, "tags": {}}
+        try:
+            repo = self.documents.create(f"{repo_type}_repo", namespace, name, document, id=repo_id)
+        except Conflict:
+            self._forget_commits(repo_id)
+            raise
+        self._ensure_namespace(namespace)
+        return repo
+
+    def repo(self, repo_type: RepoType, repo_id: str) -> Document:
+        """The repository. Raises HubError RepoNotFound."""
+        namespace, _, name = repo_id.partition("/")
+        try:
+            return self.documents.get(f"{repo_type}_repo", namespace, name)
+        except NotFound:
+            raise repo_not_found(repo_type, repo_id) from None
+
+    def repos(self, repo_type: RepoType) -> list[Document]:
+        return self.documents.all(f"{repo_type}_repo")
+
+    def delete_repo(self, repo_type: RepoType, repo_id: str) -> None:
+        """Delete the repository and its history; its contents stay in the blob store."""
+        repo = self.documents.delete(f"{repo_type}_repo", self.repo(repo_type, repo_id)["id"])
+        self._forget_commits(repo["id"])
+
+    # References
+
+    def commit_at(self, repo: Document, revision: str) -> Document:
+        """The commit that a branch, a tag or a full SHA names. Raises HubError RevisionNotFound."""
+        sha = repo["branches"].get(revision) or repo["tags"].get(revision) or revision
+        try:
+            return self.documents.get("commit", repo["id"], sha)
+        except NotFound:
+            raise revision_not_found(_repo_id(repo), revision) from None
+
+    def history(self, repo: Document, revision: str) -> list[Document]:
+        """The commits up to a revision, newest first."""
+        commits = {
+            item["name"]: item for item in self.documents.all("commit", namespace=repo["id"])
+        }
+        found, sha = [], self.commit_at(repo, revision)["name"]
+        while sha:
+            found.append(commits[sha])
+            sha = commits[sha]["parent"]
+        return found
+
+    def create_ref(self, repo: Document, kind: RefKind, name: str, revision: str) -> None:
+        """A new branch or tag at a revision. Raises HubError 409 when the name is taken."""
+        if not REF_NAME.fullmatch(name) or ".." in name or "//" in name:
+            raise bad_payload(f"not a name for a branch or tag: {name!r}")
+        sha = self.commit_at(repo, revision)["name"]
+
+        def add(current: Document) -> Document:
+            if name in current["branches"] or name in current["tags"]:
+                raise HubError(409, f"{_repo_id(repo)!r} already has a branch or tag {name!r}")
+            return {kind: {**current[kind], name: sha}}
+
+        self._update_repo(repo, add)
+
+    def delete_ref(self, repo: Document, kind: RefKind, name: str) -> None:
+        """Remove a branch or tag. Raises HubError RevisionNotFound, or 400 for `main`."""
+        if kind == "branches" and name == MAIN:
+            raise bad_payload("the branch 'main' cannot be deleted")
+
+        def remove(current: Document) -> Document:
+            if name not in current[kind]:
+                raise revision_not_found(_repo_id(repo), name)
+            return {kind: {key: current[kind][key] for key in current[kind] if key != name}}
+
+        self._update_repo(repo, remove)
+
+    # Commits
+
+    def commit(self, repo: Document, branch: str, operations: list[Operation]) -> str:
+        """The SHA of the new head of `branch`, after all operations or none of them.
+
+        Raises:
+            HubError: 404 for an unknown branch or path, 412 when the header's parentCommit is not
+                the head, 400 for anything else.
+        """
+        header = operations[0].value
+        with self._committing:
+            repo = self.repo(repo["type"], _repo_id(repo))
+            if branch not in repo["branches"]:
+                raise revision_not_found(_repo_id(repo), branch)
+            head = self.commit_at(repo, branch)
+            wanted = header.get("parentCommit")
+            if wanted and wanted != head["name"]:
+                raise HubError(
+                    412, f"branch {branch!r} has moved to {head['name']}; parentCommit is {wanted}"
+                )
+            files, written = tree.apply(
+                head["files"],
+                operations[1:],
+                _repo_id(repo),
+                self.blobs.size,
+                lambda revision: self.commit_at(repo, revision)["files"],
+            )
+            title = str(header.get("summary") or "Upload files")
+            message = str(header.get("description") or "")
+            sha = self._store_commit(repo["id"], head["name"], files, written, title, message)
+            # The commit takes effect here, in one row.
+            self._update_repo(
+                repo, lambda current: {"branches": {**current["branches"], branch: sha}}
+            )
+            return sha
+
+    def entry(self, repo: Document, revision: str, path: str) -> tuple[str, tree.Entry]:
+        """The commit SHA and the entry of a file. Raises HubError EntryNotFound with the SHA."""
+        commit = self.commit_at(repo, revision)
+        if path not in commit["files"]:
+            raise entry_not_found(_repo_id(repo), path, commit["name"])
+        return commit["name"], commit["files"][path]
+
+    def _forget_commits(self, repo_id: str) -> None:
+        for commit in self.documents.all("commit", namespace=repo_id):
+            self.documents.delete("commit", commit["id"])
+
+    def _store_commit(
+        self,
+        repo_id: str,
+        parent: str | None,
+        files: tree.Files,
+        written: set[str],
+        title: str,
+        message: str,
+    ) -> str:
+        now = timestamp(self.documents.clock())
+        identity = [repo_id, parent, title, message, now, files]
+        text = json.dumps(identity, sort_keys=True).encode()
+        sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+        marked = {
+            path: {**entry, "commit": sha} if path in written else entry
+            for path, entry in files.items()
+        }
+        document = {
+            "parent": parent,
+            "title": title,
+            "message": message,
+            "date": now,
+            "files": marked,
+        }
+        self.documents.create("commit", repo_id, sha, document)
+        return sha
+
+    def _update_repo(self, repo: Document, change: Callable[[Document], Document]) -> None:
+        self.documents.update(f"{repo['type']}_repo", repo["id"], change)
+
+    def _ensure_namespace(self, name: str) -> None:
+        try:
+            self.create_namespace(name)
+        except Conflict:
+            return
+
+
+_KINDS = ("dataset_repo", "model_repo")
+
+
+def _repo_id(repo: Document) -> str:
+    return f"{repo['namespace']}/{repo['name']}"
+
+
+def _namespace(entity: Document) -> dict[str, Any]:
+    """Whole seconds and a Z, unlike everywhere else."""
+    times = {key: entity[key].split(".")[0] + "Z" for key in ("created_at", "updated_at")}
+    return {"namespace": entity["name"], **times}

@@ -1,0 +1,155 @@
+"""The files of one commit: a mapping from path to entry, and what can be said about it.
+
+{"training/training.jsonl": {"oid": "git blob sha1", "size": 1234, "sha256": "…", "lfs": False,
+                             "commit": "the commit that last changed it"}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nemo_local.data_store.blobs import Blob, git_oid
+from nemo_local.data_store.commit_stream import Operation
+from nemo_local.data_store.errors import bad_payload, entry_not_found
+
+Entry = dict[str, Any]
+Files = dict[str, Entry]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def clean_path(value: object) -> str:
+    """The path, when it stays inside its repository; else HubError 400."""
+    if not isinstance(value, str) or not value or len(value) > 1024:
+        raise bad_payload(f"not a path: {value!r}")
+    if _CONTROL.search(value) or any(part in ("", ".", "..", ".git") for part in value.split("/")):
+        raise bad_payload(f"the path {value!r} could leave its repository")
+    return value
+
+
+def regular_entry(blob: Blob) -> Entry:
+    """The entry of a file that arrived in the commit itself."""
+    return {"oid": blob.git_oid, "size": blob.size, "sha256": blob.sha256, "lfs": False}
+
+
+def lfs_entry(sha256: str, size: int) -> Entry:
+    """The entry of a file that was uploaded through LFS."""
+    oid = git_oid(_pointer(sha256, size))
+    return {"oid": oid, "size": size, "sha256": sha256, "lfs": True}
+
+
+def apply(
+    files: Files,
+    operations: list[Operation],
+    repo_id: str,
+    stored_size: Callable[[str], int | None],
+    files_at: Callable[[str], Files],
+) -> tuple[Files, set[str]]:
+    """The files after the operations, and the paths that these wrote.
+
+    `stored_size(sha256)` is the size of a blob or None; `files_at(revision)` serves copyFile.
+    Raises HubError: 400 for a bad operation, 404 for a missing path; `files` stays as it was.
+    """
+    result, written = dict(files), set[str]()
+    for operation in operations:
+        value = operation.value
+        path = clean_path(str(value.get("path", "")).rstrip("/"))
+        if operation.key == "deletedFile":
+            if path not in result:
+                raise entry_not_found(repo_id, path)
+            del result[path]
+        elif operation.key == "deletedFolder":
+            inside = [other for other in result if other.startswith(path + "/")]
+            if not inside:
+                raise entry_not_found(repo_id, path)
+            for other in inside:
+                del result[other]
+        elif operation.key == "copyFile":
+            source = files_at(str(value.get("srcRevision") or "main"))
+            if value.get("srcPath") not in source:
+                raise entry_not_found(repo_id, str(value.get("srcPath")))
+            result[path] = dict(source[value["srcPath"]])
+            written.add(path)
+        elif operation.key == "lfsFile":
+            result[path] = _uploaded(path, value, stored_size)
+            written.add(path)
+        elif operation.key == "file":
+            assert operation.blob
+            result[path] = regular_entry(operation.blob)
+            written.add(path)
+        else:
+            raise bad_payload("a commit has one 'header' line, the first")
+    _check_folders(result, written)
+    return result, written & result.keys()
+
+
+def listing(files: Files, folder: str, recursive: bool) -> list[tuple[str, Entry | None]]:
+    """Paths below a folder with their entries; None marks a folder. Sorted by path."""
+    prefix = f"{folder}/" if folder else ""
+    found: dict[str, Entry | None] = {}
+    for path, entry in files.items():
+        if not path.startswith(prefix):
+            continue
+        parts = path[len(prefix) :].split("/")
+        depths = range(1, len(parts)) if recursive else range(1, min(2, len(parts)))
+        for depth in depths:
+            found[prefix + "/".join(parts[:depth])] = None
+        if recursive or len(parts) == 1:
+            found[path] = entry
+    return sorted(found.items())
+
+
+def describe(path: str, entry: Entry | None) -> dict[str, Any]:
+    """A path as `tree` and `paths-info` show it."""
+    if entry is None:
+        oid = hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest()
+        return {"type": "directory", "oid": oid, "size": 0, "path": path}
+    shown = {"type": "file", "oid": entry["oid"], "size": entry["size"], "path": path}
+    return {**shown, **({"lfs": lfs_info(entry)} if entry["lfs"] else {})}
+
+
+def lfs_info(entry: Entry) -> dict[str, Any]:
+    pointer = _pointer(entry["sha256"], entry["size"])
+    return {
+        "oid": entry["sha256"],
+        "sha256": entry["sha256"],
+        "size": entry["size"],
+        "pointerSize": len(pointer),
+    }
+
+
+def _pointer(sha256: str, size: int) -> bytes:
+    return b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n" % (
+        sha256.encode(),
+        size,
+    )
+
+
+def _uploaded(
+    path: str, value: Mapping[str, Any], stored_size: Callable[[str], int | None]
+) -> Entry:
+    oid = value.get("oid")
+    if not isinstance(oid, str) or not _SHA256.fullmatch(oid):
+        raise bad_payload(f"{path!r}: oid {oid!r} is not a SHA-256")
+    size = stored_size(oid)
+    if size is None:
+        raise bad_payload(f"{path!r}: upload the LFS object {oid} before the commit")
+    if value.get("size", size) != size:
+        raise bad_payload(f"{path!r}: LFS object {oid} has {size} bytes, not {value['size']}")
+    return lfs_entry(oid, size)
+
+
+def _check_folders(files: Files, written: set[str]) -> None:
+    """No path may be a file and a folder at once."""
+    folders = {
+        "/".join(parts[:depth])
+        for parts in (path.split("/") for path in files)
+        for depth in range(1, len(parts))
+    }
+    clash = sorted(folders & files.keys())
+    if clash and written:
+        raise bad_payload(f"{clash[0]!r} would be a file and a folder")

@@ -1,0 +1,137 @@
+"""What `doctor` looks at: packages, ports, disk, weights, and one tool call."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from nemo_local.catalog import load_catalog
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.processes import is_answering, port_is_free, read_records
+from nemo_local.settings import Settings
+
+PACKAGES = (
+    "torch", "transformers", "peft", "trl", "datasets", "nemo-microservices", "huggingface_hub",
+    "fastapi", "sqlalchemy", "nemoguardrails", "xgrammar", "openai",
+)  # fmt: skip
+DISK_BYTES = 2 * 1024**3
+
+CANARY: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "What is the weather in Oslo?"}],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "get_weather",
+                "description": "Returns the weather of a city.",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string", "description": "The city."}},
+                    "required": ["city"],
+                },
+            },
+        }
+    ],
+    "tool_choice": "required",
+    "temperature": 0,
+    "max_tokens": 64,
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    verdict: Literal["ok", "warn", "fail"]
+    subject: str
+    finding: str
+
+
+def checks(settings: Settings) -> Iterator[Check]:
+    """Every check, in the order in which a person would look."""
+    yield _python()
+    yield from _packages()
+    yield from _ports(settings)
+    yield _disk(settings.home)
+    yield from _weights(settings)
+    yield _canary(settings)
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("ok" if sys.version_info >= (3, 11) else "fail", "python", found)
+
+
+def _packages() -> Iterator[Check]:
+    missing = []
+    for name in PACKAGES:
+        try:
+            yield Check("ok", name, version(name))
+        except PackageNotFoundError:
+            missing.append(name)
+    for name in missing:
+        yield Check("fail", name, "not installed; `make up` installs everything")
+
+
+def _ports(settings: Settings) -> Iterator[Check]:
+    own = {record.url for record in read_records(settings.home).values() if record.process()}
+    for port, option, url in (
+        (settings.port, "--port", settings.platform_url),
+        (settings.nim_port, "--nim-port", settings.nim_url),
+    ):
+        if url in own:
+            yield Check("ok", f"port {port}", "this platform listens there")
+        elif port_is_free(settings.host, port):
+            yield Check("ok", f"port {port}", "free")
+        else:
+            yield Check("fail", f"port {port}", f"taken by another program; see {option}")
+
+
+def _disk(home: Path) -> Check:
+    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    verdict: Literal["ok", "warn"] = "ok" if free > DISK_BYTES else "warn"
+    return Check(verdict, "disk", f"{free / 1024**3:.1f} GiB free at {place}")
+
+
+def _weights(settings: Settings) -> Iterator[Check]:
+    for model in load_catalog(settings).models.values():
+        if model.path is None:
+            continue
+        if not any(model.path.glob("*.safetensors")):
+            yield Check("fail", model.id, f"no safetensors in {model.path}")
+        elif model.stand_in:
+            yield Check("warn", model.id, f"answered by the stand-in {model.answered_by}")
+        else:
+            yield Check("ok", model.id, f"{model.answered_by} at {model.path}")
+
+
+def _canary(settings: Settings) -> Check:
+    """One tool call, to see that calls arrive as calls and not as text."""
+    if not is_answering(settings.nim_url):
+        return Check(
+            "warn", "tool call", f"inference does not answer at {settings.nim_url}; not tried"
+        )
+    client = Client(settings.nim_url, settings.token)
+    try:
+        model = client.get("/v1/models")["data"][0]["id"]
+        reply = client.post("/v1/chat/completions", json={**CANARY, "model": model})
+        calls = reply["choices"][0]["message"].get("tool_calls") or []
+    except (UpstreamError, LookupError) as error:
+        return Check("fail", "tool call", str(error))
+    if [call["function"]["name"] for call in calls] == ["get_weather"]:
+        return Check(
+            "ok", "tool call", f"{model} called get_weather({calls[0]['function']['arguments']})"
+        )
+    return Check(
+        "fail",
+        "tool call",
+        f"{model} answered with text instead of a call; on a NIM of your own, set its tool-call "
+        "parser (NIM_ENABLE_AUTO_TOOL_CHOICE=1, NIM_TOOL_CALL_PARSER=llama3_json)",
+    )
