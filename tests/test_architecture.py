@@ -1,0 +1,140 @@
+"""Who may import whom, read from the source with `ast`, as docs/decisions.md has it."""
+
+import ast
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SERVICES = ("data_store", "entity_store", "customizer", "evaluator", "guardrails", "deployment")
+PARTS = (*SERVICES, "nim")
+HTTP = {"requests", "httpx", "httpx2", "aiohttp", "urllib3"}
+WEB = {"fastapi", "starlette", "uvicorn"}
+HEAVY = {"torch", "transformers", "peft", "trl", "accelerate"}
+
+
+def modules(*folders):
+    files = [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+    return [file.relative_to(ROOT) for file in files]
+
+
+@cache
+def imports(path, *, top_level_only=False):
+    """Full names of what a module imports: `nemo_local.core.errors.NotFound`, `json`, ..."""
+    tree = ast.parse((ROOT / path).read_text(), filename=str(path))
+    nodes = _at_import_time(tree) if top_level_only else ast.walk(tree)
+    package = path.parent.parts
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{name}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _at_import_time(node):
+    """Every node that runs when the module is imported: not function bodies, not TYPE_CHECKING."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from _at_import_time(child)
+
+
+def tops(names):
+    return {name.split(".")[0] for name in names}
+
+
+def within(names, package):
+    return sorted(name for name in names if f"{name}.".startswith(f"{package}."))
+
+
+each = pytest.mark.parametrize
+
+
+@each("path", modules("utils"), ids=str)
+def test_utils_knows_neither_the_platform_nor_the_settings(path):
+    assert not tops(imports(path)) & {"nemo_local", "config", "scripts", "tests"}
+
+
+@each("path", modules("nemo_local"), ids=str)
+def test_the_platform_knows_neither_utils_nor_the_settings(path):
+    assert not tops(imports(path)) & {"utils", "config", "scripts", "tests"}
+
+
+def test_config_imports_the_standard_library_only():
+    assert tops(imports(Path("config.py"))) <= sys.stdlib_module_names
+
+
+@each("path", modules("nemo_local/core"), ids=str)
+def test_core_imports_nothing_else_of_the_platform(path):
+    allowed = ("nemo_local.core", "nemo_local.settings")
+    ours = within(imports(path), "nemo_local")
+    assert [name for name in ours if not name.startswith(allowed)] == []
+
+
+@each("path", modules(*(f"nemo_local/{part}" for part in PARTS)), ids=str)
+def test_a_service_imports_no_other_service(path):
+    own = path.parts[1]
+    names = imports(path)
+    others = [name for part in PARTS if part != own for name in within(names, f"nemo_local.{part}")]
+    assert others == []
+    assert within(names, "nemo_local.app") == []
+
+
+@each("path", modules("utils", "nemo_local"), ids=str)
+def test_the_http_library_is_imported_in_two_modules_only(path):
+    allowed = {Path("utils/http.py"), Path("nemo_local/core/client.py")}
+    assert path in allowed or not tops(imports(path)) & HTTP
+
+
+SPEAK_HTTP = {
+    *(Path("nemo_local") / name for name in ("app.py", "__main__.py", "nim/app.py")),
+    *(Path("nemo_local/core") / name for name in ("web.py", "errors.py")),
+    # The Hub's own error bodies, and its habit of quoting the slash in a repository name.
+    *(Path("nemo_local/data_store") / name for name in ("hub.py", "quoted_slash.py")),
+}
+
+
+@each("path", modules("utils", "nemo_local"), ids=str)
+def test_the_web_framework_is_imported_where_urls_are_only(path):
+    allowed = path in SPEAK_HTTP or path.name.endswith("routes.py")
+    assert allowed or not tops(imports(path)) & WEB
+
+
+@each("path", modules("utils"), ids=str)
+def test_utils_never_needs_a_training_library(path):
+    assert not tops(imports(path)) & HEAVY
+
+
+@each(
+    "path",
+    [Path("nemo_local") / name for name in ("__init__.py", "__main__.py", "app.py", "catalog.py")]
+    + [Path("nemo_local") / name for name in ("cli.py", "settings.py")]
+    + modules("nemo_local/core", *(f"nemo_local/{part}" for part in SERVICES)),
+    ids=str,
+)
+def test_the_control_plane_starts_without_a_training_library(path):
+    job_modules = {"trainer.py", "train.py", "training.py", "child.py"}  # a process of their own
+    if path.name in job_modules:
+        return
+    assert not tops(imports(path, top_level_only=True)) & (HEAVY | {"nemoguardrails"})
+
+
+@each("path", modules("utils", "nemo_local") + [Path("config.py")], ids=str)
+def test_no_module_imports_a_star(path):
+    assert not [name for name in imports(path) if name.endswith(".*")]
+
+
+@each("service", PARTS)
+def test_every_service_opens_with_its_boundary(service):
+    text = ast.get_docstring(ast.parse((ROOT / "nemo_local" / service / "__init__.py").read_text()))
+    for label in ("Covered:", "Not covered:", "Differs:", "Source:"):
+        assert text is not None and label in text, f"{service} does not say {label!r}"

@@ -1,0 +1,92 @@
+"""Settings take the environment first, name a wrong value, and keep secrets out of the file."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parents[1] / "config.py"
+NAMES = re.findall(r'_(?:url|text|secret|size)\(\s*"([A-Z_]+)"', FILE.read_text())
+URLS = [name for name in NAMES if name.endswith("_URL") and name not in ("NIM_URL", "NDS_URL")]
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """config.py as a fresh module, under the given environment and no other."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+    def load(**environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        spec = importlib.util.spec_from_file_location("config_under_test", FILE)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        # dataclasses look their module up by name
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def test_the_defaults_reach_the_embedded_platform(load):
+    config = load()
+    assert (config.NEMO_URL, config.NIM_URL) == ("http://127.0.0.1:8080", "http://127.0.0.1:8000")
+    assert config.HF_ENDPOINT == "http://127.0.0.1:8080/v1/hf"
+    assert config.CUSTOMIZATION_CONFIG == "meta/llama-3.2-1b-instruct@v1.0.0+80GB"
+    assert config.HF_TOKEN is None
+    assert config.SIZE.name == "workshop"
+
+
+def test_one_url_moves_every_service(load):
+    config = load(NEMO_URL="https://nemo.test/api/")
+    urls = {getattr(config, name) for name in [*URLS, "NDS_URL"]}
+    assert urls == {"https://nemo.test/api"}
+
+
+@pytest.mark.parametrize("name", [name for name in URLS if name != "NEMO_URL"])
+def test_each_service_can_have_a_url_of_its_own(load, name):
+    config = load(**{name: "http://own:1"})
+    assert getattr(config, name) == "http://own:1"
+    assert config.NEMO_URL == "http://127.0.0.1:8080"
+
+
+def test_another_base_model_brings_its_config_along(load):
+    config = load(BASE_MODEL="meta/llama-3.1-8b-instruct")
+    assert config.CUSTOMIZATION_CONFIG == "meta/llama-3.1-8b-instruct@v1.0.0+80GB"
+
+
+@pytest.mark.parametrize("size", ["smoke", "workshop", "full"])
+def test_every_size_is_known_by_name(load, size):
+    config = load(SIZE=size)
+    assert config.SIZE.name == size
+    assert config.SIZE is config.SIZES[size]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NEMO_URL", "localhost:8080"),
+        ("NIM_URL", "ftp://host"),
+        ("SIZE", "huge"),
+        ("SEED", "x"),
+        ("DATASET", "no-owner"),
+        ("NAMESPACE", "a/b"),
+        ("CUSTOMIZATION_CONFIG", "meta/llama"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(load, name, value):
+    with pytest.raises(ValueError, match=f"{name}='{value}' is not"):
+        load(**{name: value})
+
+
+def test_an_empty_variable_counts_as_unset(load):
+    assert load(NEMO_URL="", HF_TOKEN="").NEMO_URL == "http://127.0.0.1:8080"
+
+
+def test_every_public_name_can_come_from_the_environment(load):
+    public = {name for name in vars(load()) if name.isupper() and not name.startswith("_")}
+    assert public == {*NAMES, "SIZES"}

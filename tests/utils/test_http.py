@@ -1,0 +1,154 @@
+"""Statuses and dead connections become errors of one tree, whichever client was used."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+import nemo_microservices
+import openai
+import pytest
+from huggingface_hub import HfApi
+
+from utils.errors import Conflict, NotFound, Refused, Unreachable
+from utils.http import Client, translated
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers /status/N with that status, and everything else with what it was sent."""
+
+    def answer(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        sent = self.rfile.read(length).decode()
+        parts = self.path.strip("/").split("/")
+        status = next((int(part) for part in parts if part.isdigit()), 200)
+        body = json.dumps(
+            {"detail": "ns/x not found"}
+            if status >= 400
+            else {
+                "method": self.command,
+                "path": self.path,
+                "sent": sent,
+                "authorization": self.headers.get("Authorization"),
+            }
+        )
+        if self.path == "/page":
+            body = "<html>"
+        if self.path == "/empty":
+            body = ""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("x-should-retry", "false")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    do_GET = do_POST = do_PATCH = do_DELETE = answer
+
+    def log_message(self, format, *args):
+        """Tests read the answers, not a log."""
+
+
+@pytest.fixture(scope="module")
+def url():
+    with HTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def dead_url():
+    """A URL whose port was free a moment ago."""
+    with HTTPServer(("127.0.0.1", 0), Echo) as server:
+        port = server.server_port
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def client(url):
+    with Client(f"{url}/", token="secret") as client:
+        yield client
+
+
+def test_each_verb_sends_its_method_body_and_token(client):
+    assert client.get("/v1/models", page=2)["path"] == "/v1/models?page=2"
+    assert json.loads(client.post("/v1/x", {"a": 1})["sent"]) == {"a": 1}
+    assert client.patch("v1/x", {})["method"] == "PATCH"
+    deleted = client.delete("/v1/x")
+    assert (deleted["method"], deleted["authorization"]) == ("DELETE", "Bearer secret")
+    assert client.delete("/empty") is None
+    assert b"GET" in client.download("/v1/file")
+
+
+def test_without_a_token_no_authorization_is_sent(url):
+    with Client(url) as client:
+        assert client.get("/x")["authorization"] is None
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, NotFound), (409, Conflict), (422, Refused), (500, Refused)]
+)
+def test_a_status_becomes_its_error_with_request_and_reason(client, status, kind):
+    with pytest.raises(kind, match=rf"GET .*/status/{status} .* {status}: ns/x not found") as error:
+        client.get(f"/status/{status}")
+    assert type(error.value) is kind
+    assert error.value.status == status
+
+
+def test_a_page_instead_of_json_asks_whether_the_url_is_right(client):
+    with pytest.raises(Unreachable, match="is NEMO_URL the right URL"):
+        client.get("/page")
+
+
+def test_nothing_there_says_how_to_start_it_and_which_setting_to_change(dead_url):
+    with Client(dead_url, setting="NIM_URL") as client:
+        with pytest.raises(Unreachable, match=f"{dead_url}: start .*make up.*set NIM_URL"):
+            client.get("/v1/models")
+
+
+def test_answers_is_true_only_for_a_success(client, dead_url):
+    assert client.answers("/v1/health")
+    assert not client.answers("/status/503")
+    with Client(dead_url) as nobody:
+        assert not nobody.answers("/v1/health")
+
+
+def sdk(url):
+    client = nemo_microservices.NeMoMicroservices(base_url=url, max_retries=0)
+    return lambda path: client.get(path, cast_to=httpx.Response)
+
+
+def openai_client(url):
+    client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+    return lambda path: client.get(path, cast_to=httpx.Response)
+
+
+def hub(url):
+    return lambda path: HfApi(endpoint=url + path, token=False).repo_info("ns/x")
+
+
+CLIENTS = pytest.mark.parametrize("make", [sdk, openai_client, hub])
+
+
+@CLIENTS
+@pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (409, Conflict), (422, Refused)])
+def test_errors_of_the_vendors_clients_become_ours(url, make, status, kind):
+    with pytest.raises(kind) as error, translated(url):
+        make(url)(f"/status/{status}")
+    assert error.value.status == status
+    assert str(status) in str(error.value)
+
+
+@CLIENTS
+def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
+    with pytest.raises(Unreachable, match="set NEMO_URL"), translated(dead_url):
+        make(dead_url)("/x")
+
+
+def test_an_error_of_our_own_or_of_nobody_passes_through(url):
+    with pytest.raises(KeyError), translated(url):
+        raise KeyError("x")
+    with pytest.raises(NotFound, match="as it was"), translated(url):
+        raise NotFound("as it was", 404)

@@ -1,0 +1,74 @@
+"""The four parts have their sizes, share no question, and keep some tools unseen."""
+
+import pytest
+
+from utils.splits import split_rows, tools_of
+from utils.xlam import XlamRow
+
+SIZES = {"train": 60, "validation": 10, "evaluation": 10, "unseen": 8}
+
+
+def offered(name):
+    return {"type": "function", "function": {"name": name, "parameters": {}}}
+
+
+def rows(count, tools=40):
+    return [
+        XlamRow(
+            id=i,
+            query=f"question {i}",
+            tools=[offered(f"tool{i % tools}"), offered(f"tool{(i * 7 + 1) % tools}")],
+            calls=[{"name": f"tool{i % tools}", "arguments": {}}],
+        )
+        for i in range(count)
+    ]
+
+
+def parts(splits):
+    return [splits.train, splits.validation, splits.evaluation, splits.unseen]
+
+
+def test_every_part_has_the_size_asked_for():
+    splits = split_rows(rows(200), **SIZES, seed=1)
+    assert [len(part) for part in parts(splits)] == list(SIZES.values())
+    assert splits.why == "200 rows, 88 asked for: every part has its size"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_row_is_in_two_parts(seed):
+    ids = [row.id for part in parts(split_rows(rows(200), **SIZES, seed=seed)) for row in part]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("count", [50, 200])
+def test_training_never_sees_an_unseen_tool_not_even_as_an_offer(count, seed):
+    splits = split_rows(rows(count), **SIZES, seed=seed)
+    called = {row.calls[0]["name"] for row in splits.unseen}
+    assert called
+    assert not called & tools_of(splits.train + splits.validation + splits.evaluation)
+
+
+def test_the_same_seed_gives_the_same_parts_and_another_seed_others():
+    first, again = (split_rows(rows(200), **SIZES, seed=3) for _ in range(2))
+    assert first == again
+    assert split_rows(rows(200), **SIZES, seed=4).train != first.train
+
+
+def test_with_too_few_rows_every_part_shrinks_and_says_so():
+    splits = split_rows(rows(44), **SIZES, seed=1)
+    assert all(0 < len(part) for part in parts(splits))
+    assert len(splits.train) < 60
+    assert "parts shrunk to" in splits.why
+
+
+def test_a_repeated_question_stays_on_one_side():
+    doubled = [*rows(100), *rows(100)]
+    questions = [row.query for part in parts(split_rows(doubled, **SIZES, seed=1)) for row in part]
+    assert len(questions) == len(set(questions))
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_hardly_any_rows_are_refused_with_both_numbers(count):
+    with pytest.raises(ValueError, match=f"{count} usable rows are too few for 88"):
+        split_rows(rows(count), **SIZES, seed=1)

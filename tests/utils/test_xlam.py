@@ -1,0 +1,207 @@
+"""xLAM rows become examples, and what cannot be used is kept with its reason."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from utils import jsonl
+from utils.errors import InvalidRow
+from utils.xlam import gold_error, parse_row, prepare, to_chat_example, to_eval_example, to_tool
+
+REAL_ROWS = Path(__file__).parents[3] / "shared" / "data" / "xlam" / "xlam_ids_0_499.json"
+
+
+def tool(name="giveaways", **parameters):
+    return {"name": name, "description": "Live giveaways.", "parameters": parameters}
+
+
+def row(tools=None, answers=None, query="Any beta giveaways?", row_id=7):
+    kind = {"type": "str", "description": "Which kind.", "default": "game"}
+    tools = [tool(type=kind)] if tools is None else tools
+    answers = [{"name": "giveaways", "arguments": {"type": "beta"}}] if answers is None else answers
+    text = [part if isinstance(part, str) else json.dumps(part) for part in (tools, answers)]
+    return {"id": row_id, "query": query, "tools": text[0], "answers": text[1]}
+
+
+def test_a_row_becomes_a_training_example_whose_answer_is_the_call():
+    example = to_chat_example(parse_row(row()))
+    assert example is not None
+    question, answer = example["messages"]
+    assert question == {"role": "user", "content": "Any beta giveaways?"}
+    assert answer["content"] == ""
+    (call,) = answer["tool_calls"]
+    assert call == {
+        "type": "function",
+        "function": {"name": "giveaways", "arguments": {"type": "beta"}},
+    }
+    assert example["tools"][0] == {
+        "type": "function",
+        "function": {
+            "name": "giveaways",
+            "description": "Live giveaways.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "type": {"type": "string", "description": "Which kind.", "default": "game"}
+                },
+                "required": [],
+            },
+        },
+    }
+
+
+def test_an_evaluation_example_keeps_the_gold_call_out_of_the_messages():
+    example = to_eval_example(parse_row(row()))
+    assert example is not None
+    assert [message["role"] for message in example["messages"]] == ["user"]
+    assert example["tool_calls"][0]["function"]["name"] == "giveaways"
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_an_answer_of_none_or_several_calls_gives_no_example(count):
+    parsed = parse_row(row(answers=[{"name": "giveaways", "arguments": {}}] * count))
+    assert to_chat_example(parsed) is None
+    assert to_eval_example(parsed) is None
+
+
+def test_a_parameter_is_required_unless_optional_or_with_a_default():
+    converted, _ = to_tool(
+        tool(
+            plain={"type": "int"},
+            optional={"type": "int, optional"},
+            union={"type": "Optional[int]"},
+            default={"type": "int", "default": "3"},
+            empty_default={"type": "int", "default": ""},
+            inner_default={"type": "int, default=3"},
+        )
+    )
+    parameters = converted["function"]["parameters"]
+    assert parameters["required"] == ["plain"]
+    assert parameters["properties"]["default"]["default"] == 3
+    assert parameters["properties"]["inner_default"]["default"] == 3
+    assert "default" not in parameters["properties"]["empty_default"]
+
+
+def test_a_default_of_another_type_is_left_out_with_a_note():
+    converted, notes = to_tool(tool(n={"type": "float", "default": "copper"}))
+    assert "default" not in converted["function"]["parameters"]["properties"]["n"]
+    assert notes == ["default 'copper' is no 'float': left out"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "column"),
+    [
+        (row(query=""), "query"),
+        (row(query=None), "query"),
+        (row(tools="[{"), "tools"),
+        (row(tools="{}"), "tools"),
+        (row(tools=[{"description": "no name"}]), "tools"),
+        (row(tools=[{"name": "f", "parameters": []}]), "tools"),
+        (row(tools=[tool(n={"description": "no type"})]), "tools"),
+        (row(answers="nothing"), "answers"),
+        (row(answers=[{"arguments": {}}]), "answers"),
+        (row(answers=[{"name": "f", "arguments": "{}"}]), "answers"),
+        ({"id": 7, "query": "q", "tools": "[]"}, "answers"),
+    ],
+    ids=[
+        "empty query",
+        "null query",
+        "broken tools",
+        "tools no list",
+        "tool without name",
+        "parameters a list",
+        "parameter without type",
+        "broken answers",
+        "call without name",
+        "arguments a string",
+        "answers absent",
+    ],
+)
+def test_a_malformed_row_is_refused_with_its_id_and_column(bad, column):
+    with pytest.raises(InvalidRow, match="row 7") as refused:
+        parse_row(bad)
+    assert refused.value.column == column
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ({"name": "other", "arguments": {}}, "no such tool"),
+        ({"name": "giveaways", "arguments": {"kind": "x"}}, "'kind' is not declared"),
+        ({"name": "giveaways", "arguments": {"type": 5}}, "5 is not of type 'string'"),
+    ],
+    ids=["unknown tool", "unknown argument", "wrong type"],
+)
+def test_a_gold_call_that_does_not_fit_its_tool_is_named(call, reason):
+    assert reason in (gold_error(parse_row(row(answers=[call]))) or "")
+
+
+def test_a_missing_required_argument_is_named():
+    parsed = parse_row(
+        row(tools=[tool(n={"type": "int"})], answers=[{"name": "giveaways", "arguments": {}}])
+    )
+    assert "'n' is a required property" in (gold_error(parsed) or "")
+
+
+def test_every_row_is_used_set_aside_or_quarantined(tmp_path):
+    call = {"name": "giveaways", "arguments": {"type": "beta"}}
+    prepared = prepare(
+        [
+            row(row_id=1),
+            row(row_id=2, answers=[call, call]),
+            row(row_id=3, tools="[{"),
+            row(row_id=4, answers=[{"name": "nobody", "arguments": {}}]),
+        ]
+    )
+    assert [used.id for used in prepared.rows] == [1]
+    assert (prepared.other_calls, prepared.total) == (1, 4)
+    assert prepared.write_quarantine(tmp_path / "quarantine.jsonl") == 2
+    kept = {entry["id"]: entry["reason"] for entry in jsonl.read(tmp_path / "quarantine.jsonl")}
+    assert "column 'tools': not JSON" in kept[3]
+    assert "no such tool" in kept[4]
+
+
+def test_a_tool_that_the_linter_renames_is_renamed_in_the_gold_call():
+    prepared = prepare(
+        [row(tools=[tool("math.power")], answers=[{"name": "math.power", "arguments": {}}])]
+    )
+    (used,) = prepared.rows
+    assert used.calls[0]["name"] == used.tools[0]["function"]["name"] == "math_power"
+
+
+@pytest.fixture(scope="module")
+def real_rows():
+    if not REAL_ROWS.exists():
+        pytest.skip("the 500 real rows are not beside this checkout")
+    return json.loads(REAL_ROWS.read_text())
+
+
+def test_the_converter_takes_every_real_row(real_rows, capsys):
+    parsed = [parse_row(raw) for raw in real_rows]
+    schemas = [t["function"]["parameters"] for r in parsed for t in r.tools]
+    for schema in schemas:
+        Draft202012Validator.check_schema(schema)
+    prepared = prepare(real_rows)
+    misfits = [q for q in prepared.quarantined if "gold call" in q.reason]
+    actions = Counter(f"{f.rule} {f.action}" for _, f in prepared.findings)
+    with capsys.disabled():
+        print(
+            f"\n{len(parsed)} real rows, {len(schemas)} tools: {len(prepared.rows)} usable, "
+            f"{prepared.other_calls} with several calls, {len(prepared.quarantined)} quarantined "
+            f"({len(misfits)} whose gold call does not fit); linter: {dict(actions)}"
+        )
+    assert len(parsed) == prepared.total == 500
+    assert all(q.reason for q in prepared.quarantined)
+    assert all(gold_error(used) is None for used in prepared.rows)
+    assert len(prepared.rows) > 200
+
+
+def test_real_multi_call_rows_fit_their_schemas_or_say_why(real_rows):
+    several = [r for r in map(parse_row, real_rows) if len(r.calls) > 1]
+    reasons = [reason for r in several if (reason := gold_error(r))]
+    assert len(several) == 262
+    assert len(reasons) < len(several) / 10
+    assert all(reason.startswith("gold call of") for reason in reasons)
