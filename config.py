@@ -109,6 +109,9 @@ DATA_DIR = Path(_text("DATA_DIR", "data"))
 # --- which models, and the names of what we make ----------------------------------------------
 NAMESPACE = _text("NAMESPACE", "xlam-tutorial-ns", _NAME, "letters, digits, '.', '_' and '-'")
 DATASET_NAME = _text("DATASET_NAME", "xlam-ft-dataset", _NAME, "letters, digits, '.', '_' and '-'")
+OUTPUT_MODEL_NAME = _text(
+    "OUTPUT_MODEL_NAME", "llama-3.2-1b-xlam", _NAME, "letters, digits, '.', '_' and '-'"
+)
 BASE_MODEL = _text("BASE_MODEL", "meta/llama-3.2-1b-instruct", _PATH, "namespace/name")
 CUSTOMIZATION_CONFIG = _text(
     "CUSTOMIZATION_CONFIG", f"{BASE_MODEL}@v1.0.0+80GB", r"[^/@]+/[^/@]+@[^/@]+", "ns/name@version"

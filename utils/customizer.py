@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from nemo_microservices import NeMoMicroservices
+from nemo_microservices import NeMoMicroservices, omit
 from nemo_microservices.types.customization import CustomizationJob, CustomizationStatusDetails
 
 from utils.entity_store import artifact_status, find_model, models_in
+from utils.http import translated
+from utils.jobs import OnUpdate, wait_for_job
 
 RECIPE = "recipe"
 """Custom field of a job under which `ensure_training` finds it again."""
@@ -87,9 +89,33 @@ def ensure_training(
         namespace=namespace,
         project="tool_calling",
         custom_fields={RECIPE: recipe},
-        **({"wandb_api_key": wandb_api_key} if wandb_api_key else {}),
+        wandb_api_key=wandb_api_key or omit,
     )
     return Training(job, "started", f"no finished run of this recipe; it becomes {version}")
+
+
+def wait_for_training(
+    client: NeMoMicroservices, job_id: str, *, timeout_s: float, on_update: OnUpdate | None = None
+) -> CustomizationJob:
+    """The completed job: trained, stored in the Data Store and registered in the Entity Store.
+
+    Raises:
+        JobFailed: it ended as failed or cancelled; with its last log lines.
+        TimedOut: it still runs after `timeout_s` seconds, and goes on running.
+    """
+
+    def fetch() -> CustomizationJob:
+        with translated(str(client.base_url)):
+            return client.customization.jobs.retrieve(job_id)
+
+    return wait_for_job(
+        fetch,
+        what=f"training job {job_id}",
+        timeout_s=timeout_s,
+        on_update=on_update,
+        logs=lambda: logs(client, job_id),
+        remedy="Correct what the log names, then run this cell again: it takes the next version.",
+    )
 
 
 def training_status(client: NeMoMicroservices, job_id: str) -> TrainingStatus:
@@ -110,16 +136,27 @@ def losses(details: CustomizationStatusDetails) -> dict[str, list[tuple[int, flo
     """Loss series as [(step, loss)]: {"train_loss": [(9, 2.1), ...], "val_loss": [...]}."""
     values = details.metrics.metrics if details.metrics else None
     return {
-        key: [(p.step or 0, p.value) for p in getattr(values, key, None) or [] if p.value is not None]
+        key: [
+            (p.step or 0, p.value) for p in getattr(values, key, None) or [] if p.value is not None
+        ]
         for key in ("train_loss", "val_loss")
     }
+
+
+def seconds(job: CustomizationJob) -> float:
+    """Wall time of a finished job from its creation to its last change (s)."""
+    if job.created_at is None or job.updated_at is None:
+        return 0.0
+    return round((job.updated_at - job.created_at).total_seconds(), 1)
 
 
 def logs(client: NeMoMicroservices, job_id: str, lines: int = 40) -> str:
     """The last lines that the job's containers wrote, and the error that ended it, if any."""
     entries = client.customization.jobs.container_logs(job_id)
     text = "\n".join(
-        str(log) for entry in (entries.entries or {}).values() for log in (entry.logs or {}).values()
+        str(log)
+        for entry in (entries.entries or {}).values()
+        for log in (entry.logs or {}).values()
     )
     if entries.error:
         text += "\n" + "\n".join(f"{k}: {v}" for k, v in entries.error.to_dict().items() if v)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,8 +12,9 @@ from typing import Any, Literal
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.evaluation import EvaluationJob
 
+from utils.http import translated
 from utils.intervals import Proportion
-from utils.jobs import Progress, wait_for_job
+from utils.jobs import OnUpdate, wait_for_job
 
 NAME_SCORE = "function_name_accuracy"
 ARGS_SCORE = "function_name_and_args_accuracy"
@@ -70,7 +72,7 @@ def start_evaluation(
 
 
 def wait_for_evaluation(
-    client: NeMoMicroservices, job_id: str, *, timeout_s: float, on_update: Progress | None = None
+    client: NeMoMicroservices, job_id: str, *, timeout_s: float, on_update: OnUpdate | None = None
 ) -> EvaluationJob:
     """The finished job.
 
@@ -78,8 +80,18 @@ def wait_for_evaluation(
         JobFailed: it ended as anything but `completed`; the message carries the server's reason.
         TimedOut: it is still running after `timeout_s` seconds.
     """
-    raise_with = f"evaluation job {job_id}"
-    return wait_for_job(client, job_id, raise_with, timeout_s, on_update)
+
+    def fetch() -> EvaluationJob:
+        with translated(str(client.base_url)):
+            return client.evaluation.jobs.retrieve(job_id)
+
+    return wait_for_job(
+        fetch,
+        what=f"evaluation job {job_id}",
+        timeout_s=timeout_s,
+        on_update=on_update,
+        remedy="Correct what the message names, then run this cell again.",
+    )
 
 
 def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Proportion]]:
@@ -95,7 +107,7 @@ def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Propor
         for metric in (outcome.metrics or {}).values():
             counts = {
                 name: (round(score.stats.sum or 0), score.stats.count or 0)
-                for name, score in metric.scores.items()
+                for name, score in (metric.scores or {}).items()
                 if score.stats is not None
             }
             n = max((count for _, count in counts.values()), default=0)
@@ -124,6 +136,24 @@ def errors_by_kind(rows: Iterable[RowResult]) -> dict[Kind, list[RowResult]]:
         if row.kind != "right":
             groups.setdefault(row.kind, []).append(row)
     return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+
+
+def errors_by_tool(rows: Iterable[RowResult]) -> dict[str, tuple[int, int, Kind]]:
+    """Tools by the number of wrong rows: {"get_weather": (wrong, all, most frequent kind)}.
+
+    A row belongs to the tool it should have called. Tools without an error are left out.
+    """
+    kinds: dict[str, Counter[Kind]] = {}
+    for row in rows:
+        for name in {call["name"] for call in row.expected}:
+            kinds.setdefault(name, Counter())[row.kind] += 1
+    found: dict[str, tuple[int, int, Kind]] = {}
+    for name, counts in kinds.items():
+        total = counts.total()
+        del counts["right"]
+        if counts:
+            found[name] = (counts.total(), total, counts.most_common(1)[0][0])
+    return dict(sorted(found.items(), key=lambda tool: -tool[1][0]))
 
 
 def _row_result(task: str, index: int, row: Mapping[str, Any]) -> RowResult:

@@ -1,6 +1,7 @@
 """Guardrails verbs: keep a configuration up to date, ask whether a message may pass, keep score."""
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,6 +11,7 @@ from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.shared import GuardrailConfig
 
 from utils.intervals import Proportion
+from utils.jobs import OnUpdate, Progress
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,22 @@ def check_all(
     model: str,
     texts: Sequence[str],
     workers: int = 4,
-    on_update: Callable[[float, str], None] | None = None,
+    on_update: OnUpdate | None = None,
 ) -> list[Verdict]:
     """One verdict for each text, in order; `workers` requests are under way at a time."""
-    verdicts = []
+
+    def verdict_on(text: str) -> Verdict:
+        return check(client, config_id=config_id, model=model, text=text)
+
+    start, verdicts = time.monotonic(), []
     with ThreadPoolExecutor(workers) as pool:
-        ask = lambda text: check(client, config_id=config_id, model=model, text=text)  # noqa: E731
-        for done, verdict in enumerate(pool.map(ask, texts), start=1):
+        for done, verdict in enumerate(pool.map(verdict_on, texts), start=1):
             verdicts.append(verdict)
-            if on_update:
-                on_update(done / len(texts), f"{done} of {len(texts)} prompts")
+            if on_update is not None:
+                status = "completed" if done == len(texts) else "running"
+                elapsed = time.monotonic() - start
+                what = f"guard on {len(texts)} prompts"
+                on_update(Progress(what, status, done / len(texts), elapsed, verdict))
     return verdicts
 
 
@@ -97,6 +105,25 @@ def score(labels: Sequence[str], verdicts: Sequence[Verdict]) -> Scorecard:
     unsafe = [verdict.blocked for label, verdict in pairs if label == "unsafe"]
     safe = [not verdict.blocked for label, verdict in pairs if label == "safe"]
     return Scorecard(Proportion(sum(unsafe), len(unsafe)), Proportion(sum(safe), len(safe)))
+
+
+def wrong_by_category(
+    categories: Sequence[str], labels: Sequence[str], verdicts: Sequence[Verdict]
+) -> dict[str, tuple[int, int, int]]:
+    """Categories with a wrong verdict: {"Threat": (prompts, missed, wrongly blocked)}.
+
+    Most wrong verdicts first; categories without one are left out.
+    """
+    counts: dict[str, tuple[int, int, int]] = {}
+    for category, label, verdict in zip(categories, labels, verdicts, strict=True):
+        n, missed, blocked = counts.get(category, (0, 0, 0))
+        counts[category] = (
+            n + 1,
+            missed + (label == "unsafe" and not verdict.blocked),
+            blocked + (label == "safe" and verdict.blocked),
+        )
+    wrong = {category: count for category, count in counts.items() if count[1] + count[2]}
+    return dict(sorted(wrong.items(), key=lambda item: -(item[1][1] + item[1][2])))
 
 
 def _reasons(reply: Mapping[str, Any]) -> tuple[str, ...]:

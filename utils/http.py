@@ -54,9 +54,15 @@ class Client:
         """The JSON answer to GET."""
         return self._json(self._send("GET", path, params=params))
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The JSON answer to POST."""
-        return self._json(self._send("POST", path, json=body))
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        form: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The JSON answer to POST of a JSON body, or of a form."""
+        return self._json(self._send("POST", path, json=body, data=form))
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON answer to PATCH."""

@@ -9,7 +9,8 @@ from nemo_microservices import NeMoMicroservices
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessage
 
-from utils.jobs import Progress, wait_for
+from utils.http import translated
+from utils.jobs import OnUpdate, wait_for
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,15 @@ class ServedModel:
 
 def served_models(client: NeMoMicroservices) -> list[ServedModel]:
     """The models that answer at this moment, base models and adapters."""
+    with translated(str(client.base_url), setting="NIM_URL"):
+        listed = client.inference.models.list().data
     return [
         ServedModel(
             id=model.id,
             parent=getattr(model, "parent", None),
             answered_by=getattr(model, "answered_by", None) or model.id,
         )
-        for model in client.inference.models.list().data
+        for model in listed
     ]
 
 
@@ -45,7 +48,7 @@ def find_served(client: NeMoMicroservices, model: str) -> ServedModel | None:
 
 
 def wait_until_served(
-    client: NeMoMicroservices, model: str, *, timeout_s: float, on_update: Progress | None = None
+    client: NeMoMicroservices, model: str, *, timeout_s: float, on_update: OnUpdate | None = None
 ) -> ServedModel:
     """The model as NIM lists it, as soon as it does.
 
@@ -55,12 +58,14 @@ def wait_until_served(
     Raises:
         TimedOut: NIM does not list `model` after `timeout_s` seconds.
     """
-    return wait_for(
+    served = wait_for(
         lambda: find_served(client, model),
-        what=f"{model} to be served by NIM",
+        what=f"NIM to serve {model}",
         timeout_s=timeout_s,
         on_update=on_update,
     )
+    assert served is not None  # wait_for returns truthy values only
+    return served
 
 
 def ask(

@@ -24,10 +24,6 @@ class Proportion:
     def interval(self) -> tuple[float, float]:
         return wilson(self.successes, self.n)
 
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.2f} [{low:.2f}, {high:.2f}] of {self.n}"
-
 
 @dataclass(frozen=True)
 class PairedTest:
@@ -60,7 +56,9 @@ def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
     centre = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    # Rounding must not put the share itself outside its interval.
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def paired_test(before: Sequence[bool], after: Sequence[bool]) -> PairedTest:

@@ -53,7 +53,7 @@ def before_after(
     _bars(axes, [before[name] for name in names], -0.2, BEFORE, "before (base model)")
     _bars(axes, [after[name] for name in names], +0.2, AFTER, "after (with adapter)")
     axes.set_xticks(range(len(names)), names)
-    _share_axis(axes)
+    _share_axis(axes, "rows")
     axes.set_title(title)
     axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return _finish(figure)
@@ -64,7 +64,7 @@ def scorecard(rates: Mapping[str, Proportion], title: str) -> Figure:
     figure, axes = _figure(1.5 * len(rates) + 2.2, 3.4)
     _bars(axes, list(rates.values()), 0.0, GUARD, None)
     axes.set_xticks(range(len(rates)), list(rates))
-    _share_axis(axes)
+    _share_axis(axes, "prompts")
     axes.set_title(title)
     return _finish(figure)
 
@@ -86,16 +86,6 @@ def errors_by_kind(before: Mapping[str, int], after: Mapping[str, int]) -> Figur
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.12)
     axes.legend(frameon=False, loc="lower right")
-    return _finish(figure)
-
-
-def token_lengths(lengths: Sequence[int], limit: int) -> Figure:
-    """Histogram of example lengths in characters, with the limit beyond which rows are cut."""
-    figure, axes = _figure(6.4, 2.6)
-    axes.hist(lengths, bins=40, color=BEFORE)
-    axes.axvline(limit, color=WRONG, lw=1.5, label=f"limit {limit:,}")
-    axes.set(xlabel="characters in one example", ylabel="rows", title="Length of examples")
-    axes.legend(frameon=False)
     return _finish(figure)
 
 
@@ -124,11 +114,11 @@ def _bars(
         )  # fmt: skip
 
 
-def _share_axis(axes: Axes) -> None:
+def _share_axis(axes: Axes, counted: str) -> None:
     axes.set_ylim(0, 1.12)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_ylabel("rows right")
+    axes.set_ylabel(f"{counted} right")
 
 
 def _finish(figure: Figure) -> Figure:

@@ -1,0 +1,201 @@
+"""The proof in one command: the four notebooks, in order, on a platform of their own.
+
+    python scripts/demo.py --size workshop
+
+Leaves in results/<time>/: the executed notebooks, report.md with its plots, summary.json. Exits
+with 1 and the failing cell's error when a notebook fails; the platform is stopped either way.
+"""
+
+import argparse
+import base64
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = (
+    "1_data_preparation.ipynb",
+    "2_finetuning_and_inference.ipynb",
+    "3_model_evaluation.ipynb",
+    "4_adding_safety_guardrails.ipynb",
+)
+SECONDS = ("prepare", "train", "evaluate_base", "evaluate_custom", "guard", "total")
+SCORES = ("base", "custom", "base_unseen_tools", "custom_unseen_tools")
+
+
+def main() -> int:
+    options = _options()
+    folder = options.results / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    folder.mkdir(parents=True)
+    data = folder / "data"
+    begin = time.perf_counter()
+    with running_platform(folder / "platform") as urls:
+        os.environ.update(urls, SIZE=options.size, DATA_DIR=str(data))
+        for name in NOTEBOOKS:
+            print(f"\n{name}", flush=True)
+            try:
+                execute(ROOT / name, folder / name)
+            except PapermillExecutionError as error:
+                print(f"\n{_failure(name, error)}", file=sys.stderr)
+                print(f"The platform's state and logs: {folder / 'platform'}", file=sys.stderr)
+                return 1
+    summary = summarise(json.loads((data / "run.json").read_text()), time.perf_counter() - begin)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    figures = save_figures(folder)
+    (folder / "report.md").write_text(report(summary, figures, options.size))
+    if not options.keep:
+        shutil.rmtree(folder / "platform")
+    print(f"\n{table(summary)}\n\nIn {folder}: report.md, summary.json and the executed notebooks.")
+    return 0
+
+
+@contextmanager
+def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
+    """URLs of an embedded platform on free ports, for as long as the block lasts.
+
+    with running_platform(tmp / "platform") as urls:   # {"NEMO_URL": ..., "NDS_URL": ..., ...}
+    """
+    port, nim_port = _free_ports(2)
+    environment = os.environ | settings | {
+        "NEMO_LOCAL_HOME": str(home.resolve()),
+        "NEMO_LOCAL_PORT": str(port),
+        "NEMO_LOCAL_NIM_PORT": str(nim_port),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "nemo_local"]
+    try:
+        subprocess.run([*command, "up", "--detach"], cwd=ROOT, env=environment, check=True)
+        url = f"http://127.0.0.1:{port}"
+        yield {"NEMO_URL": url, "NDS_URL": url, "NIM_URL": f"http://127.0.0.1:{nim_port}"}
+    finally:
+        subprocess.run([*command, "down"], cwd=ROOT, env=environment, check=False)
+
+
+def execute(source: Path, target: Path) -> None:
+    """Run one notebook from top to bottom in the project's folder and keep it with its outputs."""
+    papermill.execute_notebook(
+        source, target, cwd=str(ROOT), kernel_name="python3", progress_bar=True
+    )
+
+
+def summarise(run: Mapping[str, Any], total_s: float) -> dict[str, Any]:
+    """summary.json from what the notebooks left in run.json."""
+    seconds = run["seconds"] | {"total": round(total_s, 1)}
+    return {
+        "models": run["models"],
+        "rows": run["rows"],
+        **{name: run[name] for name in SCORES},
+        "guard": run["guard"],
+        "seconds": {name: seconds[name] for name in SECONDS},
+        "run": run["run"] | {
+            "date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+            "python": platform.python_version(),
+        },
+    }  # fmt: skip
+
+
+def save_figures(folder: Path) -> dict[str, str]:
+    """Pictures of the cells tagged `figure:<name>` as files: {name: file name}."""
+    figures = {}
+    for path in sorted(folder.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        for cell in notebook.cells:
+            tag = next((t for t in cell.metadata.get("tags", []) if t.startswith("figure:")), None)
+            pictures = [
+                output.data["image/png"]
+                for output in cell.get("outputs", [])
+                if "image/png" in output.get("data", {})
+            ]
+            if tag and pictures:
+                name = tag.removeprefix("figure:")
+                figures[name] = f"{name}.png"
+                (folder / figures[name]).write_bytes(base64.b64decode(pictures[-1]))
+    return figures
+
+
+def report(summary: Mapping[str, Any], figures: Mapping[str, str], size: str) -> str:
+    """report.md: the table, who answered, and the plots."""
+    models, run = summary["models"], summary["run"]
+    lines = [
+        f"# Run of {run['date']}",
+        "",
+        f"Size `{size}`, data set `{run['dataset']}`, {run['machine']}, Python {run['python']}.",
+        f"Base model `{models['base']}`, answered by `{models['answered_by']}`; "
+        f"guard `{models['guard']}`, answered by `{models['guard_answered_by']}`; "
+        f"adapter `{models['custom']}`.",
+        "",
+        "```",
+        table(summary),
+        "```",
+    ]
+    for name, file in figures.items():
+        lines += ["", f"![{name.replace('_', ' ')}]({file})"]
+    return "\n".join(lines) + "\n"
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """The summary as text."""
+    lines = [f"{'':<22}{'right tool':>12}{'and arguments':>15}{'rows':>7}"]
+    for name in SCORES:
+        scores = summary[name]
+        lines.append(
+            f"{name.replace('_', ' '):<22}{scores['function_name_accuracy']:>12.2f}"
+            f"{scores['function_name_and_args_accuracy']:>15.2f}{scores['n']:>7}"
+        )
+    guard = summary["guard"]
+    lines += [
+        "",
+        f"{'guard':<22}{'caught':>12}{'benign passed':>15}{'prompts':>9}",
+        f"{'':<22}{guard['catch_rate']:>12.2f}{guard['benign_pass_rate']:>15.2f}"
+        f"{guard['n_unsafe'] + guard['n_benign']:>9}",
+        "",
+        "seconds  " + "  ".join(f"{k} {v:.0f}" for k, v in summary["seconds"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _failure(name: str, error: PapermillExecutionError) -> str:
+    return (
+        f"{name} failed in cell {error.exec_count}:\n\n{error.source}\n\n"
+        f"{error.ename}: {error.evalue}"
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, different from each other."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--size", default=os.environ.get("SIZE", "workshop"), help="smoke, workshop or full"
+    )
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="where to leave it")
+    parser.add_argument("--keep", action="store_true", help="keep the platform's state as well")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

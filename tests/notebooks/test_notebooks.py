@@ -1,0 +1,59 @@
+"""All four notebooks at smoke size, in order, on a platform of their own; then once more."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.demo import NOTEBOOKS, ROOT, running_platform
+
+pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(900)]
+CELL_TIMEOUT_S = 600
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Where the notebooks find their platform and leave their data."""
+    folder: Path = tmp_path_factory.mktemp("notebooks")
+    with running_platform(folder / "platform", NEMO_LOCAL_DATASET_ROWS="600") as urls:
+        yield {**os.environ, **urls, "SIZE": "smoke", "DATA_DIR": str(folder / "data"), "CI": "1"}
+
+
+def run(notebook: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """One notebook under nbval, which fails on any cell that raises."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-kernel-name", "python3"),
+            *(f"--nbval-cell-timeout={CELL_TIMEOUT_S}", "-q", "-p", "no:cacheprovider"),
+            # This run's own options are for our tests, not for cells.
+            *("-o", "addopts=", "-o", "filterwarnings=", "-o", f"timeout={CELL_TIMEOUT_S}"),
+            notebook,
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS[1:])
+def test_a_notebook_run_out_of_order_names_the_one_to_run_first(
+    notebook: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    result = run(notebook, environment | {"DATA_DIR": str(tmp_path)})
+    assert result.returncode == 1
+    first = NOTEBOOKS[0] if notebook == NOTEBOOKS[1] else NOTEBOOKS[1]
+    assert f"Run {first} from top to bottom first" in result.stdout
+
+
+@pytest.mark.parametrize("turn", ["first run", "second run"])
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_notebook_runs_from_top_to_bottom(
+    turn: str, notebook: str, environment: dict[str, str]
+) -> None:
+    result = run(notebook, environment)
+    assert result.returncode == 0, f"{notebook}, {turn}:\n{result.stdout[-6000:]}"

@@ -1,0 +1,41 @@
+"""Clients of the platform, made from URLs, and a check that every service answers."""
+
+from collections.abc import Mapping
+
+from nemo_microservices import NeMoMicroservices
+from openai import OpenAI
+
+from utils.http import Client, unreachable
+
+# Something each service answers on every platform, cheaply: service -> path.
+PROBES = {
+    "Data Store": "/v1/hf/api/datasets?limit=1",
+    "Entity Store": "/v1/namespaces?page_size=1",
+    "Customizer": "/v1/customization/jobs?page_size=1",
+    "Evaluator": "/v1/evaluation/jobs?page_size=1",
+    "Guardrails": "/v1/guardrail/configs?page_size=1",
+    "NIM": "/v1/models",
+}
+
+
+def nemo(url: str, *, nim_url: str, token: str | None = None) -> NeMoMicroservices:
+    """The official SDK's client of one service, or of the gateway in front of several."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return NeMoMicroservices(base_url=url, inference_base_url=nim_url, default_headers=headers)
+
+
+def openai(nim_url: str, token: str | None = None) -> OpenAI:
+    """The OpenAI client of NIM, which wants some key and reads none unless the platform does."""
+    return OpenAI(base_url=f"{nim_url}/v1", api_key=token or "none")
+
+
+def require_answers(urls: Mapping[str, tuple[str, str]], token: str | None = None) -> None:
+    """Nothing, when every service answers: {"NIM": ("NIM_URL", "http://127.0.0.1:8000")}.
+
+    Raises:
+        Unreachable: one does not; the message names its URL and the setting to change.
+    """
+    for service, (setting, url) in urls.items():
+        with Client(url, setting=setting, token=token, timeout_s=30) as client:
+            if not client.answers(PROBES[service]):
+                raise unreachable(url, setting)

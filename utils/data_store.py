@@ -1,0 +1,94 @@
+"""Data Store verbs: a namespace, a dataset repository, and the files in it.
+
+The Data Store speaks the Hugging Face Hub's API, so uploads go through `huggingface_hub.HfApi`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from utils.errors import Conflict, InvalidFile
+from utils.http import Client, translated
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def hub(nds_url: str, token: str | None = None) -> HfApi:
+    """The Hub client that talks to the Data Store; `token` is the platform's own, if it has one.
+
+    Without one it says `token=False`, so that a Hugging Face token lying around is not sent.
+    """
+    return HfApi(endpoint=f"{nds_url.rstrip('/')}/v1/hf", token=token or False)
+
+
+def load_rows(endpoint: str, dataset: str, token: str | None = None) -> "Dataset":
+    """The training split of a data set of the Hub at `endpoint`, which may be a Data Store.
+
+        load_rows("http://127.0.0.1:8080/v1/hf", "owner/name")[0] -> {"id": 0, "query": ...}
+
+    Raises:
+        NotFound: the Hub has no such data set, or the token may not see it.
+        Unreachable: nothing answers at `endpoint`.
+    """
+    import datasets  # takes a second; only notebook 1 needs it
+
+    datasets.disable_progress_bars()
+    disable_progress_bars()
+    api = HfApi(endpoint=endpoint, token=token or False)
+    with translated(endpoint, setting="HF_ENDPOINT"):
+        # Asked first, because a download falls back to its cache when nobody answers.
+        revision = api.dataset_info(dataset).sha
+        folder = api.snapshot_download(dataset, repo_type="dataset", revision=revision)
+    return datasets.load_dataset(folder, split="train")
+
+
+def ensure_namespace(nds_url: str, namespace: str, token: str | None = None) -> bool:
+    """True when the namespace is new to the Data Store, False when it was there."""
+    with Client(nds_url, setting="NDS_URL", token=token) as store:
+        try:
+            store.post("/v1/datastore/namespaces", form={"namespace": namespace})
+        except Conflict:
+            return False
+    return True
+
+
+def ensure_dataset_repo(hf: HfApi, repo_id: str) -> str:
+    """The `hf://` URL of the dataset repository `namespace/name`, created if it was not there."""
+    with translated(hf.endpoint, setting="NDS_URL"):
+        hf.create_repo(repo_id, repo_type="dataset", exist_ok=True)
+    return f"hf://datasets/{repo_id}"
+
+
+def upload_files(hf: HfApi, repo_id: str, files: Mapping[str, Path]) -> str:
+    """The commit (40 hex digits) of the repository that holds these files.
+
+        upload_files(hf, "ns/xlam", {"training/training.jsonl": Path("data/...")}) -> "4c1f..."
+
+    One commit: all files or none. Files that are there already make no new commit, so the same
+    data always has the same name.
+
+    Raises:
+        InvalidFile: one of the files does not exist on this machine.
+    """
+    for path in files.values():
+        if not path.is_file():
+            raise InvalidFile(f"{path}: no such file; notebook 1 writes it.")
+    with translated(hf.endpoint, setting="NDS_URL"):
+        hf.create_commit(
+            repo_id,
+            repo_type="dataset",
+            operations=[CommitOperationAdd(target, str(path)) for target, path in files.items()],
+            commit_message=f"Upload {len(files)} files",
+        )
+        return str(hf.dataset_info(repo_id).sha)
+
+
+def list_files(hf: HfApi, repo_id: str) -> list[str]:
+    """Paths in the repository, without the Hub's own `.gitattributes`."""
+    with translated(hf.endpoint, setting="NDS_URL"):
+        paths = hf.list_repo_files(repo_id, repo_type="dataset")
+    return sorted(path for path in paths if path != ".gitattributes")
