@@ -1,0 +1,69 @@
+"""Rendering conversations through a model's own template."""
+
+import pytest
+
+from nemo_local.nim.chat_template import normalise_messages, render_chat
+from nemo_local.nim.errors import BadValue
+from tests.tiny_checkpoint import make_tokenizer
+
+CALL = {"function": {"name": "add", "arguments": '{"a": 1}'}}
+
+
+def test_arguments_render_the_same_as_text_and_as_an_object() -> None:
+    as_object = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    texts = [
+        render_chat(
+            make_tokenizer(),
+            [
+                {"role": "user", "content": "1+0?"},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "x", "content": "1"},
+            ],
+            [{"type": "function", "function": {"name": "add"}}],
+        )
+        for call in (CALL, as_object)
+    ]
+    assert texts[0] == texts[1]
+    assert '{"name": "add", "parameters": {"a": 1}}' in texts[0]
+    assert texts[0].endswith("add <|start|>assistant<|end|>")
+
+
+def test_roles_and_parts_are_brought_to_one_form() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    messages = [{"role": "developer", "content": parts}, {"role": "function", "content": "5"}]
+    assert normalise_messages(messages) == [
+        {"role": "system", "content": "ab"},
+        {"role": "tool", "content": "5"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        pytest.param([], "at least one", id="none"),
+        pytest.param([{"role": "boss", "content": ""}], "boss", id="role"),
+        pytest.param(
+            [{"role": "user", "content": [{"type": "image_url"}]}], "image_url", id="image"
+        ),
+        pytest.param([{"role": "user", "content": 5}], "content", id="number"),
+        pytest.param(
+            [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}],
+            "not JSON",
+            id="arguments",
+        ),
+        pytest.param([{"role": "assistant", "tool_calls": [{}]}], "function.name", id="call"),
+    ],
+)
+def test_messages_no_template_could_render_are_refused(messages: list, reason: str) -> None:
+    with pytest.raises(BadValue, match=reason):
+        normalise_messages(messages)
+
+
+def test_a_template_that_refuses_is_the_clients_error() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('only one turn') }}"
+    with pytest.raises(BadValue, match="only one turn"):
+        render_chat(tokenizer, [{"role": "user", "content": "hi"}], [])
+    tokenizer.chat_template = None
+    with pytest.raises(BadValue, match="no chat template"):
+        render_chat(tokenizer, [{"role": "user", "content": "hi"}], [])

@@ -1,0 +1,123 @@
+"""Grammars: what a constrained reply may and may not be."""
+
+import json
+
+import pytest
+
+from nemo_local.nim.constraints import Constraint, Grammars, closed
+from nemo_local.nim.errors import BadValue
+from tests.tiny_checkpoint import make_tokenizer
+
+EOS = 4
+ADD = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "a": {"type": "integer"},
+                "tags": {"type": "array", "items": {"type": "string"}},
+                "more": {"type": "object"},
+            },
+            "required": ["a"],
+        },
+    },
+}
+ODD = {"type": "function", "function": {"name": 'say "é"'}}
+
+
+@pytest.fixture(scope="module")
+def grammars() -> Grammars:
+    tokenizer = make_tokenizer()
+    return Grammars(tokenizer, len(tokenizer) + 6, [EOS])
+
+
+def accepts(grammars: Grammars, constraint: Constraint, text: str) -> bool:
+    matcher = grammars.matcher(constraint)
+    return matcher.accept_string(text) and matcher.accept_token(EOS)
+
+
+def call(arguments: dict, name: str = "add") -> str:
+    return json.dumps({"name": name, "parameters": arguments})
+
+
+@pytest.mark.parametrize(
+    ("text", "one", "several"),
+    [
+        pytest.param(call({"a": 1}), True, True, id="a call"),
+        pytest.param(call({"a": 1, "tags": ["x", "y"]}), True, True, id="optional argument"),
+        pytest.param(call({"a": 1, "more": {"z": [1, None]}}), True, True, id="open object"),
+        pytest.param(call({}, 'say "é"'), True, True, id="name that needs escaping"),
+        pytest.param(call({"a": 1}) + "; " + call({"a": 2}), False, True, id="two calls"),
+        pytest.param(call({}), False, False, id="required argument missing"),
+        pytest.param(call({"a": 1, "invented": 2}), False, False, id="invented argument"),
+        pytest.param(call({"a": "one"}), False, False, id="wrong type"),
+        pytest.param(call({"a": 1}, "sub"), False, False, id="unknown tool"),
+        pytest.param("four", False, False, id="prose"),
+        pytest.param("", False, False, id="nothing"),
+    ],
+)
+def test_calls_of_the_listed_tools_only(
+    grammars: Grammars, text: str, one: bool, several: bool
+) -> None:
+    assert accepts(grammars, Constraint("call", [ADD, ODD]), text) is one
+    assert accepts(grammars, Constraint("calls", [ADD, ODD]), text) is several
+
+
+@pytest.mark.parametrize(
+    ("constraint", "good", "bad"),
+    [
+        pytest.param(Constraint("json", None), '{"a": [1, {"b": null}]}', "[1]", id="json"),
+        pytest.param(Constraint("schema", {"type": "integer"}), "12", '"12"', id="schema"),
+        pytest.param(Constraint("schema", '{"enum": ["a"]}'), '"a"', '"b"', id="schema as text"),
+        pytest.param(Constraint("choice", ["yes", "no (é)"]), "no (é)", "maybe", id="choice"),
+        pytest.param(Constraint("regex", "[0-9]{3}"), "123", "12", id="regex"),
+        pytest.param(Constraint("grammar", 'root ::= "a" | "b"'), "b", "c", id="grammar"),
+    ],
+)
+def test_other_forms(grammars: Grammars, constraint: Constraint, good: str, bad: str) -> None:
+    assert accepts(grammars, constraint, good)
+    assert not accepts(grammars, constraint, bad)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "reason"),
+    [
+        pytest.param(Constraint("regex", "["), "regex", id="regex"),
+        pytest.param(Constraint("grammar", "root ::= ("), "grammar", id="grammar"),
+        pytest.param(Constraint("schema", "{"), "schema", id="not JSON"),
+        pytest.param(Constraint("schema", {"type": "strange"}), "strange", id="unknown type"),
+        pytest.param(Constraint("choice", []), "list of strings", id="no choice"),
+        pytest.param(
+            Constraint(
+                "calls",
+                [{"function": {"name": "f", "parameters": {"properties": {"a": {"type": "List"}}}}}],
+            ),
+            "'f'.*List",
+            id="tool",
+        ),
+    ],
+)
+def test_a_form_that_cannot_be_compiled_is_refused_with_the_reason(
+    grammars: Grammars, constraint: Constraint, reason: str
+) -> None:
+    with pytest.raises(BadValue, match=reason) as caught:
+        grammars.matcher(constraint)
+    assert "/project" not in str(caught.value)
+
+
+def test_objects_are_closed_where_they_name_their_properties() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "properties": {"type": "object"},
+            "inner": {"type": "object", "properties": {"x": {"enum": [{"properties": {}}]}}},
+            "open": {"properties": {"y": {}}, "additionalProperties": True},
+        },
+    }
+    result = closed(schema)
+    assert result["additionalProperties"] is False
+    assert result["properties"]["inner"]["additionalProperties"] is False
+    assert result["properties"]["properties"] == {"type": "object"}
+    assert result["properties"]["open"]["additionalProperties"] is True
