@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from nemo_local import __version__
+from nemo_local.catalog import load_catalog
 from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import install_error_handlers
@@ -20,8 +21,12 @@ from nemo_local.core.web import BothSlashes, RequestLog, TokenCheck
 from nemo_local.data_store import routes as data_store_routes
 from nemo_local.data_store.quoted_slash import QuotedSlashes
 from nemo_local.data_store.service import DataStoreService
+from nemo_local.deployment import routes as deployment_routes
+from nemo_local.deployment.service import DeploymentService
 from nemo_local.entity_store import routes as entity_store_routes
 from nemo_local.entity_store.service import EntityStoreService
+from nemo_local.evaluator import routes as evaluator_routes
+from nemo_local.evaluator.service import EvaluatorService
 from nemo_local.pocket_dataset import publish
 from nemo_local.settings import Settings
 
@@ -29,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
 INFERENCE_TIMEOUT_S = 600.0
+NIM_TIMEOUT_S = 120.0
 ANSWERS_WITHIN_S = 30.0
 
 
@@ -47,11 +53,17 @@ def create_app(settings: Settings) -> FastAPI:
     settings.home.mkdir(parents=True, exist_ok=True)
     documents = Documents(settings.database_url)
     platform = Client(settings.platform_url, settings.token)
+    nim = Client(settings.nim_url, settings.token, NIM_TIMEOUT_S)
     inference = AsyncClient(settings.nim_url, settings.token, INFERENCE_TIMEOUT_S)
 
+    catalog = load_catalog(settings)
     data_store = DataStoreService(documents, settings.home / "blobs")
     entity_store = EntityStoreService(documents)
-    services: list[Service] = []
+    deployment = DeploymentService(documents, nim, catalog)
+    evaluator = EvaluatorService(
+        documents, platform, settings.nim_url, settings.home / "evaluation", settings.token
+    )
+    services: list[Service] = [deployment, evaluator]
     startup = _Startup(platform, services, settings.dataset_rows)
 
     @asynccontextmanager
@@ -64,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         for service in services:
             service.stop()
         await inference.close()
+        nim.close()
         platform.close()
         documents.close()
 
@@ -71,6 +84,8 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     app.include_router(data_store_routes.router(data_store))
     app.include_router(entity_store_routes.router(entity_store))
+    app.include_router(deployment_routes.router(deployment))
+    app.include_router(evaluator_routes.router(evaluator))
     app.include_router(_health_router(startup))
     app.include_router(_inference_router(inference))
     # The last one added sees a request first.

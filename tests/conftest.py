@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -51,9 +51,10 @@ class ManualClock:
 
 @dataclass(frozen=True)
 class Running:
-    """A platform that answers, and the vendors' clients for it."""
+    """A platform that answers, and the vendors' clients for it; they are closed when it ends."""
 
     settings: Settings
+    closing: ExitStack
 
     @property
     def url(self) -> str:
@@ -68,14 +69,17 @@ class Running:
         return f"{self.url}/v1/hf"
 
     def client(self) -> Client:
-        return Client(self.url, self.settings.token)
+        client = Client(self.url, self.settings.token)
+        self.closing.callback(client.close)
+        return client
 
     def sdk(self, max_retries: int = 2) -> NeMoMicroservices:
         from nemo_microservices import NeMoMicroservices
 
-        return NeMoMicroservices(
+        client = NeMoMicroservices(
             base_url=self.url, inference_base_url=self.nim_url, max_retries=max_retries
         )
+        return self.closing.enter_context(client)
 
     def hf(self) -> HfApi:
         from huggingface_hub import HfApi
@@ -85,7 +89,8 @@ class Running:
     def openai(self) -> OpenAI:
         from openai import OpenAI
 
-        return OpenAI(base_url=f"{self.nim_url}/v1", api_key=self.settings.token or "none")
+        key = self.settings.token or "none"
+        return self.closing.enter_context(OpenAI(base_url=f"{self.nim_url}/v1", api_key=key))
 
 
 def free_port() -> int:
@@ -111,31 +116,19 @@ def running_control_plane(settings: Settings) -> Iterator[Running]:
     thread.start()
     try:
         _wait_until_ready(settings)
-        yield Running(settings)
+        with ExitStack() as closing:
+            yield Running(settings, closing)
     finally:
         server.should_exit = True
         thread.join()
 
 
 def _wait_until_ready(settings: Settings) -> None:
-    from nemo_local.processes import wait_until
+    from nemo_local.processes import is_answering, wait_until
 
-    with_client = Client(settings.platform_url)
-    try:
-        wait_until(lambda: answers(with_client), timeout_s=30, what="the control plane answers")
-    finally:
-        with_client.close()
-
-
-def answers(client: Client) -> bool:
-    """Whether the control plane is ready."""
-    from nemo_local.core.client import UpstreamError
-
-    try:
-        client.get("/v1/health/ready")
-    except UpstreamError:
-        return False
-    return True
+    wait_until(
+        lambda: is_answering(settings.platform_url), timeout_s=30, what="the control plane answers"
+    )
 
 
 @pytest.fixture
@@ -179,6 +172,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     )
     start_platform(settings)
     try:
-        yield Running(settings)
+        with ExitStack() as closing:
+            yield Running(settings, closing)
     finally:
         stop_platform(settings.home)

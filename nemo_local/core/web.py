@@ -39,6 +39,20 @@ def _set_nulls_aside(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 NULLS = WrapValidator(_set_nulls_aside)
 """`body: Annotated[DatasetCreateParams, NULLS]` lets a client send back the nulls it was shown."""
 
+
+def _as_patch(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, dict):
+        value = {**dict.fromkeys(_PATH_PARAMETERS, "in the path"), **value}
+    return _set_nulls_aside(value, validate)
+
+
+PATCH = WrapValidator(_as_patch)
+"""As NULLS, for an update: the SDK's types demand the path's parameters as if in the body.
+
+The service drops them again, since a PATCH changes no identity.
+"""
+
+_PATH_PARAMETERS = ("namespace",)
 _BRACKETS = re.compile(r"(filter|search)((?:\[[^\[\]]+\])+)")
 
 

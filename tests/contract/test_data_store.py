@@ -1,0 +1,251 @@
+"""The Hub's own clients against a running Data Store."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from nemo_local.pocket_dataset import REPO
+
+pytestmark = pytest.mark.contract
+
+DATASET = {"repo_id": "ns/xlam", "repo_type": "dataset"}
+ROWS = [{"query": f"question {n}", "answers": "[]"} for n in range(20)]
+
+
+def jsonl(rows: list[dict[str, str]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.fixture
+def hf(control_plane) -> HfApi:
+    api = control_plane.hf()
+    api.create_repo(**DATASET)
+    return api
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name in ("training", "validation", "testing"):
+        path = tmp_path / "files" / name / f"{name}.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(jsonl(ROWS))
+    return tmp_path / "files"
+
+
+def test_a_new_repository_has_attributes_and_a_commit(hf):
+    info = hf.dataset_info("ns/xlam")
+    assert hf.list_repo_files(**DATASET) == [".gitattributes"]
+    assert info.id == "ns/xlam" and len(info.sha) == 40 and info.author == "ns"
+    assert hf.repo_exists(**DATASET) and not hf.repo_exists("ns/xlam", repo_type="model")
+
+
+def test_a_second_create_is_a_conflict_unless_it_may_exist(hf):
+    with pytest.raises(HfHubHTTPError, match="409"):
+        hf.create_repo(**DATASET)
+    assert hf.create_repo(**DATASET, exist_ok=True).repo_id == "ns/xlam"
+
+
+def test_an_uploaded_file_comes_back(hf, tmp_path):
+    commit = hf.upload_file(path_or_fileobj=jsonl(ROWS), path_in_repo="training/a.jsonl", **DATASET)
+    assert len(commit.oid) == 40
+    for revision in ("main", commit.oid):
+        path = hf.hf_hub_download(
+            filename="training/a.jsonl", revision=revision, cache_dir=tmp_path / "cache", **DATASET
+        )
+        assert Path(path).read_bytes() == jsonl(ROWS)
+
+
+def test_a_file_object_comes_back(hf, tmp_path):
+    stream = io.BytesIO(b"\x00\xff" * 100_000)
+    hf.upload_file(path_or_fileobj=stream, path_in_repo="weights.bin", **DATASET)
+    path = hf.hf_hub_download(filename="weights.bin", cache_dir=tmp_path, **DATASET)
+    assert Path(path).read_bytes() == stream.getvalue()
+
+
+def test_a_folder_comes_back_as_a_snapshot(hf, folder, tmp_path):
+    hf.upload_folder(folder_path=folder, **DATASET)
+    snapshot = Path(hf.snapshot_download(cache_dir=tmp_path / "cache", **DATASET))
+    for path in folder.rglob("*.jsonl"):
+        assert (snapshot / path.relative_to(folder)).read_bytes() == path.read_bytes()
+
+
+def test_uploading_the_same_folder_again_makes_no_commit(hf, folder):
+    first = hf.upload_folder(folder_path=folder, **DATASET)
+    second = hf.upload_folder(folder_path=folder, **DATASET)
+    assert first.oid == second.oid
+    assert len(hf.list_repo_commits(**DATASET)) == 2
+
+
+def test_a_folder_upload_can_delete_what_is_gone(hf, folder):
+    hf.upload_file(path_or_fileobj=b"old", path_in_repo="training/old.jsonl", **DATASET)
+    hf.upload_folder(folder_path=folder, delete_patterns="training/old*", **DATASET)
+    assert "training/old.jsonl" not in hf.list_repo_files(**DATASET)
+
+
+def test_a_large_folder_arrives(hf, folder):
+    for n in range(300):
+        (folder / f"part-{n}.txt").write_text(str(n))
+    hf.upload_folder(folder_path=folder, **DATASET)
+    assert len(hf.list_repo_files(**DATASET)) == 304
+
+
+def test_a_revision_never_changes(hf, tmp_path):
+    first = hf.upload_file(path_or_fileobj=b"one", path_in_repo="a", **DATASET)
+    hf.create_tag(**DATASET, tag="v1", tag_message="the first")
+    hf.upload_file(path_or_fileobj=b"two", path_in_repo="a", **DATASET)
+
+    def read(revision: str) -> bytes:
+        return Path(
+            hf.hf_hub_download(filename="a", revision=revision, cache_dir=tmp_path, **DATASET)
+        ).read_bytes()
+
+    assert (read("v1"), read(first.oid), read("main")) == (b"one", b"one", b"two")
+
+
+def test_tags_and_branches_can_be_made_listed_and_deleted(hf):
+    hf.create_tag(**DATASET, tag="cust-FarcM8gwhL1XFDXQ57qGLL")
+    hf.create_branch(**DATASET, branch="feature/one")
+    refs = hf.list_repo_refs(**DATASET)
+    assert [tag.name for tag in refs.tags] == ["cust-FarcM8gwhL1XFDXQ57qGLL"]
+    assert [branch.name for branch in refs.branches] == ["main", "feature/one"]
+    hf.upload_file(path_or_fileobj=b"x", path_in_repo="x", revision="feature/one", **DATASET)
+    assert "x" in hf.list_repo_files(**DATASET, revision="feature/one")
+    assert "x" not in hf.list_repo_files(**DATASET)
+    with pytest.raises(HfHubHTTPError, match="409"):
+        hf.create_tag(**DATASET, tag="cust-FarcM8gwhL1XFDXQ57qGLL")
+    hf.delete_tag(**DATASET, tag="cust-FarcM8gwhL1XFDXQ57qGLL")
+    hf.delete_branch(**DATASET, branch="feature/one")
+    assert hf.list_repo_refs(**DATASET).tags == []
+
+
+def test_files_can_be_deleted_and_described(hf, folder):
+    hf.upload_folder(folder_path=folder, **DATASET)
+    hf.delete_file("testing/testing.jsonl", **DATASET)
+    hf.delete_folder("validation", **DATASET)
+    paths = [item.path for item in hf.list_repo_tree(**DATASET, recursive=True)]
+    assert paths == [".gitattributes", "training", "training/training.jsonl"]
+    assert [item.path for item in hf.list_repo_tree(**DATASET, path_in_repo="training")] == [
+        "training/training.jsonl"
+    ]
+    (info,) = hf.get_paths_info(
+        "ns/xlam", ["training/training.jsonl", "no"], repo_type="dataset", expand=True
+    )
+    assert info.size == len(jsonl(ROWS)) and info.last_commit.title
+    assert hf.file_exists("ns/xlam", "training/training.jsonl", repo_type="dataset")
+    with pytest.raises(EntryNotFoundError):
+        hf.delete_file("testing/testing.jsonl", **DATASET)
+
+
+def test_a_failing_commit_changes_nothing(hf):
+    head = hf.dataset_info("ns/xlam").sha
+    operations = [
+        CommitOperationAdd("new.txt", b"new"),
+        CommitOperationDelete("not-there.txt", is_folder=False),
+    ]
+    with pytest.raises(EntryNotFoundError):
+        hf.create_commit(**DATASET, operations=operations, commit_message="half")
+    assert hf.dataset_info("ns/xlam").sha == head
+
+
+def test_a_commit_on_an_old_parent_is_refused(hf):
+    head = hf.dataset_info("ns/xlam").sha
+    hf.upload_file(path_or_fileobj=b"1", path_in_repo="a", **DATASET)
+    with pytest.raises(HfHubHTTPError, match="412"):
+        hf.upload_file(path_or_fileobj=b"2", path_in_repo="a", parent_commit=head, **DATASET)
+
+
+def test_what_is_missing_is_named(hf):
+    with pytest.raises(RepositoryNotFoundError):
+        hf.dataset_info("ns/nothing")
+    with pytest.raises(RevisionNotFoundError):
+        hf.dataset_info("ns/xlam", revision="v9")
+    with pytest.raises(RevisionNotFoundError):
+        hf.list_repo_files(**DATASET, revision="refs/pr/1")
+    with pytest.raises(EntryNotFoundError):
+        hf.hf_hub_download(filename="no", **DATASET)
+    with pytest.raises(HfHubHTTPError, match="create_pr is not supported"):
+        hf.upload_file(path_or_fileobj=b"1", path_in_repo="a", create_pr=True, **DATASET)
+
+
+def test_models_and_datasets_of_one_name_live_side_by_side(hf):
+    hf.create_repo("ns/xlam", repo_type="model")
+    hf.upload_file(path_or_fileobj=b"{}", path_in_repo="adapter_config.json", repo_id="ns/xlam")
+    assert hf.list_repo_files("ns/xlam") == [".gitattributes", "adapter_config.json"]
+    assert [model.id for model in hf.list_models(author="ns")] == ["ns/xlam"]
+    assert [data.id for data in hf.list_datasets(search="XLA")] == ["ns/xlam"]
+    hf.delete_repo(**DATASET)
+    assert not hf.repo_exists(**DATASET) and hf.repo_exists("ns/xlam")
+    hf.delete_repo(**DATASET, missing_ok=True)
+    with pytest.raises(RepositoryNotFoundError):
+        hf.delete_repo(**DATASET)
+
+
+def test_a_repository_created_again_is_empty(hf):
+    hf.upload_file(path_or_fileobj=b"x", path_in_repo="x", **DATASET)
+    old = hf.dataset_info("ns/xlam").sha
+    hf.delete_repo(**DATASET)
+    hf.create_repo(**DATASET)
+    assert hf.list_repo_files(**DATASET) == [".gitattributes"]
+    with pytest.raises(RevisionNotFoundError):
+        hf.dataset_info("ns/xlam", revision=old)
+
+
+def test_blocks_of_a_file_can_be_read(hf):
+    content = bytes(range(256)) * 40
+    hf.upload_file(path_or_fileobj=content, path_in_repo="block.bin", **DATASET)
+    files = HfFileSystem(endpoint=hf.endpoint, token=False)
+    with files.open("datasets/ns/xlam/block.bin", block_size=512) as opened:
+        opened.seek(5000)
+        assert opened.read(10) == content[5000:5010]
+    assert files.ls("datasets/ns/xlam", detail=False) == [
+        "datasets/ns/xlam/.gitattributes",
+        "datasets/ns/xlam/block.bin",
+    ]
+
+
+SCRIPT = """
+import datasets, sys
+loaded = datasets.load_dataset("ns/xlam")
+print({name: split.num_rows for name, split in loaded.items()})
+one = datasets.load_dataset("json", data_files="hf://datasets/ns/xlam/testing/testing.jsonl")
+print(one["train"][3]["query"])
+"""
+
+
+def test_datasets_loads_the_three_splits(hf, folder, tmp_path):
+    hf.upload_folder(folder_path=folder, **DATASET)
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hf.endpoint,
+        "HF_HOME": str(tmp_path / "hf"),
+        "PYTHONWARNINGS": "default",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "{'train': 20, 'validation': 20, 'test': 20}" in done.stdout
+    assert "question 3" in done.stdout
+
+
+def test_the_pocket_data_set_is_published(platform, tmp_path):
+    path = platform.hf().hf_hub_download(
+        repo_id=REPO, repo_type="dataset", filename="data/train.jsonl", cache_dir=tmp_path
+    )
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    assert len(rows) == platform.settings.dataset_rows
+    assert list(rows[0]) == ["id", "query", "tools", "answers"]
+    assert isinstance(json.loads(rows[0]["tools"]), list)

@@ -1,0 +1,135 @@
+"""The official SDK against a running Entity Store."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from nemo_microservices import (
+    ConflictError,
+    NeMoMicroservices,
+    NotFoundError,
+    UnprocessableEntityError,
+)
+
+pytestmark = pytest.mark.contract
+
+MODEL = {
+    "name": "llama-xlam@cust-FarcM8gwhL1XFDXQ57qGLL",
+    "namespace": "ns",
+    "base_model": "meta/llama-3.2-1b-instruct",
+    "peft": {"finetuning_type": "lora"},
+    "artifact": {"files_url": "hf://ns/llama-xlam@cust-1", "status": "upload_completed"},
+}
+
+
+@pytest.fixture
+def sdk(control_plane) -> NeMoMicroservices:
+    return control_plane.sdk()
+
+
+def test_a_namespace_has_the_id_it_was_given(sdk):
+    created = sdk.namespaces.create(id="ns", description="one", project="tool_calling")
+    assert (created.id, created.description, created.project) == ("ns", "one", "tool_calling")
+    assert sdk.namespaces.retrieve("ns").created_at == created.created_at
+    assert {"default", "ns"} == {namespace.id for namespace in sdk.namespaces.list()}
+    assert sdk.namespaces.update("ns", description="two").description == "two"
+    assert sdk.namespaces.delete("ns").message == "Resource deleted successfully."
+    with pytest.raises(NotFoundError, match="ns"):
+        sdk.namespaces.retrieve("ns")
+
+
+def test_second_create_of_a_namespace_is_a_conflict_at_once(sdk):
+    sdk.namespaces.create(id="ns")
+    started = time.monotonic()
+    with pytest.raises(ConflictError, match="409"):
+        sdk.namespaces.create(id="ns")
+    # A client that retried would have waited half a second twice.
+    assert time.monotonic() - started < 0.5
+
+
+def test_the_namespace_default_cannot_be_deleted(sdk):
+    with pytest.raises(UnprocessableEntityError, match="default"):
+        sdk.namespaces.delete("default")
+
+
+def test_a_dataset_keeps_what_it_was_given(sdk):
+    created = sdk.datasets.create(
+        name="xlam", namespace="ns", project="p", files_url="hf://datasets/ns/xlam", format="json"
+    )
+    assert created.id.startswith("dataset-")
+    found = sdk.datasets.retrieve("xlam", namespace="ns")
+    assert found == created and found.split is None and found.custom_fields == {}
+    changed = sdk.datasets.update("xlam", namespace="ns", description="new", custom_fields={"a": 1})
+    assert (changed.description, changed.format) == ("new", "json")
+    assert changed.created_at == created.created_at < changed.updated_at
+    sdk.datasets.delete("xlam", namespace="ns")
+    assert list(sdk.datasets.list()) == []
+
+
+def test_a_dataset_without_files_is_refused(sdk):
+    with pytest.raises(UnprocessableEntityError, match="files_url"):
+        sdk.post("/v1/datasets", body={"name": "x"}, cast_to=object)
+    with pytest.raises(UnprocessableEntityError, match="files_url"):
+        sdk.datasets.create(name="x", files_url="nowhere")
+
+
+def test_an_entity_without_a_name_is_called_by_its_id(sdk):
+    created = sdk.datasets.create(files_url="hf://datasets/a/b")
+    assert created.name == created.id and created.namespace == "default"
+
+
+def test_the_tutorial_lists_its_models(sdk):
+    sdk.models.create(**MODEL)
+    sdk.models.create(name="other", namespace="elsewhere")
+    (model,) = sdk.models.list(filter={"namespace": "ns"}, sort="-created_at").data
+    assert (model.name, model.base_model) == (MODEL["name"], MODEL["base_model"])
+    assert model.peft.finetuning_type == "lora"
+    found = sdk.models.retrieve(MODEL["name"], namespace="ns")
+    assert found.artifact.status == "upload_completed"
+    assert [m.name for m in sdk.models.list(filter={"peft": True})] == [MODEL["name"]]
+    assert [m.name for m in sdk.models.list(filter={"peft": False})] == ["other"]
+    assert [m.name for m in sdk.models.list(filter={"base_model": MODEL["base_model"]})] == [
+        MODEL["name"]
+    ]
+
+
+def test_the_iterator_reaches_the_last_page_and_stops(sdk):
+    for n in range(25):
+        sdk.projects.create(name=f"p{n:02}", namespace="ns")
+    names = [project.name for project in sdk.projects.list(sort="-name", page_size=10)]
+    assert names == [f"p{n:02}" for n in reversed(range(25))]
+    beyond = sdk.projects.list(page=9)
+    assert beyond.data == [] and beyond.pagination.total_results == 25
+
+
+def test_search_takes_parts_and_alternatives(sdk):
+    for name in ("alpha", "beta", "gamma"):
+        sdk.datasets.create(name=name, files_url="hf://datasets/a/b")
+    assert [d.name for d in sdk.datasets.list(search={"name": "ALP"})] == ["alpha"]
+    assert [d.name for d in sdk.datasets.list(search={"name": ["alp", "gam"]})] == [
+        "alpha",
+        "gamma",
+    ]
+    assert list(sdk.datasets.list(search={"created_at": {"end": "2001-01-01T00:00:00"}})) == []
+
+
+def test_an_api_key_is_never_shown_and_survives_a_round_trip(sdk, control_plane):
+    endpoint = {"url": "http://x/v1", "model_id": "m", "api_key": "sk-secret"}
+    sdk.models.create(name="remote", api_endpoint=endpoint)
+    shown = sdk.models.retrieve("remote", namespace="default")
+    assert shown.api_endpoint.api_key == "******"
+    payload = shown.model_dump(mode="json")
+    control_plane.client().patch("/v1/models/default/remote", json=payload | {"description": "d"})
+    stored = control_plane.client().get("/v1/models/default/remote")
+    assert stored["description"] == "d" and stored["api_endpoint"]["api_key"] == "******"
+    assert "sk-secret" in (control_plane.settings.home / "platform.db-wal").read_text(
+        errors="replace"
+    ) + (control_plane.settings.home / "platform.db").read_text(errors="replace")
+
+
+def test_a_quoted_version_in_a_path_is_understood(control_plane):
+    client = control_plane.client()
+    client.post("/v1/models", json={"name": "m@v1.0.0+80GB", "namespace": "ns"})
+    for path in ("/v1/models/ns/m@v1.0.0+80GB", "/v1/models/ns/m%40v1.0.0%2B80GB/"):
+        assert client.get(path)["name"] == "m@v1.0.0+80GB"
