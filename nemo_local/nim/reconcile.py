@@ -75,6 +75,7 @@ class Reconciler:
         self._refused: dict[str, tuple[tuple[str, str], str]] = {}
         self._retrying: dict[str, str] = {}
         self._known: Wanted | None = None
+        self._trouble = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nim-reconcile", daemon=True)
         self.settled = threading.Event()
@@ -118,9 +119,13 @@ class Reconciler:
             bases = self._wanted_bases()
             self._known = Wanted(bases, self._wanted_adapters(bases))
         except UpstreamError as error:
-            logger.debug("platform not reached, keeping what is served: %s", error)
+            if self._trouble != str(error):
+                logger.warning("no list of what to serve, keeping what is served: %s", error)
+                self._trouble = str(error)
             if self._known is None:
                 return Wanted({entry.id: True for entry in self._catalog.servable()}, {})
+        else:
+            self._trouble = ""
         assert self._known is not None
         return self._known
 
@@ -129,15 +134,24 @@ class Reconciler:
         for deployment in self._pages("/v1/deployment/model-deployments", {}):
             if deployment["status_details"]["status"] not in WANTED_STATES:
                 continue
-            config = deployment["config"]
-            if isinstance(config, str):
-                config = self._platform.get(f"/v1/deployment/configs/{config}")
-            with_adapters = not (config.get("nim_deployment") or {}).get("disable_lora_support")
+            nim = self._config_of(deployment).get("nim_deployment") or {}
+            with_adapters = not nim.get("disable_lora_support")
             for model_id in deployment.get("models") or []:
                 entry = self._catalog.get(model_id)
                 if entry is not None and entry.path is not None:
                     bases[entry.id] = bases.get(entry.id, False) or with_adapters
         return bases
+
+    def _config_of(self, deployment: dict[str, Any]) -> dict[str, Any]:
+        config = deployment["config"]
+        if not isinstance(config, str):
+            return dict(config)
+        try:
+            return dict(self._platform.get(f"/v1/deployment/configs/{config}"))
+        except UpstreamError as error:
+            if error.status != 404:
+                raise
+            return {}  # deleted since; the deployment itself stands
 
     def _wanted_adapters(self, bases: dict[str, bool]) -> dict[str, WantedAdapter]:
         adapters = {}

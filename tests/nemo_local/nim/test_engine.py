@@ -1,0 +1,244 @@
+"""Writing replies together: every row as if it were alone."""
+
+import random
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.constraints import Constraint
+from nemo_local.nim.engine import Engine
+from nemo_local.nim.errors import Busy, UnknownModel
+from nemo_local.nim.generation import Generation, TextStream
+from nemo_local.nim.lora import UnservableAdapter, read_adapter
+from nemo_local.nim.metrics import Metrics
+from tests.nemo_local.nim.conftest import MODEL, Writer
+from tests.tiny_checkpoint import make_adapter
+
+
+def prompts(count: int, seed: int = 0) -> list[list[int]]:
+    dice = random.Random(seed)
+    return [[dice.randrange(5, 290) for _ in range(dice.randrange(1, 90))] for _ in range(count)]
+
+
+def alone(checkpoint: Checkpoint, prompt: list[int], tokens: int) -> list[int]:
+    """The reference: transformers' own greedy generation, one prompt, no padding."""
+    output = checkpoint.model.generate(  # type: ignore[operator]
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=tokens,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    return output[0, len(prompt) :].tolist()
+
+
+def test_greedy_replies_equal_those_written_alone(writer: Writer) -> None:
+    asked = prompts(40)
+    dice = random.Random(1)
+    wanted = [dice.randrange(1, 30) for _ in asked]
+    replies = writer.write(
+        *(writer.generation(p, max_tokens=n) for p, n in zip(asked, wanted, strict=True))
+    )
+    for prompt, count, reply in zip(asked, wanted, replies, strict=True):
+        assert reply.tokens == alone(writer.checkpoint, prompt, count)
+        assert reply.finish_reason == "length"
+
+
+def test_adapters_share_a_batch_without_touching_each_other(
+    writer: Writer, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        writer.engine.add_adapter(MODEL, name, read_adapter(make_adapter(tmp_path / name, seed)))
+    asked = prompts(12, seed=2)
+    names = [(None, "a", "b")[i % 3] for i in range(12)]
+    single = [
+        writer.write(writer.generation(p, adapter=a))[0].tokens
+        for p, a in zip(asked, names, strict=True)
+    ]
+    together = writer.write(
+        *(writer.generation(p, adapter=a) for p, a in zip(asked, names, strict=True))
+    )
+    assert [reply.tokens for reply in together] == single
+    base = writer.write(*(writer.generation(p) for p in asked))
+    assert [r.tokens for r in base] != single
+
+
+def test_a_seed_repeats_a_sampled_reply_whoever_its_neighbours_are(writer: Writer) -> None:
+    rules = {"temperature": 1.5, "top_p": 0.9, "top_k": 50, "min_p": 0.01, "seed": 7}
+    first = writer.write(writer.generation("What time is it?", **rules))[0]
+    crowd = [writer.generation(p, temperature=2.0) for p in prompts(9)]
+    again = writer.write(*crowd, writer.generation("What time is it?", **rules))[-1]
+    other = writer.write(writer.generation("What time is it?", **{**rules, "seed": 8}))[0]
+    assert first.tokens == again.tokens != other.tokens
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-20])
+def test_tiny_temperatures_are_greedy(writer: Writer, temperature: float) -> None:
+    reply = writer.write(writer.generation("Hello", temperature=temperature))[0]
+    assert reply.tokens == alone(writer.checkpoint, reply.prompt, 12)
+
+
+def test_a_stop_string_ends_the_reply_before_itself(writer: Writer) -> None:
+    full = writer.write(writer.generation("Hello", max_tokens=40))[0]
+    stop = full.text[8:11]
+    pieces: list[str] = []
+    reply = writer.generation(
+        "Hello", max_tokens=40, stop=(stop,), pieces=True,
+        emit=lambda text: pieces.append(text) if text else None,
+    )  # fmt: skip
+    writer.write(reply)
+    assert reply.finish_reason == "stop" and reply.stop_reason == stop
+    assert reply.text == full.text[: full.text.index(stop)] == "".join(pieces)
+    assert len(reply.tokens) < len(full.tokens)
+
+
+def test_pieces_of_a_stream_add_up_to_the_text(writer: Writer) -> None:
+    collected: dict[int, list[str]] = {i: [] for i in range(6)}
+    rows = [
+        writer.generation(
+            p, pieces=True, max_tokens=30, temperature=1.0, seed=i,
+            emit=lambda text, i=i: collected[i].append(text) if text else None,
+        )
+        for i, p in enumerate(prompts(6))
+    ]  # fmt: skip
+    for i, reply in enumerate(writer.write(*rows)):
+        assert "".join(collected[i]) == reply.text == writer.checkpoint.decode(reply.tokens)
+
+
+def test_stop_strings_are_found_across_tokens_and_only_there() -> None:
+    letters = {i: chr(i) for i in range(128)}
+
+    def decode(ids: list[int]) -> str:
+        return "".join(letters[i] for i in ids)
+
+    stream = TextStream(decode, ("STOP", "END"))
+    given = [stream.push(ord(letter)) for letter in "a ST SEN STOP b"[:13]]
+    assert "".join(given) == "a ST SEN " and stream.stopped_by == "STOP"
+    unfinished = TextStream(decode, ("STOP",))
+    given = [unfinished.push(ord(letter)) for letter in "x STO"]
+    assert "".join(given) == "x " and unfinished.finish() == "STO"
+
+
+def test_a_character_of_several_tokens_is_given_out_whole(writer: Writer) -> None:
+    ids = writer.checkpoint.encode("€ä", special=False)
+    stream = TextStream(writer.checkpoint.decode, ())
+    pieces = [stream.push(i) for i in ids]
+    assert [p for p in pieces if p] == ["€", "ä"] and len(ids) > 2
+
+
+def test_constrained_rows_obey_while_their_neighbours_are_free(writer: Writer) -> None:
+    free = writer.generation("Hello")
+    held = writer.generation("Hello", ignore_eos=False, max_tokens=60)
+    held.matcher = writer.checkpoint.grammars.matcher(Constraint("choice", ["yes", "no"]))
+    writer.write(free, held)
+    assert held.text in ("yes", "no") and held.finish_reason == "stop"
+    assert free.tokens == alone(writer.checkpoint, free.prompt, 12)
+
+
+def test_logprobs_are_those_of_the_model(writer: Writer) -> None:
+    reply = writer.write(writer.generation("Hello", max_tokens=3, logprobs=4))[0]
+    with torch.inference_mode():
+        logits = writer.checkpoint.model(input_ids=torch.tensor([reply.prompt])).logits[0, -1]
+    expected = torch.log_softmax(logits, -1)
+    first = reply.logprobs[0]
+    assert len(reply.logprobs) == 3 and first.token_id == reply.tokens[0] == first.top[0][0]
+    assert first.logprob == pytest.approx(float(expected.max()), abs=1e-4)
+    assert [i for i, _ in first.top] == expected.topk(4).indices.tolist()
+
+
+def test_penalties_and_min_tokens_change_the_choice(writer: Writer) -> None:
+    plain = writer.write(writer.generation("Hello", max_tokens=60))[0]
+    repeated = writer.write(
+        writer.generation("Hello", max_tokens=60, frequency_penalty=2.0, presence_penalty=2.0)
+    )[0]
+    assert len(set(repeated.tokens)) > len(set(plain.tokens))
+    rules = {"max_tokens": 50, "ignore_eos": False, "temperature": 3.0, "seed": 3}
+    long = writer.write(writer.generation("Hello", min_tokens=40, **rules))[0]
+    assert len(long.tokens) >= 40
+    assert 4 not in long.tokens[:40]
+
+
+def test_a_cancelled_reply_stops(writer: Writer) -> None:
+    started = threading.Event()
+    reply = writer.generation(
+        "Hello", max_tokens=400, pieces=True, emit=lambda text: started.set() if text else None
+    )
+    thread = threading.Thread(target=writer.write, args=(reply,))
+    thread.start()
+    assert started.wait(30)
+    reply.cancel()
+    thread.join(30)
+    assert reply.closed and reply.finish_reason is None and len(reply.tokens) < 400
+
+
+def test_a_full_queue_refuses_and_asks_to_retry(checkpoint: Checkpoint) -> None:
+    engine = Engine(Metrics(), max_waiting=2)
+    writer = Writer(checkpoint, engine)
+    engine.submit(MODEL, [writer.generation("a"), writer.generation("b")])
+    with pytest.raises(Busy, match="2 replies are waiting") as caught:
+        engine.submit(MODEL, [writer.generation("c")])
+    assert caught.value.headers["Retry-After"]
+
+
+def test_more_replies_than_rows_are_all_written(checkpoint: Checkpoint) -> None:
+    engine = Engine(Metrics(), max_rows=2)
+    engine.start()
+    engine.add(checkpoint)
+    writer = Writer(checkpoint, engine)
+    replies = writer.write(*(writer.generation(p) for p in prompts(7)))
+    engine.stop()
+    assert all(len(reply.tokens) == 12 for reply in replies)
+
+
+def test_unloading_ends_replies_with_an_error(writer: Writer, tmp_path: Path) -> None:
+    writer.engine.add_adapter(MODEL, "a", read_adapter(make_adapter(tmp_path / "a", 1)))
+    started = threading.Event()
+
+    def slow(adapter: str | None) -> Generation:
+        return writer.generation(
+            "Hello", adapter=adapter, max_tokens=450, pieces=True,
+            emit=lambda text: started.set() if text else None,
+        )  # fmt: skip
+
+    gone, stays = slow("a"), slow(None)
+    thread = threading.Thread(target=writer.write, args=(gone, stays))
+    thread.start()
+    assert started.wait(30)
+    writer.engine.remove_adapter(MODEL, "a")
+    thread.join(60)
+    assert isinstance(gone.error, UnknownModel)
+    assert stays.error is None and len(stays.tokens) == 450
+    late = writer.write(writer.generation("Hello", adapter="a"))[0]
+    assert isinstance(late.error, UnknownModel)
+    writer.engine.remove(MODEL)
+    assert isinstance(writer.write(writer.generation("Hello"))[0].error, UnknownModel)
+
+
+def test_a_bad_adapter_leaves_the_engine_at_work(writer: Writer, tmp_path: Path) -> None:
+    adapter = read_adapter(make_adapter(tmp_path / "a", 1))
+    adapter.pairs["model.layers.9.mlp.up_proj"] = next(iter(adapter.pairs.values()))
+    with pytest.raises(UnservableAdapter):
+        writer.engine.add_adapter(MODEL, "a", adapter)
+    assert writer.write(writer.generation("Hello"))[0].error is None
+
+
+def test_a_crash_of_the_model_ends_its_replies_and_nothing_else(writer: Writer) -> None:
+    broken = writer.write(writer.generation([999_999]))[0]
+    assert broken.error is not None and "the model failed" in str(broken.error)
+    assert writer.write(writer.generation("Hello"))[0].error is None
+
+
+def test_stopping_ends_waiting_replies(checkpoint: Checkpoint) -> None:
+    engine = Engine(Metrics())
+    ended: list[str | None] = []
+    reply = Writer(checkpoint, engine).generation("a", emit=ended.append)
+    engine.submit("nowhere", [reply])
+    engine.start()
+    engine.stop()
+    assert ended == [None] and reply.error is not None
+    with pytest.raises(Busy):
+        engine.submit(MODEL, [reply])

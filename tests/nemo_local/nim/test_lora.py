@@ -1,0 +1,116 @@
+"""Adapters beside a base model, held to PEFT's numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+from nemo_local.nim.checkpoint import Checkpoint, new_cache
+from nemo_local.nim.lora import AdapterSet, UnservableAdapter, read_adapter
+from tests.tiny_checkpoint import make_adapter
+
+IDS = torch.tensor([[7, 8, 9, 10, 11], [20, 21, 22, 23, 24], [7, 8, 9, 10, 11]])
+
+
+def logits(checkpoint: Checkpoint, rows: list[str | None]) -> torch.Tensor:
+    ids = IDS[: len(rows)]
+    positions = torch.arange(ids.shape[1]).expand_as(ids)
+    with torch.inference_mode():
+        return checkpoint.forward(ids, torch.ones_like(ids), positions, new_cache(), rows)
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+# PEFT asks transformers for a name that is about to go.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"use_rslora": True}, id="rank-stabilised"),
+        pytest.param({"alpha_pattern": {"q_proj": 3}}, id="alpha by layer"),
+    ],
+)
+def test_logits_equal_those_of_peft(
+    checkpoint: Checkpoint, tiny_folder: Path, tmp_path: Path, changes: dict
+) -> None:
+    folder = make_adapter(tmp_path / "a", seed=1)
+    change_config(folder, **changes)
+    checkpoint.adapters.add("a", read_adapter(folder))
+    reference = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tiny_folder), str(folder)
+    )
+    with torch.inference_mode():
+        expected = reference(input_ids=IDS).logits[:, -1]
+    torch.testing.assert_close(logits(checkpoint, ["a"] * 3), expected)
+
+
+def test_rows_of_one_batch_use_their_own_adapters(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    base = logits(checkpoint, [None] * 3)
+    for name, seed in (("a", 1), ("b", 2)):
+        checkpoint.adapters.add(name, read_adapter(make_adapter(tmp_path / name, seed)))
+    only_a, only_b = logits(checkpoint, ["a"] * 3), logits(checkpoint, ["b"] * 3)
+    mixed = logits(checkpoint, ["a", None, "b"])
+    expected = torch.stack([only_a[0], base[1], only_b[2]])
+    torch.testing.assert_close(mixed, expected)
+    assert not torch.allclose(only_a, only_b) and not torch.allclose(only_a, base)
+
+
+def test_removing_the_last_adapter_restores_the_model(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    layers = [type(module) for module in checkpoint.model.modules()]
+    checkpoint.adapters.add("a", read_adapter(make_adapter(tmp_path / "a", 1)))
+    assert "a" in checkpoint.adapters
+    checkpoint.adapters.remove("a")
+    assert "a" not in checkpoint.adapters
+    assert [type(module) for module in checkpoint.model.modules()] == layers
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"use_dora": True}, "use_dora", id="DoRA"),
+        pytest.param({"bias": "all"}, "bias", id="bias"),
+        pytest.param({"modules_to_save": ["lm_head"]}, "modules_to_save", id="saved modules"),
+        pytest.param({"trainable_token_indices": [3]}, "trainable_token", id="tokens"),
+    ],
+)
+def test_more_than_plain_lora_is_refused_by_name(
+    tmp_path: Path, changes: dict, reason: str
+) -> None:
+    folder = make_adapter(tmp_path / "a", 1)
+    change_config(folder, **changes)
+    with pytest.raises(UnservableAdapter, match=reason):
+        read_adapter(folder)
+
+
+def test_broken_and_missing_files_are_refused(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "a", 1)
+    (folder / "adapter_model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(UnservableAdapter, match="cannot be read"):
+        read_adapter(folder)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(UnservableAdapter, match="safetensors"):
+        read_adapter(folder)
+    save_file({"embedding": torch.zeros(1)}, folder / "adapter_model.safetensors")
+    with pytest.raises(UnservableAdapter, match="'embedding'"):
+        read_adapter(folder)
+
+
+def test_an_adapter_for_another_model_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    adapter = read_adapter(make_adapter(tmp_path / "a", 1))
+    other = AdapterSet(torch.nn.ModuleDict({"model": torch.nn.Linear(2, 2)}))
+    with pytest.raises(UnservableAdapter, match="no linear layer"):
+        other.check(adapter)
+    name = next(iter(adapter.pairs))
+    adapter.pairs[name] = (torch.zeros(4, 999), torch.zeros(999, 4))
+    with pytest.raises(UnservableAdapter, match="another size"):
+        checkpoint.adapters.check(adapter)
