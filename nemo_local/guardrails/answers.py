@@ -1,0 +1,131 @@
+"""Bodies that answer a guarded request: statuses, logs, refusals."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_local.guardrails.engine import Verdict
+from nemo_local.guardrails.requests import Options
+
+
+@dataclass
+class Outcome:
+    """What the rails of a configuration decided."""
+
+    verdicts: list[Verdict]
+    seconds: float
+    config_ids: list[str] | None
+
+    @property
+    def blocked(self) -> Verdict | None:
+        """The first verdict that blocks."""
+        return next((verdict for verdict in self.verdicts if verdict.blocked), None)
+
+
+def status(verdict: Verdict) -> dict[str, Any]:
+    """One entry of `rails_status`; a block says why."""
+    if not verdict.blocked:
+        return {"status": "success"}
+    return {"status": "blocked", "message": verdict.reason}
+
+
+def guardrails_data(outcome: Outcome, options: Options) -> dict[str, Any]:
+    """The `guardrails_data` of an answer; its `message` is the reason of a block."""
+    verdicts, blocked = outcome.verdicts, outcome.blocked
+    output = {key: value for verdict in verdicts for key, value in verdict.output_data.items()}
+    data = {
+        "llm_output": None,
+        "config_ids": outcome.config_ids,
+        "output_data": output or None,
+        "log": _log(outcome, options),
+    }
+    return {**data, "message": blocked.reason} if blocked else data
+
+
+def _log(outcome: Outcome, options: Options) -> dict[str, Any]:
+    verdicts = outcome.verdicts
+    rails = [rail for verdict in verdicts for rail in verdict.rails]
+    calls = [call for r in rails for a in r["executed_actions"] for call in a["llm_calls"]]
+    stats: dict[str, float] = {}
+    for verdict in verdicts:
+        for key, value in verdict.stats.items():
+            stats[key] = stats.get(key, 0) + value
+    stats["total_duration"] = outcome.seconds
+    history = "\n".join(verdict.history or "" for verdict in verdicts)
+    return {
+        "activated_rails": rails if options.logs("activated_rails") else [],
+        "stats": stats,
+        "llm_calls": calls if options.logs("llm_calls") else None,
+        "internal_events": [event for verdict in verdicts for event in verdict.events]
+        if options.logs("internal_events")
+        else None,
+        "colang_history": history if options.logs("colang_history") else None,
+    }
+
+
+def refusal(outcome: Outcome, options: Options, path: str) -> dict[str, Any]:
+    """The completion that replaces a blocked one."""
+    assert outcome.blocked is not None
+    message = outcome.blocked.answer
+    content = message.get("content")
+    text = content if isinstance(content, str) else str(content)
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "content_filter"}
+    is_chat = path == "/chat/completions"
+    if is_chat:
+        choice["message"] = {"role": message.get("role", "assistant"), "content": text}
+    else:
+        choice |= {"text": text, "logprobs": None}
+    response = {
+        "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4()}",
+        "object": "chat.completion" if is_chat else "text_completion",
+        "created": int(time.time()),
+        "model": "-",
+        "choices": [choice],
+        "usage": {"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0},
+    }
+    return options.placed(response, guardrails_data(outcome, options))
+
+
+def answer_text(response: Any) -> str | None:
+    """The text of the first choice; None where it has none, as with tool calls."""
+    choices = response.get("choices") if isinstance(response, dict) else None
+    if not choices:
+        return None
+    message = choices[0].get("message") or {"content": choices[0].get("text")}
+    content = message.get("content")
+    return content if isinstance(content, str) and content else None
+
+
+def chunks(response: dict[str, Any]) -> Iterator[str]:
+    """A finished completion as server-sent events: what was said, why it ended, `[DONE]`."""
+    is_chat = response["object"] == "chat.completion"
+    shared = {key: response[key] for key in ("id", "created", "model")}
+    shared["object"] = "chat.completion.chunk" if is_chat else "text_completion"
+    for choice in response["choices"]:
+        said: dict[str, Any] = {"index": choice["index"], "finish_reason": None}
+        if is_chat:
+            said["delta"] = _delta(choice["message"])
+        else:
+            said["text"] = choice["text"]
+        ended: dict[str, Any] = {
+            "index": choice["index"],
+            "finish_reason": choice.get("finish_reason"),
+            **({"delta": {}} if is_chat else {"text": ""}),
+        }
+        for part in (said, ended):
+            yield f"data: {json.dumps({**shared, 'choices': [part]})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _delta(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as one delta; its tool calls get the index that streams need."""
+    delta = {key: value for key, value in message.items() if value is not None}
+    if delta.get("tool_calls"):
+        calls = enumerate(delta["tool_calls"])
+        delta["tool_calls"] = [{"index": number, **call} for number, call in calls]
+    return delta

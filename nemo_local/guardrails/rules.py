@@ -1,0 +1,155 @@
+"""What a rails configuration may say here; everything else is refused by its name."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from nemo_local.core.errors import Invalid
+from nemo_local.core.inference import inference_root
+
+Direction = Literal["input", "output"]
+FLOWS: dict[Direction, tuple[str, ...]] = {
+    "input": ("content safety check input", "self check input", "topic safety check input"),
+    "output": ("content safety check output", "self check output"),
+}
+ENGINES = ("nim", "openai", "nvidia_ai_endpoints")
+PARSERS = (
+    "is_content_safe",
+    "nemoguard_parse_prompt_safety",
+    "nemoguard_parse_response_safety",
+    "nemotron_content_safety_parse_prompt_safety",
+    "nemotron_content_safety_parse_response_safety",
+    "nemotron_reasoning_parse_prompt_safety",
+    "nemotron_reasoning_parse_response_safety",
+)
+KEY_VARIABLES = ("NIM_ENDPOINT_API_KEY", "NVIDIA_API_KEY", "OPENAI_API_KEY")
+CODE_KEYS = (
+    "actions",
+    "bot_messages",
+    "colang_content",
+    "config_path",
+    "config_py",
+    "core",
+    "docs",
+    "flows",
+    "import_paths",
+    "imported_paths",
+    "knowledge_base",
+    "user_messages",
+)
+"""Top-level keys that would bring Colang, Python or files into the platform."""
+_OBJECTS = ("rails", "custom_data")
+_LISTS = ("models", "prompts", "instructions")
+
+
+def check_data(data: Any, nim_url: str) -> None:
+    """Refuse what we cannot run or will not run.
+
+    Raises:
+        Invalid: an unsupported flow, engine, parser or key; the sentence names it.
+    """
+    if not isinstance(data, dict):
+        raise Invalid("data must be an object with models, prompts and rails")
+    for keys, kind in ((_OBJECTS, dict), (_LISTS, list)):
+        for key in keys:
+            if not isinstance(data.get(key), (kind, type(None))):
+                raise Invalid(f"data.{key} must be a JSON {'list' if kind is list else 'object'}")
+    for key in CODE_KEYS:
+        if data.get(key):
+            raise Invalid(
+                f"data.{key} is not supported: a configuration cannot bring code or files"
+            )
+    if data.get("actions_server_url"):
+        raise Invalid("data.actions_server_url is not supported by the local guardrails")
+    if (data.get("tracing") or {}).get("enabled"):
+        raise Invalid("data.tracing is not supported by the local guardrails")
+    if data.get("colang_version") not in (None, "1.0"):
+        raise Invalid(f"colang_version {data['colang_version']!r} is not supported; use 1.0")
+    for number, model in enumerate(data.get("models") or []):
+        _check_model(f"data.models[{number}]", model, nim_url)
+    for number, prompt in enumerate(data.get("prompts") or []):
+        _check_prompt(f"data.prompts[{number}]", prompt)
+    _check_rails(data)
+
+
+def flows(data: dict[str, Any], direction: Direction) -> list[str]:
+    """The flows of one direction, in order.
+
+    flows({"rails": {"input": {"flows": ["self check input"]}}}, "input") -> ["self check input"]
+    """
+    section = (data.get("rails") or {}).get(direction) or {}
+    return list(section.get("flows") or [])
+
+
+def flow_name(flow: str) -> str:
+    """A flow without its parameters: `"self check input $variant=x"` -> `"self check input"`."""
+    return flow.split(" $")[0].strip()
+
+
+def _check_model(place: str, model: Any, nim_url: str) -> None:
+    if not isinstance(model, dict) or not all(
+        isinstance(model.get(k), str) for k in ("type", "engine")
+    ):
+        raise Invalid(f"{place} needs a type and an engine")
+    if model["engine"] not in ENGINES:
+        raise Invalid(f"{place}: engine {model['engine']!r} is not supported; use one of {ENGINES}")
+    if model["type"] != "main" and not isinstance(model.get("model"), str):
+        raise Invalid(f"{place} of type {model['type']!r} needs the name of its model")
+    if model["type"] in ("embeddings", "jailbreak_detection"):
+        raise Invalid(f"{place}: a model of type {model['type']!r} is not supported")
+    variable = model.get("api_key_env_var")
+    if variable is not None and variable not in KEY_VARIABLES:
+        raise Invalid(f"{place}: api_key_env_var {variable!r} is not one of {KEY_VARIABLES}")
+    parameters = model.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise Invalid(f"{place}.parameters must be a JSON object")
+    if parameters.get("base_url"):
+        try:
+            inference_root(str(parameters["base_url"]), nim_url)
+        except ValueError as error:
+            raise Invalid(f"{place}.parameters.base_url: {error}") from None
+
+
+def _check_prompt(place: str, prompt: Any) -> None:
+    if not isinstance(prompt, dict) or not isinstance(prompt.get("task"), str):
+        raise Invalid(f"{place} needs a task")
+    parser = prompt.get("output_parser")
+    # The library takes an unknown parser for none, and then lets every reply pass.
+    if parser is not None and parser not in PARSERS:
+        raise Invalid(f"{place}: output_parser {parser!r} is not one of {', '.join(PARSERS)}")
+
+
+def _check_rails(data: dict[str, Any]) -> None:
+    rails = data.get("rails") or {}
+    for section, value in rails.items():
+        if not isinstance(value, (dict, type(None))):
+            raise Invalid(f"data.rails.{section} must be a JSON object")
+        listed = (value or {}).get("flows") or []
+        if section not in FLOWS:
+            if listed:
+                raise Invalid(f"flow not supported: {listed[0]!r} (data.rails.{section})")
+            continue
+        direction: Direction = "input" if section == "input" else "output"
+        for flow in listed:
+            if not isinstance(flow, str) or flow_name(flow) not in FLOWS[direction]:
+                raise Invalid(f"flow not supported: {flow!r} (data.rails.{section})")
+            _check_flow(flow, data)
+
+
+def _check_flow(flow: str, data: dict[str, Any]) -> None:
+    """A flow needs its model and its prompt."""
+    prompts = [prompt["task"] for prompt in data.get("prompts") or []]
+    types = [model["type"] for model in data.get("models") or []]
+    found = re.search(r"\$model=\s*[\"']?([^\s\"']+)", flow)
+    task = flow_name(flow).replace(" ", "_")
+    if not task.startswith("self_check"):
+        if not found:
+            raise Invalid(f"flow {flow!r} needs a model: write '{flow_name(flow)} $model=<type>'")
+        if found[1] not in types:
+            raise Invalid(f"flow {flow!r} needs a model of type {found[1]!r} in data.models")
+        task = f"{task} $model={found[1]}"
+    elif "$" in flow:
+        raise Invalid(f"flow not supported: {flow!r} (self check takes no parameters here)")
+    if task not in prompts:
+        raise Invalid(f"flow {flow!r} needs a prompt with task {task!r} in data.prompts")
