@@ -32,7 +32,7 @@ CANARY: dict[str, Any] = {
                 "description": "Returns the weather of a city.",
                 "parameters": {
                     "type": "object",
-                    "properties": {"city": {"type": "string", "description": "The city."}},
+                    "properties": {"city": {"type": "string", "enum": ["Oslo", "Lima", "Cairo"]}},
                     "required": ["city"],
                 },
             },

@@ -190,7 +190,7 @@ class TokenCheck:
 
 
 class RequestLog:
-    """One log line a request: method, path, status, milliseconds. No query, no body, no header."""
+    """One log line a request: method, path, status, milliseconds; never a query, body or header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -210,7 +210,11 @@ class RequestLog:
             await self.app(scope, receive, sending)
         finally:
             elapsed_ms = (time.perf_counter() - started) * 1000
-            logger.info("%s %s %d %.1f ms", scope["method"], scope["path"], status, elapsed_ms)
+            # Everything polls; a successful read is worth a line only to who looks for it.
+            level = logging.DEBUG if scope["method"] == "GET" and status < 400 else logging.INFO
+            logger.log(
+                level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, elapsed_ms
+            )
 
 
 def _put(target: dict[str, Any], path: list[str], value: str) -> None:

@@ -24,7 +24,7 @@ from nemo_microservices.types.shared import DeleteResponse
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from nemo_local.core.web import NULLS, list_query, page_body, plain, without_nulls
+from nemo_local.core.web import NULLS, PATCH, list_query, page_body, plain, without_nulls
 from nemo_local.entity_store.service import LISTINGS, EntityStoreService, Kind
 
 
@@ -63,7 +63,7 @@ def _namespace_urls(urls: APIRouter, service: EntityStoreService) -> None:
 
     @urls.patch("/v1/namespaces/{namespace_id}", response_model=Namespace)
     def update_namespace(
-        namespace_id: str, body: Annotated[namespace_update_params.NamespaceUpdateParams, NULLS]
+        namespace_id: str, body: Annotated[namespace_update_params.NamespaceUpdateParams, PATCH]
     ) -> Any:
         return service.update_namespace(namespace_id, plain(body))
 
@@ -87,7 +87,7 @@ def _project_urls(urls: APIRouter, service: EntityStoreService) -> None:
     def update_project(
         namespace: str,
         name: str,
-        body: Annotated[project_update_params.ProjectUpdateParams, NULLS],
+        body: Annotated[project_update_params.ProjectUpdateParams, PATCH],
     ) -> Any:
         return service.update("project", namespace, name, plain(body))
 
@@ -107,7 +107,7 @@ def _dataset_urls(urls: APIRouter, service: EntityStoreService) -> None:
     def update_dataset(
         namespace: str,
         name: str,
-        body: Annotated[dataset_update_params.DatasetUpdateParams, NULLS],
+        body: Annotated[dataset_update_params.DatasetUpdateParams, PATCH],
     ) -> Any:
         return service.update("dataset", namespace, name, plain(body))
 
@@ -123,7 +123,7 @@ def _model_urls(urls: APIRouter, service: EntityStoreService) -> None:
 
     @urls.patch("/v1/models/{namespace}/{name}", response_model=Model)
     def update_model(
-        namespace: str, name: str, body: Annotated[model_update_params.ModelUpdateParams, NULLS]
+        namespace: str, name: str, body: Annotated[model_update_params.ModelUpdateParams, PATCH]
     ) -> Any:
         return service.update("model", namespace, name, plain(body))
 
