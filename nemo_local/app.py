@@ -27,6 +27,8 @@ from nemo_local.entity_store import routes as entity_store_routes
 from nemo_local.entity_store.service import EntityStoreService
 from nemo_local.evaluator import routes as evaluator_routes
 from nemo_local.evaluator.service import EvaluatorService
+from nemo_local.guardrails import routes as guardrails_routes
+from nemo_local.guardrails.service import GuardrailsService
 from nemo_local.pocket_dataset import publish
 from nemo_local.settings import Settings
 
@@ -63,7 +65,8 @@ def create_app(settings: Settings) -> FastAPI:
     evaluator = EvaluatorService(
         documents, platform, settings.nim_url, settings.home / "evaluation", settings.token
     )
-    services: list[Service] = [deployment, evaluator]
+    guardrails = GuardrailsService(documents, settings.nim_url, settings.token)
+    services: list[Service] = [deployment, evaluator, guardrails]
     startup = _Startup(platform, services, settings.dataset_rows)
 
     @asynccontextmanager
@@ -86,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(entity_store_routes.router(entity_store))
     app.include_router(deployment_routes.router(deployment))
     app.include_router(evaluator_routes.router(evaluator))
+    app.include_router(guardrails_routes.router(guardrails))
     app.include_router(_health_router(startup))
     app.include_router(_inference_router(inference))
     # The last one added sees a request first.

@@ -219,5 +219,7 @@ def _ref_urls(hub: APIRouter, service: DataStoreService) -> None:
 
 
 def _reference(body: RepoReference) -> tuple[RepoType, str, str]:
-    namespace, _, name = body.name.rpartition("/")
-    return body.type or "model", body.organization or namespace or USER, name
+    namespace, name = body.organization or "", body.name
+    if not namespace:
+        namespace, _, name = body.name.rpartition("/")
+    return body.type or "model", namespace or USER, name

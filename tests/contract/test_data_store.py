@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
 from nemo_local.pocket_dataset import REPO
 
 pytestmark = pytest.mark.contract

@@ -1,0 +1,153 @@
+"""The document store."""
+
+import threading
+
+import pytest
+
+from nemo_local.core.documents import Documents
+from nemo_local.core.errors import Conflict, NotFound
+from nemo_local.core.query import ListQuery
+
+
+def names(page):
+    return [item["name"] for item in page.items]
+
+
+def test_an_entity_is_its_document_with_names_and_times(documents):
+    created = documents.create("dataset", "ns", "d", {"files_url": "hf://x", "id": "ignored"})
+    assert created == {
+        "files_url": "hf://x",
+        "id": created["id"],
+        "namespace": "ns",
+        "name": "d",
+        "created_at": "2025-06-20T03:58:16.182000",
+        "updated_at": "2025-06-20T03:58:16.182001",
+    }
+    assert created["id"].startswith("dataset-")
+    assert documents.get("dataset", "ns", "d") == created
+    assert documents.get_by_id("dataset", created["id"]) == created
+
+
+def test_a_taken_name_is_a_conflict_and_names_it(documents):
+    documents.create("dataset", "ns", "d", {})
+    documents.create("model", "ns", "d", {})
+    with pytest.raises(Conflict, match="dataset 'ns/d' already exists"):
+        documents.create("dataset", "ns", "d", {})
+
+
+def test_a_taken_id_is_a_conflict(documents):
+    documents.create("evaluation_job", "default", None, {}, id="eval-1")
+    with pytest.raises(Conflict, match="evaluation job 'eval-1' already exists"):
+        documents.create("evaluation_job", "default", None, {}, id="eval-1")
+
+
+def test_an_update_merges_and_advances_one_time_only(documents, clock):
+    created = documents.create("model", "ns", "m", {"a": 1, "b": {"c": 2}})
+    clock.advance(60)
+    updated = documents.update("model", created["id"], {"b": 3, "name": "other", "created_at": "x"})
+    assert (updated["a"], updated["b"], updated["name"]) == (1, 3, "m")
+    assert updated["created_at"] == created["created_at"]
+    assert updated["updated_at"] == "2025-06-20T03:59:16.182000"
+
+
+def test_a_time_goes_forward_even_when_the_clock_stands(documents):
+    created = documents.create("model", "ns", "m", {})
+    assert documents.update("model", created["id"], {})["updated_at"] > created["updated_at"]
+
+
+def test_updates_from_many_threads_are_all_counted(documents):
+    counter = documents.create("counter", "", "c", {"value": 0})
+
+    def add() -> None:
+        for _ in range(20):
+            documents.update("counter", counter["id"], lambda now: {"value": now["value"] + 1})
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert documents.get("counter", "", "c")["value"] == 80
+
+
+def test_a_failing_update_changes_nothing(documents):
+    created = documents.create("model", "ns", "m", {"a": 1})
+
+    def refuse(_):
+        raise NotFound("no")
+
+    with pytest.raises(NotFound):
+        documents.update("model", created["id"], refuse)
+    assert documents.get("model", "ns", "m") == created
+
+
+def test_what_was_deleted_is_not_found(documents):
+    created = documents.create("model", "ns", "m", {})
+    assert documents.delete("model", created["id"]) == created
+    for call in (documents.get_by_id, documents.delete):
+        with pytest.raises(NotFound, match="not found"):
+            call("model", created["id"])
+
+
+def test_entities_survive_a_restart(documents, settings):
+    documents.create("model", "ns", "m", {"a": 1})
+    again = Documents(settings.database_url)
+    assert again.get("model", "ns", "m")["a"] == 1
+    again.close()
+
+
+def test_all_lists_by_fields_oldest_first(documents):
+    for name, status in (("b", "done"), ("a", "new"), ("c", "done")):
+        documents.create("job", "ns", name, {"status": status})
+    assert [job["name"] for job in documents.all("job", status="done", namespace="ns")] == [
+        "b",
+        "c",
+    ]
+    assert documents.all("job", namespace="other") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param(ListQuery(), ["b", "a", "c"], id="created-first"),
+        pytest.param(ListQuery(sort="-created_at"), ["c", "a", "b"], id="created-last"),
+        pytest.param(ListQuery(sort="size"), ["a", "b", "c"], id="missing-last"),
+        pytest.param(ListQuery(filter={"peft": "true"}), ["a"], id="presence"),
+        pytest.param(ListQuery(filter={"peft": "false"}), ["b", "c"], id="absence"),
+        pytest.param(ListQuery(filter={"peft": {"lora": "true"}}), ["a"], id="inner-presence"),
+        pytest.param(ListQuery(filter={"enabled": "true"}), ["c"], id="boolean"),
+        pytest.param(ListQuery(filter={"base": {"name": "x"}}), ["b", "a"], id="reference"),
+        pytest.param(ListQuery(filter={"name": "a,c"}), ["a", "c"], id="joined"),
+        pytest.param(ListQuery(filter={"name": ["a", "c"]}), ["a", "c"], id="repeated"),
+        pytest.param(ListQuery(filter={"size": "2"}), ["b"], id="number"),
+        pytest.param(ListQuery(search={"text": "HELL"}), ["b"], id="search"),
+        pytest.param(ListQuery(page=2, page_size=2), ["c"], id="last-page"),
+        pytest.param(ListQuery(page=9), [], id="past-the-end"),
+        pytest.param(
+            ListQuery(filter={"created_at": {"gte": "2025-06-20T03:58:17"}}), ["a", "c"], id="since"
+        ),
+        pytest.param(
+            ListQuery(search={"created_at": {"end": "2025-06-20T03:58:16.182Z"}}),
+            ["b"],
+            id="until-with-zone",
+        ),
+    ],
+)
+def test_find(documents, clock, query, expected):
+    documents.create(
+        "model", "ns", "b", {"base": "x", "enabled": False, "text": "Hello", "size": 2}
+    )
+    clock.advance(1)
+    documents.create("model", "ns", "a", {"base": {"name": "x"}, "peft": {"lora": {}}, "size": 1})
+    clock.advance(1)
+    documents.create("model", "ns", "c", {"text": "Bye", "enabled": True})
+    page = documents.find("model", query)
+    assert names(page) == expected
+    if query.page > 1:
+        assert page.total == 3
+
+
+def test_find_takes_a_rule_of_the_service(documents):
+    documents.create("model", "ns", "m", {"n": 1})
+    documents.create("model", "ns", "k", {"n": 2})
+    assert names(documents.find("model", ListQuery(), where=lambda e: e["n"] == 2)) == ["k"]

@@ -1,0 +1,36 @@
+"""Settings."""
+
+from pathlib import Path
+
+import pytest
+
+from nemo_local.settings import Settings, SettingsError
+
+
+def test_the_environment_wins_over_defaults_and_options_over_both():
+    environment = {"NEMO_LOCAL_PORT": "9", "NEMO_LOCAL_HOME": "/x", "NEMO_LOCAL_DEVICE": "cpu"}
+    settings = Settings.from_environment(environment, port=10, nim_port=None)
+    assert (settings.port, settings.nim_port, settings.home) == (10, 8000, Path("/x"))
+    assert settings.device == "cpu"
+
+
+def test_a_wrong_number_is_named():
+    with pytest.raises(SettingsError, match="NEMO_LOCAL_PORT must be a whole number, not 'x'"):
+        Settings.from_environment({"NEMO_LOCAL_PORT": "x"})
+
+
+def test_a_public_host_needs_a_token():
+    with pytest.raises(SettingsError, match="NEMO_LOCAL_TOKEN"):
+        Settings.from_environment({}, host="0.0.0.0")
+    settings = Settings.from_environment({"NEMO_LOCAL_TOKEN": "t"}, host="0.0.0.0", port=1)
+    assert settings.platform_url == "http://127.0.0.1:1"
+
+
+def test_settings_survive_the_way_into_a_child():
+    settings = Settings.from_environment({}, home="/x", port=1, token="t", threads=2)
+    assert Settings.from_environment(settings.environment()) == settings
+
+
+def test_a_remote_endpoint_replaces_the_local_one():
+    settings = Settings.from_environment({"NEMO_LOCAL_NIM_URL": "http://gpu:8000/"})
+    assert settings.nim_url == "http://gpu:8000"

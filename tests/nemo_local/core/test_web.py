@@ -1,0 +1,124 @@
+"""HTTP conventions."""
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from starlette.requests import Request
+
+from nemo_local.core.errors import Conflict, PlatformError, install_error_handlers
+from nemo_local.core.query import Page
+from nemo_local.core.web import (
+    BothSlashes,
+    TokenCheck,
+    list_query,
+    masked,
+    page_body,
+    without_nulls,
+)
+
+
+def query_of(text: str, **options):
+    scope = {"type": "http", "query_string": text.encode(), "headers": []}
+    return list_query(Request(scope), **options)
+
+
+def test_a_query_in_brackets_is_nested():
+    query = query_of(
+        "filter%5Bnamespace%5D=ns&filter[base_model][name]=x&search[name]=a&search[name]=b"
+        "&sort=-created_at&page=2&page_size=5"
+    )
+    assert query.filter == {"namespace": "ns", "base_model": {"name": "x"}}
+    assert query.search == {"name": ["a", "b"]}
+    assert (query.sort, query.page, query.page_size) == ("-created_at", 2, 5)
+
+
+def test_unknown_filters_are_ignored():
+    assert query_of("filter[a]=1&filter[b]=2", filter_keys=("b",)).filter == {"b": "2"}
+
+
+@pytest.mark.parametrize(
+    "text", ["page=0", "page=x", "page=-1", "page_size=1001", "page_size=99999999999999", "sort=no"]
+)
+def test_a_bad_number_or_sort_is_refused_with_its_name(text):
+    with pytest.raises(PlatformError) as refused:
+        query_of(text)
+    assert refused.value.status == 422
+    assert refused.value.detail[0]["loc"] == ["query", text.split("=")[0]]
+
+
+def test_a_page_counts_its_pages():
+    body = page_body(Page([{"id": "x"}], total=11), query_of("page=2&filter[a]=b"))
+    assert body["pagination"] == {
+        "page": 2,
+        "page_size": 10,
+        "current_page_size": 1,
+        "total_pages": 2,
+        "total_results": 11,
+    }
+    assert body["filter"] == {"a": "b"} and "search" not in body
+
+
+def test_secrets_are_masked_at_any_depth():
+    entity = {"a": [{"api_key": "sk", "token": None}], "hf_token": "hf", "max_tokens": 3}
+    assert masked(entity) == {
+        "a": [{"api_key": "******", "token": None}],
+        "hf_token": "******",
+        "max_tokens": 3,
+    }
+
+
+def test_nulls_are_left_out_at_any_depth():
+    assert without_nulls({"a": None, "b": [{"c": None, "d": 0}]}) == {"b": [{"d": 0}]}
+
+
+@pytest.fixture
+def client():
+    app = FastAPI()
+    install_error_handlers(app)
+
+    @app.post("/things")
+    def post(body: dict[str, int]) -> dict[str, int]:
+        return body
+
+    @app.get("/taken")
+    def taken() -> None:
+        raise Conflict("thing 'a' already exists")
+
+    @app.get("/crash")
+    def crash() -> None:
+        raise RuntimeError("the secret is 1234")
+
+    app.add_middleware(BothSlashes)
+    app.add_middleware(TokenCheck, token="secret")
+    headers = {"authorization": "Bearer secret"}
+    with TestClient(app, headers=headers, raise_server_exceptions=False) as test_client:
+        yield test_client
+
+
+def test_a_trailing_slash_is_accepted_without_a_redirect(client):
+    answer = client.post("/things/", json={"a": 1}, follow_redirects=False)
+    assert (answer.status_code, answer.json()) == (200, {"a": 1})
+
+
+def test_a_conflict_asks_not_to_be_retried(client):
+    answer = client.get("/taken")
+    assert answer.status_code == 409 and answer.headers["x-should-retry"] == "false"
+    assert answer.json() == {"detail": "thing 'a' already exists"}
+
+
+def test_a_wrong_field_is_named_and_its_secrets_are_masked(client):
+    answer = client.post("/things", json={"api_key": "sk-1"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "api_key"]
+
+
+def test_a_crash_says_nothing_of_the_inside(client):
+    answer = client.get("/crash")
+    assert answer.status_code == 500 and "1234" not in answer.text
+
+
+@pytest.mark.parametrize("header", [None, "Bearer no", "secret"])
+def test_without_the_token_nothing_is_answered(client, header):
+    client.headers.pop("authorization")
+    headers = {"authorization": header} if header else {}
+    assert client.get("/taken", headers=headers).status_code == 401

@@ -1,0 +1,184 @@
+"""What the Data Store answers to plain HTTP: ranges, LFS, namespaces, paths, restarts."""
+
+import hashlib
+import json
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.web import BothSlashes
+from nemo_local.data_store.quoted_slash import QuotedSlashes
+from nemo_local.data_store.routes import router
+from nemo_local.data_store.service import DataStoreService
+
+API = "/v1/hf/api/datasets/ns/d"
+RESOLVE = "/v1/hf/datasets/ns/d/resolve/main/f"
+
+
+@pytest.fixture
+def service(documents, settings):
+    return DataStoreService(documents, settings.home / "blobs")
+
+
+@pytest.fixture
+def client(service):
+    app = FastAPI()
+    install_error_handlers(app)
+    app.include_router(router(service))
+    app.add_middleware(QuotedSlashes)
+    app.add_middleware(BothSlashes)
+    with TestClient(app) as test_client:
+        create = {"name": "d", "organization": "ns", "type": "dataset"}
+        assert test_client.post("/v1/hf/api/repos/create", json=create).status_code == 200
+        yield test_client
+
+
+def commit(client, *lines, revision="main"):
+    header = {"key": "header", "value": {"summary": "s"}}
+    body = "\n".join(json.dumps(line) for line in (header, *lines))
+    return client.post(f"{API}/commit/{revision}", content=body)
+
+
+@pytest.fixture
+def stored(client):
+    """A file `f` of ten bytes."""
+    value = {"path": "f", "content": "MDEyMzQ1Njc4OQ==", "encoding": "base64"}
+    assert commit(client, {"key": "file", "value": value}).status_code == 200
+    return client
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "body"),
+    [
+        ("bytes=2-4", 206, b"234"),
+        ("bytes=7-", 206, b"789"),
+        ("bytes=-2", 206, b"89"),
+        ("bytes=5-99", 206, b"56789"),
+        ("bytes=20-", 416, None),
+    ],
+)
+def test_ranges(stored, header, status, body):
+    answer = stored.get(RESOLVE, headers={"range": header})
+    assert answer.status_code == status
+    if body:
+        assert answer.content == body
+        assert answer.headers["content-range"].endswith("/10")
+
+
+def test_head_says_all_that_a_client_needs(stored):
+    answer = stored.head(RESOLVE)
+    oid = hashlib.sha1(b"blob 10\x000123456789", usedforsecurity=False).hexdigest()
+    assert answer.content == b"" and answer.headers["content-length"] == "10"
+    assert answer.headers["etag"] == f'"{oid}"' and len(answer.headers["x-repo-commit"]) == 40
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert "x-xet-hash" not in answer.headers and "link" not in answer.headers
+    assert stored.get(RESOLVE, headers={"if-none-match": f'"{oid}"'}).status_code == 304
+
+
+def test_a_missing_entry_names_the_commit_it_is_missing_from(stored):
+    answer = stored.head("/v1/hf/datasets/ns/d/resolve/main/no")
+    assert answer.status_code == 404 and answer.headers["x-error-code"] == "EntryNotFound"
+    assert len(answer.headers["x-repo-commit"]) == 40
+
+
+def test_an_object_goes_through_lfs(client):
+    content = b"weights" * 100
+    oid = hashlib.sha256(content).hexdigest()
+    wanted = {"oid": oid, "size": len(content)}
+    batch = {"operation": "upload", "transfers": ["basic", "multipart"], "objects": [wanted]}
+    url = "/v1/hf/datasets/ns/d.git/info/lfs/objects/batch"
+    (answer,) = client.post(url, json=batch).json()["objects"]
+    line = {"key": "lfsFile", "value": {"path": "f", "algo": "sha256", **wanted}}
+    assert commit(client, line).status_code == 400
+    assert client.put(answer["actions"]["upload"]["href"], content=b"other").status_code == 422
+    assert client.put(answer["actions"]["upload"]["href"], content=content).status_code == 200
+    assert client.post(answer["actions"]["verify"]["href"], json=wanted).status_code == 200
+    assert commit(client, line).status_code == 200
+    assert "actions" not in client.post(url, json=batch).json()["objects"][0]
+    head = client.head(RESOLVE)
+    assert head.headers["etag"] == head.headers["x-linked-etag"] == f'"{oid}"'
+    assert head.headers["x-linked-size"] == str(len(content))
+    (answer,) = client.post(url, json={**batch, "operation": "download"}).json()["objects"]
+    assert client.get(answer["actions"]["download"]["href"]).content == content
+
+
+def test_preupload_is_always_regular_and_knows_what_is_there(stored):
+    files = {"files": [{"path": "f", "size": 1, "sample": ""}, {"path": "g"}]}
+    known, new = stored.post(f"{API}/preupload/main", json=files).json()["files"]
+    assert known["uploadMode"] == new["uploadMode"] == "regular"
+    assert not known["shouldIgnore"] and len(known["oid"]) == 40 and "oid" not in new
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a//x"])
+def test_a_commit_cannot_leave_its_repository(client, settings, path):
+    value = {"path": path, "content": "QQ==", "encoding": "base64"}
+    answer = commit(client, {"key": "file", "value": value})
+    assert answer.status_code == 400 and "error" in answer.json()
+    assert not (settings.home.parent / "x").exists()
+
+
+def test_a_download_cannot_leave_the_store(stored):
+    for path in ("..%2F..%2Fplatform.db", "%2Fetc%2Fpasswd", "..%5C..%5Cplatform.db"):
+        assert stored.get(f"/v1/hf/datasets/ns/d/resolve/main/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("oid", ["../../platform.db", "..%2F..%2Fplatform.db", "x" * 64])
+def test_an_object_cannot_leave_the_store(client, oid):
+    assert client.get(f"/v1/hf/lfs/{oid}").status_code == 404
+
+
+def test_an_interrupted_upload_leaves_no_trace(service, client):
+    (service.blobs.folder / "incoming" / "half").write_bytes(b"what a killed process had written")
+    service.start()
+    assert list((service.blobs.folder / "incoming").iterdir()) == []
+    assert commit(client, {"key": "file", "value": {"path": "f"}}).status_code == 400
+    files = client.get(f"{API}/tree/main").json()
+    assert [item["path"] for item in files] == [".gitattributes"]
+
+
+def test_a_commit_goes_to_a_branch_only(stored):
+    sha = stored.get(API).json()["sha"]
+    line = {"key": "deletedFile", "value": {"path": "f"}}
+    answer = commit(stored, line, revision=sha)
+    assert answer.status_code == 404 and answer.headers["x-error-code"] == "RevisionNotFound"
+
+
+def test_bad_payloads_are_answered_in_the_hub_s_shape(client):
+    answer = client.post("/v1/hf/api/repos/create", json={"type": "dataset"})
+    assert answer.status_code == 400 and "name" in answer.json()["error"]
+    answer = client.post("/v1/hf/api/repos/create", json={"name": "../x", "organization": "ns"})
+    assert answer.status_code == 400
+    assert client.get("/v1/hf/api/spaces").status_code == 404
+
+
+def test_a_namespace_takes_a_form_or_json(client):
+    url = "/v1/datastore/namespaces"
+    answer = client.post(url, data={"namespace": "a"})
+    assert answer.status_code == 201
+    assert answer.json() == {
+        "namespace": "a",
+        "created_at": "2025-06-20T03:58:16Z",
+        "updated_at": "2025-06-20T03:58:16Z",
+    }
+    assert client.post(url + "/", json={"namespace": "b"}).status_code == 201
+    assert client.post(url, data={"namespace": "a"}).status_code == 409
+    assert client.post(url, data={}).status_code == 422
+    assert client.get(f"{url}/a").status_code == 200
+    assert client.get(f"{url}/no").status_code == 404
+    assert {item["namespace"] for item in client.get(url + "/").json()["data"]} == {"a", "b", "ns"}
+
+
+def test_a_namespace_with_repositories_is_deleted_only_by_force(stored):
+    url = "/v1/datastore/namespaces/ns"
+    assert stored.delete(url).status_code == 409
+    assert stored.delete(url, params={"force": "true"}).status_code == 200
+    assert stored.get(API).status_code == 404 and stored.get(url).status_code == 404
+
+
+def test_everything_is_there_after_a_restart(stored, documents, settings):
+    again = DataStoreService(documents, settings.home / "blobs")
+    again.start()
+    _, entry = again.entry(again.repo("dataset", "ns/d"), "main", "f")
+    assert again.blobs.path(entry["sha256"]).read_bytes() == b"0123456789"
