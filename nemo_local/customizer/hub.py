@@ -1,0 +1,100 @@
+"""Files in and out of the Data Store, through its front door, with the Hub's own client."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nemo_local.customizer.references import DatasetSource, OutputModel
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+DATA_FILES = ("*.jsonl", "*.json")
+
+
+class FilesUnavailable(Exception):
+    """Files could not be fetched or stored; the message says why."""
+
+
+class Hub:
+    """The Data Store as one hub."""
+
+    def __init__(self, platform_url: str, token: str | None) -> None:
+        self.endpoint = f"{platform_url}/v1/hf"
+        self._token = token
+
+    def download(self, source: DatasetSource, folder: Path) -> int:
+        """Fetch a dataset's data files into `folder`; returns how many.
+
+        Files below the path of the dataset's URL lie at the top of the folder.
+
+        Raises:
+            FilesUnavailable: repository or path do not exist, or the hub does not answer.
+        """
+        from huggingface_hub import snapshot_download
+
+        shutil.rmtree(folder, ignore_errors=True)
+        fetched = folder.with_name(folder.name + ".fetched")
+        shutil.rmtree(fetched, ignore_errors=True)
+        url = source.url
+        try:
+            snapshot_download(
+                url.repository,
+                repo_type="dataset",
+                revision=url.revision,
+                endpoint=source.hf_endpoint or self.endpoint,
+                # Our own token to our own store, none elsewhere; never the user's Hub token.
+                token=False if source.hf_endpoint else self._token or False,
+                local_dir=fetched,
+                allow_patterns=_patterns(url.path),
+            )
+        except Exception as error:  # the client raises many kinds
+            raise FilesUnavailable(f"dataset {source.shown} cannot be fetched: {error}") from error
+        _place(fetched, url.path, folder)
+        shutil.rmtree(fetched, ignore_errors=True)
+        return sum(1 for path in folder.rglob("*.json*") if path.is_file())
+
+    def upload(self, folder: Path, model: OutputModel, message: str) -> None:
+        """Store a folder as the model's repository: on `main`, tagged with the version.
+
+        Raises:
+            FilesUnavailable: the Data Store does not answer or refuses.
+        """
+        try:
+            api = self._api()
+            api.create_repo(model.repository, repo_type="model", exist_ok=True)
+            api.upload_folder(
+                repo_id=model.repository,
+                folder_path=folder,
+                commit_message=message,
+                revision="main",
+            )
+            tags = api.list_repo_refs(model.repository).tags
+            if any(tag.name == model.version for tag in tags):  # of a run that failed
+                api.delete_tag(model.repository, tag=model.version)
+            api.create_tag(model.repository, tag=model.version)
+        except Exception as error:  # the client raises many kinds
+            raise FilesUnavailable(f"adapter {model} cannot be stored: {error}") from error
+
+    def _api(self) -> HfApi:
+        from huggingface_hub import HfApi
+
+        return HfApi(endpoint=self.endpoint, token=self._token or False)
+
+
+def _patterns(path: str) -> list[str]:
+    if not path:
+        return list(DATA_FILES)
+    return [path, *(f"{path}/{pattern}" for pattern in DATA_FILES)]
+
+
+def _place(fetched: Path, path: str, folder: Path) -> None:
+    found = fetched / path
+    if found.is_dir():
+        found.rename(folder)
+        return
+    folder.mkdir(parents=True)
+    if found.is_file():
+        found.rename(folder / found.name)

@@ -1,0 +1,178 @@
+"""The references a job carries: config, dataset, output model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from nemo_local.catalog import near_names
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.errors import Invalid, NotFound
+from nemo_local.core.web import ENTITY_NAME
+
+_DATASET_SCHEMES = ("hf://datasets/", "nds://datasets/")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,254}")
+
+
+@dataclass(frozen=True)
+class DatasetUrl:
+    """The parts of `hf://datasets/ns/name[@revision][/path]`."""
+
+    repository: str
+    revision: str | None
+    """None = the latest."""
+    path: str
+    """A file or folder in the repository; empty = all of it."""
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """Where a job's rows come from."""
+
+    shown: str
+    """What the job shows: `ns/name`, or the URL it was given."""
+    url: DatasetUrl
+    limit: int | None = None
+    """Rows used at most; None = all."""
+    hf_endpoint: str | None = None
+    """Another hub than the platform's Data Store; None = the Data Store."""
+
+
+@dataclass(frozen=True)
+class OutputModel:
+    """The model a job makes: `namespace/name@version`."""
+
+    namespace: str
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}@{self.version}"
+
+    @property
+    def repository(self) -> str:
+        """Its repository in the Data Store; the version is a tag there."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def entity_path(self) -> str:
+        return f"/v1/models/{quote(self.namespace)}/{quote(f'{self.name}@{self.version}')}"
+
+
+def split_name(reference: str, what: str) -> tuple[str, str]:
+    """Namespace and name of `ns/name`; the name keeps its `@version`. Raises Invalid."""
+    namespace, _, name = reference.partition("/")
+    if not ENTITY_NAME.fullmatch(namespace) or not ENTITY_NAME.fullmatch(name):
+        raise Invalid(f"{what} {reference!r} does not have the form namespace/name")
+    return namespace, name
+
+
+def parse_dataset_url(url: str) -> DatasetUrl:
+    """The parts of a dataset URL.
+
+    parse_dataset_url("hf://datasets/ns/d/sub/") -> DatasetUrl("ns/d", None, "sub")
+
+    Raises:
+        Invalid: another scheme, or no namespace and name.
+    """
+    for scheme in _DATASET_SCHEMES:
+        if url.startswith(scheme):
+            namespace, _, rest = url[len(scheme) :].strip("/").partition("/")
+            name, _, path = rest.partition("/")
+            name, _, revision = name.partition("@")
+            if namespace and name:
+                return DatasetUrl(f"{namespace}/{name}", revision or None, path)
+    raise Invalid(f"Dataset URL {url!r} does not have the form hf://datasets/namespace/name")
+
+
+def find_dataset(given: Any, platform: Client) -> DatasetSource:
+    """Where the dataset of a job lies; asks the Entity Store for names, the Data Store for files.
+
+    Raises:
+        NotFound: there is no such dataset, or no such repository; near names are in the text.
+        Invalid: the reference has no form we know.
+    """
+    if isinstance(given, dict):
+        if given.get("name"):
+            given = f"{given.get('namespace') or 'default'}/{given['name']}"
+        else:
+            given = given.get("files_url") or ""
+    if "://" in given:
+        source = DatasetSource(given, parse_dataset_url(given))
+    else:
+        entity = _dataset_entity(given, platform)
+        endpoint = entity.get("hf_endpoint")
+        source = DatasetSource(
+            given,
+            parse_dataset_url(entity["files_url"]),
+            entity.get("limit"),
+            None if not endpoint or endpoint.startswith(platform.base_url) else endpoint,
+        )
+    if source.hf_endpoint is None:
+        _check_repository(source, platform)
+    return source
+
+
+def output_model(given: str | None, namespace: str, default_name: str, job_id: str) -> OutputModel:
+    """The model a job will make.
+
+        output_model("ns/run1", "default", …, "cust-1") -> ns/run1@cust-1
+        output_model(None, "default", "meta-llama-d-lora", "cust-1")
+        -> default/meta-llama-d-lora@cust-1
+
+    Raises:
+        Invalid: a name that neither the Entity Store nor the Data Store could keep.
+    """
+    text = given or default_name
+    if "/" not in text:
+        text = f"{namespace}/{text}"
+    model_namespace, _, rest = text.partition("/")
+    name, at, version = rest.partition("@")
+    version = version if at else job_id
+    model = OutputModel(model_namespace, name, version)
+    if not _VERSION.fullmatch(version):
+        raise Invalid(
+            f"output_model {text!r}: the version {version!r} must have letters, digits and . _ + - "
+            "only, first a letter or digit"
+        )
+    split_name(model.repository, "output_model")
+    _check_repository_name(model.repository)
+    return model
+
+
+def _check_repository_name(repository: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise Invalid(f"output_model {repository!r} cannot name a repository: {error}") from None
+
+
+def _dataset_entity(name: str, platform: Client) -> dict[str, Any]:
+    namespace, short = split_name(name, "Dataset")
+    try:
+        return dict(platform.get(f"/v1/datasets/{quote(namespace)}/{quote(short)}"))
+    except UpstreamError as error:
+        if error.status != 404:
+            raise
+    listed = platform.get("/v1/datasets", params={"page_size": "1000", "sort": "-created_at"})
+    known = [f"{entry['namespace']}/{entry['name']}" for entry in listed["data"]]
+    near = near_names(name, known)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise NotFound(f"Dataset {name} not found.{hint}")
+
+
+def _check_repository(source: DatasetSource, platform: Client) -> None:
+    try:
+        platform.get(f"/v1/hf/api/datasets/{quote(source.url.repository)}")
+    except UpstreamError as error:
+        if error.status != 404:
+            raise
+        raise NotFound(
+            f"Dataset {source.shown} not found: the Data Store has no dataset repository "
+            f"{source.url.repository}. Create it and upload training/*.jsonl first."
+        ) from None

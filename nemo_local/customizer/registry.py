@@ -1,0 +1,306 @@
+"""Configs and targets: what can be trained here, and with which options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nemo_local.catalog import DEFAULT_MODEL, Catalog, CatalogModel, near_names
+from nemo_local.core.clock import timestamp
+from nemo_local.core.documents import Document, Documents
+from nemo_local.core.errors import Conflict, Invalid, NotFound
+from nemo_local.core.web import check_name, deleted
+from nemo_local.customizer.references import split_name
+
+CONFIG, TARGET = "customization_config", "customization_target"
+NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
+
+TARGET_VERSION, CONFIG_VERSION = "2.0", "v1.0.0"
+HARDWARE = {DEFAULT_MODEL: ("80GB", "A100", "L40")}
+"""Further names of a seeded config; the others come as +80GB only."""
+MAX_SEQ_LENGTH = 4096
+DEFAULT_PROMPT_TEMPLATE = "{prompt} {completion}"
+PROMPT_SCHEMA = {
+    "type": "object",
+    "properties": {"prompt": {"type": "string"}, "completion": {"type": "string"}},
+    "required": ["prompt", "completion"],
+}
+OPTION_DEFAULTS: Document = {
+    "num_nodes": 1,
+    "data_parallel_size": 1,
+    "tensor_parallel_size": 1,
+    "pipeline_parallel_size": 1,
+    "use_sequence_parallel": False,
+}
+LORA_OPTION: Document = {
+    "training_type": "sft",
+    "finetuning_type": "lora",
+    "num_gpus": 1,
+    "micro_batch_size": 1,
+    **OPTION_DEFAULTS,
+}
+
+
+class Registry:
+    """The configs and targets, those of the catalogue and those that users add."""
+
+    def __init__(self, documents: Documents, catalog: Catalog, models_dir: Path | None) -> None:
+        self._documents = documents
+        self._catalog = catalog
+        self._models_dir = models_dir
+
+    def seed(self) -> None:
+        """Offer every chat model of the catalogue; those without weights are disabled."""
+        for model in self._catalog.models.values():
+            if model.role == "chat":
+                weights_changed = self._seed_target(model)
+                for hardware in HARDWARE.get(model.id, ("80GB",)):
+                    self._seed_config(model, hardware, weights_changed)
+
+    def create_target(self, body: Document) -> Document:
+        """The new target. Raises Conflict, Invalid."""
+        namespace, name = _names(body)
+        document = {
+            "base_model": f"{namespace}/{name}" if name else None,
+            "enabled": True,
+            "custom_fields": {},
+            **_rest(body),
+        }
+        return self._documents.create(TARGET, namespace, name, self._with_state(document))
+
+    def create_config(self, body: Document) -> Document:
+        """The new config. Raises Conflict, Invalid; NotFound for an unknown target."""
+        namespace, name = _names(body)
+        return self.shown_config(
+            self._documents.create(CONFIG, namespace, name, self._complete(_rest(body)))
+        )
+
+    def get_target(self, namespace: str, name: str) -> Document:
+        try:
+            return self._documents.get(TARGET, namespace, name)
+        except NotFound:
+            raise NotFound(self._not_found("Target", TARGET, f"{namespace}/{name}")) from None
+
+    def get_config(self, namespace: str, name: str) -> Document:
+        try:
+            return self._documents.get(CONFIG, namespace, name)
+        except NotFound:
+            raise NotFound(self._not_found("Config", CONFIG, f"{namespace}/{name}")) from None
+
+    def update_target(self, namespace: str, name: str, body: Document) -> Document:
+        """The target after a shallow merge, with a `warning_message`."""
+        found = self.get_target(namespace, name)
+        changes = {key: value for key, value in body.items() if key not in NOT_PATCHED}
+        moved = {"base_model", "model_path", "model_uri"} & changes.keys()
+
+        def merge(target: Document) -> Document:
+            return self._with_state({**target, **changes}) if moved else changes
+
+        return {**self._documents.update(TARGET, found["id"], merge), "warning_message": None}
+
+    def update_config(self, namespace: str, name: str, body: Document) -> Document:
+        """The config after a shallow merge and changes of options, with a `warning_message`."""
+        found = self.get_config(namespace, name)
+        adding = [_option(option) for option in body.pop("add_training_options", None) or []]
+        removing = [_pair(option) for option in body.pop("remove_training_options", None) or []]
+        changes = {key: value for key, value in body.items() if key not in NOT_PATCHED}
+        options = [_option(o) for o in changes.get("training_options") or found["training_options"]]
+        missing = [pair for pair in removing if pair not in map(_pair, options)]
+        replaced = {*map(_pair, adding), *removing}
+        options = [o for o in options if _pair(o) not in replaced] + adding
+        if not options:
+            raise Invalid("a config needs at least one training option; none would be left")
+        changes["training_options"] = options
+        config = self.shown_config(self._documents.update(CONFIG, found["id"], changes))
+        absent = ", ".join("/".join(pair) for pair in missing)
+        warning = f"Training options to remove were not there: {absent}" if missing else None
+        return {**config, "warning_message": warning}
+
+    def delete(self, kind: str, namespace: str, name: str) -> Document:
+        """The answer to the delete. A target that a config uses cannot go: Conflict."""
+        found = (self.get_config if kind == CONFIG else self.get_target)(namespace, name)
+        if kind == TARGET:
+            reference = f"{namespace}/{name}"
+            users = self._documents.all(CONFIG, target=reference)
+            if users:
+                raise Conflict(
+                    f"Target {reference} is used by config {users[0]['namespace']}/"
+                    f"{users[0]['name']}; delete that first"
+                )
+        return deleted(
+            self._documents.delete(kind, found["id"]), timestamp(self._documents.clock())
+        )
+
+    def shown_config(self, config: Document) -> Document:
+        """The config with its target in full."""
+        return {**config, "target": self.target_of(config)}
+
+    def target_of(self, config: Document) -> Document | None:
+        """The target of a config; None when it was deleted or never given."""
+        target = config.get("target")
+        if not isinstance(target, str):
+            return target
+        try:
+            return self._documents.get(TARGET, *split_name(target, "Target"))
+        except NotFound:
+            return None
+
+    def resolve(self, given: str | Document) -> Document:
+        """The config of a job, complete and with its target in full.
+
+        Raises:
+            Invalid: no version in the name, or no trainable target behind it.
+            NotFound: no such config; near names are in the text.
+        """
+        if isinstance(given, str):
+            config = self._named(given)
+            shown = f"Config {given}"
+        else:
+            config, shown = self._complete(given), "The inline config"
+        target = self.target_of(config)
+        if target is None:
+            raise Invalid(f"{shown} has no target; name one, such as {DEFAULT_MODEL}@2.0")
+        reference = f"{target.get('namespace')}/{target.get('name')}"
+        reason = self.checkpoint(target)[1]
+        if not target.get("enabled"):
+            raise Invalid(f"Target {reference} of {shown} is not enabled: {reason}")
+        if target.get("status") != "ready":
+            raise Invalid(
+                f"Target {reference} of {shown} is {target.get('status')}, not ready: {reason}"
+            )
+        return {**config, "target": target}
+
+    def checkpoint(self, target: Document) -> tuple[Path | None, str]:
+        """Folder of the target's weights, and where they come from or why there are none."""
+        if target.get("model_path"):
+            path = Path(target["model_path"])
+            if not path.is_absolute():
+                path = (self._models_dir or Path.cwd()) / path
+            if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+                return path, f"weights found in {path}"
+            return None, f"no checkpoint (config.json, *.safetensors) in {path}"
+        model = self._catalog.get(target.get("base_model") or "")
+        if model is not None:
+            return model.path, model.why
+        return None, (
+            "checkpoints are not downloaded here; put one into the models folder "
+            "(NEMO_LOCAL_MODELS) and give its folder as model_path"
+        )
+
+    def _named(self, reference: str) -> Document:
+        namespace, name = split_name(reference, "Config")
+        try:
+            return self.get_config(namespace, name)
+        except NotFound:
+            if "@" in name:
+                raise
+        known = [f"{c['namespace']}/{c['name']}" for c in self._documents.all(CONFIG)]
+        near = [full for full in known if full.startswith(f"{reference}@")]
+        near = near[:3] or near_names(reference, known)
+        raise Invalid(
+            f"Version is not specified in the config URN: {reference}"
+            + (f". Did you mean {' or '.join(near)}?" if near else "")
+        )
+
+    def _complete(self, body: Document) -> Document:
+        config = {
+            "prompt_template": DEFAULT_PROMPT_TEMPLATE,
+            "chat_prompt_template": None,
+            "training_precision": "bf16-mixed",
+            "dataset_schemas": [PROMPT_SCHEMA],
+            "custom_fields": {},
+            **{key: value for key, value in body.items() if value is not None},
+        }
+        config["training_options"] = [_option(option) for option in config["training_options"]]
+        if not config["training_options"]:
+            raise Invalid("training_options must hold at least one option")
+        if config["max_seq_length"] < 1:
+            raise Invalid(f"max_seq_length must be at least 1, not {config['max_seq_length']}")
+        target = config.get("target")
+        if isinstance(target, str):
+            self.get_target(*split_name(target, "Target"))
+        elif target is not None:
+            namespace, name = _names(target)
+            full = {"namespace": namespace, "name": name, "enabled": True, **target}
+            config["target"] = self._with_state(full)
+        return config
+
+    def _with_state(self, target: Document) -> Document:
+        path, _ = self.checkpoint(target)
+        state = {"model_type": "hf", "status": "ready" if path else "failed"}
+        return {**target, "model_path": target.get("model_path") or "", **state}
+
+    def _seed_target(self, model: CatalogModel) -> bool:
+        """Whether other weights stand behind the target than at the last start."""
+        namespace, name = model.id.split("/", 1)
+        there = model.path is not None
+        state: Document = {
+            "num_parameters": model.num_parameters,
+            "status": "ready" if there else "created",
+            "custom_fields": {
+                "answered_by": model.answered_by,
+                "stand_in": str(model.stand_in).lower(),
+                "why": model.why,
+            },
+        }
+        full_name = f"{name}@{TARGET_VERSION}"
+        try:
+            found = self._documents.get(TARGET, namespace, full_name)
+        except NotFound:
+            document = {
+                "base_model": model.id,
+                "enabled": there,
+                "precision": "bf16-mixed",
+                "model_type": "hf",
+                "model_path": "",
+                "model_uri": None,
+                **state,
+            }
+            self._documents.create(TARGET, namespace, full_name, document)
+            return True
+        if found["status"] != state["status"]:
+            state["enabled"] = there  # weights came or went
+        self._documents.update(TARGET, found["id"], state)
+        return bool(found["num_parameters"] != model.num_parameters)
+
+    def _seed_config(self, model: CatalogModel, hardware: str, weights_changed: bool) -> None:
+        namespace, name = model.id.split("/", 1)
+        full_name = f"{name}@{CONFIG_VERSION}+{hardware}"
+        length = min(MAX_SEQ_LENGTH, model.max_model_len)
+        try:
+            found = self._documents.get(CONFIG, namespace, full_name)
+        except NotFound:
+            body = {
+                "target": f"{model.id}@{TARGET_VERSION}",
+                "max_seq_length": length,
+                "training_options": [LORA_OPTION],
+            }
+            self._documents.create(CONFIG, namespace, full_name, self._complete(body))
+            return
+        if weights_changed or found["max_seq_length"] > model.max_model_len:
+            self._documents.update(CONFIG, found["id"], {"max_seq_length": length})
+
+    def _not_found(self, what: str, kind: str, reference: str) -> str:
+        known = [f"{entity['namespace']}/{entity['name']}" for entity in self._documents.all(kind)]
+        near = near_names(reference, known)
+        return f"{what} {reference} not found." + (
+            f" Did you mean {' or '.join(near)}?" if near else ""
+        )
+
+
+def _names(body: Document) -> tuple[str, str | None]:
+    namespace, name = body.get("namespace") or "default", body.get("name")
+    check_name(namespace, "namespace")
+    return namespace, check_name(name) if name else None
+
+
+def _rest(body: Document) -> Document:
+    return {key: value for key, value in body.items() if key not in NOT_PATCHED}
+
+
+def _option(option: Document) -> Document:
+    return {**OPTION_DEFAULTS, **{key: value for key, value in option.items() if value is not None}}
+
+
+def _pair(option: Document) -> tuple[Any, Any]:
+    return option["training_type"], option["finetuning_type"]

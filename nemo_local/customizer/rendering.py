@@ -1,0 +1,254 @@
+"""Rows as the tokens a model will see, with the tokens that are learnt.
+
+A conversation is rendered with the model's own chat template, as inference renders it. What the
+assistant wrote is found by rendering twice: everything before the turn with the generation prompt
+(that is what the model sees when it must answer), and everything up to and with the turn; the
+difference is the answer, and the loss is on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nemo_local.customizer.rows import ChatRow, Row, TextRow
+
+IGNORED = -100
+"""Label of a token that is seen and not learnt."""
+
+
+class UntrainableData(Exception):
+    """The data, or the model's chat template, cannot be trained on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Characters [start, end) of a text that are learnt."""
+
+    start: int
+    end: int
+    whole: bool
+    """True for a tool call, which is worthless when cut."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A text and the spans of it that are learnt."""
+
+    text: str
+    spans: list[Span]
+    where: str
+
+
+@dataclass
+class Tokens:
+    """What the trainer takes: sequences of at most `max_length` tokens."""
+
+    input_ids: list[list[int]] = field(default_factory=list)
+    labels: list[list[int]] = field(default_factory=list)
+    """The token itself where it is learnt, IGNORED elsewhere."""
+    dropped: int = 0
+    """Sequences left out because a tool call did not fit."""
+    truncated: int = 0
+    """Sequences that lost their end."""
+
+
+class Renderer:
+    """Renders rows with one tokenizer."""
+
+    def __init__(self, tokenizer: Any, stop_ids: Sequence[int]) -> None:
+        """`stop_ids` are the tokens that end an answer at inference.
+
+        Raises:
+            UntrainableData: there is no pad token of its own, so the end could not be learnt.
+        """
+        self._tokenizer = tokenizer
+        self._stop_ids = set(stop_ids)
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id in self._stop_ids:
+            self._set_pad()
+
+    def tokens(self, rows: Sequence[Row], max_length: int) -> Tokens:
+        """The rows as sequences of tokens with labels.
+
+        A sequence that is too long loses turns from its end; when not even its first answer
+        fits, a text answer is cut and a tool call is dropped and counted.
+
+        Raises:
+            UntrainableData: the template refuses a row, hides a tool, or ends an answer with a
+                token at which inference does not stop.
+        """
+        sequences = [sequence for row in rows for sequence in self.sequences(row)]
+        tokens = Tokens()
+        # Chunks keep the offsets of a large dataset from living all at once.
+        for first in range(0, len(sequences), 1000):
+            chunk = sequences[first : first + 1000]
+            encoded = self._tokenizer(
+                [sequence.text for sequence in chunk],
+                add_special_tokens=False,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+            )
+            for sequence, ids, offsets in zip(
+                chunk, encoded["input_ids"], encoded["offset_mapping"], strict=True
+            ):
+                self._add(tokens, sequence, ids, offsets, max_length)
+        return tokens
+
+    def sequences(self, row: Row) -> list[Rendered]:
+        """The texts to learn from: one for most rows.
+
+        A template may move text when the conversation goes on (tools after the *last* user
+        message, say). An earlier answer then was given to another prompt than the whole
+        conversation shows, and gets a sequence of its own.
+        """
+        if isinstance(row, TextRow):
+            return [self._completion(row)]
+        sequences: list[Rendered] = []
+        text, spans = "", list[Span]()
+        for number, message in enumerate(row.messages):
+            if message["role"] != "assistant":
+                continue
+            prompt = self._render(row, number, add_generation_prompt=True)
+            self._check_tools(row, prompt)
+            full = self._render(row, number + 1, add_generation_prompt=False)
+            if not full.startswith(prompt):
+                raise UntrainableData(
+                    f"{row.where}: the chat template shows an answer differently from the prompt "
+                    f"it follows; message {number + 1} cannot be found in the text"
+                )
+            if spans and not prompt.startswith(text):
+                sequences.append(Rendered(text, spans, row.where))
+                spans = []
+            text = full.rstrip()  # a line break after the end-of-turn token is not an answer
+            spans = [*spans, Span(len(prompt), len(text), bool(message.get("tool_calls")))]
+        return [*sequences, Rendered(text, spans, row.where)]
+
+    def _completion(self, row: TextRow) -> Rendered:
+        tokenizer = self._tokenizer
+        starts_with_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+        prompt = (tokenizer.bos_token if starts_with_bos else "") + row.prompt
+        text = prompt + row.completion + tokenizer.eos_token
+        return Rendered(text, [Span(len(prompt), len(text), whole=False)], row.where)
+
+    def _render(self, row: ChatRow, count: int, add_generation_prompt: bool) -> str:
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    row.messages[:count],
+                    tools=row.tools or None,
+                    add_generation_prompt=add_generation_prompt,
+                    tokenize=False,
+                )
+            )
+        except Exception as error:  # a template raises what it likes
+            raise UntrainableData(
+                f"{row.where}: the chat template refused the row: {error}"
+            ) from error
+
+    def _check_tools(self, row: ChatRow, prompt: str) -> None:
+        for tool in row.tools:
+            name = tool["function"]["name"]
+            if name not in prompt:
+                raise UntrainableData(
+                    f"{row.where}: tool {name!r} does not appear in the rendered prompt, so the "
+                    "model would learn to call what it cannot see. Does this chat template "
+                    "support tools?"
+                )
+
+    def _add(
+        self,
+        tokens: Tokens,
+        sequence: Rendered,
+        ids: list[int],
+        offsets: list[tuple[int, int]],
+        max_length: int,
+    ) -> None:
+        last = self._last_span(sequence, offsets, max_length)
+        if last is None:
+            tokens.dropped += 1
+            return
+        length = len(ids)
+        if last < len(sequence.spans) - 1 or length > max_length:
+            tokens.truncated += 1
+            end = sequence.spans[last].end
+            length = min(max_length, sum(1 for _, stop in offsets if stop <= end))
+        kept = sequence.spans[: last + 1]
+        labels = _labels(ids, offsets, kept)
+        self._check(sequence.where, sequence.text, kept, ids, offsets, labels)
+        tokens.input_ids.append(ids[:length])
+        tokens.labels.append(labels[:length])
+
+    def _last_span(
+        self, sequence: Rendered, offsets: list[tuple[int, int]], max_length: int
+    ) -> int | None:
+        """Number of the last span that is kept, None when nothing can be learnt."""
+        if len(offsets) <= max_length:
+            return len(sequence.spans) - 1
+        reach = offsets[max_length - 1][1]
+        fitting = [i for i, span in enumerate(sequence.spans) if span.end <= reach]
+        if fitting:
+            return fitting[-1]
+        first = sequence.spans[0]
+        return None if first.whole or first.start >= reach else 0
+
+    def _check(
+        self,
+        where: str,
+        text: str,
+        spans: list[Span],
+        ids: list[int],
+        offsets: list[tuple[int, int]],
+        labels: list[int],
+    ) -> None:
+        learnt = len(labels) - labels.count(IGNORED)
+        if learnt in (0, len(labels)):
+            raise UntrainableData(
+                f"{where}: {learnt} of {len(labels)} tokens would be learnt; expected "
+                "the answers and nothing else"
+            )
+        stopped = {
+            stop
+            for token, (_, stop), label in zip(ids, offsets, labels, strict=True)
+            if label != IGNORED and token in self._stop_ids
+        }
+        for span in spans:
+            if span.end in stopped:
+                continue
+            tail = text[max(span.start, span.end - 24) : span.end]
+            stops = self._tokenizer.convert_ids_to_tokens(sorted(self._stop_ids))
+            raise UntrainableData(
+                f"{where}: an answer ends with {tail!r}, but generation stops at {stops} "
+                "only, so the model would never learn to stop"
+            )
+
+    def _set_pad(self) -> None:
+        """Pad with another special token: a pad that equals the stop token hides it from view."""
+        candidates = [
+            token
+            for token in self._tokenizer.all_special_tokens
+            + list(self._tokenizer.get_added_vocab())
+            if self._tokenizer.convert_tokens_to_ids(token) not in self._stop_ids
+            and token != self._tokenizer.bos_token
+        ]
+        preferred = [token for token in candidates if "pad" in token.lower()] or candidates
+        if not preferred:
+            raise UntrainableData(
+                "the tokenizer has no pad token other than its end-of-turn token; "
+                "add one to the checkpoint's tokenizer"
+            )
+        self._tokenizer.pad_token = preferred[0]
+
+
+def _labels(ids: list[int], offsets: list[tuple[int, int]], spans: list[Span]) -> list[int]:
+    labels = [IGNORED] * len(ids)
+    remaining = iter(spans)
+    span = next(remaining, None)
+    for position, (start, stop) in enumerate(offsets):
+        while span is not None and start >= span.end:
+            span = next(remaining, None)
+        if span is None:
+            break
+        if start >= span.start and span.start < stop <= span.end:
+            labels[position] = ids[position]
+    return labels

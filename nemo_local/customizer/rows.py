@@ -1,0 +1,241 @@
+"""The rows of a dataset folder, in the one form that rendering expects. No torch here."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TRAINING_FOLDERS = ("training", "train")
+VALIDATION_FOLDERS = ("validation", "valid", "val", "dev")
+SUFFIXES = (".jsonl", ".json")
+
+SPLIT_SEED = 1111
+"""Seed of the validation split that we carve out, as the real service has it."""
+
+_ROLES = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "developer": "system",
+    "function": "tool",
+}
+
+
+class InvalidRow(Exception):
+    """A row we cannot train on; the message names file and line."""
+
+
+@dataclass(frozen=True)
+class ChatRow:
+    """A conversation, with the tools that were offered."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    where: str
+    """File and line, for messages."""
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """A filled prompt template: loss on the completion only."""
+
+    prompt: str
+    completion: str
+    where: str
+
+
+Row = ChatRow | TextRow
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Turns the lines of a dataset into rows."""
+
+    prompt_template: str = "{prompt} {completion}"
+    default_tools: tuple[dict[str, Any], ...] = ()
+    """Tools of a conversation that brings none."""
+
+    def read(self, root: Path, files: list[Path], limit: int | None = None) -> list[Row]:
+        """The rows of these files, merged in order; at most `limit`, when it is given.
+
+        Raises:
+            InvalidRow: a line is not JSON, or has no schema we know; names file and line.
+        """
+        rows: list[Row] = []
+        for path in files:
+            for number, value in _values(path, str(path.relative_to(root))):
+                if limit is not None and len(rows) >= limit:
+                    return rows
+                rows.append(self._row(value, f"{path.relative_to(root)} line {number}"))
+        return rows
+
+    def _row(self, value: Any, where: str) -> Row:
+        if not isinstance(value, dict):
+            raise InvalidRow(f"{where}: a row must be a JSON object, not {type(value).__name__}")
+        if value.get("messages") is not None:
+            tools = _tools(value.get("tools"), where) or list(self.default_tools)
+            return ChatRow(_messages(value["messages"], where), tools, where)
+        keys = placeholders(self.prompt_template)
+        missing = [key for key in keys if value.get(key) is None]
+        if missing:
+            raise InvalidRow(
+                f"{where}: the row has neither 'messages' nor {', '.join(map(repr, missing))}, "
+                f"which the prompt template {self.prompt_template!r} names; "
+                f"it has {sorted(value)}"
+            )
+        return self._text(value, keys, where)
+
+    def _text(self, value: dict[str, Any], keys: list[str], where: str) -> TextRow:
+        cut = self.prompt_template.rindex("{" + keys[-1])
+        prompt = self.prompt_template[:cut]
+        for key in keys:
+            prompt = prompt.replace("{" + key + "}", str(value[key]))
+        return TextRow(prompt, str(value[keys[-1]]), where)
+
+
+def placeholders(template: str) -> list[str]:
+    """The keys that a prompt template names, in order.
+
+    placeholders("{prompt} {completion}") -> ["prompt", "completion"]
+    """
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name]
+
+
+def find_files(root: Path) -> tuple[list[Path], list[Path]]:
+    """The training and the validation files of a dataset folder, each in name order.
+
+    `training/` and `validation/` first; else files that are called so; else, without any
+    other hint, every file at the top is training data.
+    """
+    training = _in_folders(root, TRAINING_FOLDERS) or _called(root, TRAINING_FOLDERS)
+    validation = _in_folders(root, VALIDATION_FOLDERS) or _called(root, VALIDATION_FOLDERS)
+    if not training and not validation:
+        training = _files(root.glob("*"))
+    return training, validation
+
+
+def split_validation(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Training and validation rows: a random tenth, at least one, is split off.
+
+    One row alone stays training data, and there is no validation then.
+    """
+    if len(rows) < 2:
+        return rows, []
+    chosen = set(random.Random(SPLIT_SEED).sample(range(len(rows)), max(1, len(rows) // 10)))
+    return (
+        [row for number, row in enumerate(rows) if number not in chosen],
+        [row for number, row in enumerate(rows) if number in chosen],
+    )
+
+
+def _in_folders(root: Path, names: tuple[str, ...]) -> list[Path]:
+    return _files(path for name in names for path in (root / name).rglob("*"))
+
+
+def _called(root: Path, names: tuple[str, ...]) -> list[Path]:
+    return [path for path in _files(root.glob("*")) if path.name.startswith(names)]
+
+
+def _files(paths: Iterator[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix in SUFFIXES and path.is_file())
+
+
+def _values(path: Path, name: str) -> Iterator[tuple[int, Any]]:
+    """Line number and value of every row; a `.json` file may also hold one list of rows."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRow(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    if path.suffix == ".json" and text.lstrip().startswith("["):
+        try:
+            yield from enumerate(json.loads(text), start=1)
+            return
+        except json.JSONDecodeError as error:
+            raise InvalidRow(f"{name} line {error.lineno}: not JSON ({error.msg})") from None
+    # Not splitlines(): text in a row may hold U+2028, which is no line end in JSON Lines.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            place = f"column {error.colno}"
+            raise InvalidRow(f"{name} line {number}: not JSON ({error.msg}, {place})") from None
+
+
+def _messages(value: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not value:
+        raise InvalidRow(f"{where}: 'messages' must be a list with at least one message")
+    messages = [_message(item, f"{where}, message {i}") for i, item in enumerate(value, start=1)]
+    if not any(message["role"] == "assistant" for message in messages):
+        raise InvalidRow(f"{where}: no assistant message, so there is nothing to learn")
+    return messages
+
+
+def _message(value: Any, where: str) -> dict[str, Any]:
+    role = value.get("role") if isinstance(value, dict) else None
+    if role not in _ROLES:
+        raise InvalidRow(f"{where}: role {role!r} is not one of {sorted(_ROLES)}")
+    message: dict[str, Any] = {"role": _ROLES[role], "content": _content(value, where)}
+    if value.get("tool_calls"):
+        message["tool_calls"] = [_call(call, where) for call in _list(value, "tool_calls", where)]
+    for key in ("name", "tool_call_id"):
+        if value.get(key) is not None:
+            message[key] = value[key]
+    return message
+
+
+def _content(message: dict[str, Any], where: str) -> str:
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = content if isinstance(content, list) else [content]
+    if not all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in parts):
+        raise InvalidRow(f"{where}: content must be text, null or a list of text parts")
+    return "".join(part["text"] for part in parts)
+
+
+def _call(value: Any, where: str) -> dict[str, Any]:
+    function = value.get("function") if isinstance(value, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise InvalidRow(f"{where}: each tool call needs function.name")
+    arguments = _decoded(function.get("arguments"), where, "arguments")
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, dict):
+        raise InvalidRow(f"{where}: arguments of {function['name']!r} must be a JSON object")
+    call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    return call | ({"id": value["id"]} if value.get("id") is not None else {})
+
+
+def _tools(value: Any, where: str) -> list[dict[str, Any]]:
+    tools = _decoded(value, where, "tools") or []
+    if not isinstance(tools, list):
+        raise InvalidRow(f"{where}: 'tools' must be a list")
+    for tool in tools:
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InvalidRow(f"{where}: each tool needs function.name")
+    return tools
+
+
+def _decoded(value: Any, where: str, name: str) -> Any:
+    """A value that may have been stored as JSON text, which is how Arrow keeps mixed objects."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value or "null")
+    except json.JSONDecodeError as error:
+        raise InvalidRow(f"{where}: {name} are not JSON ({error.msg})") from None
+
+
+def _list(message: dict[str, Any], key: str, where: str) -> list[Any]:
+    value = _decoded(message[key], where, key)
+    if not isinstance(value, list):
+        raise InvalidRow(f"{where}: {key!r} must be a list")
+    return value

@@ -1,0 +1,353 @@
+"""The rules of customization jobs."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from nemo_local.catalog import Catalog
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.documents import Document, Documents
+from nemo_local.core.errors import Conflict, Invalid
+from nemo_local.core.ids import new_id
+from nemo_local.core.jobs import FINISHED, JobRunner
+from nemo_local.core.query import ListQuery, Page, matches, sort_key
+from nemo_local.customizer import hyperparameters, logs
+from nemo_local.customizer.hub import Hub
+from nemo_local.customizer.records import Records, shown
+from nemo_local.customizer.references import (
+    OutputModel,
+    find_dataset,
+    output_model,
+)
+from nemo_local.customizer.registry import CONFIG, TARGET, Registry
+from nemo_local.customizer.runner import JobRun
+from nemo_local.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("bf16-mixed", "bf16", "fp32")
+TRAINABLE = ("sft", "lora")
+ENDS_WITHIN_S = 10.0
+
+
+class CustomizerService:
+    """Customization jobs; `registry` has the configs and targets."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        platform: Client,
+        nim: Client,
+        catalog: Catalog,
+        jobs_dir: Path,
+        settings: Settings,
+        runner: JobRunner | None = None,
+    ) -> None:
+        self.registry = Registry(documents, catalog, settings.models_dir)
+        self._documents = documents
+        self._records = Records(documents)
+        self._platform = platform
+        self._nim = nim
+        self._catalog = catalog
+        self._jobs_dir = jobs_dir
+        self._settings = settings
+        self._hub = Hub(platform.base_url, settings.token)
+        # One worker: one training at a time, others wait.
+        self._runner = runner or JobRunner(workers=1, name="customizer")
+
+    def start(self) -> None:
+        """Offer the catalogue, and pick up the jobs that an earlier process left."""
+        self.registry.seed()
+        for job in self._records.all():
+            if job["status"] == "cancelling":
+                self._run_of(job).interrupted()
+            elif job["status"] not in FINISHED:
+                logger.info("customization job %s is picked up again", job["id"])
+                self._submit(job)
+
+    def stop(self) -> None:
+        """End the running training; the next start goes on with it."""
+        self._runner.shutdown()
+
+    def create_job(self, body: Document) -> Document:
+        """The new job, in state `created`. Everything a request can get wrong is told here.
+
+        Raises:
+            Invalid: a hyperparameter, config, precision or name we cannot use.
+            NotFound: no such config or dataset; near names are in the text.
+            Conflict: the output model exists.
+        """
+        job_id, namespace = new_id("cust"), body.get("namespace") or "default"
+        given: Document = body["hyperparameters"]
+        config = self.registry.resolve(body["config"])
+        target: Document = config["target"]
+        option = _option_for(config, given)
+        checkpoint, _ = self.registry.checkpoint(target)
+        assert checkpoint is not None, "a ready target has one"
+        plan = hyperparameters.make_plan(
+            given,
+            hyperparameters.linear_modules(checkpoint),
+            option["micro_batch_size"] * (option.get("data_parallel_size") or 1),
+        )
+        source = find_dataset(body["dataset"], self._platform)
+        base_model = target["base_model"]
+        model = self._catalog.get(base_model)
+        dataset_name = source.url.repository.split("/", 1)[1]
+        default_name = f"{base_model.replace('/', '-')}-{dataset_name}-{option['finetuning_type']}"
+        output = output_model(body.get("output_model"), namespace, default_name, job_id)
+        snapshot = {
+            "base_model": base_model,
+            "max_seq_length": config["max_seq_length"],
+            "precision": config["training_precision"],
+            "training_option": option,
+            "prompt_template": config["prompt_template"],
+            "chat_prompt_template": config.get("chat_prompt_template"),
+            "name": None,
+            "namespace": None,
+            "tokenizer": target.get("tokenizer"),
+        }
+        task = {
+            "plan": plan.as_json(),
+            "model_path": str(checkpoint),
+            "base_model": base_model,
+            "dataset": source.shown,
+            "limit": source.limit,
+            "tools": (body.get("dataset_parameters") or {}).get("tools") or [],
+            "prompt_template": config["prompt_template"],
+            "chat_prompt_template": config.get("chat_prompt_template"),
+            "max_seq_length": config["max_seq_length"],
+            "precision": config["training_precision"],
+            "device": self._settings.device,
+            "threads": self._settings.threads,
+        }
+        job = {
+            "description": body.get("description"),
+            "project": body.get("project"),
+            "ownership": body.get("ownership"),
+            "custom_fields": body.get("custom_fields") or {},
+            "config": body["config"],
+            "config_snapshot": snapshot,
+            "dataset": source.shown,
+            "dataset_parameters": body.get("dataset_parameters"),
+            "hyperparameters": hyperparameters.shown(given, option["training_type"], plan),
+            "output_model": str(output),
+            "integrations": body.get("integrations"),
+            "warnings": _warnings(body, option) or None,
+            "run": {
+                "task": task,
+                "source": asdict(source),
+                "output": asdict(output),
+                "answered_by": model.answered_by if model else base_model,
+            },
+        }
+        self._register(output, target, snapshot, job)
+        (self._jobs_dir / job_id).mkdir(parents=True)
+        created = self._records.create(job_id, namespace, job)
+        self._queue(created)
+        return shown(created)
+
+    def job(self, job_id: str) -> Document:
+        """The job as it stands. Raises NotFound."""
+        return shown(self._records.get(job_id))
+
+    def status(self, job_id: str) -> Document:
+        """The job's status details. Raises NotFound."""
+        job = self._records.get(job_id)
+        return {**job["status_details"], "status": job["status"]}
+
+    def cancel(self, job_id: str) -> Document:
+        """The job, asked to stop; one that has not begun is cancelled at once.
+
+        Raises:
+            NotFound; Conflict: the job has ended.
+        """
+        left = self._records.move(job_id, "cancelling", "Cancelling")
+        job = self._records.get(job_id)
+        if left is None and job["status"] != "cancelling":
+            raise Conflict(f"Job {job_id} is {job['status']} and cannot be cancelled")
+        self._runner.cancel(job_id)
+        if left in ("created", "pending"):
+            self._run_of(job).interrupted()
+        return self.job(job_id)
+
+    def delete(self, job_id: str) -> None:
+        """Forget the job and its files; a job that runs is cancelled first. Raises NotFound."""
+        if self._records.get(job_id)["status"] not in FINISHED:
+            self.cancel(job_id)
+            self._wait_until_ended(job_id)
+        self._records.delete(job_id)
+        shutil.rmtree(self._jobs_dir / job_id, ignore_errors=True)
+
+    def logs(self, job_id: str) -> Document:
+        """The log of the training process, and the job's events. Raises NotFound."""
+        return logs.container_logs(self._records.get(job_id), self._jobs_dir / job_id)
+
+    def jobs(self, query: ListQuery) -> Page:
+        """One page of jobs."""
+        page = select(self._records.all(), query, _job_facets)
+        return replace(page, items=[shown(job) for job in page.items])
+
+    def configs(self, query: ListQuery) -> Page:
+        """One page of configs, each with its target."""
+        configs = map(self.registry.shown_config, self._documents.all(CONFIG))
+        return select(list(configs), query, _config_facets)
+
+    def targets(self, query: ListQuery) -> Page:
+        """One page of targets."""
+        return select(self._documents.all(TARGET), query, lambda target: {})
+
+    def _register(
+        self, output: OutputModel, target: Document, snapshot: Document, job: Document
+    ) -> None:
+        """Announce the model in the Entity Store; what a failed run left is replaced."""
+        try:
+            existing = self._platform.get(output.entity_path)
+        except UpstreamError as error:
+            if error.status != 404:
+                raise
+        else:
+            if (existing.get("artifact") or {}).get("status") != "upload_failed":
+                raise Conflict(f"Model {output} already exists")
+            self._platform.delete(output.entity_path)
+        entity = {
+            "namespace": output.namespace,
+            "name": f"{output.name}@{output.version}",
+            "description": job["description"],
+            "project": job["project"],
+            "base_model": snapshot["base_model"],
+            "spec": {
+                "num_parameters": target["num_parameters"],
+                "context_size": snapshot["max_seq_length"],
+                "num_virtual_tokens": 0,
+                "is_chat": True,
+            },
+            "artifact": {
+                "status": "created",
+                "files_url": f"hf://{output}",
+                "backend_engine": "hugging_face",
+                "gpu_arch": self._settings.device,
+                "precision": snapshot["precision"],
+                "tensor_parallelism": 1,
+            },
+            "peft": {"finetuning_type": "lora"},
+        }
+        try:
+            self._platform.post("/v1/models", json=entity)
+        except UpstreamError as error:
+            if error.status == 409:
+                raise Conflict(f"Model {output} already exists") from None
+            raise
+
+    def _wait_until_ended(self, job_id: str) -> None:
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while self._records.get(job_id)["status"] not in FINISHED:
+            if time.monotonic() > deadline:
+                raise Conflict(f"Job {job_id} is still being cancelled; delete it again later")
+            time.sleep(0.05)
+
+    def _queue(self, job: Document) -> None:
+        for message in ("PVCCreated", "EntityHandler_0_Created"):
+            self._records.log(job["id"], message)
+        self._records.move(job["id"], "pending", "EntityHandler_0_Pending")
+        self._submit(job)
+
+    def _submit(self, job: Document) -> None:
+        self._runner.submit(job["id"], self._run_of(job))
+
+    def _run_of(self, job: Document) -> JobRun:
+        return JobRun(job, self._records, self._hub, self._platform, self._nim, self._jobs_dir)
+
+
+def select(entities: list[Document], query: ListQuery, facets: Any) -> Page:
+    """The page of entities that a query asks for.
+
+    `facets(entity)` adds values to filter and sort by; of a list, any may match.
+    """
+
+    def wanted(entity: Document) -> bool:
+        values = {**entity, **facets(entity)}
+        return matches(values, ListQuery(search=query.search)) and all(
+            any(matches({key: one}, ListQuery(filter={key: value})) for one in _each(values, key))
+            for key, value in query.filter.items()
+        )
+
+    key = query.sort.removeprefix("-")
+    found = [entity for entity in entities if wanted(entity)]
+    found.sort(
+        key=lambda entity: sort_key({**entity, **facets(entity)}.get(key)),
+        reverse=query.sort.startswith("-"),
+    )
+    first = (query.page - 1) * query.page_size
+    return Page(items=found[first : first + query.page_size], total=len(found))
+
+
+def _each(values: Document, key: str) -> list[Any]:
+    value = values.get(key)
+    return value if isinstance(value, list) else [value]
+
+
+def _job_facets(job: Document) -> Document:
+    source = job["run"]["source"]["url"]
+    given = job["hyperparameters"]
+    names = ("batch_size", "epochs", "finetuning_type", "log_every_n_steps", "training_type")
+    return {
+        **{name: given.get(name) for name in names},
+        "base_model": job["config_snapshot"]["base_model"],
+        "dataset": [job["dataset"], f"hf://datasets/{source['repository']}"],
+    }
+
+
+def _config_facets(config: Document) -> Document:
+    target = config.get("target") or {}
+    options = config["training_options"]
+    enabled = bool(target.get("enabled"))
+    return {
+        "target_base_model": target.get("base_model"),
+        "target_name": target.get("name"),
+        "target_enabled": enabled,
+        "enabled": enabled,
+        "num_parameters": target.get("num_parameters"),
+        "training_type": [option["training_type"] for option in options],
+        "finetuning_type": [option["finetuning_type"] for option in options],
+    }
+
+
+def _option_for(config: Document, given: Document) -> Document:
+    """The training option that the job's types choose. Raises Invalid."""
+    wanted = (given.get("training_type") or "sft", given["finetuning_type"])
+    pairs = [(o["training_type"], o["finetuning_type"]) for o in config["training_options"]]
+    if wanted not in pairs:
+        available = ", ".join("/".join(pair) for pair in pairs)
+        raise Invalid(
+            f"hyperparameters: {'/'.join(wanted)} is not offered by this config; "
+            f"available (training_type/finetuning_type): {available}"
+        )
+    if wanted != TRAINABLE:
+        raise Invalid(f"hyperparameters: {'/'.join(wanted)} is not supported here; use sft/lora")
+    if config["training_precision"] not in PRECISIONS:
+        raise Invalid(
+            f"training_precision {config['training_precision']!r} of the config is not supported "
+            f"here; use one of {', '.join(PRECISIONS)}"
+        )
+    option: Document = config["training_options"][pairs.index(wanted)]
+    return option
+
+
+def _warnings(body: Document, option: Document) -> list[Document]:
+    warnings = []
+    if body["hyperparameters"].get("sequence_packing_enabled"):
+        warnings.append(
+            ("Sequence packing is off", "not supported here; rows of like length share a batch")
+        )
+    if body.get("integrations"):
+        warnings.append(
+            ("Integrations are ignored", "losses are in status_details; nothing is sent elsewhere")
+        )
+    if option["num_gpus"] > 1 or (option.get("num_nodes") or 1) > 1:
+        warnings.append(("Training uses one device", "more than one is not supported here"))
+    return [{"message": message, "explanation": why} for message, why in warnings]
