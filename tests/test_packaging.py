@@ -1,0 +1,68 @@
+"""What is asked for, what is pinned and what is imported agree."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Packages whose import has another name.
+IMPORTED_AS = {"python-multipart": "multipart", "rouge-score": "rouge_score"}
+
+
+def lines(name):
+    text = (ROOT / name).read_text().splitlines()
+    return [line for line in text if line.strip() and not line.startswith("#")]
+
+
+def names(requirements):
+    packages = [Requirement(line).name for line in requirements]
+    return {IMPORTED_AS.get(name, name.replace("-", "_")).lower() for name in packages}
+
+
+PINS = {
+    canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines("constraints.txt")
+}
+EXTRAS = PROJECT["optional-dependencies"]
+ASKED = [*lines("requirements.txt"), *(line for extra in EXTRAS.values() for line in extra)]
+
+
+@pytest.mark.parametrize("line", ASKED)
+def test_every_range_admits_the_pinned_version(line):
+    requirement = Requirement(line)
+    assert PINS[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_the_pins_carry_no_local_build_or_place():
+    assert [
+        f"{name}=={version}" for name, version in PINS.items() if re.search(r"[+/@]", version)
+    ] == []
+    assert (PINS["torch"], PINS["nemo-microservices"]) == ("2.13.0", "1.5.0")
+
+
+@pytest.mark.parametrize(
+    ("folders", "asked"),
+    [
+        (["utils"], lines("requirements.txt")),
+        (["nemo_local"], [*lines("requirements.txt"), *EXTRAS["local"]]),
+    ],
+    ids=["utils", "nemo_local"],
+)
+def test_every_imported_package_is_asked_for(folders, asked):
+    # They come with, and are part of, what is asked for.
+    brought = {"starlette", "pydantic", "pydantic_core", "tokenizers", "httpx", "IPython"}
+    known = names(asked) | brought | set(sys.stdlib_module_names) | {"utils", "nemo_local"}
+    found = set()
+    for file in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                found.add(node.module.split(".")[0])
+    assert sorted(found - known) == []
