@@ -1,6 +1,6 @@
 """Pretrains the pocket base model from scratch: `python -m nemo_local.pocket.recipe --out FOLDER`.
 
-Checkpoints every two million tokens and continues from the newest one, so it may be stopped at any
+Checkpoints every million tokens and continues from the newest one, so it may be stopped at any
 time; a larger `--tokens` on a finished run continues it. Learns 40 % of the way at a constant rate,
 then decays with a cosine. Prints loss, speed and how often the model names the right tool in prose.
 """
@@ -39,7 +39,7 @@ HIDDEN, LAYERS, HEADS, FEED_FORWARD = 256, 5, 8, 704
 BATCH_TOKENS, POOL = 6144, 768
 MUON_RATE, ADAM_RATE, FINAL_RATE = 0.015, 2e-3, 0.02
 CONSTANT_PART, WARMUP_STEPS, PROMPT_SHARE = 0.4, 50, 0.12
-CHECKPOINT_TOKENS = 2_000_000
+CHECKPOINT_TOKENS = 1_000_000
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Token ids and a mask of the positions whose next token is learned, both [batch, length]."""
 

@@ -9,6 +9,7 @@ rows was seen by the base model; `RESERVED_NOUNS` never appear in pretraining at
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -124,7 +125,7 @@ def build_tool(verb: str, noun: str, domain: str | None = None) -> Tool:
     names = sorted(rng.sample(choices, size), key=choices.index)
     required = rng.randint(min(1, size), size)
     parameters = tuple(_declare(rng, PARAMETERS[name], i < required) for i, name in enumerate(names))
-    described = rng.choice(VERBS[verb][0].split("|")).format(n=noun)
+    described = _with_articles(rng.choice(VERBS[verb][0].split("|")).format(n=noun))
     if names and rng.random() < 0.4:
         described += f" for the given {names[0].replace('_', ' ')}"
     return Tool(_name(rng, verb, noun, names), described + ".", verb, noun, parameters)
@@ -173,13 +174,17 @@ def ask(rng: Random, tool: Tool, arguments: dict[str, Any], noun: str | None = N
     """One request, without opening or closing, that mentions every argument."""
     wordings = VERBS[tool.verb][1]
     wording = rng.choice(wordings.split("|") if wordings else READ_REQUESTS)
-    request = wording.format(n=noun or tool.noun)
+    request = _with_articles(wording.format(n=noun or tool.noun))
     mentions = [_mention(rng, PARAMETERS[name], value) for name, value in arguments.items()]
     if rng.random() < 0.3:
         rng.shuffle(mentions)
     if mentions and rng.random() < 0.12:
         return f"{request}. {rng.choice(('I need it', 'Do it', 'Make it'))} {_join(rng, mentions)}"
     return f"{request} {_join(rng, mentions)}".rstrip()
+
+
+def _with_articles(text: str) -> str:
+    return re.sub(r"\ba (?=[aeio])", "an ", text)
 
 
 def _call(rng: Random, tool: Tool) -> Call:
@@ -203,7 +208,7 @@ def _declare(rng: Random, parameter: Parameter, required: bool) -> ToolParameter
 def _name(rng: Random, verb: str, noun: str, parameters: Sequence[str]) -> str:
     snake = noun.replace(" ", "_")
     style = rng.random()
-    if verb in READING and style < 0.25:
+    if verb in READING and style < 0.25 and (noun not in NOUNS or verb == _verbs_for(noun)[0]):
         return snake
     if parameters and style < 0.35:
         return f"{verb}_{snake}_by_{parameters[0]}"
