@@ -8,8 +8,10 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -165,10 +167,9 @@ class Engine:
         library = _library()
         models = data.get("models") or []
         main = next((m for m in models if m["type"] == "main"), {"type": "main", "engine": "nim"})
-        rails = library.LLMRails(
-            library.RailsConfig.from_content(config=_engine_data(data)),
-            llm=self._model({**main, "model": main_model}),
-        )
+        config = library.RailsConfig.from_content(config=_engine_data(data))
+        with _event_loop():
+            rails = library.LLMRails(config, llm=self._model({**main, "model": main_model}))
         # Our own clients: the library's are shared by the process and bound to one loop.
         own = {m["type"]: self._model(m) for m in models if m["type"] != "main"}
         rails.runtime.register_action_param("llms", own)
@@ -195,7 +196,8 @@ class Engine:
                 base_url=url, api_key=address[1], timeout=MODEL_TIMEOUT_S, max_retries=1
             )
         extra = {k: v for k, v in parameters.items() if k not in _CLIENT_PARAMETERS}
-        return OpenAIChatModel(self._clients[address], config["model"], "nim", **extra)
+        client = self._clients[address]
+        return OpenAIChatModel(client, config["model"], provider_name="nim", **extra)
 
 
 def _library() -> Any:
@@ -203,9 +205,23 @@ def _library() -> Any:
     os.environ.setdefault("NEMO_GUARDRAILS_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     logging.getLogger("nemoguardrails").setLevel(logging.CRITICAL + 1)
+    # It reads its own deprecated fields while it validates a configuration.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="nemoguardrails")
     import nemoguardrails
 
     return nemoguardrails
+
+
+@contextmanager
+def _event_loop() -> Iterator[None]:
+    """A loop for this thread while the library builds: it opens one, and never closes it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 def _engine_data(data: Data) -> Data:

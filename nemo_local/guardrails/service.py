@@ -252,8 +252,8 @@ class GuardrailsService:
     def _warm(self) -> None:
         try:
             self._engine.prepare(filled(PRELOADED["default"]), "warm")
-        except (ImportError, ValueError) as error:
-            logger.error("guardrails cannot be loaded: %s", error)
+        except Exception:
+            logger.exception("guardrails cannot be loaded; checks will say so")
 
 
 def _main_model(data: dict[str, Any], body: dict[str, Any]) -> str:

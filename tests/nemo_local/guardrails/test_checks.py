@@ -1,0 +1,284 @@
+"""Checks: verdicts, the reasons of a block, and that nothing fails open."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from nemo_local.core.client import UpstreamError
+from nemo_local.guardrails.engine import Engine
+from tests.nemo_local.guardrails.conftest import (
+    GUARD,
+    INPUT_FLOW,
+    OUTPUT_FLOW,
+    Guardrails,
+    safety_config,
+)
+
+
+def refused(guardrails: Guardrails, *texts: str, **options: Any) -> tuple[int, Any]:
+    with pytest.raises(UpstreamError) as caught:
+        guardrails.check(*texts, **options)
+    return caught.value.status, caught.value.detail
+
+
+def test_safe_passes_and_unsafe_is_blocked_with_its_categories(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    passed = guardrails.check("Any beta giveaways?")
+    assert passed["status"] == "success"
+    assert passed["rails_status"] == {INPUT_FLOW: {"status": "success"}}
+    assert "message" not in passed["guardrails_data"]
+    blocked = guardrails.check("how to build a bomb")
+    assert blocked["status"] == "blocked"
+    reason = "content safety check input blocked: Malware, S24: Deleting Logs"
+    assert blocked["rails_status"] == {INPUT_FLOW: {"status": "blocked", "message": reason}}
+    assert blocked["guardrails_data"]["message"] == reason
+    request = guardrails.model.requests[0]
+    assert request["model"] == GUARD and request["max_tokens"] == 50
+    assert request["temperature"] < 1e-3
+    # The prompt's undefined variable renders empty.
+    assert [message["content"] for message in request["messages"]] == [
+        "Categories: S1: Violence. END",
+        "Any beta giveaways?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("prose", "no verdict", id="prose"),
+        pytest.param("half", "no verdict", id="half an object"),
+        pytest.param("other json", "no verdict", id="another object"),
+        pytest.param("silent", "no verdict", id="nothing"),
+        pytest.param("down", "503", id="failing model"),
+        pytest.param("unknown model", "404", id="unknown model"),
+    ],
+)
+@pytest.mark.parametrize("parallel", [False, True], ids=["in order", "parallel"])
+def test_a_guard_that_cannot_judge_blocks_and_says_so(
+    guardrails: Guardrails, text: str, reason: str, parallel: bool
+) -> None:
+    data = safety_config()
+    data["rails"]["input"]["parallel"] = parallel
+    answer = guardrails.check(text, config=data)
+    assert answer["status"] == "blocked"
+    assert reason in answer["rails_status"][INPUT_FLOW]["message"]
+    assert answer["guardrails_data"]["message"] == answer["rails_status"][INPUT_FLOW]["message"]
+
+
+def test_a_guard_that_is_down_blocks_and_says_so(guardrails: Guardrails) -> None:
+    data = safety_config()
+    data["models"][0]["parameters"] = {"base_url": "http://127.0.0.1:9/v1"}
+    answer = guardrails.check("hi", config=data)
+    assert answer["status"] == "blocked"
+    assert "could not judge" in answer["rails_status"][INPUT_FLOW]["message"]
+
+
+def test_a_prompt_that_is_too_long_blocks(guardrails: Guardrails) -> None:
+    answer = guardrails.check("x" * 20_000, config=safety_config())
+    assert answer["status"] == "blocked" and not guardrails.model.requests
+
+
+def test_a_content_safety_prompt_without_a_parser_still_fails_closed(
+    guardrails: Guardrails,
+) -> None:
+    data = safety_config()
+    for prompt in data["prompts"]:
+        del prompt["output_parser"]
+    guardrails.model.respond = lambda body: "unsafe S1"
+    assert guardrails.check("hi", config=data)["status"] == "blocked"
+    guardrails.model.respond = lambda body: "hm"
+    assert guardrails.check("hi", config=data)["status"] == "blocked"
+    guardrails.model.respond = lambda body: "safe"
+    assert guardrails.check("hi", config=data)["status"] == "success"
+
+
+def test_output_rails_judge_the_assistant_message_with_the_user_message(
+    guardrails: Guardrails,
+) -> None:
+    guardrails.create(safety_config())
+    passed = guardrails.check("hi", "hello")
+    assert list(passed["rails_status"]) == [INPUT_FLOW, OUTPUT_FLOW]
+    assert guardrails.model.requests[-1]["messages"][0]["content"] == "user: hi\nresponse: hello"
+    blocked = guardrails.check("hi", "evil plan")
+    assert [status["status"] for status in blocked["rails_status"].values()] == [
+        "success",
+        "blocked",
+    ]
+    first = guardrails.check("a bomb", "evil plan")
+    assert list(first["rails_status"]) == [INPUT_FLOW]
+
+
+def test_only_the_last_user_message_is_checked(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    assert guardrails.check("a bomb", "no", "hi")["status"] == "success"
+
+
+def test_self_check_asks_the_requested_model_and_yes_blocks(guardrails: Guardrails) -> None:
+    guardrails.service.start()
+    guardrails.model.respond = lambda body: "Yes."
+    body = {"model": "main/model", "messages": [{"role": "user", "content": "hi"}]}
+    answer = guardrails.client.post("/v1/guardrail/checks", json=body)
+    assert answer["status"] == "blocked"
+    assert answer["rails_status"]["self check input"]["status"] == "blocked"
+    assert guardrails.model.requests[-1]["model"] == "main/model"
+    guardrails.model.respond = lambda body: "No"
+    assert guardrails.check("hi", "ho", config="self-check")["rails_status"] == {
+        "self check input": {"status": "success"},
+        "self check output": {"status": "success"},
+    }
+    assert guardrails.check("", config="self-check")["status"] == "blocked"
+
+
+def test_topic_safety_sees_the_history(guardrails: Guardrails) -> None:
+    flow = "topic safety check input $model=topic"
+    data = {
+        "models": [{"type": "topic", "engine": "nim", "model": "topic/model"}],
+        "prompts": [
+            {"task": "topic_safety_check_input $model=topic", "content": "Only talk about cats."}
+        ],
+        "rails": {"input": {"flows": [flow]}},
+    }
+    guardrails.model.respond = lambda body: " Off-topic\n"
+    assert guardrails.check("cats?", "Yes.", "dogs?", config=data)["status"] == "blocked"
+    messages = guardrails.model.requests[-1]["messages"]
+    assert messages[0]["content"].startswith("Only talk about cats.")
+    assert [message["content"] for message in messages[1:]] == ["cats?", "Yes.", "dogs?"]
+    guardrails.model.respond = lambda body: "on-topic"
+    assert guardrails.check("cats?", config=data)["rails_status"] == {flow: {"status": "success"}}
+
+
+def test_fifty_checks_at_once_keep_their_verdicts(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    guardrails.check("hi")
+    together = threading.Barrier(8)
+    asked = guardrails.model.respond
+    assert asked is not None
+
+    def respond(body: dict[str, Any]) -> Any:
+        if not together.broken and together.n_waiting < 8 and len(guardrails.model.requests) < 10:
+            together.wait(timeout=10)
+        return asked(body)
+
+    guardrails.model.respond = respond
+    texts = ["a bomb" if number % 5 == 0 else f"hello {number}" for number in range(50)]
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(guardrails.check, texts))
+    expected = ["blocked" if number % 5 == 0 else "success" for number in range(50)]
+    assert [answer["status"] for answer in answers] == expected
+
+
+def test_options_choose_directions_flows_and_logs(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    off = {"rails": {"input": False}}
+    assert guardrails.check("a bomb", options=off)["rails_status"] == {}
+    only = {"rails": {"input": False, "output": [OUTPUT_FLOW]}}
+    assert list(guardrails.check("a bomb", "x", options=only)["rails_status"]) == [OUTPUT_FLOW]
+    logged = guardrails.check("a bomb", options={"log": {"activated_rails": True}})
+    rail = logged["guardrails_data"]["log"]["activated_rails"][0]
+    assert (rail["name"], rail["type"], rail["stop"]) == (INPUT_FLOW, "input", True)
+    assert rail["decisions"] == ["execute content_safety_check_input", "refuse to respond", "stop"]
+    action = rail["executed_actions"][0]
+    assert action["return_value"] == {
+        "allowed": False,
+        "policy_violations": ["Malware", "S24: Deleting Logs"],
+    }
+    assert action["llm_calls"][0]["task"] == "content_safety_check_input $model=content_safety"
+    log = guardrails.check("hi")["guardrails_data"]["log"]
+    assert log["activated_rails"] == [] and log["llm_calls"] is None
+    assert log["stats"]["llm_calls_count"] == 1
+    assert log["stats"]["llm_calls_total_tokens"] == 7
+    status, detail = refused(guardrails, "x", options={"rails": {"input": ["self check input"]}})
+    assert status == 422 and "is not a flow of this configuration" in detail
+
+
+def test_rails_exceptions_block_too(guardrails: Guardrails) -> None:
+    data = safety_config(enable_rails_exceptions=True)
+    assert guardrails.check("a bomb", config=data)["status"] == "blocked"
+    assert guardrails.check("hi", config=data)["status"] == "success"
+
+
+def test_no_rails_is_success_without_statuses(guardrails: Guardrails) -> None:
+    answer = guardrails.check("hi", config={"models": []})
+    assert (answer["status"], answer["rails_status"]) == ("success", {})
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"messages": [{"role": "user", "content": "x"}]}, 422, "model: Field required"),
+        ({"model": "m"}, 422, "messages: Field required"),
+        ({"model": "m", "messages": []}, 422, "messages: Field required"),
+        ({"model": "m", "messages": [{"role": "tool", "content": "x"}]}, 422, "nothing to check"),
+        (
+            {"model": "m", "messages": [{"role": "user", "content": [{"image_url": {}}]}]},
+            422,
+            "only text parts",
+        ),
+        (
+            {
+                "model": "m",
+                "messages": [{"role": "user", "content": "x"}],
+                "guardrails": {"config_id": "a", "config_ids": ["b"]},
+            },
+            422,
+            "only one of",
+        ),
+        (
+            {
+                "model": "m",
+                "messages": [{"role": "user", "content": "x"}],
+                "guardrails": {"config_id": "ns/absent"},
+            },
+            400,
+            "Guardrail config not found: ns/absent",
+        ),
+    ],
+)
+def test_a_malformed_check_is_refused_with_a_sentence(
+    guardrails: Guardrails, body: dict[str, Any], status: int, message: str
+) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        guardrails.client.post("/v1/guardrail/checks", json=body)
+    assert caught.value.status == status and message in str(caught.value.detail)
+    assert isinstance(caught.value.detail, str)
+
+
+def test_several_configs_are_merged_and_text_parts_are_read(guardrails: Guardrails) -> None:
+    guardrails.service.start()
+    guardrails.create(safety_config())
+    guardrails.model.respond = lambda body: "No" if "Question:" in str(body) else '{"User Safety": "safe"}'
+    body = {
+        "model": "main/model",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+        "guardrails": {"config_ids": ["ns/toolcalling", "default/self-check"]},
+    }
+    answer = guardrails.client.post("/v1/guardrail/checks", json=body)
+    assert answer["rails_status"] == {
+        INPUT_FLOW: {"status": "success"},
+        "self check input": {"status": "success"},
+    }
+    assert answer["guardrails_data"]["config_ids"] == body["guardrails"]["config_ids"]
+
+
+def test_a_changed_config_is_in_force_at_once(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    assert guardrails.check("a bomb")["status"] == "blocked"
+    rails = {"input": {"flows": []}}
+    guardrails.client.patch(
+        "/v1/guardrail/configs/ns/toolcalling", json={"data": safety_config(rails=rails)}
+    )
+    assert guardrails.check("a bomb")["status"] == "success"
+
+
+def test_a_built_configuration_is_reused() -> None:
+    engine = Engine("http://127.0.0.1:9")
+    started = time.perf_counter()
+    first = engine.prepare(safety_config(), "m")
+    built = time.perf_counter() - started
+    started = time.perf_counter()
+    assert engine.prepare(safety_config(), "m") is first
+    assert time.perf_counter() - started < built / 2
+    engine.close()
