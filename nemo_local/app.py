@@ -18,6 +18,8 @@ from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import install_error_handlers
 from nemo_local.core.web import BothSlashes, RequestLog, TokenCheck
+from nemo_local.customizer import routes as customizer_routes
+from nemo_local.customizer.service import CustomizerService
 from nemo_local.data_store import routes as data_store_routes
 from nemo_local.data_store.quoted_slash import QuotedSlashes
 from nemo_local.data_store.service import DataStoreService
@@ -66,7 +68,10 @@ def create_app(settings: Settings) -> FastAPI:
         documents, platform, settings.nim_url, settings.home / "evaluation", settings.token
     )
     guardrails = GuardrailsService(documents, settings.nim_url, settings.token)
-    services: list[Service] = [deployment, evaluator, guardrails]
+    customizer = CustomizerService(
+        documents, platform, nim, catalog, settings.home / "customization", settings
+    )
+    services: list[Service] = [deployment, customizer, evaluator, guardrails]
     startup = _Startup(platform, services, settings.dataset_rows)
 
     @asynccontextmanager
@@ -88,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(data_store_routes.router(data_store))
     app.include_router(entity_store_routes.router(entity_store))
     app.include_router(deployment_routes.router(deployment))
+    app.include_router(customizer_routes.router(customizer))
     app.include_router(evaluator_routes.router(evaluator))
     app.include_router(guardrails_routes.router(guardrails))
     app.include_router(_health_router(startup))

@@ -1,0 +1,166 @@
+"""The commands, as a person in a terminal meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nemo_local.core.client import Client
+from nemo_local.pocket_dataset import REPO
+from nemo_local.processes import family, read_records, wait_until
+
+
+class Terminal:
+    """Runs commands on one home."""
+
+    def __init__(self, settings) -> None:
+        self.settings = settings
+        self.environment = {
+            **os.environ,
+            "NEMO_LOCAL_HOME": str(settings.home),
+            "NEMO_LOCAL_PORT": str(settings.port),
+            "NEMO_LOCAL_NIM_PORT": str(settings.nim_port),
+            "NEMO_LOCAL_DATASET_ROWS": "20",
+            "NEMO_LOCAL_THREADS": "1",
+        }
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "nemo_local", *arguments],
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        client = Client(self.settings.platform_url)
+        yield client
+        client.close()
+
+
+@pytest.fixture
+def terminal(settings) -> Iterator[Terminal]:
+    terminal = Terminal(settings)
+    yield terminal
+    terminal.run("down")
+    assert family(settings.home) == []
+
+
+def test_help_needs_no_training_library():
+    code = (
+        "import sys; from nemo_local import app, cli; heavy = {'torch', 'transformers', 'peft'}; "
+        "sys.exit(str((heavy | {'trl', 'nemoguardrails'}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "set()"
+
+
+def test_a_taken_port_is_named_with_its_option(terminal):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", terminal.settings.port))
+        other.listen()
+        done = terminal.run("up", "--detach")
+    assert done.returncode == 1
+    assert f"port {terminal.settings.port} " in done.stderr and "--port" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_public_address_without_a_token_is_refused(terminal):
+    done = terminal.run("up", "--host", "0.0.0.0")
+    assert done.returncode == 1 and "NEMO_LOCAL_TOKEN" in done.stderr
+
+
+def test_a_process_that_cannot_start_shows_its_log(terminal):
+    done = terminal.run("up", "--detach", NEMO_LOCAL_DATABASE_URL="sqlite:////proc/no/where.db")
+    assert done.returncode == 1
+    assert "the control plane ended while starting" in done.stderr and "/proc" in done.stderr
+
+
+def test_commands_on_a_platform_that_is_not_there(terminal, tmp_path):
+    assert "Nothing was running" in terminal.run("down").stdout
+    assert "not running" in terminal.run("status").stdout
+    assert "nothing in" in terminal.run("reset", "--yes").stdout
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = terminal.run("reset", "--yes", "--home", str(tmp_path))
+    assert done.returncode == 1 and (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.contract
+def test_a_platform_lives_is_killed_comes_back_and_is_removed(terminal):
+    settings = terminal.settings
+    done = terminal.run("up", "--detach")
+    assert done.returncode == 0, done.stderr
+    assert settings.platform_url in done.stdout and settings.nim_url in done.stdout
+    assert re.search(r"meta/llama-3.2-1b-instruct +<- answered by a stand-in", done.stdout)
+    assert "already running" in terminal.run("up", "--detach").stdout
+
+    done = terminal.run("status")
+    assert done.returncode == 0 and done.stdout.count("running") == 2
+
+    done = terminal.run("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "called get_weather(" in done.stdout
+
+    with terminal.client() as client:
+        client.post("/v1/datasets", json={"name": "kept", "files_url": "hf://datasets/a/b"})
+
+    records = read_records(settings.home)
+    os.kill(records["control plane"].pid, signal.SIGKILL)
+    wait_until(lambda: not records["control plane"].process(), 10, "it is gone")
+    done = terminal.run("status")
+    assert done.returncode == 1 and "ended" in done.stdout
+
+    done = terminal.run("up", "--detach")
+    assert done.returncode == 0, done.stderr
+    assert read_records(settings.home)["inference"].pid == records["inference"].pid
+    with terminal.client() as client:
+        assert client.get("/v1/datasets/default/kept")["name"] == "kept"
+        info = client.get(f"/v1/hf/api/datasets/{REPO}")
+        assert [file["rfilename"] for file in info["siblings"]] == [
+            ".gitattributes",
+            "README.md",
+            "data/train.jsonl",
+        ]
+
+    assert "Stopped: control plane, inference" in terminal.run("down").stdout
+    assert family(settings.home) == []
+    assert "Removed" in terminal.run("reset", "--yes").stdout
+    assert not settings.home.exists()
+
+
+def test_a_child_of_a_killed_platform_is_found_and_ended(terminal):
+    home = terminal.settings.home
+    home.mkdir()
+    (home / "processes.json").write_text(json.dumps({}))
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"],
+        env={**os.environ, "NEMO_LOCAL_RUN_HOME": str(home)},
+        start_new_session=True,
+    )
+    wait_until(lambda: [p.pid for p in family(home)] == [orphan.pid], 10, "it is found")
+    terminal.run("down")
+    assert orphan.wait(timeout=10) == -signal.SIGTERM
+
+
+def test_a_reused_pid_is_not_ours(terminal):
+    home: Path = terminal.settings.home
+    home.mkdir()
+    me = psutil.Process()
+    record = {"pid": me.pid, "created": me.create_time() - 100, "url": "http://x:1", "log": "/none"}
+    (home / "processes.json").write_text(json.dumps({"control plane": record}))
+    assert "ended; pid was" in terminal.run("status").stdout
+    assert "Nothing was running" in terminal.run("down").stdout
