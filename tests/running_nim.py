@@ -1,0 +1,61 @@
+"""NIM served from a thread, with tiny checkpoints under official ids."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.nim.app import create_app
+from nemo_local.processes import wait_until
+from nemo_local.settings import Settings
+from tests.tiny_checkpoint import make_checkpoint
+
+MODEL = "meta/llama-3.2-1b-instruct"
+OTHER = "acme/tiny-chat"
+
+
+def make_models_dir(folder: Path) -> Path:
+    """A folder of "real" weights: random ones, so that no pocket model is needed."""
+    make_checkpoint(folder / MODEL)
+    make_checkpoint(folder / OTHER, seed=1)
+    return folder
+
+
+@contextmanager
+def running_nim(settings: Settings) -> Iterator[Client]:
+    """NIM of these settings until the block ends, ready to answer."""
+    config = uvicorn.Config(
+        create_app(settings),
+        settings.host,
+        settings.nim_port,
+        log_config=None,
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="nim")
+    thread.start()
+    client = Client(settings.nim_url, settings.token)
+    try:
+        wait_until(lambda: is_ready(client), timeout_s=60, what="NIM answers")
+        yield client
+    finally:
+        client.close()
+        server.should_exit = True
+        thread.join()
+
+
+def is_ready(nim: Client) -> bool:
+    """Whether NIM has loaded a model."""
+    try:
+        nim.get("/v1/health/ready")
+    except UpstreamError:
+        return False
+    return True
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    """Wait until the condition holds."""
+    wait_until(condition, timeout_s=60, what=what)
