@@ -32,6 +32,13 @@ class ScriptedModel:
         self.url = ""
         self._lock = threading.Lock()
 
+    def reset(self, respond: Callable[[dict[str, Any]], Reply] | None = None) -> None:
+        """Forget everything that was asked and scripted; then answer by `respond`."""
+        self.replies.clear()
+        self.requests.clear()
+        self.headers.clear()
+        self.respond = respond
+
     def app(self) -> FastAPI:
         app = FastAPI()
 

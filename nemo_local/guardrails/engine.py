@@ -113,12 +113,13 @@ class Engine:
         messages: list[dict[str, Any]],
         context: dict[str, Any],
         output_vars: list[str] | bool = False,
+        logs: dict[str, bool] | None = None,
     ) -> Verdict:
         """One flow's verdict; call it through `run`."""
         selected = {"input": False, "output": False, "retrieval": False, "dialog": False}
         options = {
             "rails": {**selected, direction: [flow]},
-            "log": {"activated_rails": True, "internal_events": True, "colang_history": True},
+            "log": {**(logs or {}), "activated_rails": True},
             **({"output_vars": output_vars} if output_vars else {}),
         }
         known = {key: context[key] for key in context if key not in _RESERVED}

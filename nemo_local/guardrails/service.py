@@ -189,8 +189,9 @@ class GuardrailsService:
 
         async def judge(flow: str) -> Verdict:
             messages = talk.messages(direction, flow)
+            logs = {key: options.logs(key) for key in ("internal_events", "colang_history")}
             return await self._engine.judge(
-                rails, direction, flow, messages, options.context, options.output_vars
+                rails, direction, flow, messages, options.context, options.output_vars, logs
             )
 
         if data["rails"][direction].get("parallel"):

@@ -56,21 +56,34 @@ class Evaluator:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def evaluator(tmp_path: Path) -> Iterator[Evaluator]:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluator]:
+    """One server for a module's tests."""
+    home = tmp_path_factory.mktemp("evaluator")
     app = FastAPI()
     install_error_handlers(app)
-    documents = Documents(f"sqlite:///{tmp_path / 'platform.db'}")
+    documents = Documents(f"sqlite:///{home / 'platform.db'}")
     with scripted_model() as model, serving(app) as url:
         client = Client(url)
-        service = EvaluatorService(documents, client, model.url, tmp_path / "jobs")
-        evaluator = Evaluator(client, service, documents, model, tmp_path / "jobs")
+        service = EvaluatorService(documents, client, model.url, home / "jobs")
+        evaluator = Evaluator(client, service, documents, model, home / "jobs")
         _add_hub(app, evaluator.files)
         app.include_router(router(service))
         yield evaluator
         service.stop()
         client.close()
-        documents.close()
+    documents.close()
+
+
+@pytest.fixture
+def evaluator(running: Evaluator) -> Evaluator:
+    """The server with no file, no entity and a model that has heard nothing."""
+    for kind in ("config", "target", "job", "result"):
+        for entity in running.documents.all(f"evaluation_{kind}"):
+            running.documents.delete(f"evaluation_{kind}", entity["id"])
+    running.files.clear()
+    running.model.reset()
+    return running
 
 
 def _add_hub(app: FastAPI, files: dict[str, bytes]) -> None:

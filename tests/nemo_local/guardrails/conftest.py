@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +77,7 @@ class Guardrails:
     client: Client
     service: GuardrailsService
     model: ScriptedModel
+    documents: Documents
 
     def create(self, data: dict[str, Any], name: str = "toolcalling") -> dict[str, Any]:
         body = {"name": name, "namespace": "ns", "data": data}
@@ -93,18 +93,27 @@ class Guardrails:
         return self.client.post("/v1/guardrail/checks", json=body)
 
 
-@pytest.fixture
-def guardrails(tmp_path: Path) -> Iterator[Guardrails]:
-    documents = Documents(f"sqlite:///{tmp_path / 'platform.db'}")
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guardrails]:
+    """One server for a module's tests; building the library's objects is what costs."""
+    documents = Documents(f"sqlite:///{tmp_path_factory.mktemp('guardrails') / 'platform.db'}")
     with scripted_model() as model:
-        model.respond = by_content
         service = GuardrailsService(documents, model.url)
         app = FastAPI()
         install_error_handlers(app)
         app.include_router(router(service))
         with serving(app) as url:
             client = Client(url)
-            yield Guardrails(client, service, model)
+            yield Guardrails(client, service, model, documents)
             client.close()
         service.stop()
     documents.close()
+
+
+@pytest.fixture
+def guardrails(running: Guardrails) -> Guardrails:
+    """The server with no configuration and a model that has heard nothing."""
+    for config in running.documents.all("guardrail_config"):
+        running.documents.delete("guardrail_config", config["id"])
+    running.model.reset(by_content)
+    return running

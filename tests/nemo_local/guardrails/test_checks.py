@@ -249,7 +249,9 @@ def test_a_malformed_check_is_refused_with_a_sentence(
 def test_several_configs_are_merged_and_text_parts_are_read(guardrails: Guardrails) -> None:
     guardrails.service.start()
     guardrails.create(safety_config())
-    guardrails.model.respond = lambda body: "No" if "Question:" in str(body) else '{"User Safety": "safe"}'
+    guardrails.model.respond = lambda body: (
+        "No" if "Question:" in str(body) else '{"User Safety": "safe"}'
+    )
     body = {
         "model": "main/model",
         "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
