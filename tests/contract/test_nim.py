@@ -1,0 +1,164 @@
+"""NIM beside a running platform: adapters come and go with their entities."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nemo_microservices import NeMoMicroservices
+from openai import NotFoundError, OpenAI
+
+from nemo_local.core.client import Client
+from tests.conftest import Running
+from tests.contract.tiny_platform import MODEL, eventually, tiny_platform
+from tests.tiny_checkpoint import make_adapter
+
+pytestmark = pytest.mark.contract
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with tiny_platform(tmp_path_factory.mktemp("tiny-nim")) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def openai(running: Running) -> Iterator[OpenAI]:
+    with running.openai() as client:
+        yield client
+
+
+def upload(running: Running, folder: Path, name: str, version: str) -> str:
+    """Store the adapter in the Data Store as Customizer does; returns its URL."""
+    hub = running.hf()
+    hub.create_repo(f"ns/{name}", repo_type="model", exist_ok=True)
+    hub.upload_folder(repo_id=f"ns/{name}", folder_path=folder, repo_type="model")
+    hub.create_tag(f"ns/{name}", tag=version, repo_type="model")
+    return f"hf://ns/{name}@{version}"
+
+
+def register(
+    running: Running, model: str, files_url: str, status: str = "upload_completed", **more: Any
+) -> None:
+    client = running.client()
+    namespace, _, name = model.partition("/")
+    artifact = {"files_url": files_url, "status": status, "backend_engine": "hugging_face"}
+    body = {
+        "namespace": namespace,
+        "name": name,
+        "base_model": MODEL,
+        "artifact": artifact,
+        "peft": {"finetuning_type": "lora"},
+        **more,
+    }
+    client.post("/v1/models", json=body)
+    client.close()
+
+
+def refresh(running: Running) -> dict[str, Any]:
+    nim = Client(running.nim_url)
+    state = nim.post("/internal/refresh")
+    nim.close()
+    return dict(state)
+
+
+def ask(openai: OpenAI, model: str) -> str:
+    reply = openai.chat.completions.create(
+        model=model, messages=HELLO, max_tokens=12, temperature=0
+    )
+    return reply.choices[0].message.content or ""
+
+
+def test_an_adapter_is_served_by_itself_and_gone_with_its_entity(
+    running: Running, openai: OpenAI, tmp_path: Path
+) -> None:
+    model = "ns/alpha@cust-1"
+    url = upload(running, make_adapter(tmp_path / "a", 1), "alpha", "cust-1")
+    register(running, model, url)
+    eventually(lambda: model in [m.id for m in openai.models.list()], "the adapter is listed")
+    listed = openai.models.retrieve(model).model_dump()
+    assert (listed["parent"], listed["root"]) == (MODEL, url)
+    assert listed["max_model_len"] is None and listed["owned_by"] == "system"
+    assert ask(openai, model) != ask(openai, MODEL)
+    client = running.client()
+    client.delete(f"/v1/models/{model}")
+    client.close()
+    assert model not in refresh(running)["models"]
+    with pytest.raises(NotFoundError, match="does not exist"):
+        ask(openai, model)
+    assert not list((running.settings.home / "nim" / "adapters").iterdir())
+
+
+def test_the_same_name_registered_anew_means_the_new_weights(
+    running: Running, openai: OpenAI, tmp_path: Path
+) -> None:
+    model = "ns/beta@v1"
+    url = upload(running, make_adapter(tmp_path / "a", 1), "beta", "v1")
+    register(running, model, url)
+    refresh(running)
+    first = ask(openai, model)
+    client = running.client()
+    client.delete(f"/v1/models/{model}")
+    client.close()
+    running.hf().delete_tag("ns/beta", tag="v1", repo_type="model")
+    register(running, model, upload(running, make_adapter(tmp_path / "b", 2), "beta", "v1"))
+    refresh(running)
+    assert ask(openai, model) != first
+
+
+def test_only_finished_uploads_of_served_bases_are_listed(running: Running, tmp_path: Path) -> None:
+    url = upload(running, make_adapter(tmp_path / "a", 1), "gamma", "v1")
+    register(running, "ns/unfinished@v1", url, status="created")
+    register(running, "ns/elsewhere@v1", url, base_model="meta/llama-3.1-8b-instruct")
+    served = refresh(running)["models"]
+    assert not {"ns/unfinished@v1", "ns/elsewhere@v1"} & set(served)
+
+
+def test_an_adapter_that_cannot_be_served_is_reported_and_harms_nothing(
+    running: Running, openai: OpenAI, tmp_path: Path
+) -> None:
+    folder = make_adapter(tmp_path / "a", 1)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    register(running, "ns/dora@v1", upload(running, folder, "dora", "v1"))
+    register(running, "ns/nowhere@v1", "hf://ns/nowhere@v1")
+    register(running, "ns/odd@v1", "https://example.com/adapter")
+    state = refresh(running)
+    assert "use_dora" in state["failed"]["ns/dora@v1"]
+    assert "NotFound" in state["failed"]["ns/nowhere@v1"]
+    assert "hf://namespace/name" in state["failed"]["ns/odd@v1"]
+    assert MODEL in state["models"] and ask(openai, MODEL)
+
+
+def test_a_pickle_is_never_fetched(running: Running, tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "a", 1)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    register(running, "ns/pickle@v1", upload(running, folder, "pickle", "v1"))
+    assert "safetensors" in refresh(running)["failed"]["ns/pickle@v1"]
+
+
+def test_the_sdk_chats_streams_and_lists(running: Running) -> None:
+    with running.sdk() as sdk:
+        assert MODEL in [model.id for model in sdk.inference.models.list().data]
+        reply = sdk.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6)
+        assert reply.choices[0].message.content
+        _streams(sdk)
+        text = sdk.completions.create(model=MODEL, prompt="What", max_tokens=3)
+        assert text.usage.completion_tokens <= 3
+
+
+def _streams(sdk: NeMoMicroservices) -> None:
+    chunks = list(
+        sdk.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6, stream=True)
+    )
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-1].choices[0].finish_reason in ("length", "stop")
+
+
+def test_inference_answers_on_the_platforms_port_too(running: Running) -> None:
+    client = running.client()
+    body = {"model": MODEL, "messages": HELLO, "max_tokens": 3}
+    assert client.post("/v1/chat/completions", json=body)["object"] == "chat.completion"
+    client.close()
