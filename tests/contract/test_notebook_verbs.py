@@ -1,0 +1,57 @@
+"""The notebooks' own verbs against a running control plane: everything may run twice."""
+
+import pytest
+
+from utils import clients, data_store, entity_store
+from utils.errors import InvalidFile, NotFound, Unreachable
+
+pytestmark = pytest.mark.contract
+
+
+def test_namespaces_repository_and_dataset_are_ensured_twice(control_plane, tmp_path):
+    file = tmp_path / "training.jsonl"
+    file.write_text('{"messages": []}\n')
+    hf, nemo = data_store.hub(control_plane.url), control_plane.sdk()
+    revisions, created = [], []
+    for _ in range(2):
+        created.append(data_store.ensure_namespace(control_plane.url, "ns"))
+        entity_store.ensure_namespace(nemo, "ns")
+        url = data_store.ensure_dataset_repo(hf, "ns/xlam")
+        revisions.append(data_store.upload_files(hf, "ns/xlam", {"training/training.jsonl": file}))
+        dataset = entity_store.ensure_dataset(nemo, "ns", "xlam", url)
+    assert created == [True, False]
+    assert revisions[0] == revisions[1]
+    assert dataset.files_url == "hf://datasets/ns/xlam"
+    assert data_store.list_files(hf, "ns/xlam") == ["training/training.jsonl"]
+
+
+def test_a_dataset_follows_its_new_files_url(control_plane):
+    nemo = control_plane.sdk()
+    entity_store.ensure_dataset(nemo, "ns", "xlam", "hf://datasets/ns/old")
+    entity_store.ensure_dataset(nemo, "ns", "xlam", "hf://datasets/ns/new")
+    assert nemo.datasets.retrieve("xlam", namespace="ns").files_url == "hf://datasets/ns/new"
+
+
+def test_a_missing_file_is_named_before_anything_is_sent(control_plane, tmp_path):
+    hf = data_store.hub(control_plane.url)
+    with pytest.raises(InvalidFile, match="nowhere.jsonl"):
+        data_store.upload_files(hf, "ns/xlam", {"a": tmp_path / "nowhere.jsonl"})
+
+
+def test_an_unknown_data_set_is_not_found(control_plane):
+    with pytest.raises(NotFound):
+        data_store.load_rows(control_plane.hub_url, "ns/none")
+
+
+def test_a_model_that_is_not_there_is_absent(control_plane):
+    model = entity_store.find_model(control_plane.sdk(), "ns/none@v1")
+    assert entity_store.artifact_status(model) == "absent"
+
+
+def test_a_service_that_does_not_answer_is_named_with_its_setting(control_plane):
+    urls = {
+        "Entity Store": ("NEMO_URL", control_plane.url),
+        "NIM": ("NIM_URL", "http://127.0.0.1:9"),
+    }
+    with pytest.raises(Unreachable, match="set NIM_URL"):
+        clients.require_answers(urls)

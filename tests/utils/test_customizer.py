@@ -1,0 +1,123 @@
+"""One recipe is trained once; anything else takes the next version."""
+
+from datetime import datetime
+
+import pytest
+
+from tests.utils.scripted_platform import Scripted, page
+from utils import customizer
+from utils.errors import JobFailed
+
+RECIPE = {
+    "config": "meta/llama@v1",
+    "dataset": "ns/xlam",
+    "dataset_revision": "4c1f",
+    "output_name": "llama-xlam",
+    "hyperparameters": {"epochs": 2},
+    "namespace": "ns",
+}
+NOW = "2025-06-20T03:58:16.182000"
+
+
+def model(name, status="upload_completed"):
+    artifact = {"status": status, "files_url": f"hf://ns/{name}"}
+    return {"namespace": "ns", "name": name, "artifact": artifact}
+
+
+def platform(jobs=(), models=()):
+    """A platform with these jobs and models, which takes any new job."""
+    answers = {
+        ("GET", "/v1/customization/jobs"): page(list(jobs)),
+        ("GET", "/v1/models"): page(list(models)),
+        ("POST", "/v1/customization/jobs"): lambda body: body | {"id": "cust-new"},
+    }
+    for entity in models:
+        answers[("GET", f"/v1/models/ns/{entity['name']}")] = entity
+    return Scripted(answers)
+
+
+@pytest.fixture
+def earlier():
+    """The job that an earlier run of the same recipe made."""
+    scripted = platform()
+    customizer.ensure_training(scripted.client(), **RECIPE)
+    body = next(body for method, _, body in scripted.requests if method == "POST")
+    return body | {"id": "cust-1", "status": "completed"}
+
+
+def test_the_first_run_starts_as_version_1():
+    training = customizer.ensure_training(platform().client(), **RECIPE)
+    assert (training.how, training.model) == ("started", "ns/llama-xlam@v1")
+
+
+def test_a_finished_run_of_the_same_recipe_is_used_again(earlier):
+    scripted = platform([earlier], [model("llama-xlam@v1")])
+    training = customizer.ensure_training(scripted.client(), **RECIPE)
+    assert (training.how, training.model) == ("reused", "ns/llama-xlam@v1")
+    assert [method for method, _, _ in scripted.requests if method == "POST"] == []
+
+
+def test_a_run_under_way_is_followed(earlier):
+    scripted = platform([earlier | {"status": "running"}], [model("llama-xlam@v1", "created")])
+    assert customizer.ensure_training(scripted.client(), **RECIPE).how == "followed"
+
+
+@pytest.mark.parametrize(
+    ("change", "jobs_status", "artifact"),
+    [
+        pytest.param({"dataset_revision": "77aa"}, "completed", "upload_completed", id="new data"),
+        pytest.param(
+            {"hyperparameters": {"epochs": 3}}, "completed", "upload_completed", id="epochs"
+        ),
+        pytest.param({}, "failed", "upload_failed", id="it failed"),
+        pytest.param({}, "completed", "upload_failed", id="its files are not there"),
+    ],
+)
+def test_anything_else_takes_the_next_version(earlier, change, jobs_status, artifact):
+    jobs = [earlier | {"status": jobs_status}]
+    scripted = platform(jobs, [model("llama-xlam@v1", artifact), model("other@v7")])
+    training = customizer.ensure_training(scripted.client(), **(RECIPE | change))
+    assert (training.how, training.model) == ("started", "ns/llama-xlam@v2")
+
+
+def test_a_failed_job_raises_with_its_last_log_lines():
+    job = {"id": "cust-1", "status": "failed", "status_details": {"percentage_done": 40.0}}
+    logs = {"entries": {"trainer": {"logs": {"main": "epoch 1\nrow 17: not JSON"}}}}
+    scripted = Scripted(
+        {
+            ("GET", "/v1/customization/jobs/cust-1"): job,
+            ("GET", "/v1/customization/jobs/cust-1/container-logs"): logs,
+        }
+    )
+    with pytest.raises(JobFailed, match="row 17: not JSON"):
+        customizer.wait_for_training(scripted.client(), "cust-1", timeout_s=5)
+
+
+def test_status_carries_the_latest_losses():
+    series = {
+        "train_loss": [{"step": 9, "timestamp": NOW, "value": 2.0}, {"step": 19, "value": 1.5}],
+        "val_loss": [],
+    }
+    details = {
+        "status": "running",
+        "percentage_done": 50.0,
+        "steps_completed": 20,
+        "metrics": {"keys": ["train_loss", "val_loss"], "metrics": series},
+    }
+    scripted = Scripted({("GET", "/v1/customization/jobs/cust-1/status"): details})
+    status = customizer.training_status(scripted.client(), "cust-1")
+    assert (status.percent, status.step, status.train_loss, status.val_loss) == (
+        50.0,
+        20,
+        1.5,
+        None,
+    )
+
+
+def test_seconds_are_those_between_first_and_last_change(earlier):
+    later = "2025-06-20T04:00:46.182000"
+    job = earlier | {"created_at": NOW, "updated_at": later}
+    scripted = Scripted({("GET", "/v1/customization/jobs/cust-1"): job})
+    fetched = scripted.client().customization.jobs.retrieve("cust-1")
+    assert isinstance(fetched.created_at, datetime)
+    assert customizer.seconds(fetched) == 150.0

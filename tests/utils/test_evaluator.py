@@ -1,0 +1,116 @@
+"""Scores, rows and kinds of error, read from what an evaluator leaves."""
+
+import io
+import json
+import zipfile
+
+import pytest
+
+from tests.utils.scripted_platform import Scripted
+from utils import evaluator
+from utils.errors import JobFailed
+from utils.evaluator import ARGS_SCORE, NAME_SCORE
+
+TOOLS = [
+    {"type": "function", "function": {"name": name, "description": "", "parameters": {}}}
+    for name in ("get_weather", "get_news")
+]
+GOLD = {"city": "Oslo", "days": 3}
+
+
+def row(calls=(), text="", name=0.0, args=0.0, answered=True):
+    """One element of results.json; `calls` are (name, arguments as text)."""
+    message = {
+        "role": "assistant",
+        "content": text,
+        "tool_calls": [{"function": {"name": n, "arguments": a}} for n, a in calls],
+    }
+    return {
+        "item": {
+            "messages": [{"role": "user", "content": "How warm is Oslo?"}],
+            "tools": TOOLS,
+            "tool_calls": [{"function": {"name": "get_weather", "arguments": GOLD}}],
+        },
+        "sample": {"response": {"choices": [{"message": message}]} if answered else None},
+        "metrics": {
+            "calls": {"scores": {NAME_SCORE: {"value": name}, ARGS_SCORE: {"value": args}}}
+        },
+    }
+
+
+def results(rows, task="seen"):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("eval-1/results/results.json", json.dumps({task: rows}))
+        archive.writestr("eval-1/config.json", "{}")
+    answers = {("GET", "/v1/evaluation/jobs/eval-1/download-results"): file.getvalue()}
+    return evaluator.row_results(Scripted(answers).client(), "eval-1")
+
+
+@pytest.mark.parametrize(
+    ("expected", "reply"),
+    [
+        ("right", row([("get_weather", json.dumps(GOLD))], name=1, args=1)),
+        ("no call", row(text="It is cold there.")),
+        ("call written as text", row(text='{"name": "get_weather", "parameters": {')),
+        ("call written as text", row(text="get_weather(city=Oslo)")),
+        ("invented tool", row([("get_wether", "{}")])),
+        ("wrong tool", row([("get_news", "{}")])),
+        ("broken arguments", row([("get_weather", '{"city": ')], name=1, args=None)),
+        ("missing argument", row([("get_weather", '{"city": "Oslo"}')], name=1)),
+        ("extra argument", row([("get_weather", json.dumps(GOLD | {"a": 1}))], name=1)),
+        ("wrong value", row([("get_weather", json.dumps(GOLD | {"days": "3"}))], name=1)),
+        ("no answer", row(answered=False, name=None, args=None)),
+    ],
+)
+def test_a_reply_is_one_kind_of_error(expected, reply):
+    assert [found.kind for found in results([reply])] == [expected]
+
+
+def test_rows_keep_the_order_of_the_data_file_and_their_question():
+    found = results([row(text="a"), row(text="b")])
+    assert [(r.index, r.text, r.question) for r in found] == [
+        (0, "a", "How warm is Oslo?"),
+        (1, "b", "How warm is Oslo?"),
+    ]
+
+
+def test_errors_are_grouped_most_frequent_first():
+    found = results([row(text="a"), row([("get_news", "{}")]), row(text="b")])
+    assert {k: len(v) for k, v in evaluator.errors_by_kind(found).items()} == {
+        "no call": 2,
+        "wrong tool": 1,
+    }
+
+
+def test_errors_by_tool_count_against_all_rows_of_the_tool():
+    right = row([("get_weather", json.dumps(GOLD))], name=1, args=1)
+    found = results([right, row(text="a"), row(text="b")])
+    assert evaluator.errors_by_tool(found) == {"get_weather": (2, 3, "no call")}
+
+
+def test_rows_without_an_argument_score_count_as_wrong():
+    stats = {
+        NAME_SCORE: {"value": 0.5, "stats": {"count": 10, "sum": 5.0, "mean": 0.5}},
+        ARGS_SCORE: {"value": 0.5, "stats": {"count": 8, "sum": 4.0, "mean": 0.5, "nan_count": 2}},
+    }
+    answers = {
+        ("GET", "/v1/evaluation/jobs/eval-1/results"): {
+            "job": "eval-1",
+            "tasks": {"seen": {"metrics": {"calls": {"scores": stats}}}},
+        }
+    }
+    found = evaluator.scores(Scripted(answers).client(), "eval-1")["seen"]
+    assert (found[NAME_SCORE].value, found[ARGS_SCORE].value) == (0.5, 0.4)
+
+
+def test_a_failed_evaluation_raises_with_the_servers_reason():
+    answers = {
+        ("GET", "/v1/evaluation/jobs/eval-1"): {
+            "id": "eval-1",
+            "status": "failed",
+            "status_details": {"message": "model ns/x is not served"},
+        }
+    }
+    with pytest.raises(JobFailed, match="model ns/x is not served"):
+        evaluator.wait_for_evaluation(Scripted(answers).client(), "eval-1", timeout_s=5)

@@ -1,0 +1,85 @@
+"""A verdict fails closed, and a score card needs both of its rates."""
+
+import pytest
+
+from tests.utils.scripted_platform import Scripted
+from utils import guardrails
+from utils.guardrails import Verdict
+
+CHECKS = ("POST", "/v1/guardrail/checks")
+
+
+def verdict(blocked):
+    return Verdict(blocked=blocked, rails=(), reasons=())
+
+
+@pytest.mark.parametrize(
+    ("status", "blocked"), [("success", False), ("blocked", True), ("unknown", True)]
+)
+def test_only_a_clear_pass_lets_a_message_through(status, blocked):
+    scripted = Scripted({CHECKS: {"status": status, "rails_status": {"r": {"status": status}}}})
+    found = guardrails.check(scripted.client(), config_id="ns/c", model="m", text="hi")
+    assert (found.blocked, found.rails) == (blocked, ("r",))
+
+
+def test_reasons_are_the_categories_of_the_guard_model():
+    action = {
+        "action_name": "content_safety_check_input",
+        "return_value": {"allowed": False, "policy_violations": ["Threat ", "Violence", "Threat"]},
+    }
+    log = {"activated_rails": [{"name": "r", "executed_actions": [action]}]}
+    reply = {"status": "blocked", "rails_status": {}, "guardrails_data": {"log": log}}
+    found = guardrails.check(
+        Scripted({CHECKS: reply}).client(), config_id="ns/c", model="m", text="hi"
+    )
+    assert found.reasons == ("Threat", "Violence")
+
+
+def test_verdicts_come_in_the_order_of_the_texts():
+    def answer(body):
+        text = body["messages"][0]["content"]
+        return {"status": "blocked" if "bad" in text else "success", "rails_status": {}}
+
+    looks = []
+    found = guardrails.check_all(
+        Scripted({CHECKS: answer}).client(),
+        config_id="ns/c",
+        model="m",
+        texts=["ok", "bad", "fine", "bad too"],
+        on_update=looks.append,
+    )
+    assert [v.blocked for v in found] == [False, True, False, True]
+    assert (looks[-1].status, looks[-1].fraction) == ("completed", 1.0)
+
+
+def test_an_existing_configuration_is_replaced():
+    path = "/v1/guardrail/configs"
+    scripted = Scripted(
+        {
+            ("POST", path): (409, {"detail": "config 'c' already exists."}),
+            ("PATCH", f"{path}/ns/c"): lambda body: {"name": "c", "namespace": "ns", **body},
+        }
+    )
+    saved = guardrails.ensure_guardrail_config(scripted.client(), "ns", "c", {"models": []})
+    assert saved.name == "c"
+    assert scripted.requests[-1] == ("PATCH", f"{path}/ns/c", {"data": {"models": []}})
+
+
+def test_both_rates_are_counted_on_their_own_prompts():
+    labels = ["unsafe", "unsafe", "safe", "safe", "safe"]
+    verdicts = [verdict(b) for b in (True, False, False, False, True)]
+    assert guardrails.score(labels, verdicts).as_dict() == {
+        "catch_rate": 0.5,
+        "benign_pass_rate": 0.6667,
+        "n_unsafe": 2,
+        "n_benign": 3,
+    }
+
+
+def test_wrong_verdicts_are_counted_by_category():
+    found = guardrails.wrong_by_category(
+        ["Threat", "Threat", "everyday", "Fraud"],
+        ["unsafe", "unsafe", "safe", "unsafe"],
+        [verdict(b) for b in (True, False, True, True)],
+    )
+    assert found == {"Threat": (2, 1, 0), "everyday": (1, 0, 1)}

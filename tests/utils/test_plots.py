@@ -1,0 +1,28 @@
+"""Pictures hold what they should; how they look is for eyes."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from utils import plots  # noqa: E402
+from utils.intervals import Proportion  # noqa: E402
+
+
+def test_before_and_after_have_a_bar_for_each_score():
+    before = {"right tool": Proportion(3, 50), "right arguments": Proportion(0, 50)}
+    after = {"right tool": Proportion(46, 50), "right arguments": Proportion(36, 50)}
+    axes = plots.before_after(before, after, "title").axes[0]
+    assert [round(bar.get_height(), 2) for bar in axes.patches] == [0.06, 0.0, 0.92, 0.72]
+
+
+def test_loss_curve_draws_both_series_and_copes_with_none():
+    figure = plots.loss_curve({"train_loss": [(9, 2.0), (19, 1.0)], "val_loss": [(19, 1.2)]})
+    assert len(figure.axes[0].lines) == 2
+    assert plots.loss_curve({}).axes[0].lines[:] == []
+
+
+def test_score_card_and_errors_by_kind_draw():
+    card = plots.scorecard({"caught": Proportion(9, 10), "passed": Proportion(10, 10)}, "guard")
+    kinds = plots.errors_by_kind({"no call": 40}, {"no call": 1, "wrong value": 9})
+    assert len(card.axes[0].patches) == 2
+    assert len(kinds.axes[0].patches) == 4

@@ -1,0 +1,75 @@
+"""What a reader sees, in words."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from utils import show
+from utils.inference import ServedModel
+from utils.jobs import Progress
+
+MODEL = "meta/llama-3.2-1b-instruct"
+
+
+def look(status="running", fraction=0.5, value=None):
+    return Progress("training job cust-1", status, fraction, 61.0, value)
+
+
+@pytest.mark.parametrize(
+    ("served", "expected"),
+    [
+        ([ServedModel(MODEL, None, "pocket")], "answered by the stand-in pocket"),
+        ([ServedModel(MODEL, None, MODEL)], "answered by the model itself"),
+        ([], "not served yet"),
+    ],
+    ids=["stand-in", "the model", "nobody"],
+)
+def test_the_first_output_says_who_really_answers(served, expected, capsys):
+    show.where({"gateway": "http://a"}, MODEL, served, "smoke")
+    printed = capsys.readouterr().out
+    assert expected in printed and "http://a" in printed and "smoke" in printed
+
+
+def test_plain_lines_are_few_and_end_with_the_outcome(monkeypatch, capsys):
+    monkeypatch.setenv("CI", "1")
+    report = show.progress()
+    for percent in range(101):
+        report(look(fraction=percent / 100))
+    report(look("completed", 1.0))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[-1] == "training job cust-1: completed after 1 min 01 s"
+
+
+def test_a_training_job_shows_its_latest_loss(monkeypatch, capsys):
+    monkeypatch.setenv("CI", "1")
+    points = [SimpleNamespace(step=9, value=1.25)]
+    series = SimpleNamespace(train_loss=points, val_loss=None)
+    details = SimpleNamespace(metrics=SimpleNamespace(metrics=series))
+    show.training()(look(value=SimpleNamespace(status_details=details)))
+    assert "loss 1.250" in capsys.readouterr().out
+
+
+def test_a_call_reads_like_code():
+    call = {"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}
+    assert show.call_text(call) == 'get_weather(city="Oslo", days=3)'
+
+
+def test_a_call_with_broken_arguments_is_shown_as_it_came():
+    assert show.call_text({"name": "f", "arguments": '{"a": '}) == 'f({"a": )'
+
+
+def test_a_signature_marks_what_may_be_left_out():
+    function = {
+        "name": "f",
+        "parameters": {
+            "properties": {"a": {"type": "string"}, "b": {"type": "integer"}},
+            "required": ["a"],
+        },
+    }
+    assert show.signature(function) == "f(a: string, b?: integer)"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(8.44, "8.4 s"), (61, "1 min 01 s")])
+def test_durations_are_for_people(seconds, text):
+    assert show.duration(seconds) == text
