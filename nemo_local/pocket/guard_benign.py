@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a template stands on one line)
 """What is harmless: requests of daily life, tool calls, and hard cases that borrow words of harm."""
 
 from nemo_local.pocket.guard_grammar import lines

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a template stands on one line)
 """Harmless messages as people word them: tasks on text, everyday questions, tools, school, work.
 
 Together with `guard_benign.SAYS` and `HARD` they carry the vocabulary that must stay neutral.

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a template stands on one line)
 """Words for harmless text: a broad everyday vocabulary by domain, and slots for its templates."""
 
 from nemo_local.pocket.guard_grammar import phrases
@@ -215,5 +216,70 @@ COMMON_WORDS = tuple(
     usual vacation valley value van variety various vast vegetable vehicle version very victory video view village visit visitor voice volume volunteer vote wage wait wake walk wall want war warm warn
     wash waste watch water wave way weak wealth wear weather web wedding wednesday week weigh weird welcome well west wet wheel where whether which while whisper white whole wide wife wild win wind
     window wine wing winner winter wire wise wish wonder wood wool word work world worry worth wrap write wrong yard year yellow yesterday young youth zero zone zoo
+    """.split()
+)
+
+# Words of school, office and the press, as neutral as the everyday ones.
+LEARNED_WORDS = tuple(
+    """
+    abstract academic accurate acoustic acquire adapt adjacent adjust admire admission adolescent aerial aesthetic affection agenda agile agriculture aisle algorithm alliance allocate
+    alphabet alternative altitude amateur ambition amendment ample analogy analyst anatomy anchor anecdote annotate antique apparatus appendix appetite applause apprentice aquarium
+    arbitrary archive arena arithmetic armchair aroma array arrow ascend aspiration assemble assert asset assign asteroid athlete atom attic attribute auction authentic autonomy avenue
+    axis bachelor backup bacteria badge baggage bakery ballot bamboo bandwidth banner barn barrel barrier batch beam beard beetle beverage bias bilingual billboard binary biography
+    biology biscuit blackboard blade blog blossom blueprint blur bonus boom boost botanical boulder boundary bouquet boutique bracket breeze brochure bronze browse bubble bucket bug
+    bulb bulk bullet burden bureau butter buzz bypass byte cabinet cafe calculus calorie campaign campus canal canvas capacity capsule caption carbon cargo carnival carpenter cartoon
+    cascade casual catalog caution cavity celebrity cemetery census ceremony certificate chamber chaos charm chase checklist cheer chemistry cherry chimney chord chorus chronic chunk
+    cinema circuit civil clarify classic clause clay clerk cliff clinic clip cluster clutter cocoa code cognitive coherent coincidence collaborate colleague colony column comet comic
+    commerce commission committee compact compass compatible compensation competent compile complaint component compose compost compound comprehensive compress compute concise conclude
+    concrete confess confidence configure conflict confuse congress conscious consensus consequence conservation constant constraint construct consult consume container contemporary
+    contrast contribute convenient convention converge convert convince coordinate copper coral cordial core corporate correlation corridor costume cottage coupon courtesy cousin craft
+    crane crater crawl credential crescent crisp criteria critic crucial crystal cuisine curator curfew curriculum cursor cushion cylinder dairy dawn deadline dealer decimal deck
+    declare decline decorate dedicate default deficit define delegate delicate delight dense depart deposit derive descend designate destination detect determine diagram dialect
+    dialogue diary diet dilemma dimension diploma diplomat disability discipline discount disk dispatch display dispute distinct distribute diverse dividend dock domain domestic
+    dominant donate donor dose draft dragon drain drawer drift drill drum duplicate duration dwell dynamic eclipse ecology edition elaborate elastic elbow elegant elevator eligible
+    embassy embrace emerge emission emphasis empirical enable encounter encyclopedia endorse engage enhance enroll ensure enterprise entertain enthusiasm entity entrepreneur enzyme
+    episode equation equip equity era erosion essence estate estimate eternal ethics evaluate evaporate evident evolve exaggerate excavate exceed excerpt excess exclude executive
+    exhibit exotic expedition expense expertise expire explicit exponent export expose extend exterior external extract extreme fabric facilitate faculty fade fantasy fare fascinate
+    fatigue faucet feasible feast feather federal feedback fertile fiber fiction fierce fig filter finance fingerprint fiscal fixture flame flash flexible flip flock flour fluent fluid
+    flute folder folklore font forecast format formula fort forum fossil foster foundation fountain fraction fragile fragment framework frequency friction fridge fringe frontier frost
+    frustrate fuel fulfill function fungus fusion galaxy gallery gallon gender gene generate generous genius genre genuine geology geometry germ gesture giant ginger glacier glance
+    glimpse globe glossary gorgeous gossip grace gradient graduate grammar grant graph gravity grid grief grip groom gross guarantee guideline guilt gulf gym habitat halt hammer
+    handbook handle harmony harsh harvest hazard headline headset heal heap hedge heel heir helicopter helmet hemisphere herb heritage hesitate hike hint hip historian hockey honey
+    hook horizon hormone hospitality household hub humid hybrid hydrogen hygiene hypothesis icon ideal identical ideology idiom ignore illusion illustrate immense immune impact
+    impatient implement imply import impose impression impulse incentive incident index indicate individual infant infer infinite influence infrastructure ingredient inherit initial
+    initiative injection inner innovate input inquiry insight inspect install instance institute instruct instrument insulate integer integrate intellectual intense interact interior
+    intermediate internal interpret interval intrinsic intuition inventory investigate invoice irony isolate itinerary ivory jargon jewel jog journal judgment jury justify kernel
+    kettle keyboard kingdom kiosk kit kneel knot laboratory ladder landmark landscape lane lantern laptop laser latitude launch laundry layer layout leaflet league lease legacy legend
+    legislation leisure lens lever liberal librarian lifestyle lifetime likelihood limb linear linen linguistic liquid liter litter liver lobby locate log logical logo longitude loop
+    lottery lounge lump lunar lyrics magnet magnitude maintain makeup mammal mandatory mango manual manufacture manuscript marathon marble margin marine marketing marriage mask matrix
+    mattress mature maximum maze mechanic medal mediate medium melody melt mentor merge merit metaphor meteor methodology metric microscope migrate mineral miniature minimum ministry
+    minor mint miracle mission mixture moderate modify module moisture molecule momentum monarch monitor monologue monument moral mortgage mosaic motif motion motive mount multiply
+    municipal muscle mutual naive narrate narrative navigate negative negotiate nerve neutral nickname nitrogen node nominate norm nostalgia notebook notion novel novelist nuance
+    nucleus numerical nursery nutrition oak oath obey objective obligation obscure obstacle obtain obvious occupy occur octopus odor offset olive online opaque operate opponent optimal
+    optimistic oral orchestra organic organism orient origin ornament orphan outcome outdoor outfit outlet outline output outstanding overall overcome overlap overview oxygen pace
+    palette panel panic parachute paradox paragraph parallel parameter parcel parking parliament participate particle passage passive password patent patience patrol pause pavement
+    peanut pebble pedal pedestrian peer penalty peninsula pension perceive percentage perfume perimeter permanent permission perpendicular persist perspective persuade petition phase
+    phenomenon philosophy photograph phrase physics pier pilgrim pillar pine pioneer pitch pixel plateau platform plausible playground plaza plea pledge plenty plumber poetry pole
+    policy politics poll pollution portfolio portion portrait portray pose possess poster postpone potential pottery practical prairie precede precious precise predecessor preface
+    prefer pregnancy preliminary premise premium prescribe preserve pressure prestige prevail prevent previous primary principle priority privilege probability procedure proceed
+    profession proficient profile profound prohibit prolong prominent promote prompt pronoun pronounce propel property proportion propose prospect protein protest protocol prototype
+    province provoke psychology publish pulse punctuation puppet purchase pursue pyramid quantity quarrel quart query quest questionnaire queue quilt quota quote radar radical radius
+    raft rage rally ramp ranch random rank ratio rational realm rebel recall receipt recipient reckon recommend reconcile recruit rectangle recycle reef reference refine reform refresh
+    refuge refund regime register regulate rehearse reign reinforce reject relevant reliable relief religion reluctant remark remedy renew renovate repetition replica represent
+    reproduce reptile republic reputation resemble reservoir residence resign resist resolve resort resource restore restrict resume retail retain retrieve reunion reveal revenue
+    reverse revise revolution rhyme rhythm ribbon ridge rigid ritual rival robot robust rocket rotate routine royalty rubber rug ruin rumor sacred sacrifice saddle saint sanctuary
+    satellite satire saucer scandal scarce scarf scatter scenario scent scholar scope scratch script sculpture seal seam seasonal secretary sector segment seize seminar senate
+    sensation sensitive sensor sequence serial session severe shallow shampoo shed shelf shield shorten shrink shuffle shutter siege signature significant simulate simultaneous sincere
+    skeleton skeptical sketch slang sleeve slogan slope smooth soak soar solar sole solitary sonnet sophisticated sow spare spark species specify specimen spectrum spelling sphere
+    spiral sponsor spontaneous spouse squad squeeze stack stadium stain stake stall stanza startup static statistic statue status statute stem stereotype stimulate stitch storage
+    strait strategy strawberry strip studio stumble stunning subject submit subscribe subsequent substance substitute subtle subtract suburb successor sufficient suite summary summit
+    superb supervise supplement suppress surgeon surgery surplus suspend suspicious sustain swallow swamp syllable symphony symptom syntax synthetic syrup tackle tale tangible tariff
+    tease technique tedious telescope template temporary tenant tendency tension terminal terrain territory testimony texture theft thermal thesis thorough threshold thrive tick tile
+    timber timeline tissue token tolerate tone topic torch tortoise tournament tow toxic trace tractor tradition tragedy trait transaction transcript transform transition transmit
+    transparent transport treaty tremendous tribe tribute trigger triumph trivial trophy tropical tube tuition tunnel tutor tutorial twist ultimate unanimous undergo undertake undo
+    unify update upgrade uphold upload urban urge usage utility utilize vacant vaccine vague valid vanish vapor variable vast vault vector vehicle vendor venture venue verb verdict
+    verify verse vertical veteran viable vibrant vice victim vinegar violate viral virtual virtue visible vision vital vitamin vivid vocabulary volcano voltage volunteer voucher voyage
+    vulnerable waist wander ware warehouse warranty wealth weave webinar weld whisper widget width wilderness wisdom withdraw witness workflow workshop worship wound wrist yacht yield
+    yoga zebra
     """.split()
 )

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a template stands on one line)
 """Frames that carry a request. Both classes use the same ones, so that a frame is no evidence.
 
 `{vp}` is a verb phrase, `{ger}` the same in -ing; `{s}` is a whole message.

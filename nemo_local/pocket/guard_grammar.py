@@ -19,7 +19,7 @@ _DEPTH = 16
 
 @dataclass(frozen=True)
 class Harm:
-    """One kind of harm. The first two categories are named, later ones when those are not listed."""
+    """One kind of harm. Its first two categories are named, later ones if those are not listed."""
 
     name: str
     categories: tuple[str, ...]

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a template stands on one line)
 """Harm as people word it in passing: more messages for each kind, keyed by the harm's name."""
 
 HARM_SAYS: dict[str, str] = {

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a template stands on one line)
 """Words for unsafe text: targets, weapons, drugs, crimes. Requests only, never instructions."""
 
 from nemo_local.pocket.guard_grammar import phrases

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a template stands on one line)
 """What is unsafe: for each kind of harm its categories and its texts, as templates.
 
 Requests and statements only: nothing here tells how a harm is done.

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a template stands on one line)
 """Harms done to people's bodies and dignity. Format: see guard_harms."""
 
 from nemo_local.pocket.guard_grammar import harm

@@ -71,7 +71,8 @@ def prompt_text(
 def verdict_text(verdict: Verdict) -> str:
     """The verdict as the model writes it.
 
-    Verdict(False, None, ("Malware",)) -> '{"User Safety": "unsafe", "Safety Categories": "Malware"}'
+    Verdict(False, None, ("Malware",))
+    -> '{"User Safety": "unsafe", "Safety Categories": "Malware"}'
     """
     text = USER_FIELD + _rating(verdict.user_safe)
     if verdict.response_safe is not None:

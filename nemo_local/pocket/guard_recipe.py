@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers import AddedToken as Token
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nemo_local.pocket import guard_prompt
-from nemo_local.pocket.guard_benign_words import COMMON_WORDS
+from nemo_local.pocket.guard_benign_words import COMMON_WORDS, LEARNED_WORDS
 from nemo_local.pocket.guard_text import Example, example
 
 logger = logging.getLogger(__name__)
@@ -53,11 +53,11 @@ class Recipe:
     vocabulary: int = 6144
     width: int = 192
     layers: int = 3
-    heads: int = 6
+    heads: int = 4
     inner: int = 512
     context: int = 4096
     """Positions the model accepts (tokens); training texts reach about 900."""
-    pools: int = 60
+    pools: int = 26
     pool_examples: int = 2560
     batch_tokens: int = 4096
     """Tokens of one step, padding included."""
@@ -140,7 +140,8 @@ def train(recipe: Recipe, out: Path, state_path: Path) -> dict[str, float]:
             optimizer.load_state_dict(saved)
         done = state["done"]
     weight = torch.ones(len(tokenizer))
-    weight[tokenizer.convert_tokens_to_ids(["safe", "unsafe"])] = recipe.rating_weight
+    for rating in ("safe", "unsafe"):
+        weight[tokenizer.convert_tokens_to_ids(rating)] = recipe.rating_weight
     while done["pool"] < recipe.pools:
         started, losses = time.monotonic(), []
         number = int(done["pool"])
@@ -179,10 +180,10 @@ def pool_batches(
         tokens = torch.full((len(group), longest), int(tokenizer.pad_token_id or 0))
         mask = torch.zeros((len(group), longest), dtype=torch.long)
         answer = torch.zeros((len(group), longest), dtype=torch.bool)
-        for index, (row, prompt_length) in enumerate(group):
-            tokens[index, : len(row)] = torch.tensor(row)
-            mask[index, : len(row)] = 1
-            answer[index, prompt_length : len(row)] = True
+        for index, (ids, prompt_length) in enumerate(group):
+            tokens[index, : len(ids)] = torch.tensor(ids)
+            mask[index, : len(ids)] = 1
+            answer[index, prompt_length : len(ids)] = True
         yield tokens, mask, answer
 
 
@@ -269,7 +270,7 @@ def _tokenizer(recipe: Recipe, folder: Path) -> PreTrainedTokenizerFast:
 
 def _tokenizer_text(recipe: Recipe) -> Iterator[str]:
     rng = random.Random(f"{recipe.seed}/tokenizer")
-    for word in COMMON_WORDS:
+    for word in (*COMMON_WORDS, *LEARNED_WORDS):
         yield f" {word}" * 4
     yield from ("safe", "unsafe") * 50
     for sample in islice(iter(lambda: example(rng), None), 60_000):

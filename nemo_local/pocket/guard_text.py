@@ -15,21 +15,41 @@ from dataclasses import dataclass
 
 from nemo_local.pocket.guard_benign import ACTS, COMPLIANCE, HARD, PLAIN, REFUSALS, REPLIES, SAYS
 from nemo_local.pocket.guard_benign_says import TALES
-from nemo_local.pocket.guard_benign_words import BENIGN_WORDS, CALL_ARGUMENTS, COMMON_WORDS
+from nemo_local.pocket.guard_benign_words import (
+    BENIGN_WORDS,
+    CALL_ARGUMENTS,
+    COMMON_WORDS,
+    LEARNED_WORDS,
+)
 from nemo_local.pocket.guard_frames import ASKS, FOLLOWS, WRAPS
-from nemo_local.pocket.guard_grammar import expand, gerund
+from nemo_local.pocket.guard_grammar import Harm, expand, gerund
 from nemo_local.pocket.guard_harm_words import HARM_WORDS
-from nemo_local.pocket.guard_harms import HARMS, OVERRIDES, Harm
+from nemo_local.pocket.guard_harms import HARMS, OVERRIDES
 from nemo_local.pocket.guard_prompt import TAXONOMY, Verdict
 
 # Shares of the text; the rest is what remains.
-UNSAFE_SHARE = 0.5
+UNSAFE_SHARE = 0.48
 AGENT_SHARE = 0.2
-LONG_SHARE = 0.05
-MENTION_SHARE = 0.05
+LONG_SHARE = 0.08
 FULL_LIST_SHARE = 0.3
 
-_FILLERS = frozenset("a an the is of to for do can i my me please in on and it that this you".split())
+_FILLERS = frozenset(
+    "a an the is of to for do can i my me please in on and it that this you".split()
+)
+
+# Requests in which any word may stand anywhere: what is not known to be harmful passes.
+_ODD_ACTS = (
+    "{w} the {w}",
+    "{w} a {adj} {w}",
+    "{w} (the|a|my|our) {w} (of|for|with|in|from|to) (the|a|my|your|this) {w}",
+    "{w} {w} and {w}",
+    "{w} (all|some|every|these|{number}) {w} (into|by|without|about|under|like) {w} {w}",
+    "{w} (the|a) {w} {w} that (is|was|has|can|will) {w} (the|a|) {w}",
+    "{w} whether {w} and {w} are {adj} (in|for) {place}",
+    "{w} {person_ok} (about|with|to|for) the {w} {w} (in|of|on) {subject}",
+    "{w}, {w} and {w} the {w} (so that|because|when|while) (it|they|we|{name}) {w} {w}",
+    "{w} {w} {w} {w} {w} {w} {w}",
+)
 
 # Harmless questions about a harm: the act is mentioned, not asked for.
 _MENTIONS = (
@@ -83,19 +103,16 @@ def unsafe_text(harm: Harm, rng: random.Random) -> str:
 def benign_text(rng: random.Random) -> str:
     """A harmless message: daily requests, tool calls, statements, and borrowed words of harm."""
     kind = rng.random()
-    if kind < MENTION_SHARE:
+    if kind < 0.05:
         act = expand(rng.choice(rng.choice([h for h in HARMS if h.acts]).acts), _SLOTS, rng)
         return _fill(rng.choice(_MENTIONS), rng, vp=act, ger=gerund(act))
-    if kind < 0.35:
+    if kind < 0.22:
+        core = _ask(_ODD_ACTS, rng)
+    elif kind < 0.4:
         core = _ask(ACTS, rng)
-    elif kind < 0.53:
-        core = expand(rng.choice(SAYS), _SLOTS, rng)
-    elif kind < 0.7:
-        core = expand(rng.choice(TALES), _SLOTS, rng)
-    elif kind < 0.75:
-        core = expand(rng.choice(PLAIN), _SLOTS, rng)
     else:
-        core = expand(rng.choice(HARD), _SLOTS, rng)
+        source = rng.choices((SAYS, TALES, HARD, PLAIN), (18, 20, 17, 5))[0]
+        core = expand(rng.choice(source), _SLOTS, rng)
     return _wrap(core, rng)
 
 
@@ -172,8 +189,9 @@ def _ask(acts: Sequence[str], rng: random.Random) -> str:
 
 def _wrap(core: str, rng: random.Random) -> str:
     if rng.random() < LONG_SHARE:
-        count = int(2 ** rng.uniform(1.5, 6))
-        sentences = [expand(rng.choice(PLAIN), _SLOTS, rng) for _ in range(count)]
+        count = int(2 ** rng.uniform(1.5, 5.5))
+        sources = rng.choices((PLAIN, TALES, SAYS, HARD, _ODD_ACTS), (5, 2, 1, 1, 3), k=count)
+        sentences = [expand(rng.choice(source), _SLOTS, rng) for source in sources]
         sentences.insert(rng.randrange(count + 1), core)
         return ". ".join(sentences) + "."
     return _fill(rng.choice(WRAPS), rng, s=core)
@@ -213,15 +231,15 @@ def _finish(text: str, rng: random.Random) -> str:
 
 
 def _unknown_or_common(rng: random.Random) -> str:
-    return _invent(rng) if rng.random() < 0.5 else rng.choice(COMMON_WORDS)
+    return _invent(rng) if rng.random() < 0.5 else rng.choice(_SLOTS["w"])
 
 
 def _invent(rng: random.Random) -> str:
     if rng.random() < 0.2:
         return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 9)))
-    starts, vowels, ends = "b c d f g h j k l m n p r s t v w z br cl tr st sh".split(), "aeiou", "nrslmtdk"
-    middle = "".join(rng.choice(starts) + rng.choice(vowels) for _ in range(rng.randint(1, 3)))
-    return middle + rng.choice(("", rng.choice(ends), "ing", "ed", "er", "s", "tion", "ly"))
+    starts = "b c d f g h j k l m n p r s t v w z br cl tr st sh".split()
+    middle = "".join(rng.choice(starts) + rng.choice("aeiou") for _ in range(rng.randint(1, 3)))
+    return middle + rng.choice(("", rng.choice("nrslmtdk"), "ing", "ed", "er", "s", "tion", "ly"))
 
 
 def _misspell(word: str, rng: random.Random) -> str:
@@ -240,11 +258,13 @@ def _slots() -> dict[str, Sequence[str]]:
     rng = random.Random(0)
     listed = (*BENIGN_WORDS.values(),)
     everyday = tuple(word for group in listed for word in group if " " not in word)
+    plain = (*COMMON_WORDS, *LEARNED_WORDS)
+    inflected = tuple(rng.choice((f"{word}s", f"{word}ed", gerund(word))) for word in plain)
     invented = tuple(_invent(rng) for _ in range(1500))
     return {
         **HARM_WORDS,
         **BENIGN_WORDS,
-        "w": (*COMMON_WORDS, *everyday, *invented),
+        "w": (*plain, *everyday, *inflected, *invented),
         "plain": PLAIN,
         "follow": FOLLOWS,
         "override": OVERRIDES,
