@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import psutil
 
@@ -222,23 +221,20 @@ def _spawn(settings: Settings, role: Role, url: str) -> ProcessRecord:
         "inference": [sys.executable, "-m", "nemo_local.nim"],
     }[role]
     with log.open("ab") as output:
-        process = _popen(command, output, child_environment(settings))
-    created = psutil.Process(process.pid).create_time()
-    return ProcessRecord(process.pid, created, url, str(log))
-
-
-def _popen(
-    command: list[str], output: IO[bytes], environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    # A session of its own: Ctrl-C in the terminal reaches `up`, which then stops both in order.
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-    )
+        # Not subprocess: the process outlives us. A session of its own: Ctrl-C in the terminal
+        # reaches `up`, which then stops both in order.
+        pid = os.posix_spawn(
+            command[0],
+            command,
+            child_environment(settings),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, output.fileno(), 2),
+            ],
+            setsid=True,
+        )
+    return ProcessRecord(pid, psutil.Process(pid).create_time(), url, str(log))
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
@@ -298,10 +294,30 @@ def _end(pids: list[int]) -> None:
             processes.append(process)
         except psutil.NoSuchProcess:
             continue
-    _, stubborn = psutil.wait_procs(processes, timeout=STOPPED_WITHIN_S)
-    for process in stubborn:
-        process.kill()
-    psutil.wait_procs(stubborn, timeout=STOPPED_WITHIN_S)
+    for last in (False, True):
+        try:
+            what = f"the processes {pids} end"
+            wait_until(lambda: all(map(_has_ended, processes)), STOPPED_WITHIN_S, what)
+            return
+        except TimeoutError:
+            if last:
+                raise
+        for process in processes:
+            if not _has_ended(process):
+                process.kill()
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more; a child of ours is laid to rest."""
+    try:
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return False
+        process.wait(timeout=0)
+    except psutil.TimeoutExpired:
+        return True  # Another process is its parent.
+    except psutil.NoSuchProcess:
+        return True
+    return True
 
 
 def _record_path(home: Path) -> Path:
