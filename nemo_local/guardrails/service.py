@@ -35,6 +35,7 @@ class GuardrailsService:
         self._documents = documents
         self._engine = Engine(nim_url, token)
         self._token = token
+        self._warming: threading.Thread | None = None
 
     def start(self) -> None:
         """Store the preloaded configurations; load the library while nobody waits for it."""
@@ -46,10 +47,13 @@ class GuardrailsService:
                     "schema_version": "1.0",
                 }
                 self._documents.create(CONFIG, "default", name, document, new_id("guardrail"))
-        warm = threading.Thread(target=self._warm, name="guardrails-warm", daemon=True)
-        warm.start()
+        self._warming = threading.Thread(target=self._warm, name="guardrails-warm", daemon=True)
+        self._warming.start()
 
     def stop(self) -> None:
+        """Close the connections to guard models."""
+        if self._warming:
+            self._warming.join()
         self._engine.close()
 
     # Configurations
