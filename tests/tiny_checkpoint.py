@@ -27,8 +27,6 @@ TEXT = [
 LINEAR = ["self_attn.q_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.down_proj"]
 
 
-
-
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of about 350 pieces with a chat template."""
     tokenizer = Tokenizer(models.BPE())

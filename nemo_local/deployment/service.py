@@ -278,5 +278,3 @@ def _shown(document: Document) -> Document:
     """The entity as clients may see it: keys hidden."""
     shown: dict[str, Any] = masked(document)
     return shown
-
-

@@ -41,7 +41,7 @@ def render_chat(
     try:
         text = tokenizer.apply_chat_template(
             normalise_messages(messages),
-            tools=tools or None,  # type: ignore[arg-type]
+            tools=tools or None,
             add_generation_prompt=True,
             tokenize=False,
         )

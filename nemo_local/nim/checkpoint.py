@@ -43,7 +43,8 @@ class Checkpoint:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     def encode(self, text: str, special: bool) -> list[int]:
         """Token ids of a text; `special` adds what the tokenizer puts around a bare text."""
@@ -94,7 +95,7 @@ def load_checkpoint(entry: CatalogModel, device: str) -> Checkpoint:
         OSError, ValueError: the folder is not a checkpoint that transformers can load.
     """
     assert entry.path is not None, "only servable entries are loaded"
-    disable_progress_bar()  # type: ignore[no-untyped-call]
+    disable_progress_bar()
     place = "cuda" if device == "auto" and torch.cuda.is_available() else device
     place = "cpu" if place == "auto" else place
     tokenizer = AutoTokenizer.from_pretrained(str(entry.path), local_files_only=True)

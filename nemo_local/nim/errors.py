@@ -1,7 +1,7 @@
 """Errors in the shape vLLM gives them, which NIM inherits.
 
-    {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError",
-     "param": null, "code": 404}
+{"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError",
+ "param": null, "code": 404}
 """
 
 from typing import Any

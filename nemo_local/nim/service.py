@@ -180,5 +180,3 @@ def _prompts_of(
             raise BadValue(f"token ids must be between 0 and {vocabulary - 1}", "prompt")
         encoded.append([int(i) for i in ids])
     return encoded
-
-

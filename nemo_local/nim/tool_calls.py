@@ -28,8 +28,8 @@ class ToolCall:
 def parse_tool_calls(text: str) -> list[ToolCall] | None:
     """The calls a reply consists of, or None when it is anything else.
 
-        '{"name": "add", "parameters": {"a": 1}}' -> [ToolCall("add", '{"a": 1}')]
-        'Sure! {"name": "add", "parameters": {}}' -> None
+    '{"name": "add", "parameters": {"a": 1}}' -> [ToolCall("add", '{"a": 1}')]
+    'Sure! {"name": "add", "parameters": {}}' -> None
     """
     rest = text.strip().removeprefix(PYTHON_TAG).strip()
     if not rest.startswith(("{", "[")):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nemo_microservices import NeMoMicroservices
 from openai import NotFoundError, OpenAI
 
 from nemo_local.core.client import Client
@@ -64,7 +63,7 @@ def refresh(running: Running) -> dict[str, Any]:
     return dict(state)
 
 
-def ask(openai: OpenAI, model: str) -> str:
+def ask(openai: Any, model: str) -> str:
     reply = openai.chat.completions.create(
         model=model, messages=HELLO, max_tokens=12, temperature=0
     )
@@ -72,7 +71,7 @@ def ask(openai: OpenAI, model: str) -> str:
 
 
 def test_an_adapter_is_served_by_itself_and_gone_with_its_entity(
-    running: Running, openai: OpenAI, tmp_path: Path
+    running: Running, openai: Any, tmp_path: Path
 ) -> None:
     model = "ns/alpha@cust-1"
     url = upload(running, make_adapter(tmp_path / "a", 1), "alpha", "cust-1")
@@ -92,7 +91,7 @@ def test_an_adapter_is_served_by_itself_and_gone_with_its_entity(
 
 
 def test_the_same_name_registered_anew_means_the_new_weights(
-    running: Running, openai: OpenAI, tmp_path: Path
+    running: Running, openai: Any, tmp_path: Path
 ) -> None:
     model = "ns/beta@v1"
     url = upload(running, make_adapter(tmp_path / "a", 1), "beta", "v1")
@@ -117,7 +116,7 @@ def test_only_finished_uploads_of_served_bases_are_listed(running: Running, tmp_
 
 
 def test_an_adapter_that_cannot_be_served_is_reported_and_harms_nothing(
-    running: Running, openai: OpenAI, tmp_path: Path
+    running: Running, openai: Any, tmp_path: Path
 ) -> None:
     folder = make_adapter(tmp_path / "a", 1)
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -140,6 +139,7 @@ def test_a_pickle_is_never_fetched(running: Running, tmp_path: Path) -> None:
 
 
 def test_the_sdk_chats_streams_and_lists(running: Running) -> None:
+    sdk: Any
     with running.sdk() as sdk:
         assert MODEL in [model.id for model in sdk.inference.models.list().data]
         reply = sdk.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6)
@@ -149,7 +149,7 @@ def test_the_sdk_chats_streams_and_lists(running: Running) -> None:
         assert text.usage.completion_tokens <= 3
 
 
-def _streams(sdk: NeMoMicroservices) -> None:
+def _streams(sdk: Any) -> None:
     chunks = list(
         sdk.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6, stream=True)
     )

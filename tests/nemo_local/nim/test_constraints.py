@@ -24,6 +24,7 @@ ADD = {
         },
     },
 }
+LIST = {"properties": {"a": {"type": "List"}}}
 ODD = {"type": "function", "function": {"name": 'say "é"'}}
 
 
@@ -92,7 +93,7 @@ def test_other_forms(grammars: Grammars, constraint: Constraint, good: str, bad:
         pytest.param(
             Constraint(
                 "calls",
-                [{"function": {"name": "f", "parameters": {"properties": {"a": {"type": "List"}}}}}],
+                [{"function": {"name": "f", "parameters": LIST}}],
             ),
             "'f'.*List",
             id="tool",

@@ -48,9 +48,7 @@ def test_greedy_replies_equal_those_written_alone(writer: Writer) -> None:
         assert reply.finish_reason == "length"
 
 
-def test_adapters_share_a_batch_without_touching_each_other(
-    writer: Writer, tmp_path: Path
-) -> None:
+def test_adapters_share_a_batch_without_touching_each_other(writer: Writer, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         writer.engine.add_adapter(MODEL, name, read_adapter(make_adapter(tmp_path / name, seed)))
     asked = prompts(12, seed=2)

@@ -62,7 +62,7 @@ def refused(nim: Client, path: str = "/v1/chat/completions", **body: Any) -> tup
     return caught.value.status, caught.value.response_body
 
 
-def test_models_are_listed_with_who_answers(nim: Client, openai: OpenAI) -> None:
+def test_models_are_listed_with_who_answers(nim: Client, openai: Any) -> None:
     listed = {model.id: model for model in openai.models.list()}
     assert {MODEL, OTHER} <= set(listed)
     model = nim.get(f"/v1/models/{MODEL}")
@@ -98,7 +98,7 @@ def test_a_chat_reply_has_the_contracts_shape(nim: Client) -> None:
     assert again["choices"][0]["message"] == choice["message"]
 
 
-def test_choices_seeds_and_logprobs(openai: OpenAI) -> None:
+def test_choices_seeds_and_logprobs(openai: Any) -> None:
     def ask(seed: int) -> Any:
         return openai.chat.completions.create(
             model=MODEL, messages=HELLO, max_tokens=8, n=3, seed=seed, logprobs=True,
@@ -117,7 +117,7 @@ def test_choices_seeds_and_logprobs(openai: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}])
-def test_constrained_calls_are_valid_even_from_a_random_model(openai: OpenAI, choice: Any) -> None:
+def test_constrained_calls_are_valid_even_from_a_random_model(openai: Any, choice: Any) -> None:
     for seed in range(3):
         reply = openai.chat.completions.create(
             model=MODEL, messages=HELLO, tools=[ADD], tool_choice=choice, seed=seed,
@@ -134,7 +134,7 @@ def test_constrained_calls_are_valid_even_from_a_random_model(openai: OpenAI, ch
         assert reply.choices[0].finish_reason == wanted
 
 
-def test_auto_and_none_leave_a_random_model_to_its_words(openai: OpenAI) -> None:
+def test_auto_and_none_leave_a_random_model_to_its_words(openai: Any) -> None:
     for choice in ("auto", "none"):
         reply = openai.chat.completions.create(
             model=MODEL, messages=HELLO, tools=[ADD, TIME], tool_choice=choice, max_tokens=10,
@@ -144,11 +144,9 @@ def test_auto_and_none_leave_a_random_model_to_its_words(openai: OpenAI) -> None
         assert reply.choices[0].message.content
 
 
-def test_tools_reach_the_prompt_unless_the_choice_is_none(openai: OpenAI) -> None:
+def test_tools_reach_the_prompt_unless_the_choice_is_none(openai: Any) -> None:
     def prompt_tokens(**options: Any) -> int:
-        reply = openai.chat.completions.create(
-            model=MODEL, messages=HELLO, max_tokens=1, **options
-        )
+        reply = openai.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=1, **options)
         return reply.usage.prompt_tokens
 
     bare = prompt_tokens()
@@ -156,7 +154,7 @@ def test_tools_reach_the_prompt_unless_the_choice_is_none(openai: OpenAI) -> Non
     assert prompt_tokens(tools=[ADD], tool_choice="none") == bare
 
 
-def test_a_conversation_with_calls_and_results_is_answered(openai: OpenAI) -> None:
+def test_a_conversation_with_calls_and_results_is_answered(openai: Any) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
     reply = openai.chat.completions.create(
         model=MODEL,
@@ -188,14 +186,14 @@ def test_a_conversation_with_calls_and_results_is_answered(openai: OpenAI) -> No
         ),
     ],
 )
-def test_guided_replies(openai: OpenAI, form: dict, check: set) -> None:
+def test_guided_replies(openai: Any, form: dict, check: set) -> None:
     reply = openai.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=40, extra_body=form
     )
     assert reply.choices[0].message.content in check
 
 
-def test_streamed_text_equals_the_whole_reply(openai: OpenAI) -> None:
+def test_streamed_text_equals_the_whole_reply(openai: Any) -> None:
     options: dict[str, Any] = {
         "model": MODEL, "messages": HELLO, "max_tokens": 20, "temperature": 0,
     }  # fmt: skip
@@ -213,7 +211,7 @@ def test_streamed_text_equals_the_whole_reply(openai: OpenAI) -> None:
     assert len({(c.id, c.created) for c in chunks}) == 1
 
 
-def test_streamed_calls_arrive_as_deltas(openai: OpenAI) -> None:
+def test_streamed_calls_arrive_as_deltas(openai: Any) -> None:
     chunks = openai.chat.completions.create(
         model=MODEL, messages=HELLO, tools=[ADD, TIME], tool_choice="required", stream=True,
         max_tokens=60, temperature=0, parallel_tool_calls=False,
@@ -228,7 +226,7 @@ def test_streamed_calls_arrive_as_deltas(openai: OpenAI) -> None:
     assert len(names) == 1 and isinstance(json.loads(arguments), dict) and ended == "tool_calls"
 
 
-def test_auto_streams_text_that_is_no_call(openai: OpenAI) -> None:
+def test_auto_streams_text_that_is_no_call(openai: Any) -> None:
     for guided, text in (("Hi there", "Hi there"), ('{"a": 1}', '{"a": 1}')):
         chunks = openai.chat.completions.create(
             model=MODEL, messages=HELLO, tools=[TIME], stream=True, max_tokens=40,
@@ -237,7 +235,7 @@ def test_auto_streams_text_that_is_no_call(openai: OpenAI) -> None:
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
 
 
-def test_a_reply_in_the_call_form_becomes_calls_under_auto(openai: OpenAI) -> None:
+def test_a_reply_in_the_call_form_becomes_calls_under_auto(openai: Any) -> None:
     spoken = '{"name": "add", "parameters": {"a": true}}; {"name": "unlisted", "parameters": {}}'
     options: dict[str, Any] = {
         "model": MODEL, "messages": HELLO, "tools": [ADD], "max_tokens": 120,
@@ -251,7 +249,7 @@ def test_a_reply_in_the_call_form_becomes_calls_under_auto(openai: OpenAI) -> No
     assert len(one.message.tool_calls) == 1
 
 
-def test_plain_completions(openai: OpenAI) -> None:
+def test_plain_completions(openai: Any) -> None:
     reply = openai.completions.create(
         model=MODEL, prompt=["What time", "Please add"], n=2, echo=True, logprobs=1, seed=1
     )
@@ -268,7 +266,7 @@ def test_plain_completions(openai: OpenAI) -> None:
     assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
 
 
-def test_an_unknown_model_is_404_with_near_names(openai: OpenAI) -> None:
+def test_an_unknown_model_is_404_with_near_names(openai: Any) -> None:
     with pytest.raises(NotFoundError, match="meta/llama-3.2-1b-instruct") as caught:
         openai.chat.completions.create(model="meta/llama-3.2-1b", messages=HELLO)
     assert caught.value.body["type"] == "NotFoundError"  # type: ignore[index]
@@ -276,13 +274,13 @@ def test_an_unknown_model_is_404_with_near_names(openai: OpenAI) -> None:
         openai.models.retrieve("nobody/knows@this")
 
 
-def test_a_prompt_over_the_context_is_400(openai: OpenAI) -> None:
+def test_a_prompt_over_the_context_is_400(openai: Any) -> None:
     long = [{"role": "user", "content": "number " * 600}]
     with pytest.raises(BadRequestError, match="maximum context length is 512 tokens"):
         openai.chat.completions.create(model=MODEL, messages=long)
 
 
-def test_max_tokens_beyond_the_context_are_cut(openai: OpenAI) -> None:
+def test_max_tokens_beyond_the_context_are_cut(openai: Any) -> None:
     reply = openai.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=5000, extra_body={"ignore_eos": True}
     )
@@ -340,7 +338,7 @@ def test_a_client_that_hangs_up_stops_the_writing(settings: Settings, nim: Clien
                 "model": MODEL, "messages": HELLO, "ignore_eos": True, "stream": stream, "n": 16,
             }
         ).encode()  # fmt: skip
-        before = _aborted(nim)
+        aborted = _aborted(nim)
         with socket.create_connection((settings.host, settings.nim_port)) as connection:
             connection.sendall(
                 b"POST /v1/chat/completions HTTP/1.1\r\nHost: nim\r\n"
@@ -349,7 +347,7 @@ def test_a_client_that_hangs_up_stops_the_writing(settings: Settings, nim: Clien
                 + body
             )
             eventually(lambda: "num_requests_running 16" in _metrics(nim), "writing began")
-        eventually(lambda: _aborted(nim) > before, "writing was given up")
+        eventually(lambda count=aborted: _aborted(nim) > count, "writing was given up")
         eventually(lambda: "num_requests_running 0" in _metrics(nim), "nothing is written")
 
 
@@ -362,7 +360,7 @@ def _aborted(nim: Client) -> int:
     return int(lines[0].split()[-1]) if lines else 0
 
 
-def test_many_clients_at_once_each_get_their_own_reply(openai: OpenAI) -> None:
+def test_many_clients_at_once_each_get_their_own_reply(openai: Any) -> None:
     prompts = [f"Please add the two numbers {i} and {i * i}." for i in range(24)]
 
     def ask(prompt: str) -> str:

@@ -1,0 +1,126 @@
+"""The rules of deployments, without a NIM or with one that is not ours."""
+
+from collections.abc import Callable
+
+import pytest
+
+from nemo_local.catalog import Catalog
+from nemo_local.core.client import Client
+from nemo_local.core.documents import Documents
+from nemo_local.core.errors import Conflict, Invalid, NotFound
+from nemo_local.core.jobs import InlineRunner
+from nemo_local.core.query import ListQuery
+from nemo_local.deployment.service import DeploymentService
+from tests.conftest import free_port
+from tests.scripted_model import scripted_model
+from tests.tiny_checkpoint import entry
+
+SERVED, ABSENT = "meta/served", "meta/absent"
+NIM = {"image_name": "nim", "image_tag": "1", "gpu": 1}
+Make = Callable[[str], DeploymentService]
+
+
+@pytest.fixture
+def make(documents: Documents, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    catalog = Catalog([entry(SERVED, tmp_path_factory.mktemp("weights")), entry(ABSENT, None)])
+
+    def service(nim_url: str) -> DeploymentService:
+        return DeploymentService(
+            documents, Client(nim_url), catalog, InlineRunner(name="test"), activate_within_s=0
+        )
+
+    return service
+
+
+@pytest.fixture
+def nowhere() -> str:
+    return f"http://127.0.0.1:{free_port()}"
+
+
+def body(model: str, name: str = "d", **more: object) -> dict:
+    config = {"model": model, "nim_deployment": NIM}
+    return {"name": name, "namespace": "ns", "config": config, **more}
+
+
+def state(service: DeploymentService, name: str = "d") -> tuple[str, str]:
+    details = service.get("ns", name)["status_details"]
+    return details["status"], details["description"]
+
+
+def test_a_nim_that_never_answers_fails_the_deployment_by_name(make: Make, nowhere: str) -> None:
+    service = make(nowhere)
+    service.create(body(SERVED))
+    status, why = state(service)
+    assert status == "failed" and nowhere in why and "does not answer" in why
+
+
+def test_a_model_without_weights_fails_even_while_nim_is_down(make: Make, nowhere: str) -> None:
+    service = make(nowhere)
+    service.create(body(ABSENT))
+    assert state(service) == ("failed", f"no weights of {ABSENT} here")
+
+
+def test_an_endpoint_that_is_not_ours_counts_by_what_it_lists(make: Make) -> None:
+    with scripted_model() as nim:
+        nim.models = [{"id": ABSENT}]
+        service = make(nim.url)
+        service.create(body(ABSENT))
+        assert state(service)[0] == "ready"
+        service.create(body(SERVED, name="other"))
+        assert state(service, "other")[0] == "failed"
+
+
+def test_seeds_are_made_once(make: Make, nowhere: str, documents: Documents) -> None:
+    service = make(nowhere)
+    service.start()
+    assert [d["name"] for d in service.find(ListQuery()).items] == ["served"]
+    service.delete("meta", "served")
+    service.start()
+    assert service.find(ListQuery()).total == 0
+
+
+def test_a_seed_gives_way_to_a_deployment_of_its_name(make: Make, nowhere: str) -> None:
+    service = make(nowhere)
+    service.create({**body(ABSENT, name="served"), "namespace": "meta"})
+    service.start()
+    assert service.get("meta", "served")["models"] == [ABSENT]
+
+
+def test_fields_are_kept_and_secrets_are_not(make: Make, nowhere: str) -> None:
+    service = make(nowhere)
+    made = service.create(
+        body(SERVED, description="mine", custom_fields={"a": 1}, hf_token="hf_x", models=[ABSENT])
+    )
+    assert (made["description"], made["custom_fields"]) == ("mine", {"a": 1})
+    assert made["models"] == [ABSENT] and made["async_enabled"] is False
+    assert "hf_x" not in str(made) and made["id"].startswith("deployment-")
+
+
+def test_an_embedded_model_is_named_by_its_namespace(make: Make, nowhere: str) -> None:
+    config = {"model": {"namespace": "meta", "name": "served"}, "nim_deployment": NIM}
+    made = make(nowhere).create({"config": config})
+    assert made["models"] == [SERVED] and made["name"] == made["id"]
+    assert made["namespace"] == "default"
+
+
+def test_filters_find_by_status(make: Make, nowhere: str) -> None:
+    service = make(nowhere)
+    service.create(body(ABSENT))
+    assert service.find(ListQuery(filter={"status": "failed"})).total == 1
+    assert service.find(ListQuery(filter={"status": "ready"})).total == 0
+
+
+def test_duplicates_and_unknown_names(make: Make, nowhere: str) -> None:
+    service = make(nowhere)
+    service.create(body(SERVED))
+    with pytest.raises(Conflict, match="model deployment already exists: ns/d"):
+        service.create(body(SERVED))
+    with pytest.raises(NotFound):
+        service.delete("ns", "other")
+    with pytest.raises(NotFound):
+        service.create({**body(SERVED, name="e"), "config": "ns/nothing"})
+    with pytest.raises(Invalid):
+        service.create(body(SERVED, name="a/b"))
+    service.create_config({"name": "c", "model": SERVED, "nim_deployment": NIM})
+    with pytest.raises(Conflict):
+        service.create_config({"name": "c", "model": SERVED, "nim_deployment": NIM})
