@@ -1,6 +1,8 @@
 """The rules of deployments, without a NIM or with one that is not ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
@@ -21,15 +23,16 @@ Make = Callable[[str], DeploymentService]
 
 
 @pytest.fixture
-def make(documents: Documents, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    catalog = Catalog([entry(SERVED, tmp_path_factory.mktemp("weights")), entry(ABSENT, None)])
+def make(documents: Documents, tmp_path: Path) -> Iterator[Make]:
+    catalog = Catalog([entry(SERVED, tmp_path), entry(ABSENT, None)])
+    with ExitStack() as clients:
 
-    def service(nim_url: str) -> DeploymentService:
-        return DeploymentService(
-            documents, Client(nim_url), catalog, InlineRunner(name="test"), activate_within_s=0
-        )
+        def service(nim_url: str) -> DeploymentService:
+            nim = clients.enter_context(closing(Client(nim_url)))
+            runner = InlineRunner(name="test")
+            return DeploymentService(documents, nim, catalog, runner, activate_within_s=0)
 
-    return service
+        yield service
 
 
 @pytest.fixture

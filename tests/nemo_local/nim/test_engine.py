@@ -154,6 +154,8 @@ def test_penalties_and_min_tokens_change_the_choice(writer: Writer) -> None:
         writer.generation("Hello", max_tokens=60, frequency_penalty=2.0, presence_penalty=2.0)
     )[0]
     assert len(set(repeated.tokens)) > len(set(plain.tokens))
+    unlike = writer.write(writer.generation("Hello", max_tokens=60, repetition_penalty=1.9))[0]
+    assert len(set(unlike.tokens)) > len(set(plain.tokens))
     rules = {"max_tokens": 50, "ignore_eos": False, "temperature": 3.0, "seed": 3}
     long = writer.write(writer.generation("Hello", min_tokens=40, **rules))[0]
     assert len(long.tokens) >= 40
