@@ -126,6 +126,18 @@ def test_a_job_scores_every_row_and_keeps_dataset_order(evaluator: Evaluator) ->
     }
 
 
+def test_a_score_that_no_row_could_give_is_null(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: tool_call("f", "{")
+    job = evaluator.run(tool_config(evaluator.put_rows([tool_row(1), tool_row(2)])))
+    assert job["status"] == "completed"
+    found = scores(evaluator, job, "calls", "accuracy")
+    assert found["function_name_accuracy"]["value"] == 1.0
+    assert found["function_name_and_args_accuracy"] == {
+        "value": None,
+        "stats": {"count": 0, "sum": 0.0, "nan_count": 2},
+    }
+
+
 def test_eight_rows_are_asked_at_the_same_time(evaluator: Evaluator) -> None:
     together = threading.Barrier(8)
 
