@@ -229,6 +229,9 @@ def _stay(settings: Settings) -> None:
     try:
         while watched:
             wait_until(some_ended, float("inf"), "a process ends")
+            if not read_records(settings.home):
+                typer.echo("Stopped by `down`.")
+                return
             for role in [role for role, record in watched.items() if record.process() is None]:
                 record = watched.pop(role)
                 typer.echo(f"\nThe {role} ended. Its log says:\n{record.last_lines()}", err=True)

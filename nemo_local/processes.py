@@ -137,10 +137,11 @@ def stop_platform(home: Path) -> list[str]:
     records = read_records(home)
     alive = {role: record for role, record in records.items() if record.process()}
     pids = [record.pid for record in alive.values()]
+    # First, so that an `up` that watches them knows that they were asked to end.
+    _record_path(home).unlink(missing_ok=True)
     # The control plane ends its own children, so that jobs are left in an honest state.
     _end(pids)
     _end([process.pid for process in family(home)])
-    _record_path(home).unlink(missing_ok=True)
     return list(alive)
 
 

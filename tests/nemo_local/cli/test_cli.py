@@ -18,7 +18,7 @@ import pytest
 
 from nemo_local.core.client import Client
 from nemo_local.pocket_dataset import REPO
-from nemo_local.processes import family, read_records, wait_until
+from nemo_local.processes import family, is_answering, read_records, wait_until
 
 
 class Terminal:
@@ -43,6 +43,16 @@ class Terminal:
             capture_output=True,
             text=True,
             timeout=200,
+        )
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "nemo_local", *arguments],
+            env={**self.environment, "PYTHONUNBUFFERED": "1", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     @contextmanager
@@ -124,8 +134,8 @@ def test_a_platform_lives_is_killed_comes_back_and_is_removed(terminal):
     done = terminal.run("status")
     assert done.returncode == 1 and "ended" in done.stdout
 
-    done = terminal.run("up", "--detach")
-    assert done.returncode == 0, done.stderr
+    watching = terminal.start("up")
+    wait_until(lambda: is_answering(settings.platform_url), 60, "it is back")
     assert read_records(settings.home)["inference"].pid == records["inference"].pid
     with terminal.client() as client:
         assert client.get("/v1/datasets/default/kept")["name"] == "kept"
@@ -136,10 +146,29 @@ def test_a_platform_lives_is_killed_comes_back_and_is_removed(terminal):
             "data/train.jsonl",
         ]
 
-    assert "Stopped: control plane, inference" in terminal.run("down").stdout
+    os.kill(records["inference"].pid, signal.SIGKILL)
+    wait_until(lambda: not records["inference"].process(), 10, "it is gone")
+    assert "Stopped: control plane." in terminal.run("down").stdout
+    output, _ = watching.communicate(timeout=30)
+    assert watching.returncode == 0 and "Stopped by `down`" in output
+    assert "The inference ended. Its log says:" in output
     assert family(settings.home) == []
     assert "Removed" in terminal.run("reset", "--yes").stdout
     assert not settings.home.exists()
+
+
+def test_ctrl_c_stops_what_up_started(terminal):
+    # With inference elsewhere there is one process to start, and none that loads a model.
+    watching = terminal.start("up", NEMO_LOCAL_NIM_URL="http://127.0.0.1:9")
+    lines: list[str] = []
+    for line in watching.stdout:
+        lines.append(line)
+        if "Ctrl-C stops it" in line:
+            watching.send_signal(signal.SIGINT)
+    assert watching.wait(timeout=60) == 0, lines
+    watching.stdout.close()
+    assert lines[-1] == "Stopped.\n" and list(read_records(terminal.settings.home)) == []
+    assert family(terminal.settings.home) == []
 
 
 def test_a_child_of_a_killed_platform_is_found_and_ended(terminal):
