@@ -9,7 +9,16 @@ from typing import Any, Literal
 from nemo_local.pocket.vocabulary import CITIES, COUNTRIES, PEOPLE, SURNAMES, WORDS
 
 Kind = Literal[
-    "string", "integer", "number", "boolean", "strings", "integers", "numbers", "matrix", "pair", "mapping"
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "strings",
+    "integers",
+    "numbers",
+    "matrix",
+    "pair",
+    "mapping",
 ]
 
 # kind -> (how xLAM rows spell the type, the JSON Schema the spelling means)
@@ -22,7 +31,10 @@ TYPES: dict[Kind, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("List[str]", "List[str]", "Set[str]"),
         {"type": "array", "items": {"type": "string"}},
     ),
-    "integers": (("List[int]", "List[int]", "list[int]"), {"type": "array", "items": {"type": "integer"}}),
+    "integers": (
+        ("List[int]", "List[int]", "list[int]"),
+        {"type": "array", "items": {"type": "integer"}},
+    ),
     "numbers": (
         ("List[float]", "List[Union[int, float]]"),
         {"type": "array", "items": {"type": "number"}},
@@ -98,7 +110,9 @@ def _handle(rng: Random) -> str:
 
 def _email(rng: Random) -> str:
     host = rng.choice(("example.com", "mail.com", "test.org", "company.io", "school.edu"))
-    return f"{rng.choice(PEOPLE).lower()}{rng.choice(('', '.' + rng.choice(SURNAMES).lower()))}@{host}"
+    return (
+        f"{rng.choice(PEOPLE).lower()}{rng.choice(('', '.' + rng.choice(SURNAMES).lower()))}@{host}"
+    )
 
 
 def _code(rng: Random) -> str:
@@ -134,9 +148,13 @@ def _mapping(rng: Random) -> dict[str, int]:
 
 
 _PLACES = "|".join(CITIES)
-_SYMBOL = _pick("AAPL|MSFT|TSLA|NVDA|AMZN|GOOG|META|NFLX|IBM|ORCL|INTC|AMD|BABA|KO|PEP|DIS|BTC|ETH|SOL|XRP|BTC/USD|EUR/USD")
+_SYMBOL = _pick(
+    "AAPL|MSFT|TSLA|NVDA|AMZN|GOOG|META|NFLX|IBM|ORCL|INTC|AMD|BABA|KO|PEP|DIS|BTC|ETH|SOL|XRP|BTC/USD|EUR/USD"
+)
 _CURRENCY = _pick("USD|EUR|GBP|JPY|CHF|CAD|AUD|INR|CNY|BRL|MXN|SEK")
-_LANGUAGE = _pick("en|fr|de|es|it|pt|ja|zh|English|French|German|Spanish|Italian|Japanese|Arabic|Hindi")
+_LANGUAGE = _pick(
+    "en|fr|de|es|it|pt|ja|zh|English|French|German|Spanish|Italian|Japanese|Arabic|Hindi"
+)
 _WORD = _pick("|".join(WORDS))
 
 # name | kind | description | value | mentions | defaults
@@ -298,6 +316,8 @@ _TABLE: tuple[tuple[str, Kind, str, Callable[[Random], Any], str, tuple[Any, ...
 )  # fmt: skip
 
 PARAMETERS: dict[str, Parameter] = {
-    name: Parameter(name, kind, description, value, tuple(filter(None, mentions.split("|"))), defaults)
+    name: Parameter(
+        name, kind, description, value, tuple(filter(None, mentions.split("|"))), defaults
+    )
     for name, kind, description, value, mentions, defaults in _TABLE
 }

@@ -6,7 +6,7 @@ those of the published rows.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -29,8 +29,21 @@ AS_LIST = (
     "Answer with the tool and its arguments as a list.",
 )
 DESCRIBE = ("Say what the right tool does.",)
-_SYLLABLES = "ba be bi bo bu da de di do du fa fi ga go ka ke ki ko ku la le li lo lu ma me mi mo na ne ni no pa pe pi po ra re ri ro sa se si so su ta te ti to tu va ve vi vo za ze zi zo tra bri plo ster mon gra fel lin dor nak vex qui jor hul wen".split()
-_GREETINGS = ("Hi", "Hello", "Hey there", "Good morning", "Good evening", "Hi there", "Yo", "Greetings")
+_SYLLABLES = (
+    "ba be bi bo bu da de di do du fa fi ga go ka ke ki ko ku la le li lo lu ma me mi mo na "
+    "ne ni no pa pe pi po ra re ri ro sa se si so su ta te ti to tu va ve vi vo za ze zi zo "
+    "tra bri plo ster mon gra fel lin dor nak vex qui jor hul wen "
+).split()
+_GREETINGS = (
+    "Hi",
+    "Hello",
+    "Hey there",
+    "Good morning",
+    "Good evening",
+    "Hi there",
+    "Yo",
+    "Greetings",
+)
 
 
 @dataclass(frozen=True)
@@ -42,12 +55,18 @@ class Example:
 
 
 class TextMixture:
-    """An endless, seeded stream of examples; `pieces` are words to copy, from the whole vocabulary."""
+    """An endless, seeded stream of examples; `pieces` are words to copy, of every kind."""
 
     def __init__(self, rng: Random, pieces: Sequence[str]) -> None:
         self.rng = rng
         self.pieces = pieces
-        self._kinds = (self.choose_tool, self.fields_to_json, self.copy, self.extract, self.talk)
+        self._kinds: tuple[Callable[[], Example], ...] = (
+            self.choose_tool,
+            self.fields_to_json,
+            self.copy,
+            self.extract,
+            self.talk,
+        )
         self._weights = (62, 15, 12, 5, 6)
 
     def draw(self) -> Example:
@@ -57,9 +76,8 @@ class TextMixture:
     def choose_tool(self) -> Example:
         """A request and tools; the answer names the tool and its arguments in words."""
         rng = self.rng
-        invented = rng.random() < 0.35
-        tools, calls, query = draw_request(rng, self._invented_tool if invented else pretraining_tool,
-                                           single=rng.random() < 0.7)  # fmt: skip
+        draw = self._invented_tool if rng.random() < 0.35 else pretraining_tool
+        tools, calls, query = draw_request(rng, draw, single=rng.random() < 0.7)
         form = rng.random()
         system, answer = "", "; ".join(sentence(tool, arguments) for tool, arguments in calls)
         if form < 0.13:
@@ -119,7 +137,9 @@ class TextMixture:
             return self.copy()
         name = rng.choice(list(arguments))
         question = rng.choice(("What is the {n}? ", "Give the {n}: ", "Which {n} is meant? "))
-        return _conversation(question.format(n=name.replace("_", " ")) + query, spoken(arguments[name]))
+        return _conversation(
+            question.format(n=name.replace("_", " ")) + query, spoken(arguments[name])
+        )
 
     def talk(self) -> Example:
         """Greetings, thanks, and sentences about what a tool returned."""
@@ -129,7 +149,9 @@ class TextMixture:
         tools, calls, query = draw_request(rng, pretraining_tool, single=True)
         tool, arguments = calls[0]
         result = self._fields()
-        said = ", ".join(f"the {name.replace('_', ' ')} is {spoken(value)}" for name, value in result.items())
+        said = ", ".join(
+            f"the {name.replace('_', ' ')} is {spoken(value)}" for name, value in result.items()
+        )
         messages = [
             {"role": "user", "content": query},
             {"role": "assistant", "content": sentence(tool, arguments)},
@@ -175,7 +197,9 @@ class TextMixture:
             return str(rng.randint(0, 10 ** rng.randint(1, 6)))
         return rng.choice(WORDS)
 
-    def _invented_tool(self, rng: Random, noun: str | None = None, domain: str | None = None) -> Tool:
+    def _invented_tool(
+        self, rng: Random, noun: str | None = None, domain: str | None = None
+    ) -> Tool:
         """A tool about something that does not exist, so that names are copied and not recalled."""
         words = [self._name_word() for _ in range(rng.choice((1, 2, 2, 2, 3)))]
         if rng.random() < 0.4:
@@ -213,4 +237,6 @@ def sentence(tool: Tool, arguments: dict[str, Any]) -> str:
 
 
 def _listing(tool: Tool, arguments: dict[str, Any]) -> str:
-    return "\n".join([tool.name, *(f"{name}: {spoken(value)}" for name, value in arguments.items())])
+    return "\n".join(
+        [tool.name, *(f"{name}: {spoken(value)}" for name, value in arguments.items())]
+    )

@@ -14,7 +14,9 @@ from transformers import PreTrainedTokenizerFast
 BOS, EOT, PAD = "<|begin_of_text|>", "<|eot_id|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|tools|>")
 _PUNCTUATION = r"[^\p{L}\p{N}\s_]+"
-_PIECES = rf"\p{{Lu}}?\p{{Ll}}+|\p{{Lu}}+|\p{{L}}|\p{{N}}|_| ?{_PUNCTUATION}(?: {_PUNCTUATION})* ?|\s"
+_PIECES = (
+    rf"\p{{Lu}}?\p{{Ll}}+|\p{{Lu}}+|\p{{L}}|\p{{N}}|_| ?{_PUNCTUATION}(?: {_PUNCTUATION})* ?|\s"
+)
 
 CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
 

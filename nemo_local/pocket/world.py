@@ -43,6 +43,8 @@ NOUNS: dict[str, str] = {
 }
 RESERVED_NOUNS = frozenset(nouns.split("|")[-1] for nouns, _ in DOMAINS.values())
 _VERBS_PER_NOUN = 4
+_SWITCHED_ON = ("with {w}", "{w} on", "{w} set to true", "and {w}", "with {w} enabled")
+_SWITCHED_OFF = ("without {w}", "{w} off", "{w} set to false", "not {w}", "with {w} disabled")
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ def build_tool(verb: str, noun: str, domain: str | None = None) -> Tool:
     size = min(rng.choices((0, 1, 2, 3, 4, 5), weights=(2, 26, 36, 22, 10, 4))[0], len(choices))
     names = sorted(rng.sample(choices, size), key=choices.index)
     required = rng.randint(min(1, size), size)
-    parameters = tuple(_declare(rng, PARAMETERS[name], i < required) for i, name in enumerate(names))
+    parameters = tuple(
+        _declare(rng, PARAMETERS[name], i < required) for i, name in enumerate(names)
+    )
     described = _with_articles(rng.choice(VERBS[verb][0].split("|")).format(n=noun))
     if names and rng.random() < 0.4:
         described += f" for the given {names[0].replace('_', ' ')}"
@@ -135,7 +139,9 @@ DrawTool = Callable[..., Tool]
 Call = tuple[Tool, dict[str, Any]]
 
 
-def draw_request(rng: Random, draw: DrawTool, single: bool = False) -> tuple[list[Tool], list[Call], str]:
+def draw_request(
+    rng: Random, draw: DrawTool, single: bool = False
+) -> tuple[list[Tool], list[Call], str]:
     """Tools offered, calls expected and the request that asks for them."""
     calls = [_call(rng, draw(rng))]
     if not single and rng.random() < 0.48:
@@ -194,8 +200,9 @@ def _call(rng: Random, tool: Tool) -> Call:
 def _declare(rng: Random, parameter: Parameter, required: bool) -> ToolParameter:
     spelling = rng.choice(TYPES[parameter.kind][0])
     if required:
-        return ToolParameter(parameter, spelling.removeprefix("Optional[").removesuffix("]")
-                             if spelling.startswith("Optional") else spelling, True, None)  # fmt: skip
+        if spelling.startswith("Optional["):
+            spelling = spelling.removeprefix("Optional[").removesuffix("]")
+        return ToolParameter(parameter, spelling, required=True, default=None)
     default = rng.choice(parameter.defaults) if parameter.defaults and rng.random() < 0.7 else None
     if spelling.startswith("Optional"):
         return ToolParameter(parameter, spelling, False, default)
@@ -249,13 +256,13 @@ def _distinct(one: Tool, other: Tool) -> bool:
 def _mention(rng: Random, parameter: Parameter, value: Any) -> str:
     words = parameter.name.replace("_", " ")
     if isinstance(value, bool):
-        said = ("with {w}", "{w} on", "{w} set to true", "and {w}", "with {w} enabled") if value else (
-            "without {w}", "{w} off", "{w} set to false", "not {w}", "with {w} disabled")  # fmt: skip
-        return rng.choice(said).format(w=words)
+        return rng.choice(_SWITCHED_ON if value else _SWITCHED_OFF).format(w=words)
     text = spoken(value)
     if isinstance(value, list) and rng.random() < 0.5 and not isinstance(value[0], list):
         items = [spoken(item) for item in value]
-        text = ", ".join(items) if rng.random() < 0.5 else ", ".join(items[:-1]) + f" and {items[-1]}"
+        text = (
+            ", ".join(items) if rng.random() < 0.5 else ", ".join(items[:-1]) + f" and {items[-1]}"
+        )
         text = text if len(items) > 1 else items[0]
     elif isinstance(value, str) and rng.random() < 0.22:
         text = rng.choice(("'{}'", "'{}'", '"{}"')).format(text)

@@ -41,12 +41,14 @@ def test_the_request_stands_before_the_tools_which_are_compact_signatures(tokeni
                   add_generation_prompt=True)  # fmt: skip
     assert text == (
         "<|begin_of_text|><|user|>Weather?<|eot_id|><|tools|>"
-        "get_weather(city: string, days?: integer = 3, points?: [number]) - Gets the weather.<|eot_id|>"
-        "<|assistant|>"
+        "get_weather(city: string, days?: integer = 3, points?: [number]) - Gets the weather."
+        "<|eot_id|><|assistant|>"
     )
 
 
-@pytest.mark.parametrize("arguments", [{"city": "Paris"}, '{"city": "Paris"}'], ids=["object", "text"])
+@pytest.mark.parametrize(
+    "arguments", [{"city": "Paris"}, '{"city": "Paris"}'], ids=["object", "text"]
+)
 def test_a_tool_call_renders_alike_from_an_object_and_from_json_text(tokenizer, arguments):
     call = {"type": "function", "function": {"name": "get_weather", "arguments": arguments}}
     messages = [
