@@ -106,6 +106,11 @@ class Reconciler:
         self.settled.set()
         return {"models": self._models.ids(), "failed": failed}
 
+    @property
+    def nothing_wanted(self) -> bool:
+        """Whether the platform wants no model at all, so that there is nothing to wait for."""
+        return self._known is not None and not self._known.bases
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:

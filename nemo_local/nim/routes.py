@@ -63,7 +63,7 @@ class Handlers:
     def ready(self) -> Json:
         if not self._reconciler.settled.is_set():
             raise Busy("Service is loading its models.")
-        if not self._service.models.ids():
+        if not self._service.models.ids() and not self._reconciler.nothing_wanted:
             raise Busy("No model is loaded.")
         return {"object": "health.response", "message": "Service is ready."}
 

@@ -133,10 +133,11 @@ def settle_tools(
     )
 
 
-def _checked(tool: Any, index: int) -> Tool:
+def _checked(tool: Tool, index: int) -> Tool:
+    """The tool, unchanged: templates print it, and training showed it as it came."""
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadValue(f"tools[{index}] needs function.name", "tools")
     if not isinstance(function.get("parameters") or {}, dict):
         raise BadValue(f"tools[{index}].function.parameters must be a JSON Schema object", "tools")
-    return tool if "type" in tool else {"type": "function", **tool}
+    return tool

@@ -8,6 +8,7 @@ import pytest
 from nemo_microservices import APIStatusError, NeMoMicroservices
 from openai import OpenAI
 
+from nemo_local.core.client import Client
 from tests.conftest import Running, running_control_plane
 from tests.contract.tiny_platform import MODEL, eventually, tiny_platform
 
@@ -170,8 +171,24 @@ def test_a_configuration_nothing_can_follow_is_422(sdk: NeMoMicroservices, confi
 
 def test_deletions_and_statuses_survive_a_restart(tmp_path: Path) -> None:
     with tiny_platform(tmp_path) as first, first.sdk() as sdk:
-        sdk.deployment.model_deployments.delete("tiny-chat", namespace="acme")
+        for deployment in list(sdk.deployment.model_deployments.list()):
+            if deployment.name != "llama-3.2-1b-instruct":
+                sdk.deployment.model_deployments.delete(
+                    deployment.name or "", namespace=deployment.namespace or ""
+                )
         settings = first.settings
     with running_control_plane(settings) as second, second.sdk() as sdk:
         found = [f"{d.namespace}/{d.name}" for d in sdk.deployment.model_deployments.list()]
-    assert MODEL in found and "acme/tiny-chat" not in found
+    assert found == [MODEL]
+
+
+def test_an_inference_process_nobody_wants_models_from_is_ready(tmp_path: Path) -> None:
+    with tiny_platform(tmp_path) as running, running.sdk() as sdk, running.openai() as openai:
+        for deployment in list(sdk.deployment.model_deployments.list()):
+            sdk.deployment.model_deployments.delete(
+                deployment.name or "", namespace=deployment.namespace or ""
+            )
+        assert served(openai) == []
+        nim = Client(running.nim_url)
+        assert nim.get("/v1/health/ready")["message"] == "Service is ready."
+        nim.close()

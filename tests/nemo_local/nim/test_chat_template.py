@@ -1,9 +1,14 @@
 """Rendering conversations through a model's own template."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from nemo_local.customizer.rows import ChatRow, RowReader
 from nemo_local.nim.chat_template import normalise_messages, render_chat
 from nemo_local.nim.errors import BadValue
+from nemo_local.nim.tool_calls import settle_tools
 from tests.tiny_checkpoint import make_tokenizer
 
 CALL = {"function": {"name": "add", "arguments": '{"a": 1}'}}
@@ -67,3 +72,20 @@ def test_a_template_that_refuses_is_the_clients_error() -> None:
     tokenizer.chat_template = None
     with pytest.raises(BadValue, match="no chat template"):
         render_chat(tokenizer, [{"role": "user", "content": "hi"}], [])
+
+
+def test_training_reads_a_conversation_as_serving_does(tmp_path: Path) -> None:
+    messages = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
+        {"role": "user", "content": "1+0?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", **CALL}]},
+        {"role": "tool", "tool_call_id": "c", "content": "1"},
+        {"role": "assistant", "content": "1"},
+    ]
+    tools = [{"function": {"name": "add", "description": "Adds."}}]
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({"messages": messages, "tools": tools}))
+    (row,) = RowReader().read(tmp_path, [path])
+    assert isinstance(row, ChatRow)
+    assert row.messages == normalise_messages(messages)
+    assert row.tools == settle_tools(tools, None, None).tools

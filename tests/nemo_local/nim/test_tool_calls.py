@@ -68,8 +68,9 @@ def test_required_may_call_every_tool_and_named_only_one() -> None:
     assert not settle_tools([TOOL], "required", False).parallel
 
 
-def test_a_missing_type_is_filled_in() -> None:
-    assert settle_tools([{"function": {"name": "add"}}], None, None).tools == [TOOL]
+def test_tools_reach_the_template_as_they_came() -> None:
+    bare = {"function": {"name": "add", "extra": 1}}
+    assert settle_tools([bare, TOOL], None, None).tools == [bare, TOOL]
 
 
 @pytest.mark.parametrize(
