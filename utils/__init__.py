@@ -2,8 +2,14 @@
 
 Pure:     xlam, tool_schema, jsonl, errors, run_state
 Services: data_store, entity_store, customizer, inference, evaluator, guardrails, deployment
-Shared:   http (the one HTTP client), jobs (the one poll loop)
+Shared:   clients, http (the one HTTP client), jobs (the one poll loop), intervals
 To look:  show, plots (the only modules that print or draw)
 
 A function takes the client and the names it needs as arguments; nothing here reads `config`.
 """
+
+import warnings
+
+# tqdm, which huggingface_hub imports, asks every notebook without ipywidgets to install them.
+# We show progress by other means, and the first output is to be the run's own.
+warnings.filterwarnings("ignore", message="IProgress not found")

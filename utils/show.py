@@ -31,28 +31,29 @@ Mode = Literal[
 ]
 
 
-def where(urls: Mapping[str, str], model: str, served: Sequence[ServedModel], size: str) -> None:
-    """Print platform, model, what really answers for it, size and date."""
-    found = next((line for line in served if line.id == model), None)
-    if found is None:
-        answer = "not served yet"
-    elif found.is_stand_in:
-        answer = f"answered by the stand-in {found.answered_by}"
-    else:
-        answer = "answered by the model itself"
-    print(f"Platform    {', '.join(dict.fromkeys(urls.values()))}")
-    print(f"Base model  {model}, {answer}")
-    print(f"Size        {size}")
-    print(f"Date        {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+def where(
+    urls: Mapping[str, str], models: Sequence[str], served: Sequence[ServedModel], size: str
+) -> None:
+    """Print the platform, each model with what really answers for it, size and date."""
+    print(f"Platform  {', '.join(dict.fromkeys(urls.values()))}")
+    for model in models:
+        found = next((line for line in served if line.id == model), None)
+        if found is None:
+            answer = "not served yet"
+        elif found.is_stand_in:
+            answer = f"answered by the stand-in {found.answered_by}"
+        else:
+            answer = "answered by the model itself"
+        print(f"Model     {model}, {answer}")
+    _size_and_date(size)
 
 
 def data_source(dataset: str, endpoint: str, model: str, size: str) -> None:
     """Print which rows, from where, for which model, and when: the first output of notebook 1."""
-    print(f"Rows        {dataset}")
-    print(f"Platform    {endpoint}")
-    print(f"Base model  {model}, which notebook 2 will train on them")
-    print(f"Size        {size}")
-    print(f"Date        {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    print(f"Platform  {endpoint}")
+    print(f"Rows      {dataset}")
+    print(f"Model     {model}, which notebook 2 trains on them")
+    _size_and_date(size)
 
 
 def versions(*packages: str) -> None:
@@ -92,11 +93,17 @@ def example(row: Mapping[str, Any]) -> None:
 def reply(message: Any) -> None:
     """Print an assistant message of the OpenAI client: its text and its calls."""
     if message.content:
-        print(f"text: {message.content}")
+        print(f"text: {shorten(message.content)}")
     for call in message.tool_calls or []:
         print(f"call: {call.function.name}({call.function.arguments})")
     if not message.content and not message.tool_calls:
         print("(an empty reply)")
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """The text on one line, cut after `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[:limit]} ..."
 
 
 def signature(function: Mapping[str, Any]) -> str:
@@ -151,6 +158,11 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def _size_and_date(size: str) -> None:
+    print(f"Size      {size}")
+    print(f"Date      {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
 
 
 class _Lines:

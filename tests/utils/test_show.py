@@ -25,7 +25,7 @@ def look(status="running", fraction=0.5, value=None):
     ids=["stand-in", "the model", "nobody"],
 )
 def test_the_first_output_says_who_really_answers(served, expected, capsys):
-    show.where({"gateway": "http://a"}, MODEL, served, "smoke")
+    show.where({"gateway": "http://a"}, [MODEL], served, "smoke")
     printed = capsys.readouterr().out
     assert expected in printed and "http://a" in printed and "smoke" in printed
 
