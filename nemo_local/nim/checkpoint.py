@@ -99,6 +99,8 @@ def load_checkpoint(entry: CatalogModel, device: str) -> Checkpoint:
     place = "cuda" if device == "auto" and torch.cuda.is_available() else device
     place = "cpu" if place == "auto" else place
     tokenizer = AutoTokenizer.from_pretrained(str(entry.path), local_files_only=True)
+    # The first call settles the tokenizer's padding; later ones, from many threads, only read it.
+    tokenizer("settle")
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(entry.path),
         local_files_only=True,

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from nemo_local.nim.batch import Batch
 from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.errors import Busy, NimError, UnknownModel
+from nemo_local.nim.errors import BadValue, Busy, NimError, UnknownModel
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.lora import Adapter
 from nemo_local.nim.metrics import Metrics
@@ -60,8 +60,15 @@ class Engine:
         """Queue replies.
 
         Raises:
-            Busy: the queue cannot hold them, or the engine is stopping; none was queued.
+            Busy: the queue cannot hold them now, or the engine is stopping; none was queued.
+            BadValue: the queue could never hold them.
         """
+        if len(generations) > self._max_waiting:
+            raise BadValue(
+                f"one request may ask for {self._max_waiting} replies at most, not "
+                f"{len(generations)}",
+                "n",
+            )
         with self._wake:
             if self._stopping:
                 raise Busy("the server is stopping")

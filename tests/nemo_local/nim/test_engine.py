@@ -10,7 +10,7 @@ import torch
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
-from nemo_local.nim.errors import Busy, UnknownModel
+from nemo_local.nim.errors import BadValue, Busy, UnknownModel
 from nemo_local.nim.generation import Generation, TextStream
 from nemo_local.nim.lora import UnservableAdapter, read_adapter
 from nemo_local.nim.metrics import Metrics
@@ -182,6 +182,8 @@ def test_a_full_queue_refuses_and_asks_to_retry(checkpoint: Checkpoint) -> None:
     with pytest.raises(Busy, match="2 replies are waiting") as caught:
         engine.submit(MODEL, [writer.generation("c")])
     assert caught.value.headers["Retry-After"]
+    with pytest.raises(BadValue, match="2 replies at most"):
+        engine.submit(MODEL, [writer.generation("d") for _ in range(3)])
 
 
 def test_more_replies_than_rows_are_all_written(checkpoint: Checkpoint) -> None:
