@@ -11,7 +11,7 @@ from nemo_local.customizer.references import DatasetSource, OutputModel
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-DATA_FILES = ("*.jsonl", "*.json")
+DATA_SUFFIXES = (".jsonl", ".json")
 
 
 class FilesUnavailable(Exception):
@@ -54,7 +54,7 @@ class Hub:
             raise FilesUnavailable(f"dataset {source.shown} cannot be fetched: {error}") from error
         _place(fetched, url.path, folder)
         shutil.rmtree(fetched, ignore_errors=True)
-        return sum(1 for path in folder.rglob("*.json*") if path.is_file())
+        return sum(1 for path in folder.rglob("*") if path.suffix in DATA_SUFFIXES)
 
     def upload(self, folder: Path, model: OutputModel, message: str) -> None:
         """Store a folder as the model's repository: on `main`, tagged with the version.
@@ -85,9 +85,8 @@ class Hub:
 
 
 def _patterns(path: str) -> list[str]:
-    if not path:
-        return list(DATA_FILES)
-    return [path, *(f"{path}/{pattern}" for pattern in DATA_FILES)]
+    inside = [f"{path}/*{suffix}".lstrip("/") for suffix in DATA_SUFFIXES]
+    return [path, *inside] if path else inside
 
 
 def _place(fetched: Path, path: str, folder: Path) -> None:

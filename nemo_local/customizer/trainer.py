@@ -116,7 +116,13 @@ def train(job: dict[str, Any], job_dir: Path, progress: ProgressWriter) -> None:
         callbacks=[_Reporter(progress, read_all(job_dir), job_dir / "best", plan)],
     )
     trainer.remove_callback(PrinterCallback)
+    started, started_cpu = time.monotonic(), time.process_time()
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    print(
+        f"{trainer.state.global_step - done} steps of {sum(map(len, training.input_ids)):,} tokens "
+        f"an epoch in {time.monotonic() - started:.1f} s "
+        f"({time.process_time() - started_cpu:.1f} CPU s)"
+    )
     _finish(trainer, job, job_dir, progress)
 
 
