@@ -37,10 +37,12 @@ def loss_curve(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
             ha="center", color=AFTER,
         )  # fmt: skip
     axes.set(xlabel="optimiser step", ylabel="loss per answer token", title="Loss")
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if train or validation:
+    points = [*train, *validation]
+    if points:
+        axes.set_xlim(0, 1.04 * max(step for step, _ in points) + 1)
+        axes.set_ylim(0, 1.15 * max(loss for _, loss in points))
         axes.legend(frameon=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _finish(figure)
 
 
@@ -55,7 +57,7 @@ def before_after(
     axes.set_xticks(range(len(names)), names)
     _share_axis(axes, "rows")
     axes.set_title(title)
-    axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return _finish(figure)
 
 
@@ -85,7 +87,7 @@ def errors_by_kind(before: Mapping[str, int], after: Mapping[str, int]) -> Figur
     axes.set(xlabel="rows", title="Errors by kind")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.12)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return _finish(figure)
 
 
