@@ -1,0 +1,156 @@
+"""Rendering and masks, with a byte-level tokenizer: one token a character."""
+
+import pytest
+
+from nemo_local.customizer.rendering import IGNORED, Renderer, UntrainableData
+from nemo_local.customizer.rows import ChatRow, TextRow
+from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer
+
+EOT, PAD = 1, 2
+
+
+@pytest.fixture(scope="module")
+def tok():
+    return tokenizer()
+
+
+@pytest.fixture
+def renderer(tok):
+    return Renderer(tok, [EOT])
+
+
+def chat(*turns, tools=()):
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return ChatRow(messages, list(tools), "a.jsonl line 1")
+
+
+def learnt(tok, tokens, number=0):
+    """The learnt text, with | between runs."""
+    runs, previous = [], None
+    for position, label in enumerate(tokens.labels[number]):
+        if label != IGNORED:
+            if previous != position - 1:
+                runs.append([])
+            runs[-1].append(label)
+            previous = position
+    return "|".join(tok.decode(run) for run in runs)
+
+
+def call_chat(number):
+    row = call_row(number)
+    return ChatRow(row["messages"], row["tools"], f"a.jsonl line {number}")
+
+
+def test_only_the_call_and_its_end_of_turn_are_learnt(tok, renderer):
+    tokens = renderer.tokens([call_chat(7)], 500)
+    assert learnt(tok, tokens) == '{"name": "sum", "parameters": {"a": 7}}<|eot_id|>'
+    whole = tok.decode(tokens.input_ids[0])
+    assert whole.startswith("<|bos|><|user|>sum 7<|eot_id|>[add][sum]<|assistant|>{")
+    assert all(
+        label in (IGNORED, token)
+        for token, label in zip(tokens.input_ids[0], tokens.labels[0], strict=True)
+    )
+
+
+def test_the_prompt_is_what_inference_would_render(tok, renderer):
+    row = call_chat(7)
+    tokens = renderer.tokens([row], 500)
+    prompt = tok.apply_chat_template(
+        row.messages[:1], tools=row.tools, add_generation_prompt=True, tokenize=False
+    )
+    first = next(i for i, label in enumerate(tokens.labels[0]) if label != IGNORED)
+    assert tokens.input_ids[0][:first] == tok(prompt, add_special_tokens=False).input_ids
+
+
+def test_every_assistant_turn_is_learnt_and_nothing_else(tok, renderer):
+    row = chat(("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"),
+               ("assistant", "d"), ("user", "e"))  # fmt: skip
+    tokens = renderer.tokens([row], 500)
+    assert len(tokens.input_ids) == 1
+    assert learnt(tok, tokens) == "b<|eot_id|>|d<|eot_id|>"
+    assert not tok.decode(tokens.input_ids[0]).endswith("e<|eot_id|>")
+
+
+def test_an_earlier_answer_keeps_its_own_prompt_when_the_template_moves_the_tools(tok, renderer):
+    tools = call_row(1)["tools"]
+    row = chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), tools=tools)
+    tokens = renderer.tokens([row], 500)
+    texts = [tok.decode(ids) for ids in tokens.input_ids]
+    assert texts == [
+        "<|bos|><|user|>a<|eot_id|>[add][sum]<|assistant|>b<|eot_id|>",
+        "<|bos|><|user|>a<|eot_id|><|assistant|>b<|eot_id|><|user|>c<|eot_id|>[add][sum]"
+        "<|assistant|>d<|eot_id|>",
+    ]
+    assert [learnt(tok, tokens, n) for n in range(2)] == ["b<|eot_id|>", "d<|eot_id|>"]
+
+
+def test_a_line_break_after_the_end_of_turn_is_not_learnt(tok):
+    tok = tokenizer()
+    tok.chat_template = tok.chat_template.replace('"<|eot_id|>"', '"<|eot_id|>\n"')
+    tokens = Renderer(tok, [EOT]).tokens([chat(("user", "a"), ("assistant", "b"))], 500)
+    assert learnt(tok, tokens) == "b<|eot_id|>"
+
+
+def test_a_completion_is_learnt_with_the_end_of_text(tok, renderer):
+    tokens = renderer.tokens([TextRow("Q: ", "é!", "w")], 500)
+    assert tok.decode(tokens.input_ids[0]) == "Q: é!<|eot_id|>"
+    assert learnt(tok, tokens) == "é!<|eot_id|>"
+
+
+def test_turns_that_do_not_fit_are_cut_off(tok, renderer):
+    row = chat(("user", "a"), ("assistant", "b"), ("user", "c" * 50), ("assistant", "d"))
+    tokens = renderer.tokens([row], 20)
+    assert learnt(tok, tokens) == "b<|eot_id|>"
+    assert len(tokens.input_ids[0]) <= 20 and tokens.truncated == 1
+
+
+def test_a_text_answer_is_cut_and_a_tool_call_is_dropped(tok, renderer):
+    row = chat(("user", "a"), ("assistant", "b" * 50))
+    tokens = renderer.tokens([row, call_chat(7)], 20)
+    assert learnt(tok, tokens) == "b" * 15
+    assert (tokens.truncated, tokens.dropped, len(tokens.input_ids)) == (1, 1, 1)
+
+
+def test_a_prompt_that_fills_the_context_is_dropped(renderer):
+    tokens = renderer.tokens([chat(("user", "a" * 50), ("assistant", "b"))], 20)
+    assert (tokens.dropped, tokens.input_ids) == (1, [])
+
+
+def test_a_template_that_hides_the_tools_is_refused():
+    tok = tokenizer()
+    tok.chat_template = tok.chat_template.replace("tool.function.name", '"x"')
+    with pytest.raises(UntrainableData, match="line 7: tool 'add' does not appear"):
+        Renderer(tok, [EOT]).tokens([call_chat(7)], 500)
+
+
+def test_a_template_without_an_end_that_generation_knows_is_refused(tok):
+    with pytest.raises(UntrainableData, match="would never learn to stop"):
+        Renderer(tok, [PAD + 1]).tokens([call_chat(7)], 500)
+
+
+def test_a_template_that_shows_answers_elsewhere_is_refused():
+    tok = tokenizer()
+    tok.chat_template = "{{ messages | length }}{{ messages[-1].content }}"
+    with pytest.raises(UntrainableData, match="message 2 cannot be found"):
+        Renderer(tok, [EOT]).tokens([chat(("user", "a"), ("assistant", "b"))], 500)
+
+
+def test_a_template_that_fails_names_the_row():
+    tok = tokenizer()
+    tok.chat_template = "{{ raise_exception('no system') }}"
+    with pytest.raises(UntrainableData, match="line 1: the chat template refused the row: no sys"):
+        Renderer(tok, [EOT]).tokens([chat(("user", "a"), ("assistant", "b"))], 500)
+
+
+def test_a_model_without_chat_template_is_refused():
+    tok = tokenizer()
+    tok.chat_template = None
+    with pytest.raises(UntrainableData, match="refused the row"):
+        Renderer(tok, [EOT]).tokens([call_chat(7)], 500)
+
+
+def test_a_pad_that_equals_the_stop_token_is_replaced():
+    tok = tokenizer()
+    tok.pad_token = "<|eot_id|>"
+    Renderer(tok, [EOT])
+    assert tok.pad_token_id not in (EOT, None)

@@ -1,0 +1,152 @@
+import json
+
+import pytest
+
+from nemo_local.customizer.rows import (
+    ChatRow,
+    InvalidRow,
+    RowReader,
+    TextRow,
+    find_files,
+    split_validation,
+)
+from tests.nemo_local.customizer.tiny_llama import call_row, tool, write_rows
+
+
+def read(tmp_path, *lines, reader=None, name="training/a.jsonl", limit=None):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return (reader or RowReader()).read(tmp_path, [path], limit)
+
+
+@pytest.mark.parametrize(
+    ("files", "training", "validation"),
+    [
+        (["training/b.jsonl", "training/a.jsonl", "validation/v.jsonl", "testing/t.jsonl"],
+         ["training/a.jsonl", "training/b.jsonl"], ["validation/v.jsonl"]),
+        (["train/a.json", "dev/v.jsonl"], ["train/a.json"], ["dev/v.jsonl"]),
+        (["train-1.jsonl", "val.jsonl", "README.md"], ["train-1.jsonl"], ["val.jsonl"]),
+        (["rows.jsonl"], ["rows.jsonl"], []),
+        (["validation/v.jsonl", "rows.jsonl"], [], ["validation/v.jsonl"]),
+    ],
+    ids=["tutorial", "other folders", "root files", "anything", "no training data"],
+)  # fmt: skip
+def test_files_are_found_by_folder_then_by_name(tmp_path, files, training, validation):
+    for name in files:
+        write_rows(tmp_path / name, [])
+    found = find_files(tmp_path)
+    names = [[str(path.relative_to(tmp_path)) for path in paths] for paths in found]
+    assert names == [training, validation]
+
+
+def test_arguments_and_tools_may_be_objects_or_json_text(tmp_path):
+    row = call_row(1)
+    call = row["messages"][1]["tool_calls"][0]["function"]
+    as_text = {
+        "messages": [
+            row["messages"][0],
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"function": {"name": call["name"], "arguments": json.dumps(call["arguments"])}}
+                ],
+            },
+        ],
+        "tools": json.dumps(row["tools"]),
+    }
+    first, second = read(tmp_path, json.dumps(row), json.dumps(as_text))
+    assert isinstance(first, ChatRow) and isinstance(second, ChatRow)
+    assert (first.messages, first.tools) == (second.messages, second.tools)
+
+
+def test_messages_are_normalised_as_inference_normalises_them(tmp_path):
+    messages = [
+        {"role": "developer", "content": [{"type": "text", "text": "a"}, {"text": "b"}]},
+        {"role": "user", "content": "c", "extra": 1},
+        {"role": "function", "name": "f", "content": "d"},
+        {"role": "assistant"},
+    ]
+    (row,) = read(tmp_path, json.dumps({"messages": messages, "extra": 1}))
+    assert isinstance(row, ChatRow)
+    assert row.messages == [
+        {"role": "system", "content": "ab"},
+        {"role": "user", "content": "c"},
+        {"role": "tool", "content": "d", "name": "f"},
+        {"role": "assistant", "content": ""},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"messages": [', "training/a.jsonl line 3: not JSON (Expecting value, column 15)"),
+        ("[1]", "line 3: a row must be a JSON object, not list"),
+        ('{"text": "x"}', "line 3: the row has neither 'messages' nor 'prompt', 'completion'"),
+        ('{"messages": []}', "'messages' must be a list with at least one message"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "no assistant message"),
+        ('{"messages": [{"role": "bot"}]}', "message 1: role 'bot' is not one of"),
+        ('{"messages": [{"role": "user", "content": 3}]}', "content must be text"),
+        ('{"messages": [{"role": "assistant", "tool_calls": [{}]}]}', "needs function.name"),
+        ('{"messages": [{"role": "assistant", "tool_calls": 3}]}', "must be a list"),
+        ('{"messages": [{"role": "assistant", "tool_calls": [{"function": '
+         '{"name": "f", "arguments": "{"}}]}]}', "arguments are not JSON"),
+        ('{"messages": [{"role": "assistant", "tool_calls": [{"function": '
+         '{"name": "f", "arguments": [1]}}]}]}', "arguments of 'f' must be a JSON object"),
+        ('{"messages": [{"role": "assistant"}], "tools": [{}]}', "each tool needs function.name"),
+    ],
+)  # fmt: skip
+def test_a_broken_line_is_named_with_its_file_and_number(tmp_path, line, words):
+    good = json.dumps(call_row(1))
+    with pytest.raises(InvalidRow) as error:
+        read(tmp_path, good, "", line)
+    assert words in str(error.value) and "training/a.jsonl line 3" in str(error.value)
+
+
+def test_a_json_file_may_hold_a_list_of_rows(tmp_path):
+    rows = read(tmp_path, json.dumps([call_row(1), call_row(2)]), name="training/a.json")
+    assert len(rows) == 2
+
+
+def test_text_that_is_not_utf8_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"prompt": "\xff"}')
+    with pytest.raises(InvalidRow, match=r"a\.jsonl: not UTF-8"):
+        RowReader().read(tmp_path, [path])
+
+
+def test_a_line_separator_inside_text_does_not_end_a_row(tmp_path):
+    row = {"prompt": "a\u2028b", "completion": "c"}
+    assert read(tmp_path, json.dumps(row, ensure_ascii=False))[0] == TextRow(
+        "a\u2028b ", "c", "training/a.jsonl line 1"
+    )
+
+
+def test_a_prompt_template_names_the_keys(tmp_path):
+    reader = RowReader("Q: {question} ({hint}) A: {answer}")
+    row = {"question": "2x2", "hint": "even", "answer": 4, "more": 1}
+    (made,) = read(tmp_path, json.dumps(row), reader=reader)
+    assert made == TextRow("Q: 2x2 (even) A: ", "4", "training/a.jsonl line 1")
+
+
+def test_rows_without_tools_get_those_of_the_job(tmp_path):
+    bare = call_row(1) | {"tools": []}
+    reader = RowReader(default_tools=(tool("other"),))
+    first, second = read(tmp_path, json.dumps(bare), json.dumps(call_row(1)), reader=reader)
+    assert [t["function"]["name"] for t in first.tools] == ["other"]
+    assert [t["function"]["name"] for t in second.tools] == ["add", "sum"]
+
+
+def test_the_limit_counts_over_all_files(tmp_path):
+    files = [write_rows(tmp_path / f"{n}.jsonl", [call_row(1)] * 3) for n in range(2)]
+    assert len(RowReader().read(tmp_path, files, limit=4)) == 4
+
+
+@pytest.mark.parametrize(("count", "validation"), [(1, 0), (2, 1), (19, 1), (40, 4)])
+def test_a_tenth_is_split_off_and_it_is_always_the_same(count, validation):
+    rows = [TextRow(str(number), "c", "w") for number in range(count)]
+    training, split = split_validation(rows)
+    assert len(split) == validation and len(training) == count - validation
+    assert (training, split) == split_validation(rows)
+    assert not set(training) & set(split)
