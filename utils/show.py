@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Literal
@@ -126,12 +127,31 @@ def call_text(call: Mapping[str, Any]) -> str:
     return f"{call['name']}({', '.join(shown)})"
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a table that a notebook renders; long text wraps and stays whole."""
-    pd.set_option("display.max_colwidth", None)
-    pd.set_option("display.width", 160)
-    frame = pd.DataFrame(list(rows))
-    return frame.set_index(frame.columns[0]) if len(frame.columns) else frame
+def table(rows: Iterable[Mapping[str, Any]]) -> "Table":
+    """Rows as a table that a notebook renders: one column for each key of the first row."""
+    return Table(pd.DataFrame(list(rows)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data frame without its index: HTML in a notebook, aligned text elsewhere."""
+
+    frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        if self.frame.empty:
+            return "(no rows)"
+        return str(self.frame.to_string(index=False))
+
+    def _repr_html_(self) -> str:
+        if self.frame.empty:
+            return "(no rows)"
+        head = "".join(_cell("th", name) for name in self.frame.columns)
+        body = "".join(
+            f"<tr>{''.join(_cell('td', row[name]) for name in row)}</tr>"
+            for row in self.frame.to_dict("records")
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def share(rate: Proportion) -> str:
@@ -270,6 +290,12 @@ def _loss(now: Progress) -> str:
 
 def _is_over(now: Progress) -> bool:
     return now.status in ("completed", "failed", "cancelled")
+
+
+def _cell(tag: str, value: Any) -> str:
+    """A left-aligned HTML cell; line breaks stay."""
+    text = html.escape(str(value)).replace("\n", "<br>")
+    return f'<{tag} align="left" style="text-align: left">{text}</{tag}>'
 
 
 def _display(thing: Any) -> Any:

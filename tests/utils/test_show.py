@@ -73,3 +73,13 @@ def test_a_signature_marks_what_may_be_left_out():
 @pytest.mark.parametrize(("seconds", "text"), [(8.44, "8.4 s"), (61, "1 min 01 s")])
 def test_durations_are_for_people(seconds, text):
     assert show.duration(seconds) == text
+
+
+def test_a_table_has_no_index_and_escapes_what_models_write():
+    table = show.table([{"tool": "<b>", "wrong": 1}])
+    assert "&lt;b&gt;" in table._repr_html_()
+    assert repr(table).split() == ["tool", "wrong", "<b>", "1"]
+
+
+def test_an_empty_table_says_so():
+    assert show.table([])._repr_html_() == repr(show.table([])) == "(no rows)"
