@@ -1,6 +1,9 @@
 """The proof in one command: the four notebooks, in order, on a platform of their own.
 
     python scripts/demo.py --size workshop
+    python scripts/demo.py --dataset Salesforce/xlam-function-calling-60k --rows rows.json
+
+The second form first publishes a file of rows on the platform's Data Store under that name.
 
 Leaves in results/<time>/: the executed notebooks, report.md with its plots, summary.json. Exits
 with 1 and the failing cell's error when a notebook fails; the platform is stopped either way.
@@ -27,6 +30,10 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for `python scripts/demo.py` from anywhere
+
+from utils import data_store  # noqa: E402
+
 NOTEBOOKS = (
     "1_data_preparation.ipynb",
     "2_finetuning_and_inference.ipynb",
@@ -45,6 +52,10 @@ def main() -> int:
     begin = time.perf_counter()
     with running_platform(folder / "platform") as urls:
         os.environ.update(urls, SIZE=options.size, DATA_DIR=str(data))
+        if options.dataset:
+            os.environ["DATASET"] = options.dataset
+        if options.rows:
+            publish(urls["NDS_URL"], options.dataset, options.rows)
         for name in NOTEBOOKS:
             print(f"\n{name}", flush=True)
             try:
@@ -82,6 +93,13 @@ def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
         yield {"NEMO_URL": url, "NDS_URL": url, "NIM_URL": f"http://127.0.0.1:{nim_port}"}
     finally:
         subprocess.run([*command, "down"], cwd=ROOT, env=environment, check=False)
+
+
+def publish(nds_url: str, dataset: str, rows: Path) -> None:
+    """Put a file of rows on the Data Store as the data set `owner/name`."""
+    hub = data_store.hub(nds_url)
+    data_store.ensure_dataset_repo(hub, dataset)
+    data_store.upload_files(hub, dataset, {f"data/train{rows.suffix}": rows})
 
 
 def execute(source: Path, target: Path) -> None:
@@ -193,8 +211,13 @@ def _options() -> argparse.Namespace:
         "--size", default=os.environ.get("SIZE", "workshop"), help="smoke, workshop or full"
     )
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="where to leave it")
+    parser.add_argument("--dataset", help="owner/name of other rows than the pocket world's")
+    parser.add_argument("--rows", type=Path, help="file to publish as --dataset: .json or .jsonl")
     parser.add_argument("--keep", action="store_true", help="keep the platform's state as well")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.rows and not options.dataset:
+        parser.error("--rows needs --dataset, the name under which to publish them")
+    return options
 
 
 if __name__ == "__main__":
