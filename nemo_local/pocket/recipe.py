@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -64,58 +64,72 @@ def train(out: Path, total_tokens: int, seed: int, device: str) -> None:
     torch.manual_seed(seed)
     tokenizer = _tokenizer(out, seed)
     model = new_model(tokenizer).to(device)
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    optimizers = (
-        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.0, adjust_lr_fn="original"),
-        torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-    )
-    state = out / "state.pt"
-    seen, steps = 0, 0
-    if state.exists():
-        saved = torch.load(state, map_location=device, weights_only=True)
-        model.load_state_dict(saved["model"])
-        for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(values)
-        seen, steps = saved["seen"], saved["steps"]
-        logger.info("continuing at %.1fM tokens", seen / 1e6)
+    optimizers = _optimizers(model)
+    seen, steps = _restore(out, model, optimizers, device)
     rng = Random(f"pretraining {seed} {seen}")
     batches = _batches(TextMixture(rng, words_of(tokenizer)), tokenizer, rng)
-    started, since, loss_sum, loss_count = time.monotonic(), seen, 0.0, 0
+    started, since, losses = time.monotonic(), seen, list[float]()
     while seen < total_tokens:
         ids, learned = (tensor.to(device) for tensor in next(batches))
         rate = _rate(seen / total_tokens) * min(1.0, (steps + 1) / WARMUP_STEPS)
-        for optimizer, peak in zip(optimizers, (MUON_RATE, ADAM_RATE), strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * rate
         loss = _loss(model, ids, learned)
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(others, 1.0)
-        for optimizer in optimizers:
+        torch.nn.utils.clip_grad_norm_(optimizers[1].param_groups[0]["params"], 1.0)
+        for optimizer, peak in zip(optimizers, (MUON_RATE, ADAM_RATE), strict=True):
+            optimizer.param_groups[0]["lr"] = peak * rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         before, seen, steps = seen, seen + int((ids != tokenizer.pad_token_id).sum()), steps + 1
-        loss_sum, loss_count = loss_sum + loss.item(), loss_count + 1
+        losses.append(loss.item())
         if steps % 50 == 0:
             speed = (seen - since) / (time.monotonic() - started)
-            logger.info(
-                "%.2fM tokens, loss %.4f, %.0f tokens/s", seen / 1e6, loss_sum / loss_count, speed
-            )
-            loss_sum, loss_count = 0.0, 0
+            mean = sum(losses) / len(losses)
+            logger.info("%.2fM tokens, loss %.4f, %.0f tokens/s", seen / 1e6, mean, speed)
+            losses.clear()
         if before // CHECKPOINT_TOKENS != seen // CHECKPOINT_TOKENS or seen >= total_tokens:
             save(model, tokenizer, out / "model")
-            values = [optimizer.state_dict() for optimizer in optimizers]
-            saved = {
-                "model": model.state_dict(),
-                "optimizers": values,
-                "seen": seen,
-                "steps": steps,
-            }
-            torch.save(saved, state.with_suffix(".new"))
-            state.with_suffix(".new").replace(state)
+            _keep(out, model, optimizers, seen, steps)
             logger.info(
                 "%.1fM tokens, %s", seen / 1e6, json.dumps(prose_accuracy(model, tokenizer))
             )
+
+
+def _optimizers(model: LlamaForCausalLM) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Muon for the matrices, AdamW for embeddings and norms."""
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in named if p.ndim != 2 or "embed" in name]
+    return (
+        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.0, adjust_lr_fn="original"),
+        torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    )
+
+
+def _keep(
+    out: Path,
+    model: LlamaForCausalLM,
+    optimizers: Sequence[torch.optim.Optimizer],
+    seen: int,
+    steps: int,
+) -> None:
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    state = {"model": model.state_dict(), "optimizers": states, "seen": seen, "steps": steps}
+    torch.save(state, out / "state.new")
+    (out / "state.new").replace(out / "state.pt")
+
+
+def _restore(
+    out: Path, model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], device: str
+) -> tuple[int, int]:
+    """Tokens and steps of the kept state, which it loads; zeros where there is none."""
+    if not (out / "state.pt").exists():
+        return 0, 0
+    state = torch.load(out / "state.pt", map_location=device, weights_only=True)
+    model.load_state_dict(state["model"])
+    for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(values)
+    logger.info("continuing at %.1fM tokens", state["seen"] / 1e6)
+    return state["seen"], state["steps"]
 
 
 def short_attention(

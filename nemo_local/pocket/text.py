@@ -98,18 +98,16 @@ class TextMixture:
         head = rng.choice(("record", "kind", "report", "item", "form", "entry", "type", "label"))
         inner = rng.choice(("fields", "details", "data", "content", "values", "info", "settings"))
         title = "_".join(self._word() for _ in range(rng.randint(1, 4)))
-        listed = "\n".join(f"{name}: {spoken(value)}" for name, value in fields.items())
+        prompt, system = _lines(fields), "Write the fields as JSON."
+        answer: dict[str, Any] = fields
         if rng.random() < 0.7:
-            prompt, answer = f"{head}: {title}\n{listed}", {head: title, inner: fields}
+            prompt, answer = f"{head}: {title}\n{prompt}", {head: title, inner: fields}
             system = f"Write JSON with {head} and {inner}."
-        else:
-            prompt, answer, system = listed, fields, "Write the fields as JSON."
         text = json.dumps(answer, ensure_ascii=False)
         if rng.random() < 0.2:
-            more = {head: self._word(), inner: self._fields()}
-            prompt += "\n\n" + "\n".join([f"{head}: {more[head]}"] + [
-                f"{name}: {spoken(value)}" for name, value in more[inner].items()])  # fmt: skip
-            text += "; " + json.dumps(more, ensure_ascii=False)
+            name, more = self._word(), self._fields()
+            prompt += f"\n\n{head}: {name}\n{_lines(more)}"
+            text += "; " + json.dumps({head: name, inner: more}, ensure_ascii=False)
         return _conversation(prompt, text, system if rng.random() < 0.7 else "", prefix=system)
 
     def copy(self) -> Example:
@@ -229,6 +227,10 @@ def _conversation(
     messages = [{"role": "system", "content": system}] if system else []
     messages += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
     return Example(messages, tools or [])
+
+
+def _lines(fields: dict[str, Any]) -> str:
+    return "\n".join(f"{name}: {spoken(value)}" for name, value in fields.items())
 
 
 def sentence(tool: Tool, arguments: dict[str, Any]) -> str:
