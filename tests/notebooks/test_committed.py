@@ -1,0 +1,42 @@
+"""The committed notebooks: cells that parse, and outputs of one clean run or none at all."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+
+from scripts.demo import NOTEBOOKS, ROOT
+
+LEAKS = re.compile(r"/home/|/Users/|hf_[A-Za-z0-9]{20,}|nvapi-|" + re.escape(str(ROOT)))
+
+
+@pytest.fixture(params=NOTEBOOKS)
+def cells(request):
+    notebook = nbformat.read(ROOT / request.param, as_version=4)
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_every_cell_is_python(cells):
+    for cell in cells:
+        ast.parse(cell.source)
+
+
+def test_nothing_knows_the_embedded_platform(cells):
+    assert [cell.source for cell in cells if "nemo_local" in cell.source] == []
+
+
+def test_execution_counts_are_those_of_one_run(cells):
+    counts = [cell.execution_count for cell in cells]
+    assert counts in ([None] * len(cells), list(range(1, len(cells) + 1)))
+
+
+def test_outputs_hold_no_error_no_path_and_no_secret(cells):
+    for cell in cells:
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert LEAKS.search(str(output.get("text", "")) + str(output.get("data", ""))) is None
+
+
+def test_a_long_cell_is_the_exception(cells):
+    assert sum(len(cell.source.splitlines()) > 30 for cell in cells) <= 1
