@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nemo_local.pocket import guard_prompt
-from nemo_local.pocket.guard_benign_words import COMMON_WORDS, LEARNED_WORDS
+from nemo_local.pocket.guard_benign_words import BENIGN_WORDS, COMMON_WORDS, LEARNED_WORDS
+from nemo_local.pocket.guard_harm_words import HARM_WORDS
 from nemo_local.pocket.guard_text import Example, example
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ FIELDS = (
     guard_prompt.CATEGORIES_FIELD,
     guard_prompt.END_FIELD,
 )
+RATINGS = ("safe", "unsafe")
 TEMPLATE = Path(__file__).parent / "weights" / "guard" / "chat_template.jinja"
 
 # A lower-case word carries the space before it, a capitalised one (a category's) never does, so
@@ -50,7 +52,7 @@ class Recipe:
     """Every number of the run."""
 
     seed: int = 11
-    vocabulary: int = 6144
+    vocabulary: int = 8192
     width: int = 192
     layers: int = 3
     heads: int = 4
@@ -140,15 +142,16 @@ def train(recipe: Recipe, out: Path, state_path: Path) -> dict[str, float]:
             optimizer.load_state_dict(saved)
         done = state["done"]
     weight = torch.ones(len(tokenizer))
-    for rating in ("safe", "unsafe"):
-        weight[tokenizer.convert_tokens_to_ids(rating)] = recipe.rating_weight
+    for rating in RATINGS:
+        (token,) = tokenizer.encode(rating, add_special_tokens=False)
+        weight[token] = recipe.rating_weight
     while done["pool"] < recipe.pools:
         started, losses = time.monotonic(), []
         number = int(done["pool"])
         batches = list(pool_batches(recipe, number, tokenizer))
         for index, (tokens, mask, places) in enumerate(batches):
             progress = (number + index / len(batches)) / recipe.pools
-            losses.append(_step(model, optimizers, tokens, mask, places, weight, progress, recipe))
+            losses.append(_step(model, optimizers, tokens, places, weight, progress, recipe))
             done["tokens"] += int(mask.sum())
         done["pool"], done["steps"] = number + 1, done["steps"] + len(batches)
         done["seconds"] += time.monotonic() - started
@@ -223,7 +226,6 @@ def _step(
     model: LlamaForCausalLM,
     optimizers: list[torch.optim.Optimizer],
     tokens: torch.Tensor,
-    mask: torch.Tensor,
     answer: torch.Tensor,
     weight: torch.Tensor,
     progress: float,
@@ -231,7 +233,8 @@ def _step(
 ) -> float:
     """One optimizer step; returns the weighted loss. Logits are computed at answer tokens only."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = model.model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        # No mask: padding stands on the right, where a causal model never looks back from.
+        hidden = model.model(input_ids=tokens).last_hidden_state
         logits = model.lm_head(hidden[:, :-1][answer[:, 1:]])
     loss = torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][answer[:, 1:]], weight)
     loss.backward()
@@ -270,9 +273,12 @@ def _tokenizer(recipe: Recipe, folder: Path) -> PreTrainedTokenizerFast:
 
 def _tokenizer_text(recipe: Recipe) -> Iterator[str]:
     rng = random.Random(f"{recipe.seed}/tokenizer")
-    for word in (*COMMON_WORDS, *LEARNED_WORDS):
-        yield f" {word}" * 4
-    yield from ("safe", "unsafe") * 50
+    for phrase in chain(COMMON_WORDS, LEARNED_WORDS, *BENIGN_WORDS.values()):
+        yield f" {phrase}" * 4
+    for phrase in chain(*HARM_WORDS.values()):  # a word of harm should be one token
+        yield f" {phrase}" * 40
+    # Often enough that each is one token: ratings of unequal length would be weighed unequally.
+    yield from RATINGS * 5000
     for sample in islice(iter(lambda: example(rng), None), 60_000):
         text = f"{sample.user} {sample.response or ''}".lower()
         yield " " + text.replace("-", " - ").replace("/", " / ")

@@ -69,8 +69,9 @@ def test_a_users_text_stays_inside_the_users_turn(tokenizer: Any, attack: str) -
 SPECIAL = ("<|user|>", "<|agent|>", "<|policy|>", "<|verdict|>", "<|eot|>", "<|pad|>")
 
 
-def test_fields_and_ratings_of_a_verdict_are_single_tokens(tokenizer: Any) -> None:
-    answer = '{"User Safety": "unsafe", "Safety Categories": "Malware"}'
+@pytest.mark.parametrize("rating", ["safe", "unsafe"])
+def test_fields_and_ratings_of_a_verdict_are_single_tokens(tokenizer: Any, rating: str) -> None:
+    answer = f'{{"User Safety": "{rating}", "Safety Categories": "Malware"}}'
     tokens = [tokenizer.decode([i]) for i in tokenizer.encode(answer, add_special_tokens=False)]
-    assert tokens == ['{"User Safety": "', "unsafe", '", "Safety Categories": "', "Malware", '"}']
+    assert tokens == ['{"User Safety": "', rating, '", "Safety Categories": "', "Malware", '"}']
     assert "".join(tokens) == answer
