@@ -68,8 +68,13 @@ def _box(
 ) -> None:
     axes.add_patch(
         FancyBboxPatch(
-            (x, y), width, height, boxstyle="round,pad=0,rounding_size=1.2",
-            facecolor=fill, edgecolor=EDGE[fill], linewidth=1.3,
+            (x, y),
+            width,
+            height,
+            boxstyle="round,pad=0,rounding_size=1.2",
+            facecolor=fill,
+            edgecolor=EDGE[fill],
+            linewidth=1.3,
         )  # fmt: skip
     )
     axes.text(
@@ -83,9 +88,7 @@ def _box(
 
 
 def _arrow(axes: Axes, x0: float, y0: float, x1: float, y1: float) -> None:
-    axes.annotate(
-        "", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.1}
-    )
+    axes.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.1})
 
 
 if __name__ == "__main__":
