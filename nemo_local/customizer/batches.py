@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from nemo_local.customizer.rendering import Renderer, Tokens
-from nemo_local.customizer.rows import InvalidRow, RowReader, find_files, split_validation
+from nemo_local.customizer.rows import (
+    InvalidRow,
+    Row,
+    RowReader,
+    find_files,
+    split_validation,
+)
 
 
-def load_tokens(job: dict[str, Any], data: Path, tokenizer: Any) -> tuple[Tokens, Tokens]:
-    """Training and validation data of a job's folder, as tokens with labels."""
+def read_rows(job: dict[str, Any], data: Path) -> tuple[list[Row], list[Row]]:
+    """Training and validation rows of a job's folder.
+
+    Raises:
+        InvalidRow: a line cannot be read, or there is no training data.
+    """
     training_files, validation_files = find_files(data)
     reader = RowReader(job["prompt_template"], tuple(job["tools"]))
     rows = reader.read(data, training_files, job["limit"])
@@ -24,16 +34,25 @@ def load_tokens(job: dict[str, Any], data: Path, tokenizer: Any) -> tuple[Tokens
             f"found {', '.join(found[:10]) or 'no files'}"
         )
     validation_rows = reader.read(data, validation_files)
-    if not validation_rows:
-        rows, validation_rows = split_validation(rows)
+    return (rows, validation_rows) if validation_rows else split_validation(rows)
+
+
+def make_tokens(
+    job: dict[str, Any], rows: tuple[list[Row], list[Row]], tokenizer: Any
+) -> tuple[Tokens, Tokens]:
+    """The rows as tokens with labels.
+
+    Raises:
+        InvalidRow: nothing fits. UntrainableData: see Renderer.
+    """
     renderer = Renderer(tokenizer, stop_ids(Path(job["model_path"]), tokenizer))
-    training = renderer.tokens(rows, job["max_seq_length"])
+    training, validation = (renderer.tokens(part, job["max_seq_length"]) for part in rows)
     if not training.input_ids:
         raise InvalidRow(
             f"no row fits into max_seq_length {job['max_seq_length']}: "
             f"all {training.dropped} were dropped"
         )
-    return training, renderer.tokens(validation_rows, job["max_seq_length"])
+    return training, validation
 
 
 def stop_ids(checkpoint: Path, tokenizer: Any) -> list[int]:

@@ -7,7 +7,6 @@ import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
@@ -15,9 +14,10 @@ from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
-from nemo_local.core.query import ListQuery, Page, matches, sort_key
+from nemo_local.core.query import ListQuery, Page
 from nemo_local.customizer import hyperparameters, logs
 from nemo_local.customizer.hub import Hub
+from nemo_local.customizer.listing import config_facets, job_facets, select
 from nemo_local.customizer.records import Records, shown
 from nemo_local.customizer.references import (
     OutputModel,
@@ -189,13 +189,13 @@ class CustomizerService:
 
     def jobs(self, query: ListQuery) -> Page:
         """One page of jobs."""
-        page = select(self._records.all(), query, _job_facets)
+        page = select(self._records.all(), query, job_facets)
         return replace(page, items=[shown(job) for job in page.items])
 
     def configs(self, query: ListQuery) -> Page:
         """One page of configs, each with its target."""
         configs = map(self.registry.shown_config, self._documents.all(CONFIG))
-        return select(list(configs), query, _config_facets)
+        return select(list(configs), query, config_facets)
 
     def targets(self, query: ListQuery) -> Page:
         """One page of targets."""
@@ -261,60 +261,6 @@ class CustomizerService:
 
     def _run_of(self, job: Document) -> JobRun:
         return JobRun(job, self._records, self._hub, self._platform, self._nim, self._jobs_dir)
-
-
-def select(entities: list[Document], query: ListQuery, facets: Any) -> Page:
-    """The page of entities that a query asks for.
-
-    `facets(entity)` adds values to filter and sort by; of a list, any may match.
-    """
-
-    def wanted(entity: Document) -> bool:
-        values = {**entity, **facets(entity)}
-        return matches(values, ListQuery(search=query.search)) and all(
-            any(matches({key: one}, ListQuery(filter={key: value})) for one in _each(values, key))
-            for key, value in query.filter.items()
-        )
-
-    key = query.sort.removeprefix("-")
-    found = [entity for entity in entities if wanted(entity)]
-    found.sort(
-        key=lambda entity: sort_key({**entity, **facets(entity)}.get(key)),
-        reverse=query.sort.startswith("-"),
-    )
-    first = (query.page - 1) * query.page_size
-    return Page(items=found[first : first + query.page_size], total=len(found))
-
-
-def _each(values: Document, key: str) -> list[Any]:
-    value = values.get(key)
-    return value if isinstance(value, list) else [value]
-
-
-def _job_facets(job: Document) -> Document:
-    source = job["run"]["source"]["url"]
-    given = job["hyperparameters"]
-    names = ("batch_size", "epochs", "finetuning_type", "log_every_n_steps", "training_type")
-    return {
-        **{name: given.get(name) for name in names},
-        "base_model": job["config_snapshot"]["base_model"],
-        "dataset": [job["dataset"], f"hf://datasets/{source['repository']}"],
-    }
-
-
-def _config_facets(config: Document) -> Document:
-    target = config.get("target") or {}
-    options = config["training_options"]
-    enabled = bool(target.get("enabled"))
-    return {
-        "target_base_model": target.get("base_model"),
-        "target_name": target.get("name"),
-        "target_enabled": enabled,
-        "enabled": enabled,
-        "num_parameters": target.get("num_parameters"),
-        "training_type": [option["training_type"] for option in options],
-        "finetuning_type": [option["finetuning_type"] for option in options],
-    }
 
 
 def _option_for(config: Document, given: Document) -> Document:

@@ -13,6 +13,7 @@ import threading
 import traceback
 from pathlib import Path
 
+from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.progress import ProgressWriter, TrainingFailed
 from nemo_local.customizer.rendering import UntrainableData
 from nemo_local.customizer.rows import InvalidRow
@@ -23,9 +24,11 @@ def main(job_dir: Path) -> int:
     progress = ProgressWriter(job_dir)
     try:
         job = json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
+        rows = read_rows(job, job_dir / "data")
+        # Only now, so that bad data is told before seconds of imports.
         from nemo_local.customizer.trainer import train
 
-        train(job, job_dir, progress)
+        train(job, rows, job_dir, progress)
         return 0
     except Exception as error:
         known = isinstance(error, InvalidRow | UntrainableData | TrainingFailed)

@@ -27,10 +27,11 @@ from transformers import (
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from nemo_local.customizer.batches import LengthBuckets, load_tokens
+from nemo_local.customizer.batches import LengthBuckets, make_tokens
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
 from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed, read_all
 from nemo_local.customizer.rendering import IGNORED, Tokens
+from nemo_local.customizer.rows import Row
 
 CHECKPOINT_EVERY_STEPS = 25
 STEP_REPORT_EVERY_S = 0.5
@@ -43,8 +44,13 @@ EARLY_STOP_EPOCHS = 10
 EARLY_STOP_DELTA = 0.001
 
 
-def train(job: dict[str, Any], job_dir: Path, progress: ProgressWriter) -> None:
-    """Train the adapter of a job and leave it in `job_dir/adapter`.
+def train(
+    job: dict[str, Any],
+    rows: tuple[list[Row], list[Row]],
+    job_dir: Path,
+    progress: ProgressWriter,
+) -> None:
+    """Train the adapter of a job on (training, validation) rows and leave it in `job_dir/adapter`.
 
     Goes on from the last whole checkpoint in the folder, when there is one.
 
@@ -59,7 +65,7 @@ def train(job: dict[str, Any], job_dir: Path, progress: ProgressWriter) -> None:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     if job["chat_prompt_template"]:
         tokenizer.chat_template = job["chat_prompt_template"]
-    training, validation = load_tokens(job, job_dir / "data", tokenizer)
+    training, validation = make_tokens(job, rows, tokenizer)
 
     set_seed(plan.seed)
     longest = max(map(len, training.input_ids))

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.hyperparameters import Plan, linear_modules, resolve_modules
 from nemo_local.customizer.progress import ProgressWriter, read_all
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
@@ -54,7 +55,7 @@ def run(job, job_dir):
     from nemo_local.customizer.trainer import train
 
     progress = ProgressWriter(job_dir)
-    train(job, job_dir, progress)
+    train(job, read_rows(job, job_dir / "data"), job_dir, progress)
     progress.close()
     return read_all(job_dir)
 

@@ -1,0 +1,66 @@
+"""Lists that filter and sort by what lies deeper in a job or config than its own fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nemo_local.core.documents import Document
+from nemo_local.core.query import ListQuery, Page, matches, sort_key
+
+Facets = Callable[[Document], Document]
+"""Returns further values of an entity, by the name of a filter."""
+
+
+def select(entities: list[Document], query: ListQuery, facets: Facets) -> Page:
+    """The page of entities that a query asks for.
+
+    `facets(entity)` adds values to filter and sort by; of a list, any may match.
+    """
+
+    def wanted(entity: Document) -> bool:
+        values = {**entity, **facets(entity)}
+        return matches(values, ListQuery(search=query.search)) and all(
+            any(matches({key: one}, ListQuery(filter={key: value})) for one in _each(values, key))
+            for key, value in query.filter.items()
+        )
+
+    key = query.sort.removeprefix("-")
+    found = [entity for entity in entities if wanted(entity)]
+    found.sort(
+        key=lambda entity: sort_key({**entity, **facets(entity)}.get(key)),
+        reverse=query.sort.startswith("-"),
+    )
+    first = (query.page - 1) * query.page_size
+    return Page(items=found[first : first + query.page_size], total=len(found))
+
+
+def _each(values: Document, key: str) -> list[Any]:
+    value = values.get(key)
+    return value if isinstance(value, list) else [value]
+
+
+def job_facets(job: Document) -> Document:
+    source = job["run"]["source"]["url"]
+    given = job["hyperparameters"]
+    names = ("batch_size", "epochs", "finetuning_type", "log_every_n_steps", "training_type")
+    return {
+        **{name: given.get(name) for name in names},
+        "base_model": job["config_snapshot"]["base_model"],
+        "dataset": [job["dataset"], f"hf://datasets/{source['repository']}"],
+    }
+
+
+def config_facets(config: Document) -> Document:
+    target = config.get("target") or {}
+    options = config["training_options"]
+    enabled = bool(target.get("enabled"))
+    return {
+        "target_base_model": target.get("base_model"),
+        "target_name": target.get("name"),
+        "target_enabled": enabled,
+        "enabled": enabled,
+        "num_parameters": target.get("num_parameters"),
+        "training_type": [option["training_type"] for option in options],
+        "finetuning_type": [option["finetuning_type"] for option in options],
+    }

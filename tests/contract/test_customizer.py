@@ -1,0 +1,197 @@
+"""The Customizer through the official SDK, from the upload of rows to the answer of the adapter."""
+
+import time
+from pathlib import Path
+
+import openai as openai_errors
+import pytest
+from nemo_microservices import ConflictError, NotFoundError, UnprocessableEntityError
+
+from nemo_local.settings import Settings
+from tests.conftest import free_port, running_control_plane
+from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
+from tests.running_nim import eventually, running_nim
+
+pytestmark = pytest.mark.contract
+
+MODEL = "meta/llama-3.2-1b-instruct"
+CONFIG = f"{MODEL}@v1.0.0+80GB"
+TUTORIAL = {
+    "training_type": "sft",
+    "finetuning_type": "lora",
+    "epochs": 2,
+    "batch_size": 16,
+    "learning_rate": 0.0001,
+    "lora": {"adapter_dim": 32, "adapter_dropout": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A platform with a tiny random Llama under the tutorial's name, and the tutorial's files."""
+    folder = tmp_path_factory.mktemp("customizer")
+    make_checkpoint(folder / "models" / MODEL)
+    settings = Settings.from_environment(
+        {},
+        home=folder / "home",
+        port=free_port(),
+        nim_port=free_port(),
+        models_dir=folder / "models",
+        dataset_rows=0,
+        device="cpu",
+        threads=1,
+    )
+    with running_control_plane(settings) as platform, running_nim(settings):
+        prepare(platform, folder)
+        yield platform
+
+
+def prepare(platform, folder: Path):
+    hub = platform.hf()
+    hub.create_repo("xlam-tutorial-ns/xlam-ft-dataset", repo_type="dataset")
+    for split, numbers in (("training", range(40)), ("validation", range(40, 48))):
+        path = write_rows(folder / f"{split}.jsonl", [call_row(number) for number in numbers])
+        hub.upload_file(
+            path_or_fileobj=path,
+            path_in_repo=f"{split}/{path.name}",
+            repo_id="xlam-tutorial-ns/xlam-ft-dataset",
+            repo_type="dataset",
+        )
+    with platform.sdk() as sdk:
+        sdk.datasets.create(
+            name="xlam-ft-dataset",
+            namespace="xlam-tutorial-ns",
+            files_url="hf://datasets/xlam-tutorial-ns/xlam-ft-dataset",
+        )
+
+
+@pytest.fixture(scope="module")
+def sdk(running):
+    with running.sdk() as client:
+        yield client
+
+
+def create(sdk, **changed):
+    body = {
+        "config": CONFIG,
+        "dataset": {"name": "xlam-ft-dataset", "namespace": "xlam-tutorial-ns"},
+        "hyperparameters": TUTORIAL,
+        **changed,
+    }
+    return sdk.customization.jobs.create(**body)
+
+
+def test_the_tutorials_job_is_trained_registered_and_served(running, sdk):
+    job = create(sdk, output_model="xlam-tutorial-ns/llama-3.2-1b-xlam-run1@v1")
+    assert job.status == "created" and job.config == CONFIG
+    assert job.dataset == "xlam-tutorial-ns/xlam-ft-dataset"
+    assert job.hyperparameters.lora.alpha == 16
+    assert job.config_snapshot.training_option.micro_batch_size == 1
+    assert job.status_details.status_logs[0].message == "created"
+
+    seen = []
+
+    def finished():
+        status = sdk.customization.jobs.status(job.id)
+        seen.append((status.status, status.steps_completed))
+        return status.status in ("completed", "failed", "cancelled")
+
+    eventually(finished, "the job has ended")
+    status = sdk.customization.jobs.status(job.id)
+    assert status.status == "completed", status.status_logs[-1]
+    assert {state for state, _ in seen} <= {"pending", "running", "completed"}
+    assert [steps for _, steps in seen] == sorted(steps for _, steps in seen)
+    assert (status.steps_completed, status.steps_per_epoch, status.epochs_completed) == (6, 3, 2)
+    assert [point.step for point in status.metrics.metrics.val_loss] == [2, 5]
+    assert status.percentage_done == 100 and status.best_epoch == 2
+    assert [line.message for line in status.status_logs][-1] == "EntityHandler_1_Completed"
+
+    model = sdk.models.retrieve("llama-3.2-1b-xlam-run1@v1", namespace="xlam-tutorial-ns")
+    assert model.artifact.status == "upload_completed"
+    assert model.peft.finetuning_type == "lora" and model.base_model == MODEL
+    # Completed means served: no wait here.
+    assert job.output_model in [entry.id for entry in sdk.inference.models.list().data]
+    with running.openai() as client:
+        answer = client.chat.completions.create(
+            model=job.output_model,
+            messages=[{"role": "user", "content": "add 3"}],
+            max_tokens=4,
+        )
+    assert answer.model == job.output_model and answer.usage.completion_tokens > 0
+
+    logs = sdk.customization.jobs.container_logs(job.id)
+    assert logs.error is None
+    assert "val_loss" in next(iter(logs.entries.values())).logs["main"]
+    files = running.hf().list_repo_files("xlam-tutorial-ns/llama-3.2-1b-xlam-run1", revision="v1")
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= set(files)
+
+    with pytest.raises(ConflictError, match=r"Model xlam-tutorial-ns/.*@v1 already exists"):
+        create(sdk, output_model="xlam-tutorial-ns/llama-3.2-1b-xlam-run1@v1")
+
+    sdk.models.delete("llama-3.2-1b-xlam-run1@v1", namespace="xlam-tutorial-ns")
+    with running.openai() as client:
+
+        def gone():
+            try:
+                client.models.retrieve(job.output_model)
+            except openai_errors.NotFoundError:
+                return True
+            return False
+
+        eventually(gone, "the deleted model is no longer served")
+
+
+def test_cancel_ends_a_job_within_five_seconds(running, sdk):
+    job = create(sdk, hyperparameters={**TUTORIAL, "epochs": 500})
+    eventually(lambda: sdk.customization.jobs.status(job.id).steps_completed > 0, "the job trains")
+    started = time.monotonic()
+    assert sdk.customization.jobs.cancel(job.id).status in ("cancelling", "cancelled")
+    eventually(
+        lambda: sdk.customization.jobs.retrieve(job.id).status == "cancelled", "it is cancelled"
+    )
+    assert time.monotonic() - started < 5
+    namespace, name = job.output_model.split("/")
+    assert sdk.models.retrieve(name, namespace=namespace).artifact.status == "upload_failed"
+    listed = sdk.customization.jobs.list(filter={"status": "cancelled"}, sort="-created_at")
+    assert [entry.id for entry in listed] == [job.id]
+
+
+def test_refusals_have_the_types_of_the_sdk(sdk):
+    with pytest.raises(NotFoundError, match="Dataset ns/none not found"):
+        create(sdk, dataset="ns/none")
+    with pytest.raises(NotFoundError, match=r"Config meta/x@v1 not found"):
+        create(sdk, config="meta/x@v1")
+    with pytest.raises(UnprocessableEntityError, match="Version is not specified in the config"):
+        create(sdk, config=MODEL)
+    with pytest.raises(UnprocessableEntityError, match="Unknown hyperparameter 'epoch'"):
+        create(sdk, hyperparameters=TUTORIAL | {"epoch": 1})
+    with pytest.raises(NotFoundError, match=r"cust-none' not found"):
+        sdk.customization.jobs.retrieve("cust-none")
+
+
+def test_configs_and_targets_through_the_sdk(sdk):
+    configs = {f"{entry.namespace}/{entry.name}" for entry in sdk.customization.configs.list()}
+    assert {CONFIG, f"{MODEL}@v1.0.0+A100", f"{MODEL}@v1.0.0+L40"} <= configs
+    option = {"training_type": "sft", "finetuning_type": "lora", "num_gpus": 1}
+    target = sdk.customization.targets.create(
+        name="t@1", namespace="ns", num_parameters=5, precision="fp32", model_path=MODEL
+    )
+    assert target.status == "ready"
+    config = sdk.customization.configs.create(
+        name="c@v1",
+        namespace="ns",
+        max_seq_length=64,
+        training_options=[{**option, "micro_batch_size": 2}],
+        target="ns/t@1",
+    )
+    assert config.target.model_path == MODEL
+    changed = sdk.customization.configs.update("c@v1", namespace="ns", max_seq_length=32)
+    assert (changed.max_seq_length, changed.warning_message) == (32, None)
+    off = sdk.customization.targets.update("t@1", namespace="ns", enabled=False)
+    assert off.enabled is False
+    with pytest.raises(UnprocessableEntityError, match="is not enabled"):
+        create(sdk, config="ns/c@v1")
+    sdk.customization.configs.delete("c@v1", namespace="ns")
+    sdk.customization.targets.delete("t@1", namespace="ns")
+    with pytest.raises(NotFoundError):
+        sdk.customization.targets.retrieve("t@1", namespace="ns")

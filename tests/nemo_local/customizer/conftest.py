@@ -1,0 +1,134 @@
+"""A control plane whose base model is a tiny random Llama, and a dataset to train it on."""
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from nemo_local.settings import Settings
+from tests.conftest import free_port, running_control_plane
+from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
+
+MODEL = "meta/llama-3.2-1b-instruct"
+CONFIG = f"{MODEL}@v1.0.0+80GB"
+ROWS = [call_row(number) for number in range(24)]
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    make_checkpoint(folder / MODEL)
+    return folder
+
+
+def make_settings(home, models_dir):
+    return Settings.from_environment(
+        {},
+        home=home,
+        port=free_port(),
+        nim_port=free_port(),
+        models_dir=models_dir,
+        dataset_rows=0,
+        device="cpu",
+        threads=1,
+    )
+
+
+@pytest.fixture
+def own_settings(tmp_path, models_dir):
+    """For tests that start a control plane of their own."""
+    return make_settings(tmp_path / "home", models_dir)
+
+
+@pytest.fixture(scope="module")
+def module_settings(tmp_path_factory, models_dir):
+    return make_settings(tmp_path_factory.mktemp("home"), models_dir)
+
+
+@pytest.fixture(scope="module")
+def serves(module_settings):
+    """The models that inference says it serves."""
+    with serving(module_settings) as models:
+        yield models
+
+
+@pytest.fixture(scope="module")
+def running(module_settings, serves):
+    """One control plane for the tests of a module; each uses names of its own."""
+    with running_control_plane(module_settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(running):
+    made = running.client()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def dataset(running, client, tmp_path_factory):
+    """`ns/d`, with 24 rows."""
+    upload(running, tmp_path_factory.mktemp("rows"), {"training/a.jsonl": ROWS})
+    client.post(
+        "/v1/datasets",
+        json={"name": "d", "namespace": "ns", "files_url": "hf://datasets/ns/d"},
+    )
+    return "ns/d"
+
+
+@contextmanager
+def serving(settings):
+    """An inference server that says it serves the models of the list it yields."""
+    models = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.dumps({"models": models, "failed": {}}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Requests are not logged."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", settings.nim_port), Handler)
+    thread = threading.Thread(target=server.serve_forever, name="inference")
+    thread.start()
+    try:
+        yield models
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def upload(running, tmp_path, files, repository="ns/d"):
+    """Put files of rows, or of text, into a dataset repository."""
+    hub = running.hf()
+    hub.create_repo(repository, repo_type="dataset", exist_ok=True)
+    for name, rows in files.items():
+        path = tmp_path / "upload" / name
+        if isinstance(rows, str):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(rows)
+        else:
+            write_rows(path, rows)
+        hub.upload_file(
+            path_or_fileobj=path, path_in_repo=name, repo_id=repository, repo_type="dataset"
+        )
+
+
+def job_body(**changed):
+    """A request for a job of a few steps; `hyperparameters` are merged."""
+    given = {
+        "finetuning_type": "lora",
+        "epochs": 1,
+        "batch_size": 8,
+        "learning_rate": 0.001,
+        **changed.pop("hyperparameters", {}),
+    }
+    return {"config": CONFIG, "dataset": "ns/d", "hyperparameters": given, **changed}

@@ -1,0 +1,140 @@
+"""Configs and targets over HTTP."""
+
+import pytest
+
+from nemo_local.core.client import UpstreamError
+from tests.conftest import running_control_plane
+from tests.nemo_local.customizer.conftest import CONFIG, MODEL, job_body
+
+BASE = "/v1/customization"
+OPTION = {"training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 2}
+
+
+def refused(call, *arguments, **options):
+    with pytest.raises(UpstreamError) as error:
+        call(*arguments, **options)
+    return error.value.status, str(error.value.detail)
+
+
+def test_the_catalogue_is_offered(client):
+    config = client.get(f"{BASE}/configs/{CONFIG}")
+    assert config["max_seq_length"] == 512
+    assert config["training_precision"] == "bf16-mixed"
+    assert config["dataset_schemas"][0]["required"] == ["prompt", "completion"]
+    assert [(o["training_type"], o["finetuning_type"]) for o in config["training_options"]] == [
+        ("sft", "lora")
+    ]
+    target = config["target"]
+    assert (target["namespace"], target["name"]) == ("meta", "llama-3.2-1b-instruct@2.0")
+    assert (target["base_model"], target["enabled"], target["status"]) == (MODEL, True, "ready")
+    assert target["custom_fields"]["stand_in"] == "false"
+    for hardware in ("A100", "L40"):
+        assert client.get(f"{BASE}/configs/{MODEL}@v1.0.0+{hardware}")["target"]["enabled"]
+    other = client.get(f"{BASE}/configs/meta/llama-3.1-8b-instruct@v1.0.0%2B80GB")
+    assert other["target"]["enabled"] is False
+
+
+def test_configs_are_filtered_by_their_target_and_sorted(client):
+    def names(**params):
+        listed = client.get(f"{BASE}/configs", params={"page_size": "100", **params})
+        return [f"{c['namespace']}/{c['name']}" for c in listed["data"]]
+
+    enabled = names(**{"filter[target_enabled]": "true"})
+    assert enabled == names(**{"filter[enabled]": "true"}) and CONFIG in enabled
+    assert all(name.startswith(MODEL) for name in enabled)
+    assert names(**{"filter[target_base_model]": MODEL}) == enabled
+    assert names(**{"filter[finetuning_type]": "all_weights"}) == []
+    assert set(names(**{"filter[training_type]": "sft"})) == set(names())
+    assert names(sort="name") == sorted(names(), key=lambda full: full.split("/", 1)[1])
+    largest = names(sort="-num_parameters")
+    assert "70b" in largest[0]
+    assert refused(client.get, f"{BASE}/configs", params={"sort": "x"})[0] == 422
+
+
+def test_a_config_of_ones_own(client):
+    body = {
+        "name": "mine@v1",
+        "namespace": "ns",
+        "max_seq_length": 100,
+        "training_options": [OPTION],
+        "target": f"{MODEL}@2.0",
+        "description": None,
+    }
+    made = client.post(f"{BASE}/configs", json=body)
+    assert made["training_options"][0]["tensor_parallel_size"] == 1
+    assert made["target"]["base_model"] == MODEL
+    assert refused(client.post, f"{BASE}/configs", json=body)[0] == 409
+
+    path = f"{BASE}/configs/ns/mine@v1"
+    other = OPTION | {"finetuning_type": "all_weights"}
+    changed = client.patch(path, json={"add_training_options": [other], "max_seq_length": 90})
+    assert changed["max_seq_length"] == 90 and changed["warning_message"] is None
+    assert [o["finetuning_type"] for o in changed["training_options"]] == ["lora", "all_weights"]
+    pair = {"training_type": "sft", "finetuning_type": "all_weights"}
+    changed = client.patch(path, json={"remove_training_options": [pair]})
+    assert len(changed["training_options"]) == 1
+    changed = client.patch(path, json={"remove_training_options": [pair]})
+    assert (
+        changed["warning_message"] == "Training options to remove were not there: sft/all_weights"
+    )
+    lora = {"training_type": "sft", "finetuning_type": "lora"}
+    assert refused(client.patch, path, json={"remove_training_options": [lora]})[0] == 422
+
+    assert client.delete(path)["message"] == "Resource deleted successfully."
+    assert refused(client.get, path) == (404, "Config ns/mine@v1 not found.")
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "words"),
+    [
+        ({"target": "meta/llama-3.2-1b-instruct@3.0"}, 404, "Did you mean meta/llama-3.2-1b-instr"),
+        ({"target": "nothing"}, 422, "does not have the form namespace/name"),
+        ({"training_options": []}, 422, "at least one option"),
+        ({"training_options": [{"training_type": "sft"}]}, 422, "finetuning_type"),
+        ({"max_seq_length": 0}, 422, "max_seq_length must be at least 1"),
+        ({"name": "a b"}, 422, "letters, digits"),
+        ({"training_precision": "int3"}, 422, "training_precision"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(client, changed, status, words):
+    body = {"max_seq_length": 100, "training_options": [OPTION], "target": f"{MODEL}@2.0"}
+    found, detail = refused(client.post, f"{BASE}/configs", json={**body, **changed})
+    assert found == status and words in detail
+
+
+def test_a_target_with_a_local_checkpoint_is_ready(client, models_dir):
+    body = {"name": "t@1", "namespace": "ns", "num_parameters": 5, "precision": "fp32"}
+    made = client.post(f"{BASE}/targets", json=body | {"model_path": MODEL})
+    assert (made["status"], made["enabled"], made["base_model"]) == ("ready", True, "ns/t@1")
+    path = f"{BASE}/targets/ns/t@1"
+    changed = client.patch(path, json={"model_path": str(models_dir / "none")})
+    assert changed["status"] == "failed" and changed["warning_message"] is None
+    assert client.patch(path, json={"enabled": False})["enabled"] is False
+    listed = client.get(f"{BASE}/targets", params={"filter[name]": "t@1"})
+    assert [t["namespace"] for t in listed["data"]] == ["ns"]
+    client.delete(path)
+    assert refused(client.get, path)[0] == 404
+
+
+def test_a_target_in_use_stays(client):
+    status, detail = refused(client.delete, f"{BASE}/targets/{MODEL}@2.0")
+    assert status == 409 and "is used by config meta/llama-3.2-1b-instruct@v1.0.0+80GB" in detail
+
+
+def test_a_target_we_cannot_fetch_fails_and_its_jobs_are_refused(client, dataset):
+    body = {"name": "u@1", "namespace": "ns", "num_parameters": 5, "precision": "bf16-mixed"}
+    body["model_uri"] = "ngc://nvidia/nemo/x:1"
+    assert client.post(f"{BASE}/targets", json=body)["status"] == "failed"
+    inline = {"max_seq_length": 100, "training_options": [OPTION], "target": "ns/u@1"}
+    status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=inline))
+    assert status == 422 and "is failed, not ready: checkpoints are not downloaded" in detail
+
+
+def test_a_seed_that_a_user_disabled_stays_disabled(own_settings):
+    path = f"{BASE}/targets/{MODEL}@2.0"
+    for expected in (True, False):
+        with running_control_plane(own_settings) as running:
+            client = running.client()
+            assert client.get(path)["enabled"] is expected
+            client.patch(path, json={"enabled": False})
+            client.close()

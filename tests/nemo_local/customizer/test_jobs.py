@@ -1,0 +1,279 @@
+"""Jobs over HTTP: what is refused before anything starts, and how a job lives and ends."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from nemo_local.core.client import UpstreamError
+from nemo_local.processes import wait_until
+from tests.conftest import running_control_plane
+from tests.nemo_local.customizer.conftest import CONFIG, MODEL, ROWS, job_body, upload
+from tests.nemo_local.customizer.tiny_llama import call_row
+
+JOBS = "/v1/customization/jobs"
+LONG = {"epochs": 400, "log_every_n_steps": 2}
+
+
+@pytest.fixture
+def create(client, dataset):
+    def create(**changed):
+        return client.post(JOBS, json=job_body(**changed))
+
+    return create
+
+
+def refusal(client, body):
+    with pytest.raises(UpstreamError) as error:
+        client.post(JOBS, json=body)
+    return error.value.status, str(error.value.detail)
+
+
+def wait_for(client, job_id, *statuses, timeout_s=120):
+    def reached():
+        job = client.get(f"{JOBS}/{job_id}")
+        return job["status"] in (*statuses, "failed") and job
+
+    wait_until(lambda: bool(reached()), timeout_s, f"job {job_id} is {statuses}")
+    return client.get(f"{JOBS}/{job_id}")
+
+
+def wait_for_steps(client, job_id, steps):
+    def enough():
+        return client.get(f"{JOBS}/{job_id}/status")["steps_completed"] >= steps
+
+    wait_until(enough, 120, f"{steps} steps")
+
+
+def trainings():
+    """The training processes of this test run."""
+    return [
+        process
+        for process in psutil.Process().children()
+        if process.status() != psutil.STATUS_ZOMBIE
+        and "nemo_local.customizer.train" in process.cmdline()
+    ]
+
+
+def details_of(job, message):
+    logs = job["status_details"]["status_logs"]
+    return next((line.get("detail", "") for line in logs if line["message"] == message), None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "words"),
+    [
+        ({"config": MODEL}, 422,
+         f"Version is not specified in the config URN: {MODEL}. Did you mean {CONFIG}"),
+        ({"config": f"{MODEL}@v1.0.0+A10"}, 404, f"Config {MODEL}@v1.0.0+A10 not found. Did you"),
+        ({"config": "meta/llama-3.1-8b-instruct@v1.0.0+80GB"}, 422, "is not enabled: no weights"),
+        ({"dataset": "ns/e"}, 404, "Dataset ns/e not found. Did you mean ns/d?"),
+        ({"dataset": {"name": "zzzz"}}, 404, "Dataset default/zzzz not found."),
+        ({"dataset": "hf://datasets/ns/none"}, 404, "has no dataset repository ns/none"),
+        ({"dataset": "s3://bucket"}, 422, "does not have the form hf://datasets/namespace/name"),
+        ({"hyperparameters": {"epoch": 2}}, 422, "Unknown hyperparameter 'epoch'. Did you mean"),
+        ({"hyperparameters": {"epochs": 0}}, 422, "hyperparameters.epochs must be at least 1"),
+        ({"hyperparameters": {"finetuning_type": "all_weights"}}, 422,
+         "sft/all_weights is not offered by this config; available"),
+        ({"hyperparameters": {"finetuning_type": "p_tuning"}}, 422, "finetuning_type"),
+        ({"output_model": "a/b/c@v1"}, 422, "output_model 'a/b/c' does not have the form"),
+        ({"output_model": "ns/x@v 1"}, 422, "the version 'v 1' must have letters"),
+        ({"output_model": "ns/x--y"}, 422, "cannot name a repository"),
+    ],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+def test_what_a_job_cannot_start_with_is_told_at_once(client, dataset, changed, status, words):
+    found, detail = refusal(client, job_body(**changed))
+    assert found == status and words in detail
+    assert trainings() == []
+
+
+def test_a_missing_field_is_a_422_with_its_path(client):
+    with pytest.raises(UpstreamError) as error:
+        client.post(JOBS, json={"config": CONFIG, "hyperparameters": {}})
+    places = [problem["loc"] for problem in error.value.detail]
+    assert ["body", "dataset"] in places
+    assert ["body", "hyperparameters", "finetuning_type"] in places
+
+
+def test_a_job_trains_and_is_complete_when_inference_serves_its_adapter(
+    client, running, serves, create
+):
+    job = create(
+        output_model="ns/run1@v1",
+        dataset={"name": "d", "namespace": "ns"},
+        hyperparameters={"epochs": 2, "log_every_n_steps": 1, "lora": {"adapter_dim": 4}},
+        description="mine",
+        custom_fields={"a": "b"},
+    )
+    assert job["status"] == "created" and job["id"].startswith("cust-")
+    assert [line["message"] for line in job["status_details"]["status_logs"]] == ["created"]
+    assert job["output_model"] == "ns/run1@v1" and job["dataset"] == "ns/d"
+    assert job["config"] == CONFIG and job["config_snapshot"]["base_model"] == MODEL
+    assert (job["namespace"], job["project"], job["warnings"]) == ("default", None, None)
+    assert "name" not in job and "run" not in job
+    entity = client.get("/v1/models/ns/run1@v1")
+    assert entity["artifact"]["status"] == "created"
+    assert entity["artifact"]["files_url"] == "hf://ns/run1@v1"
+    assert entity["peft"]["finetuning_type"] == "lora" and entity["base_model"] == MODEL
+    assert refusal(client, job_body(output_model="ns/run1@v1")) == (
+        409, "Model ns/run1@v1 already exists",
+    )  # fmt: skip
+
+    serves.append("ns/run1@v1")
+    job = wait_for(client, job["id"], "completed")
+    assert job["status"] == "completed"
+    status = client.get(f"{JOBS}/{job['id']}/status")
+    series = status["metrics"]["metrics"]
+    # 22 rows (2 were split off for validation), 8 a step.
+    assert [point["step"] for point in series["train_loss"]] == [0, 1, 2, 3, 4, 5]
+    assert [point["step"] for point in series["val_loss"]] == [2, 5]
+    assert (status["steps_completed"], status["steps_per_epoch"]) == (6, 3)
+    assert (status["percentage_done"], status["epochs_completed"]) == (100.0, 2)
+    assert status["best_epoch"] in (1, 2) and status["elapsed_time"] > 0
+    assert status["train_loss"] == min(point["value"] for point in series["train_loss"])
+    messages = [line["message"] for line in status["status_logs"]]
+    assert messages == [
+        "created", "PVCCreated", "EntityHandler_0_Created", "EntityHandler_0_Pending",
+        "EntityHandler_0_Running", "EntityHandler_0_Completed", "TrainingJobCreated",
+        "TrainingJobRunning", "TrainingJobCompleted", "EntityHandler_1_Created",
+        "EntityHandler_1_Pending", "EntityHandler_1_Running", "EntityHandler_1_Completed",
+    ]  # fmt: skip
+
+    assert client.get("/v1/models/ns/run1@v1")["artifact"]["status"] == "upload_completed"
+    hub = running.hf()
+    assert "adapter_model.safetensors" in hub.list_repo_files("ns/run1", revision="v1")
+    assert not [name for name in hub.list_repo_files("ns/run1") if name.endswith((".bin", ".pt"))]
+    logs = client.get(f"{JOBS}/{job['id']}/container-logs")
+    (entry,) = logs["entries"].values()
+    assert "step 5: val_loss" in entry["logs"]["main"] and logs["error"] is None
+    (folder,) = running.settings.home.glob(f"*/{job['id']}")
+    wait_until(lambda: not (folder / "adapter").exists(), 10, "the files are cleared away")
+    assert (folder / "train.log").exists()
+    with pytest.raises(UpstreamError) as error:
+        client.post(f"{JOBS}/{job['id']}/cancel")
+    assert error.value.status == 409
+    assert client.delete(f"{JOBS}/{job['id']}") == {}
+    assert not folder.exists()
+
+
+def test_a_broken_line_fails_the_job_and_is_named(client, running, dataset, tmp_path):
+    files = {"training/a.jsonl": ROWS, "training/b.jsonl": '{"messages": []}\n'}
+    upload(running, tmp_path, files, "ns/broken")
+    body = job_body(output_model="ns/x@v1", dataset="hf://datasets/ns/broken")
+    job = wait_for(client, client.post(JOBS, json=body)["id"], "completed")
+    assert job["status"] == "failed"
+    reason = details_of(job, "TrainingJob_Failed")
+    assert reason.startswith("training/b.jsonl line 1: 'messages' must be a list")
+    logs = client.get(f"{JOBS}/{job['id']}/container-logs")
+    assert logs["error"]["message"] == reason and logs["error"]["exception_type"] == "InvalidRow"
+    assert client.get("/v1/models/ns/x@v1")["artifact"]["status"] == "upload_failed"
+
+    # The name is free again after a failure.
+    again = client.post(JOBS, json=job_body(output_model="ns/x@v1", hyperparameters=LONG))
+    assert client.get("/v1/models/ns/x@v1")["artifact"]["status"] == "created"
+    client.delete(f"{JOBS}/{again['id']}")
+
+
+def test_a_dataset_without_training_rows_fails_the_job(client, running, dataset, tmp_path):
+    upload(running, tmp_path, {"testing/a.jsonl": [call_row(1)]}, "ns/none")
+    job = client.post(JOBS, json=job_body(dataset="hf://datasets/ns/none"))
+    assert job["dataset"] == "hf://datasets/ns/none"
+    assert job["output_model"] == f"default/meta-llama-3.2-1b-instruct-none-lora@{job['id']}"
+    job = wait_for(client, job["id"], "completed")
+    assert "expected *.jsonl under training/" in details_of(job, "TrainingJob_Failed")
+
+
+def test_one_trains_while_the_next_waits_and_cancel_ends_both(client, running, tmp_path):
+    upload(running, tmp_path, {"training/a.jsonl": ROWS}, "ns/two")
+    source = {"name": "two", "namespace": "ns"}
+    client.post("/v1/datasets", json={**source, "files_url": "hf://datasets/ns/two"})
+
+    def create(**changed):
+        return client.post(JOBS, json=job_body(dataset=source, **changed))
+
+    first = create(output_model="ns/first", hyperparameters=LONG)
+    second = create(output_model="second", hyperparameters=LONG)
+    assert first["output_model"] == f"ns/first@{first['id']}"
+    assert second["output_model"] == f"default/second@{second['id']}"
+    wait_for_steps(client, first["id"], 1)
+    assert client.get(f"{JOBS}/{second['id']}")["status"] == "pending"
+    assert len(trainings()) == 1
+
+    answer = client.post(f"{JOBS}/{second['id']}/cancel")
+    assert answer["status"] == "cancelled"
+    assert client.get(f"/v1/models/{second['output_model']}")["artifact"]["status"] == (
+        "upload_failed"
+    )
+    started = time.monotonic()
+    assert client.post(f"{JOBS}/{first['id']}/cancel")["status"] in ("cancelling", "cancelled")
+    job = wait_for(client, first["id"], "cancelled")
+    assert job["status"] == "cancelled" and time.monotonic() - started < 5
+    assert trainings() == []
+
+    listed = client.get(JOBS, params={"filter[dataset]": "ns/two", "sort": "-created_at"})
+    assert [entry["id"] for entry in listed["data"]] == [second["id"], first["id"]]
+    for key, value, count in (
+        ("project", "p", 0), ("status", "cancelled", 2), ("status", "failed", 0),
+        ("base_model", MODEL, 2), ("epochs", "400", 2), ("epochs", "1", 0),
+        ("finetuning_type", "lora", 2), ("namespace", "ns", 0), ("training_type", "sft", 2),
+    ):  # fmt: skip
+        params = {f"filter[{key}]": value, "filter[dataset]": "hf://datasets/ns/two"}
+        page = client.get(JOBS, params=params)
+        assert (key, page["pagination"]["total_results"]) == (key, count)
+
+
+def test_a_training_process_that_is_killed_is_reported_as_that(client, create):
+    job = create(hyperparameters=LONG)
+    wait_for_steps(client, job["id"], 1)
+    (process,) = trainings()
+    os.kill(process.pid, signal.SIGKILL)
+    job = wait_for(client, job["id"], "completed")
+    assert "the training process was ended by SIGKILL after step" in details_of(
+        job, "TrainingJob_Failed"
+    )
+
+
+def test_a_platform_that_stops_leaves_the_job_and_the_next_one_goes_on(own_settings, tmp_path):
+    body = job_body(hyperparameters={"epochs": 30, "log_every_n_steps": 5})
+    with running_control_plane(own_settings) as running:
+        client = running.client()
+        upload(running, tmp_path, {"training/a.jsonl": ROWS})
+        job = client.post(JOBS, json=body | {"dataset": "hf://datasets/ns/d"})
+        wait_for_steps(client, job["id"], 27)
+        client.close()
+    assert trainings() == []
+    with running_control_plane(own_settings) as running:
+        client = running.client()
+        assert client.get(f"{JOBS}/{job['id']}")["status"] == "running"
+        job = wait_for(client, job["id"], "completed")  # nobody serves here, so this takes a while
+        client.close()
+    assert job["status"] == "completed"
+    assert "is stored, but not served after 30 s" in details_of(job, "ModelNotServed")
+    assert "the platform ended after step" in details_of(job, "JobResumed")
+    resumed = [
+        line["detail"]
+        for line in job["status_details"]["status_logs"]
+        if line["message"] == "TrainingJobRunning"
+    ]
+    assert "resumed from step" in resumed[-1]
+    series = job["status_details"]["metrics"]["metrics"]["train_loss"]
+    assert [point["step"] for point in series] == list(range(4, 90, 5))
+
+
+def test_what_is_not_supported_and_harmless_is_a_warning(client, create):
+    job = create(
+        hyperparameters={"sequence_packing_enabled": True, **LONG},
+        integrations=[{"type": "wandb", "wandb": {"project": "p", "tags": ["t"]}}],
+    )
+    assert [warning["message"] for warning in job["warnings"]] == [
+        "Sequence packing is off", "Integrations are ignored",
+    ]  # fmt: skip
+    assert job["integrations"][0]["wandb"]["project"] == "p"
+    assert client.delete(f"{JOBS}/{job['id']}") == {}
+    assert trainings() == []
+    with pytest.raises(UpstreamError) as error:
+        client.get(f"{JOBS}/{job['id']}")
+    assert error.value.status == 404
