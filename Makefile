@@ -1,6 +1,6 @@
 # demo test lab up down check clean; each installs what it needs into .venv first.
-# SIZE=smoke|workshop|full is the one dial. PIP_ARGS goes to pip: on Linux without a GPU,
-# PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" fetches the small torch.
+# SIZE=smoke|workshop|full is the one dial. PIP_ARGS goes to pip: on Linux without a GPU, name an
+# index of CPU builds there (--extra-index-url), or pip takes the large CUDA build of torch.
 
 PYTHON ?= $(shell python3.11 -c "" 2>/dev/null && echo python3.11 || echo python3)
 PIP_ARGS ?=

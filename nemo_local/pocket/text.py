@@ -1,8 +1,8 @@
 """The text the base model learns from: choosing tools in words, fields to JSON, copying, talk.
 
-No example holds a tool call in the format that fine-tuning teaches: tools are chosen in sentences
-or lists, and JSON is written about records that are no tools. Every tool name here differs from
-those of the published rows.
+No example holds a tool call in the format that fine-tuning teaches. Without an instruction, tools
+are chosen in a sentence; a system message may ask for a name, a list, or a form with other keys
+than a call's. Every tool name here differs from those of the published rows.
 """
 
 import json
@@ -28,12 +28,21 @@ AS_LIST = (
     "Name the tool, then list each argument on its own line.",
     "Answer with the tool and its arguments as a list.",
 )
+FORM_KEYS = (
+    ("tool", "inputs"),
+    ("choice", "details"),
+    ("use", "with"),
+    ("pick", "values"),
+    ("action", "options"),
+    ("best", "filled"),
+)
 DESCRIBE = ("Say what the right tool does.",)
 _SYLLABLES = (
     "ba be bi bo bu da de di do du fa fi ga go ka ke ki ko ku la le li lo lu ma me mi mo na "
     "ne ni no pa pe pi po ra re ri ro sa se si so su ta te ti to tu va ve vi vo za ze zi zo "
     "tra bri plo ster mon gra fel lin dor nak vex qui jor hul wen "
 ).split()
+_PARAMETERS = tuple(PARAMETERS.values())
 _GREETINGS = (
     "Hi",
     "Hello",
@@ -82,6 +91,11 @@ class TextMixture:
         system, answer = "", "; ".join(sentence(tool, arguments) for tool, arguments in calls)
         if form < 0.13:
             system, answer = rng.choice(NAME_ONLY), "\n".join(tool.name for tool, _ in calls)
+        elif form < 0.36:
+            chosen, filled = rng.choice(FORM_KEYS)
+            forms = ({chosen: tool.name, filled: arguments} for tool, arguments in calls)
+            answer = "; ".join(json.dumps(form, ensure_ascii=False) for form in forms)
+            system = f"Answer as a form with {chosen} and {filled}."
         elif form < 0.5:
             system, answer = rng.choice(AS_LIST), "\n".join(_listing(*call) for call in calls)
         elif form < 0.54:
@@ -97,7 +111,7 @@ class TextMixture:
         fields = self._fields()
         head = rng.choice(("record", "kind", "report", "item", "form", "entry", "type", "label"))
         inner = rng.choice(("fields", "details", "data", "content", "values", "info", "settings"))
-        title = "_".join(self._word() for _ in range(rng.randint(1, 4)))
+        title = "_".join(self._name_word() for _ in range(rng.randint(1, 4)))
         prompt, system = _lines(fields), "Write the fields as JSON."
         answer: dict[str, Any] = fields
         if rng.random() < 0.7:
@@ -123,7 +137,7 @@ class TextMixture:
             shown = " ".join(words)
             return _conversation(f"What comes after {words[start]} in: {shown}",
                                  " ".join(words[start + 1 :]) or "nothing")  # fmt: skip
-        name = words[: rng.randint(1, 4)]
+        name = [self._name_word() for _ in range(rng.randint(1, 5))]
         return _conversation(f"Write as a name: {' '.join(name)}", "_".join(name))
 
     def extract(self) -> Example:
@@ -178,7 +192,7 @@ class TextMixture:
         rng = self.rng
         names = rng.sample(list(PARAMETERS), rng.randint(1, 4))
         return {
-            name if rng.random() < 0.7 else self._word(): PARAMETERS[name].value(rng)
+            name if rng.random() < 0.7 else self._name_word(): PARAMETERS[name].value(rng)
             if rng.random() < 0.7
             else rng.choice((self._word(), rng.randint(0, 9999), f"{self._word()} {self._word()}"))
             for name in names
@@ -187,12 +201,14 @@ class TextMixture:
     def _word(self) -> str:
         rng = self.rng
         kind = rng.random()
-        if kind < 0.5:
+        if kind < 0.4:
             return rng.choice(self.pieces)
-        if kind < 0.7:
+        if kind < 0.55:
             return "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3)))
-        if kind < 0.8:
-            return str(rng.randint(0, 10 ** rng.randint(1, 6)))
+        if kind < 0.75:
+            return spoken(rng.choice(_PARAMETERS).value(rng))
+        if kind < 0.85:
+            return str(rng.randint(0, 10 ** rng.randint(1, 6)) / rng.choice((1, 10, 100)))
         return rng.choice(WORDS)
 
     def _invented_tool(
