@@ -63,9 +63,7 @@ def running(module_settings, serves):
 
 @pytest.fixture(scope="module")
 def client(running):
-    made = running.client()
-    yield made
-    made.close()
+    return running.client()
 
 
 @pytest.fixture(scope="module")

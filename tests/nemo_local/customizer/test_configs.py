@@ -137,4 +137,3 @@ def test_a_seed_that_a_user_disabled_stays_disabled(own_settings):
             client = running.client()
             assert client.get(path)["enabled"] is expected
             client.patch(path, json={"enabled": False})
-            client.close()
