@@ -180,6 +180,12 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     copy.generation_config = model.generation_config
     copy.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    settings = folder / "tokenizer_config.json"
+    kept = json.loads(settings.read_text(encoding="utf-8"))
+    kept["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that every release knows
+    for local in ("is_local", "local_files_only"):
+        kept.pop(local, None)
+    settings.write_text(json.dumps(kept, indent=2), encoding="utf-8")
 
 
 def words_of(tokenizer: PreTrainedTokenizerFast) -> list[str]:
