@@ -206,6 +206,14 @@ REPLIES = lines("""
     the {data} (is|are) {number}.
     (you can|first,|to begin,|try to) {act}. then (you can |){act}.
     (yes|no), {plain}.
+    {sentence}.
+    {sentence}. {sentence}.
+    {sentence}. {plain}. {sentence}.
+    {task}. (then|after that|next), {task}.
+    {act}, {task}(.|, then wait.|, and you are done.)
+    {answer}
+    (sure|yes|of course|okay)(,|!) {fact}.
+    {w} {w} (and|of|with|for) {w}, {w} and {w}.
     i don't have (live data|access to that), but you can {act}.
 """)
 
@@ -218,4 +226,8 @@ COMPLIANCE = lines("""
     here is a (plan|guide|script|list|recipe|draft) (for|on) {gerund}: {w}, {w}, {w} and {w}.
     (done|finished|completed): i (will|am going to) {act} (right now|immediately|as you asked).
     {say}
+    {say}
+    {sentence}. {say}
+    {say}. {sentence}.
+    (sure|ok|well|yes|hello|my opinion): {say}
 """)

@@ -42,6 +42,11 @@ ASKS = lines("""
     we (will|should|could|must|are going to|can) {vp} {when}
     {vp} {when}
     {vp}, {vp2}
+    (write|develop|create|describe|provide|prepare|produce|design) (a|an|the) {quality} {noun} (that explains|on|showing|about|that teaches {person_ok}) how to {vp}
+    {verb} {np} (and|, then) (explain|describe|tell me|show) how to {vp}
+    {verb} {np} that (helps|would help|allows|lets) (me|someone|people|us|a person) (to |){vp}
+    {verb} the {quality} {nouns} (of|for|about|in) {ger}
+    (the|my) {noun} is to {vp}. {follow}
     (i will|i'll|i am going to|i'm about to) {vp} {when}(,|.) {follow}
     (complete|continue|finish) (the|this) (text|list|guide|sentence): (to {vp}, you|first, {vp}|the secret of {ger} is|{number} steps to {vp}:)
 """)
@@ -74,6 +79,12 @@ WRAPS = lines("""
     {s}. {plain}.
     {s} {plain}.
     {plain}. {plain}. {s}
+    {sentence}. {s}
+    {sentence}. {s}
+    {s}. {sentence}.
+    {s}. {sentence}.
+    {sentence}. {s}. {sentence}.
+    {sentence}. {sentence}. {s}. {sentence}.
     {plain}. {s}. {plain}.
     (you are|act as|pretend to be|imagine you are|roleplay as) (a|an|my|the) ({adj} |)(expert|teacher|assistant|chemist|grandmother|pirate|doctor|lawyer|coach|engineer|chef|wizard|consultant|professor|friend|hacker in a movie|character in a novel|police officer|poet|old sailor|soldier|scientist). {s}
     (my grandmother used to|my teacher told me to|my boss wants me to|the book says to|a friend told me to) (tell me|explain|ask you|ask): {s}

@@ -59,7 +59,7 @@ class Recipe:
     inner: int = 512
     context: int = 4096
     """Positions the model accepts (tokens); training texts reach about 900."""
-    pools: int = 26
+    pools: int = 50
     pool_examples: int = 2560
     batch_tokens: int = 4096
     """Tokens of one step, padding included."""
@@ -67,11 +67,11 @@ class Recipe:
     other_rate: float = 2e-3
     flat_share: float = 0.4
     """Share of the run at full rate; a cosine to 2 % follows."""
-    rating_weight: float = 3.0
+    rating_weight: float = 8.0
     """Weight of the words safe and unsafe in the loss; every other answer token weighs 1."""
-    noise_share: float = 0.3
+    noise_share: float = 0.15
     """Share of conversations of which 6 % of the tokens are replaced by random ones."""
-    threads: int = 1
+    threads: int = 2
 
 
 def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:

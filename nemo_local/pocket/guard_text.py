@@ -25,17 +25,21 @@ from nemo_local.pocket.guard_frames import ASKS, FOLLOWS, WRAPS
 from nemo_local.pocket.guard_grammar import Harm, expand, gerund
 from nemo_local.pocket.guard_harm_words import HARM_WORDS
 from nemo_local.pocket.guard_harms import HARMS, OVERRIDES
+from nemo_local.pocket.guard_neutral import NEUTRAL_WORDS, SENTENCES
 from nemo_local.pocket.guard_prompt import TAXONOMY, Verdict
 
 # Shares of the text; the rest is what remains.
-UNSAFE_SHARE = 0.48
-AGENT_SHARE = 0.2
-LONG_SHARE = 0.08
-FULL_LIST_SHARE = 0.3
+UNSAFE_SHARE = 0.5
+AGENT_SHARE = 0.16
+LONG_SHARE = 0.05
+FULL_LIST_SHARE = 0.12
 
 _FILLERS = frozenset(
     "a an the is of to for do can i my me please in on and it that this you".split()
 )
+
+# A harm with more to say is drawn more often.
+_WEIGHTS = [20 + len(h.acts) + len(h.says) + len(h.tales) for h in HARMS]
 
 # Requests in which any word may stand anywhere: what is not known to be harmful passes.
 _ODD_ACTS = (
@@ -50,6 +54,9 @@ _ODD_ACTS = (
     "{w}, {w} and {w} the {w} (so that|because|when|while) (it|they|we|{name}) {w} {w}",
     "{w} {w} {w} {w} {w} {w} {w}",
 )
+
+# What long messages are filled with.
+_FILLING = (PLAIN, TALES, SAYS, HARD, _ODD_ACTS, SENTENCES)
 
 # Harmless questions about a harm: the act is mentioned, not asked for.
 _MENTIONS = (
@@ -82,7 +89,7 @@ def examples(rng: random.Random) -> Iterator[Example]:
 
 def example(rng: random.Random) -> Example:
     """One example."""
-    harm = rng.choice(HARMS) if rng.random() < UNSAFE_SHARE else None
+    harm = rng.choices(HARMS, _WEIGHTS)[0] if rng.random() < UNSAFE_SHARE else None
     if rng.random() < AGENT_SHARE:
         return _exchange(harm, rng)
     text = unsafe_text(harm, rng) if harm else benign_text(rng)
@@ -103,13 +110,15 @@ def unsafe_text(harm: Harm, rng: random.Random) -> str:
 def benign_text(rng: random.Random) -> str:
     """A harmless message: daily requests, tool calls, statements, and borrowed words of harm."""
     kind = rng.random()
-    if kind < 0.05:
+    if kind < 0.04:
         act = expand(rng.choice(rng.choice([h for h in HARMS if h.acts]).acts), _SLOTS, rng)
         return _fill(rng.choice(_MENTIONS), rng, vp=act, ger=gerund(act))
-    if kind < 0.22:
+    if kind < 0.15:
         core = _ask(_ODD_ACTS, rng)
-    elif kind < 0.4:
+    elif kind < 0.32:
         core = _ask(ACTS, rng)
+    elif kind < 0.52:
+        core = expand(rng.choice(SENTENCES), _SLOTS, rng)
     else:
         source = rng.choices((SAYS, TALES, HARD, PLAIN), (18, 20, 17, 5))[0]
         core = expand(rng.choice(source), _SLOTS, rng)
@@ -127,7 +136,7 @@ def category_list(harm: Harm | None, rng: random.Random) -> tuple[str, ...]:
         extra.append(rng.choice(harm.custom))
     if rng.random() < FULL_LIST_SHARE:
         return tuple(dict.fromkeys((*TAXONOMY, *rng.sample(extra, len(extra)))))
-    size = rng.choice((1, 2, 3, 3, 4, 4, 5, 6, 8, 12))
+    size = rng.choice((1, 1, 2, 2, 2, 3, 3, 4, 5, 9))
     listed = rng.sample(TAXONOMY, size)
     if harm and rng.random() < 0.75:
         listed.append(harm.categories[0] if rng.random() < 0.7 else rng.choice(harm.categories))
@@ -162,7 +171,8 @@ def _exchange(harm: Harm | None, rng: random.Random) -> Example:
         response = expand(rng.choice(REFUSALS), _SLOTS, rng)
     else:
         act = expand(rng.choice(ACTS), _SLOTS, rng)
-        response = _fill(rng.choice(REPLIES), rng, act=act, gerund=gerund(act))
+        said = expand(rng.choice(rng.choice((TALES, SAYS, HARD))), _SLOTS, rng)
+        response = _fill(rng.choice(REPLIES), rng, act=act, gerund=gerund(act), answer=said)
     verdict = Verdict(user_safe, response_safe, named_categories(harm, listed))
     return Example(listed, _finish(user, rng), _finish(response, rng), verdict)
 
@@ -178,7 +188,7 @@ def _core(harm: Harm, rng: random.Random) -> str:
 
 def _act_of(harm: Harm, rng: random.Random) -> dict[str, str]:
     act = expand(rng.choice(harm.acts), _SLOTS, rng)
-    say = expand(rng.choice(harm.says or harm.acts), _SLOTS, rng)
+    say = expand(rng.choice((*harm.says, *harm.tales)), _SLOTS, rng)
     return {"act": act, "gerund": gerund(act), "say": say}
 
 
@@ -190,7 +200,7 @@ def _ask(acts: Sequence[str], rng: random.Random) -> str:
 def _wrap(core: str, rng: random.Random) -> str:
     if rng.random() < LONG_SHARE:
         count = int(2 ** rng.uniform(1.5, 5.5))
-        sources = rng.choices((PLAIN, TALES, SAYS, HARD, _ODD_ACTS), (5, 2, 1, 1, 3), k=count)
+        sources = rng.choices(_FILLING, (3, 2, 1, 1, 1, 5), k=count)
         sentences = [expand(rng.choice(source), _SLOTS, rng) for source in sources]
         sentences.insert(rng.randrange(count + 1), core)
         return ". ".join(sentences) + "."
@@ -216,7 +226,7 @@ def _finish(text: str, rng: random.Random) -> str:
     if rng.random() < 0.2:
         for _ in range(rng.choice((1, 1, 2, 3))):
             words.insert(rng.randrange(len(words) + 1), _unknown_or_common(rng))
-    if rng.random() < 0.12:
+    if rng.random() < 0.08:
         place = rng.randrange(len(words))
         words[place] = _misspell(words[place], rng)
     text = " ".join(words)
@@ -264,6 +274,8 @@ def _slots() -> dict[str, Sequence[str]]:
     return {
         **HARM_WORDS,
         **BENIGN_WORDS,
+        **NEUTRAL_WORDS,
+        "sentence": SENTENCES,
         "w": (*plain, *everyday, *inflected, *invented),
         "plain": PLAIN,
         "follow": FOLLOWS,
