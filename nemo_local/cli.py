@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -220,6 +221,8 @@ def _say_jobs(settings: Settings) -> None:
 
 def _stay(settings: Settings) -> None:
     """Watch both processes until Ctrl-C; say so when one ends, and stop when the first one does."""
+    # A shell's background job inherits a SIGINT that is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     typer.echo("Ctrl-C stops it.")
     watched = {role: read_records(settings.home)[role] for role in roles(settings)}
 
