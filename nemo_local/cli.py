@@ -223,13 +223,13 @@ def _stay(settings: Settings) -> None:
     """Watch both processes until Ctrl-C; say so when one ends, and stop when the first one does."""
     # A shell's background job inherits a SIGINT that is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    typer.echo("Ctrl-C stops it.")
     watched = {role: read_records(settings.home)[role] for role in roles(settings)}
 
     def some_ended() -> bool:
         return any(record.process() is None for record in watched.values())
 
     try:
+        typer.echo("Ctrl-C stops it.")
         while watched:
             wait_until(some_ended, float("inf"), "a process ends")
             if not read_records(settings.home):
