@@ -41,7 +41,7 @@ class Settings:
     """NEMO_LOCAL_MODELS: folder of real checkpoints, one sub-folder per official model id."""
     threads: int | None = None
     """NEMO_LOCAL_THREADS: CPU threads of training and inference; None = the library's choice."""
-    dataset_rows: int = 10000
+    dataset_rows: int = 12000
     """NEMO_LOCAL_DATASET_ROWS: pocket rows published at the first `up`; 0 = publish none."""
     remote_nim_url: str | None = None
     """NEMO_LOCAL_NIM_URL: an inference endpoint elsewhere; None = the one that `up` starts."""
