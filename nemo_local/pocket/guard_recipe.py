@@ -59,7 +59,12 @@ class Recipe:
     inner: int = 512
     context: int = 4096
     """Positions the model accepts (tokens); training texts reach about 900."""
-    pools: int = 50
+    pools: int = 20
+    """Length of the rate's schedule."""
+    stop: int = 14
+    """Pools really trained; the bundled weights stopped early, to spare the machine."""
+    averaged: int = 3
+    """The last pools whose weights are averaged into the result, which stands in for a slow end."""
     pool_examples: int = 2560
     batch_tokens: int = 4096
     """Tokens of one step, padding included."""
@@ -67,9 +72,9 @@ class Recipe:
     other_rate: float = 2e-3
     flat_share: float = 0.4
     """Share of the run at full rate; a cosine to 2 % follows."""
-    rating_weight: float = 8.0
+    rating_weight: float = 3.0
     """Weight of the words safe and unsafe in the loss; every other answer token weighs 1."""
-    noise_share: float = 0.15
+    noise_share: float = 0.3
     """Share of conversations of which 6 % of the tokens are replaced by random ones."""
     threads: int = 2
 
@@ -135,17 +140,18 @@ def train(recipe: Recipe, out: Path, state_path: Path) -> dict[str, float]:
     model = new_model(recipe, tokenizer)
     optimizers = _optimizers(model, recipe)
     done: dict[str, float] = {"pool": 0, "steps": 0, "tokens": 0, "seconds": 0, "loss": 0}
+    total: dict[str, torch.Tensor] = {}
     if state_path.exists():
         state = torch.load(state_path, weights_only=True)
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        done = state["done"]
+        done, total = state["done"], state["total"]
     weight = torch.ones(len(tokenizer))
     for rating in RATINGS:
         (token,) = tokenizer.encode(rating, add_special_tokens=False)
         weight[token] = recipe.rating_weight
-    while done["pool"] < recipe.pools:
+    while done["pool"] < recipe.stop:
         started, losses = time.monotonic(), []
         number = int(done["pool"])
         batches = list(pool_batches(recipe, number, tokenizer))
@@ -156,11 +162,15 @@ def train(recipe: Recipe, out: Path, state_path: Path) -> dict[str, float]:
         done["pool"], done["steps"] = number + 1, done["steps"] + len(batches)
         done["seconds"] += time.monotonic() - started
         done["loss"] = sum(losses) / len(losses)
-        state = {"model": model.state_dict(), "done": done}
+        if number >= recipe.stop - recipe.averaged:
+            for name, value in model.state_dict().items():
+                total[name] = total.get(name, torch.zeros_like(value)) + value / recipe.averaged
+        state = {"model": model.state_dict(), "done": done, "total": total}
         state["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
         torch.save(state, state_path.with_suffix(".partial"))
         os.replace(state_path.with_suffix(".partial"), state_path)
-        logger.info("pool %d/%d %s", done["pool"], recipe.pools, json.dumps(done))
+        logger.info("pool %d/%d %s", done["pool"], recipe.stop, json.dumps(done))
+    model.load_state_dict(total)
     save(model, tokenizer, out)
     return done
 

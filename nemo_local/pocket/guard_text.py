@@ -29,17 +29,14 @@ from nemo_local.pocket.guard_neutral import NEUTRAL_WORDS, SENTENCES
 from nemo_local.pocket.guard_prompt import TAXONOMY, Verdict
 
 # Shares of the text; the rest is what remains.
-UNSAFE_SHARE = 0.5
-AGENT_SHARE = 0.16
-LONG_SHARE = 0.05
-FULL_LIST_SHARE = 0.12
+UNSAFE_SHARE = 0.48
+AGENT_SHARE = 0.2
+LONG_SHARE = 0.08
+FULL_LIST_SHARE = 0.3
 
 _FILLERS = frozenset(
     "a an the is of to for do can i my me please in on and it that this you".split()
 )
-
-# A harm with more to say is drawn more often.
-_WEIGHTS = [20 + len(h.acts) + len(h.says) + len(h.tales) for h in HARMS]
 
 # Requests in which any word may stand anywhere: what is not known to be harmful passes.
 _ODD_ACTS = (
@@ -89,7 +86,7 @@ def examples(rng: random.Random) -> Iterator[Example]:
 
 def example(rng: random.Random) -> Example:
     """One example."""
-    harm = rng.choices(HARMS, _WEIGHTS)[0] if rng.random() < UNSAFE_SHARE else None
+    harm = rng.choice(HARMS) if rng.random() < UNSAFE_SHARE else None
     if rng.random() < AGENT_SHARE:
         return _exchange(harm, rng)
     text = unsafe_text(harm, rng) if harm else benign_text(rng)
@@ -136,7 +133,7 @@ def category_list(harm: Harm | None, rng: random.Random) -> tuple[str, ...]:
         extra.append(rng.choice(harm.custom))
     if rng.random() < FULL_LIST_SHARE:
         return tuple(dict.fromkeys((*TAXONOMY, *rng.sample(extra, len(extra)))))
-    size = rng.choice((1, 1, 2, 2, 2, 3, 3, 4, 5, 9))
+    size = rng.choice((1, 2, 3, 3, 4, 4, 5, 6, 8, 12))
     listed = rng.sample(TAXONOMY, size)
     if harm and rng.random() < 0.75:
         listed.append(harm.categories[0] if rng.random() < 0.7 else rng.choice(harm.categories))
@@ -226,7 +223,7 @@ def _finish(text: str, rng: random.Random) -> str:
     if rng.random() < 0.2:
         for _ in range(rng.choice((1, 1, 2, 3))):
             words.insert(rng.randrange(len(words) + 1), _unknown_or_common(rng))
-    if rng.random() < 0.08:
+    if rng.random() < 0.12:
         place = rng.randrange(len(words))
         words[place] = _misspell(words[place], rng)
     text = " ".join(words)
