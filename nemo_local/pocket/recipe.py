@@ -3,6 +3,7 @@
 Checkpoints every million tokens and continues from the newest one, so it may be stopped at any
 time; a larger `--tokens` on a finished run continues it. Learns 40 % of the way at a constant rate,
 then decays with a cosine. Prints loss, speed and how often the model names the right tool in prose.
+`--compile` is 1.6 times as fast, after a minute of compiling, where a C++ compiler is installed.
 """
 
 import argparse
@@ -52,18 +53,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    train(options.out, int(options.tokens), options.seed, options.device)
+    train(options.out, int(options.tokens), options.seed, options.device, options.compile)
 
 
-def train(out: Path, total_tokens: int, seed: int, device: str) -> None:
+def train(out: Path, total_tokens: int, seed: int, device: str, compiled: bool = False) -> None:
     """Runs or continues the pretraining in `out`; `out/model` holds the weights so far."""
     torch.manual_seed(seed)
     tokenizer = _tokenizer(out, seed)
     model = new_model(tokenizer).to(device)
+    layers = torch.compile(model.model, dynamic=True) if compiled else model.model
     optimizers = _optimizers(model)
     seen, steps = _restore(out, model, optimizers, device)
     rng = Random(f"pretraining {seed} {seen}")
@@ -72,7 +75,7 @@ def train(out: Path, total_tokens: int, seed: int, device: str) -> None:
     while seen < total_tokens:
         ids, learned = (tensor.to(device) for tensor in next(batches))
         rate = _rate(seen / total_tokens) * min(1.0, (steps + 1) / WARMUP_STEPS)
-        loss = _loss(model, ids, learned)
+        loss = _loss(model, layers, ids, learned)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(optimizers[1].param_groups[0]["params"], 1.0)
         for optimizer, peak in zip(optimizers, (MUON_RATE, ADAM_RATE), strict=True):
@@ -214,7 +217,7 @@ def encode(
 
 @torch.no_grad()
 def prose_accuracy(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int = 32
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int = 64
 ) -> dict[str, float]:
     """Shares of requests about unseen tools whose greedy answer is right, in name and in all."""
     rng = Random("prose accuracy")
@@ -269,14 +272,20 @@ def _batches(
             yield ids, learned
 
 
-def _loss(model: LlamaForCausalLM, ids: torch.Tensor, learned: torch.Tensor) -> torch.Tensor:
+def _loss(
+    model: LlamaForCausalLM,
+    layers: torch.nn.Module,
+    ids: torch.Tensor,
+    learned: torch.Tensor,
+) -> torch.Tensor:
     """Mean cross entropy; logits are computed only where something is learned.
 
+    `layers` is `model.model`, compiled or not.
     Padding stands on the right of causal attention, so it needs no mask.
     """
     model.set_attn_implementation("short" if ids.device.type == "cpu" else "sdpa")
     with torch.autocast(ids.device.type, dtype=torch.bfloat16):
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = layers(input_ids=ids, use_cache=False).last_hidden_state
         logits = model.lm_head(hidden[learned])
     return functional.cross_entropy(logits.float(), ids.roll(-1, dims=1)[learned])
 

@@ -76,7 +76,7 @@ class TextMixture:
             self.extract,
             self.talk,
         )
-        self._weights = (62, 15, 12, 5, 6)
+        self._weights = (66, 12, 13, 4, 5)
 
     def draw(self) -> Example:
         """The next example."""
@@ -86,21 +86,21 @@ class TextMixture:
         """A request and tools; the answer names the tool and its arguments in words."""
         rng = self.rng
         draw = self._invented_tool if rng.random() < 0.35 else pretraining_tool
-        tools, calls, query = draw_request(rng, draw, single=rng.random() < 0.7)
+        tools, calls, query = draw_request(rng, draw, single=rng.random() < 0.8)
         form = rng.random()
         system, answer = "", "; ".join(sentence(tool, arguments) for tool, arguments in calls)
-        if form < 0.13:
+        if form < 0.1:
             system, answer = rng.choice(NAME_ONLY), "\n".join(tool.name for tool, _ in calls)
-        elif form < 0.36:
+        elif form < 0.46:
             chosen, filled = rng.choice(FORM_KEYS)
             forms = ({chosen: tool.name, filled: arguments} for tool, arguments in calls)
             answer = "; ".join(json.dumps(form, ensure_ascii=False) for form in forms)
             system = f"Answer as a form with {chosen} and {filled}."
-        elif form < 0.5:
+        elif form < 0.56:
             system, answer = rng.choice(AS_LIST), "\n".join(_listing(*call) for call in calls)
-        elif form < 0.54:
+        elif form < 0.59:
             system, answer = rng.choice(DESCRIBE), "\n".join(tool.description for tool, _ in calls)
-        elif form < 0.57 and len(tools) > len(calls):
+        elif form < 0.62 and len(tools) > len(calls):
             tools = [tool for tool in tools if tool not in [called for called, _ in calls]]
             answer = "None of the tools fits."
         return _conversation(query, answer, system, [tool.openai() for tool in tools])
@@ -207,8 +207,10 @@ class TextMixture:
             return "".join(rng.choices(_SYLLABLES, k=rng.randint(2, 3)))
         if kind < 0.75:
             return spoken(rng.choice(_PARAMETERS).value(rng))
-        if kind < 0.85:
+        if kind < 0.82:
             return str(rng.randint(0, 10 ** rng.randint(1, 6)) / rng.choice((1, 10, 100)))
+        if kind < 0.92:
+            return "".join(rng.choices("0123456789", k=rng.randint(3, 12)))
         return rng.choice(WORDS)
 
     def _invented_tool(
