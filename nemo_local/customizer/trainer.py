@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PrinterCallback,
@@ -27,8 +28,10 @@ from transformers import (
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from nemo_local.customizer import attention
 from nemo_local.customizer.batches import LengthBuckets, make_tokens
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
+from nemo_local.customizer.lora_forward import merge_in_forward
 from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed, read_all
 from nemo_local.customizer.rendering import IGNORED, Tokens
 from nemo_local.customizer.rows import Row
@@ -37,8 +40,6 @@ CHECKPOINT_EVERY_STEPS = 25
 STEP_REPORT_EVERY_S = 0.5
 TOKENS_PER_PASS = 8192
 """Tokens of one forward pass (padding included); a larger batch is accumulated."""
-EAGER_UP_TO_TOKENS = 512
-"""On a CPU, plain attention over short rows takes half the time of the fused kernel."""
 FP32_UP_TO_BYTES = 1_000_000_000
 EARLY_STOP_EPOCHS = 10
 EARLY_STOP_DELTA = 0.001
@@ -70,6 +71,7 @@ def train(
     set_seed(plan.seed)
     longest = max(map(len, training.input_ids))
     model = _model(checkpoint, plan, device, longest)
+    merge_in_forward(model)
     size, accumulation = _pass_size(plan.batch_size, longest)
     resume_from = last_checkpoint(job_dir / "checkpoints")
     done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
@@ -149,6 +151,10 @@ def last_checkpoint(folder: Path) -> Path | None:
 class _Trainer(SFTTrainer):
     """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
 
+    @property
+    def _unmasked(self) -> bool:
+        return bool(self.model.config._attn_implementation == attention.NAME)
+
     def compute_loss(
         self,
         model: Any,
@@ -162,7 +168,7 @@ class _Trainer(SFTTrainer):
         columns = learnt.any(0).nonzero().squeeze(1)
         logits = model(
             input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
+            attention_mask=None if self._unmasked else inputs["attention_mask"],
             logits_to_keep=columns,
             use_cache=False,
         ).logits
@@ -289,13 +295,13 @@ def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
 
 def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> Any:
     size = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
-    eager = device.type == "cpu" and longest <= EAGER_UP_TO_TOKENS
+    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint,
         local_files_only=True,
         use_safetensors=True,
         dtype=torch.float32 if size <= FP32_UP_TO_BYTES else torch.bfloat16,
-        **({"attn_implementation": "eager"} if eager else {}),
+        attn_implementation=attention.NAME if attention.suits(config, device, longest) else None,
     )
     return get_peft_model(
         model.to(device),
