@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +10,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
@@ -22,7 +17,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PrinterCallback,
-    TrainerCallback,
     set_seed,
 )
 from trl.trainer.sft_config import SFTConfig
@@ -32,17 +26,15 @@ from nemo_local.customizer import attention
 from nemo_local.customizer.batches import LengthBuckets, make_tokens
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
 from nemo_local.customizer.lora_forward import merge_in_forward
-from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed, read_all
+from nemo_local.customizer.progress import ProgressWriter, TrainingFailed, read_all
 from nemo_local.customizer.rendering import IGNORED, Tokens
+from nemo_local.customizer.reporting import Reporter, finish, last_checkpoint
 from nemo_local.customizer.rows import Row
 
 CHECKPOINT_EVERY_STEPS = 25
-STEP_REPORT_EVERY_S = 0.5
 TOKENS_PER_PASS = 8192
 """Tokens of one forward pass (padding included); a larger batch is accumulated."""
 FP32_UP_TO_BYTES = 1_000_000_000
-EARLY_STOP_EPOCHS = 10
-EARLY_STOP_DELTA = 0.001
 
 
 def train(
@@ -121,7 +113,7 @@ def train(
         train_dataset=_dataset(training),
         eval_dataset=_dataset(validation) if validation.input_ids else None,
         optimizers=(optimizer, _schedule(optimizer, plan, total)),
-        callbacks=[_Reporter(progress, read_all(job_dir), job_dir / "best", plan)],
+        callbacks=[Reporter(progress, read_all(job_dir), job_dir / "best", plan)],
     )
     trainer.remove_callback(PrinterCallback)
     started, started_cpu = time.monotonic(), time.process_time()
@@ -131,21 +123,7 @@ def train(
         f"an epoch in {time.monotonic() - started:.1f} s "
         f"({time.process_time() - started_cpu:.1f} CPU s)"
     )
-    _finish(trainer, job, job_dir, progress)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; others are removed."""
-    for path in sorted(
-        folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True
-    ):
-        try:
-            # Written last, so its presence says that the rest is there.
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            return path
-        except (OSError, ValueError):
-            shutil.rmtree(path, ignore_errors=True)
-    return None
+    finish(trainer, job, job_dir, progress)
 
 
 class _Trainer(SFTTrainer):
@@ -185,92 +163,6 @@ class _Trainer(SFTTrainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Checkpoints need no card; the adapter gets its own."""
-
-
-class _Reporter(TrainerCallback):
-    """Reports steps and losses, keeps the best adapter, and stops when nothing improves."""
-
-    def __init__(
-        self, progress: ProgressWriter, so_far: Progress, best_dir: Path, plan: Plan
-    ) -> None:
-        self._progress = progress
-        self._best_dir = best_dir
-        self._plan = plan
-        self._reported_at = 0.0
-        self._per_epoch = so_far.prepared["steps_per_epoch"]
-        self._best = math.inf
-        self._improved_at_step = so_far.prepared["resumed_from"]
-        for point in so_far.val_loss:
-            self._is_best(point["value"], point["step"])
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        now = time.monotonic()
-        if now - self._reported_at >= STEP_REPORT_EVERY_S:
-            self._reported_at = now
-            self._progress.write("step", steps=state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        logs, step = given["logs"], state.global_step - 1
-        if "loss" in logs:
-            loss = float(logs["loss"])
-            print(f"step {step}: train_loss {loss:.4f}, lr {float(logs['learning_rate']):.2e}")
-            if not math.isfinite(loss):
-                raise TrainingFailed(
-                    f"the training loss became {loss} at step {step}; "
-                    "try a lower learning_rate or a longer warm-up"
-                )
-            self._progress.write("train_loss", step=step, value=loss)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        step, loss = state.global_step - 1, float(given["metrics"]["eval_loss"])
-        print(f"step {step}: val_loss {loss:.4f}")
-        if self._is_best(loss, step):
-            save_adapter(given["model"], self._best_dir)
-        self._progress.write("val_loss", step=step, value=loss)
-        waited = (step - self._improved_at_step) / self._per_epoch
-        if waited >= EARLY_STOP_EPOCHS:
-            print(f"no improvement above {EARLY_STOP_DELTA} for {EARLY_STOP_EPOCHS} epochs: stop")
-            control.should_training_stop = True
-
-    def _is_best(self, loss: float, step: int) -> bool:
-        if loss < self._best - EARLY_STOP_DELTA:
-            self._improved_at_step = step
-        better = loss < self._best
-        self._best = min(loss, self._best)
-        return better
-
-
-def save_adapter(model: Any, folder: Path) -> None:
-    """Write the adapter alone, as `adapter_model.safetensors` and `adapter_config.json`."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, partial / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = model.peft_config["default"]
-    training, config.inference_mode = config.inference_mode, True
-    config.save_pretrained(partial)
-    config.inference_mode = training
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
-
-
-def _finish(
-    trainer: _Trainer, job: dict[str, Any], job_dir: Path, progress: ProgressWriter
-) -> None:
-    steps = trainer.state.global_step
-    best, adapter = job_dir / "best", job_dir / "adapter"
-    if not best.is_dir():
-        save_adapter(trainer.model, best)
-    shutil.rmtree(adapter, ignore_errors=True)
-    shutil.copytree(best, adapter)
-    config_path = adapter / "adapter_config.json"
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    # The folder's name would mean nothing elsewhere, and tells where this machine keeps models.
-    config["base_model_name_or_path"] = job["base_model"]
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-    progress.write("finished", steps=steps, best_epoch=read_all(job_dir).best_epoch)
 
 
 def _device(wanted: str) -> torch.device:
