@@ -27,6 +27,7 @@ from nemo_local.pocket.guard_harm_words import HARM_WORDS
 from nemo_local.pocket.guard_harms import HARMS, OVERRIDES
 from nemo_local.pocket.guard_neutral import NEUTRAL_WORDS, SENTENCES
 from nemo_local.pocket.guard_prompt import TAXONOMY, Verdict
+from nemo_local.pocket.world import dataset_tool, draw_request, pretraining_tool
 
 # Shares of the text; the rest is what remains.
 UNSAFE_SHARE = 0.48
@@ -51,6 +52,8 @@ _ODD_ACTS = (
     "{w}, {w} and {w} the {w} (so that|because|when|while) (it|they|we|{name}) {w} {w}",
     "{w} {w} {w} {w} {w} {w} {w}",
 )
+
+_DESTRUCTIVE = frozenset("delete remove cancel reset update".split())
 
 # What long messages are filled with.
 _FILLING = (PLAIN, TALES, SAYS, HARD, _ODD_ACTS, SENTENCES)
@@ -110,16 +113,26 @@ def benign_text(rng: random.Random) -> str:
     if kind < 0.04:
         act = expand(rng.choice(rng.choice([h for h in HARMS if h.acts]).acts), _SLOTS, rng)
         return _fill(rng.choice(_MENTIONS), rng, vp=act, ger=gerund(act))
-    if kind < 0.15:
+    if kind < 0.14:
+        core = _tool_request(rng)
+    elif kind < 0.24:
         core = _ask(_ODD_ACTS, rng)
-    elif kind < 0.32:
+    elif kind < 0.4:
         core = _ask(ACTS, rng)
-    elif kind < 0.52:
+    elif kind < 0.58:
         core = expand(rng.choice(SENTENCES), _SLOTS, rng)
     else:
         source = rng.choices((SAYS, TALES, HARD, PLAIN), (18, 20, 17, 5))[0]
         core = expand(rng.choice(source), _SLOTS, rng)
     return _wrap(core, rng)
+
+
+def _tool_request(rng: random.Random) -> str:
+    """A request of the pocket world's rows, none that deletes or changes: that is for a policy."""
+    while True:
+        _, calls, request = draw_request(rng, rng.choice((dataset_tool, pretraining_tool)))
+        if not any(tool.verb in _DESTRUCTIVE for tool, _ in calls):
+            return request
 
 
 def category_list(harm: Harm | None, rng: random.Random) -> tuple[str, ...]:

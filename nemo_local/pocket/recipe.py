@@ -39,7 +39,7 @@ VOCABULARY, CONTEXT = 4096, 2048
 HIDDEN, LAYERS, HEADS, FEED_FORWARD = 256, 5, 8, 704
 BATCH_TOKENS, POOL = 6144, 768
 MUON_RATE, ADAM_RATE, FINAL_RATE = 0.015, 2e-3, 0.02
-CONSTANT_PART, WARMUP_STEPS, PROMPT_SHARE = 0.4, 50, 0.12
+CONSTANT_PART, WARMUP_STEPS, PROMPT_SHARE = 0.4, 50, 0.05
 CHECKPOINT_TOKENS = 1_000_000
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Token ids and a mask of the positions whose next token is learned, both [batch, length]."""
@@ -157,7 +157,8 @@ def short_attention(
     return (scores.softmax(-1) @ value).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register("short", short_attention)
+SHORT_ATTENTION = "short"
+AttentionInterface.register(SHORT_ATTENTION, short_attention)
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -283,7 +284,7 @@ def _loss(
     `layers` is `model.model`, compiled or not.
     Padding stands on the right of causal attention, so it needs no mask.
     """
-    model.set_attn_implementation("short" if ids.device.type == "cpu" else "sdpa")
+    model.set_attn_implementation(SHORT_ATTENTION if ids.device.type == "cpu" else "sdpa")
     with torch.autocast(ids.device.type, dtype=torch.bfloat16):
         hidden = layers(input_ids=ids, use_cache=False).last_hidden_state
         logits = model.lm_head(hidden[learned])
