@@ -114,7 +114,7 @@ def benign_text(rng: random.Random) -> str:
         act = expand(rng.choice(rng.choice([h for h in HARMS if h.acts]).acts), _SLOTS, rng)
         return _fill(rng.choice(_MENTIONS), rng, vp=act, ger=gerund(act))
     if kind < 0.14:
-        core = _tool_request(rng)
+        core = tool_request(rng)
     elif kind < 0.24:
         core = _ask(_ODD_ACTS, rng)
     elif kind < 0.4:
@@ -127,7 +127,7 @@ def benign_text(rng: random.Random) -> str:
     return _wrap(core, rng)
 
 
-def _tool_request(rng: random.Random) -> str:
+def tool_request(rng: random.Random) -> str:
     """A request of the pocket world's rows, none that deletes or changes: that is for a policy."""
     while True:
         _, calls, request = draw_request(rng, rng.choice((dataset_tool, pretraining_tool)))

@@ -15,7 +15,7 @@ from nemo_local.pocket.guard_prompt import (
     prompt_text,
     verdict_text,
 )
-from nemo_local.pocket.guard_text import examples, named_categories, unsafe_text
+from nemo_local.pocket.guard_text import examples, named_categories, tool_request, unsafe_text
 
 
 def test_the_same_seed_gives_the_same_examples() -> None:
@@ -43,6 +43,13 @@ def test_every_template_of_every_harm_expands() -> None:
 def test_every_category_of_the_taxonomy_is_taught() -> None:
     taught = {name for harm in HARMS for name in harm.categories}
     assert set(TAXONOMY) - taught == {"Other"}  # the fall-back names it
+
+
+def test_requests_for_tools_are_harmless_unless_they_delete() -> None:
+    rng = random.Random(8)
+    drawn = [tool_request(rng).lower() for _ in range(300)]
+    assert len(set(drawn)) > 290
+    assert not any(re.search(r"\b(delete|remove|cancel|reset)\b", text) for text in drawn)
 
 
 def test_the_tutorials_pair_is_not_among_the_texts() -> None:
