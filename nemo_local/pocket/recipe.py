@@ -40,6 +40,8 @@ HIDDEN, LAYERS, HEADS, FEED_FORWARD = 256, 5, 8, 704
 BATCH_TOKENS, POOL = 6144, 768
 MUON_RATE, ADAM_RATE, FINAL_RATE = 0.015, 2e-3, 0.02
 CONSTANT_PART, WARMUP_STEPS, PROMPT_SHARE = 0.4, 50, 0.05
+LATE_PART = 0.8
+"""Share of the run after which the text is nearly all about tools."""
 CHECKPOINT_TOKENS = 1_000_000
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Token ids and a mask of the positions whose next token is learned, both [batch, length]."""
@@ -70,9 +72,11 @@ def train(out: Path, total_tokens: int, seed: int, device: str, compiled: bool =
     optimizers = _optimizers(model)
     seen, steps = _restore(out, model, optimizers, device)
     rng = Random(f"pretraining {seed} {seen}")
-    batches = _batches(TextMixture(rng, words_of(tokenizer)), tokenizer, rng)
+    mixture = TextMixture(rng, words_of(tokenizer))
+    batches = _batches(mixture, tokenizer, rng)
     started, since, losses = time.monotonic(), seen, list[float]()
     while seen < total_tokens:
+        mixture.late = seen >= LATE_PART * total_tokens
         ids, learned = (tensor.to(device) for tensor in next(batches))
         rate = _rate(seen / total_tokens) * min(1.0, (steps + 1) / WARMUP_STEPS)
         loss = _loss(model, layers, ids, learned)

@@ -69,6 +69,8 @@ class TextMixture:
     def __init__(self, rng: Random, pieces: Sequence[str]) -> None:
         self.rng = rng
         self.pieces = pieces
+        self.late = False
+        """Whether the run nears its end: then it is nearly all about tools, and mostly in forms."""
         self._kinds: tuple[Callable[[], Example], ...] = (
             self.choose_tool,
             self.fields_to_json,
@@ -76,18 +78,18 @@ class TextMixture:
             self.extract,
             self.talk,
         )
-        self._weights = (66, 12, 13, 4, 5)
 
     def draw(self) -> Example:
         """The next example."""
-        return self.rng.choices(self._kinds, self._weights)[0]()
+        weights = (86, 4, 5, 2, 3) if self.late else (66, 12, 13, 4, 5)
+        return self.rng.choices(self._kinds, weights)[0]()
 
     def choose_tool(self) -> Example:
         """A request and tools; the answer names the tool and its arguments in words."""
         rng = self.rng
         draw = self._invented_tool if rng.random() < 0.35 else pretraining_tool
         tools, calls, query = draw_request(rng, draw, single=rng.random() < 0.8)
-        form = rng.random()
+        form = rng.random() * (0.62 if self.late and rng.random() < 0.5 else 1.0)
         system, answer = "", "; ".join(sentence(tool, arguments) for tool, arguments in calls)
         if form < 0.1:
             system, answer = rng.choice(NAME_ONLY), "\n".join(tool.name for tool, _ in calls)
