@@ -45,6 +45,8 @@ class Settings:
     """NEMO_LOCAL_DATASET_ROWS: pocket rows published at the first `up`; 0 = publish none."""
     remote_nim_url: str | None = None
     """NEMO_LOCAL_NIM_URL: an inference endpoint elsewhere; None = the one that `up` starts."""
+    tool_parsers: str | None = None
+    """NEMO_LOCAL_TOOL_PARSERS: `model=parser,...` where the chat template does not tell."""
 
     @classmethod
     def from_environment(
@@ -112,8 +114,11 @@ _VARIABLES = {
     "threads": "NEMO_LOCAL_THREADS",
     "dataset_rows": "NEMO_LOCAL_DATASET_ROWS",
     "remote_nim_url": "NEMO_LOCAL_NIM_URL",
+    "tool_parsers": "NEMO_LOCAL_TOOL_PARSERS",
 }
-_NUMBERS = ("port", "nim_port", "threads", "dataset_rows")
+_NUMBERS = (
+    "port", "nim_port", "threads", "dataset_rows",
+)  # fmt: skip
 
 
 def _parse(name: str, variable: str, text: str) -> str | int:

@@ -16,7 +16,8 @@ from nemo_local.nim.models import Models
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.routes import router
 from nemo_local.nim.service import NimService
-from nemo_local.settings import Settings
+from nemo_local.nim.tool_formats import ToolFormat, formats_by_model
+from nemo_local.settings import Settings, SettingsError
 
 PLATFORM_TIMEOUT_S = 10.0
 
@@ -27,7 +28,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
         torch.set_num_threads(settings.threads)
     metrics = Metrics()
     engine = Engine(metrics)
-    models = Models(engine, settings.device)
+    models = Models(engine, settings.device, _tool_formats(settings))
     platform = Client(settings.platform_url, settings.token, timeout_s=PLATFORM_TIMEOUT_S)
     reconciler = Reconciler(
         models,
@@ -55,3 +56,10 @@ def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
     app.add_middleware(TokenCheck, token=settings.token)
     app.add_middleware(RequestLog)
     return app
+
+
+def _tool_formats(settings: Settings) -> dict[str, ToolFormat]:
+    try:
+        return formats_by_model(settings.tool_parsers)
+    except ValueError as error:
+        raise SettingsError(f"NEMO_LOCAL_TOOL_PARSERS: {error}") from error

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
+from nemo_local.nim.tool_formats import LLAMA_FORM, CallForm
 
 Schema = dict[str, Any]
 
@@ -39,12 +40,17 @@ class Grammars:
     """Compiles constraints for one tokenizer; what was compiled before is remembered."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int, stop_ids: list[int]
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary_size: int,
+        stop_ids: list[int],
+        calls: CallForm = LLAMA_FORM,
     ) -> None:
         info = xgrammar.TokenizerInfo.from_huggingface(
             tokenizer, vocab_size=vocabulary_size, stop_token_ids=stop_ids
         )
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_limit_bytes=2**26)
+        self._calls = calls
 
     def matcher(self, constraint: Constraint) -> xgrammar.GrammarMatcher:
         """A matcher at the start of a reply.
@@ -53,7 +59,7 @@ class Grammars:
             BadValue: the schema, expression or grammar cannot be compiled; says why.
         """
         try:
-            compiled = _COMPILE[constraint.kind](self._compiler, constraint.value)
+            compiled = self._compile(constraint)
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             # xgrammar begins its messages with its own time, file and line.
             reason = re.sub(r"\[[\d:]+\] \S+: ", "", str(error)) or repr(error)
@@ -61,16 +67,15 @@ class Grammars:
             raise BadValue(message) from error
         return xgrammar.GrammarMatcher(compiled)
 
+    def _compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
+        kind, value = constraint.kind, constraint.value
+        if kind in ("call", "calls"):
+            tags = _call_tags(value, self._calls, one=kind == "call")
+            return self._compiler.compile_structural_tag(tags)
+        return _COMPILE[kind](self._compiler, value)
 
-def _calls(compiler: xgrammar.GrammarCompiler, tools: list[Tool]) -> xgrammar.CompiledGrammar:
-    return compiler.compile_structural_tag(_call_tags(tools, one=False))
 
-
-def _call(compiler: xgrammar.GrammarCompiler, tools: list[Tool]) -> xgrammar.CompiledGrammar:
-    return compiler.compile_structural_tag(_call_tags(tools, one=True))
-
-
-def _call_tags(tools: list[Tool], one: bool) -> dict[str, Any]:
+def _call_tags(tools: list[Tool], form: CallForm, one: bool) -> dict[str, Any]:
     tags = []
     for tool in tools:
         function = tool["function"]
@@ -79,17 +84,20 @@ def _call_tags(tools: list[Tool], one: bool) -> dict[str, Any]:
             grammar = str(_schema_grammar({"type": "object", **schema}))
         except RuntimeError as error:
             raise ValueError(f"tool {function['name']!r}: {error}") from error
-        begin = f'{{"name": {json.dumps(function["name"])}, "parameters": '
+        begin = form.begin.format(name=json.dumps(function["name"]))
         content = {"type": "grammar", "grammar": grammar}
-        tags.append({"type": "tag", "begin": begin, "content": content, "end": "}"})
-    form = {
+        tags.append({"type": "tag", "begin": begin, "content": content, "end": form.end})
+    calls: dict[str, Any] = {
         "type": "tags_with_separator",
         "tags": tags,
-        "separator": "; ",
+        "separator": form.separator,
         "at_least_one": True,
         "stop_after_first": one,
     }
-    return {"type": "structural_tag", "format": form}
+    if form.opening:
+        ends = [{"type": "const_string", "value": end} for end in (form.opening, form.closing)]
+        calls = {"type": "sequence", "elements": [ends[0], calls, ends[1]]}
+    return {"type": "structural_tag", "format": calls}
 
 
 def _schema_grammar(schema: Schema) -> xgrammar.Grammar:
@@ -146,8 +154,6 @@ def _grammar(compiler: xgrammar.GrammarCompiler, text: str) -> xgrammar.Compiled
 
 
 _COMPILE: dict[str, Callable[[xgrammar.GrammarCompiler, Any], xgrammar.CompiledGrammar]] = {
-    "calls": _calls,
-    "call": _call,
     "json": _json,
     "schema": _schema,
     "choice": _choice,

@@ -4,8 +4,10 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nemo_local.catalog import CatalogModel, near_names
@@ -13,6 +15,7 @@ from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import UnknownModel
 from nemo_local.nim.lora import read_adapter
+from nemo_local.nim.tool_formats import ToolFormat
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +69,15 @@ class Served:
 class Models:
     """The served models; loading and unloading go through the engine between two steps."""
 
-    def __init__(self, engine: Engine, device: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        device: str,
+        tool_formats: Mapping[str, ToolFormat] = MappingProxyType({}),
+    ) -> None:
         self._engine = engine
         self._device = device
+        self._tool_formats = tool_formats
         self._lock = threading.Lock()
         self._served: dict[str, Served] = {}
 
@@ -97,7 +106,7 @@ class Models:
 
     def load_base(self, entry: CatalogModel) -> None:
         """Serve a base model. Raises OSError or ValueError when its folder cannot be loaded."""
-        checkpoint = load_checkpoint(entry, self._device)
+        checkpoint = load_checkpoint(entry, self._device, self._tool_formats.get(entry.id))
         self._engine.add(checkpoint)
         self._put(Served(entry.id, entry, checkpoint, root=entry.id))
 

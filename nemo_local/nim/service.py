@@ -118,6 +118,7 @@ class NimService:
             for prompt, rule in zip(answer.prompts, rules, strict=True)
             for number in range(request.n or 1)
         ]
+        decode = checkpoint.decode if answer.use.mode == "none" else checkpoint.decode_calls
         loop = asyncio.get_running_loop()
         for index, (prompt, rule) in enumerate(choices):
             matcher = None
@@ -133,7 +134,7 @@ class NimService:
                     prompt=prompt,
                     sampling=rule,
                     adapter=adapter,
-                    stream=TextStream(checkpoint.decode, rule.stop),
+                    stream=TextStream(decode, rule.stop),
                     emit=emit,
                     matcher=matcher,
                     pieces=bool(request.stream),
