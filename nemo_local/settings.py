@@ -47,6 +47,8 @@ class Settings:
     """NEMO_LOCAL_NIM_URL: an inference endpoint elsewhere; None = the one that `up` starts."""
     tool_parsers: str | None = None
     """NEMO_LOCAL_TOOL_PARSERS: `model=parser,...` where the chat template does not tell."""
+    request_timeout_s: int = 600
+    """NEMO_LOCAL_REQUEST_TIMEOUT: seconds a request to inference may take; 0 = no limit."""
 
     @classmethod
     def from_environment(
@@ -115,9 +117,10 @@ _VARIABLES = {
     "dataset_rows": "NEMO_LOCAL_DATASET_ROWS",
     "remote_nim_url": "NEMO_LOCAL_NIM_URL",
     "tool_parsers": "NEMO_LOCAL_TOOL_PARSERS",
+    "request_timeout_s": "NEMO_LOCAL_REQUEST_TIMEOUT",
 }
 _NUMBERS = (
-    "port", "nim_port", "threads", "dataset_rows",
+    "port", "nim_port", "threads", "dataset_rows", "request_timeout_s",
 )  # fmt: skip
 
 

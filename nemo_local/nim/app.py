@@ -1,5 +1,6 @@
 """The inference process as an ASGI application: where its parts are wired."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -30,6 +31,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
     engine = Engine(metrics)
     models = Models(engine, settings.device, _tool_formats(settings))
     platform = Client(settings.platform_url, settings.token, timeout_s=PLATFORM_TIMEOUT_S)
+    service = NimService(models, engine, metrics, settings.request_timeout_s or math.inf)
     reconciler = Reconciler(
         models,
         catalog or load_catalog(settings),
@@ -51,7 +53,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
 
     app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan)
     install_error_handlers(app)
-    app.include_router(router(NimService(models, engine, metrics), reconciler))
+    app.include_router(router(service, reconciler))
     app.add_middleware(BothSlashes)
     app.add_middleware(TokenCheck, token=settings.token)
     app.add_middleware(RequestLog)

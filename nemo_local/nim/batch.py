@@ -62,11 +62,11 @@ class Batch:
         self._take(self.rows, logits)
         self._leave()
 
-    def drop_cancelled(self) -> list[Generation]:
-        """The rows nobody waits for any more, now gone."""
-        gone = [row for row in self.rows if row.cancelled]
+    def drop_given_up(self) -> list[Generation]:
+        """The rows nobody waits for any more or whose time is up, now gone."""
+        gone = [row for row in self.rows if row.cancelled or row.overdue]
         if gone:
-            self._keep([i for i, row in enumerate(self.rows) if not row.cancelled])
+            self._keep([i for i, row in enumerate(self.rows) if row not in gone])
         return gone
 
     def fail(self, error: Exception, adapter: str | None = None) -> None:

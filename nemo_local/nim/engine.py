@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from nemo_local.nim.batch import Batch
 from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.errors import BadValue, Busy, NimError, UnknownModel
+from nemo_local.nim.errors import BadValue, Busy, NimError, TimeUp, UnknownModel
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.lora import Adapter
 from nemo_local.nim.metrics import Metrics
@@ -155,8 +155,8 @@ class Engine:
         admitted: dict[str, list[Generation]] = {base_id: [] for base_id in room}
         left: deque[tuple[str, Generation]] = deque()
         for base_id, row in self._waiting:
-            if row.cancelled:
-                self._abort(row)
+            if row.cancelled or row.overdue:
+                self._give_up(row)
             elif base_id not in room or not self._has_adapter(base_id, row.adapter):
                 row.close(UnknownModel(f"model {row.adapter or base_id} was unloaded"))
             elif len(admitted[base_id]) < room[base_id]:
@@ -171,8 +171,8 @@ class Engine:
 
     def _advance(self, batch: Batch, newcomers: list[Generation]) -> None:
         """Drop, step and join; a crash ends the replies of this batch only."""
-        for row in batch.drop_cancelled():
-            self._abort(row)
+        for row in batch.drop_given_up():
+            self._give_up(row)
         everyone = [*batch.rows, *newcomers]
         if not everyone:
             return
@@ -198,9 +198,18 @@ class Engine:
         for row in newcomers:
             self._metrics.observe("time_to_first_token_seconds", row.arrived)
 
-    def _abort(self, row: Generation) -> None:
-        row.close()
-        self._metrics.finished("abort", row.arrived)
+    def _give_up(self, row: Generation) -> None:
+        if row.cancelled:
+            row.close()
+        else:
+            seconds = row.deadline - row.arrived
+            row.close(
+                TimeUp(
+                    f"the reply was not finished within {seconds:.3g} s, after {len(row.tokens)} "
+                    "tokens; ask for fewer with max_tokens, or raise NEMO_LOCAL_REQUEST_TIMEOUT"
+                )
+            )
+        self._metrics.finished("abort" if row.cancelled else "timeout", row.arrived)
 
     def _end(self, changes: deque[_Change]) -> None:
         error = Busy("the server is stopping")

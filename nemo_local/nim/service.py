@@ -1,6 +1,8 @@
 """The rules of inference: which model answers, what it reads, and how it may reply."""
 
 import asyncio
+import math
+import time
 from typing import Any
 
 from nemo_local.nim.answers import Answer, Head
@@ -23,10 +25,13 @@ RELEASE = "1.8.3"
 class NimService:
     """Chat and plain completions over whatever is served now."""
 
-    def __init__(self, models: Models, engine: Engine, metrics: Metrics) -> None:
+    def __init__(
+        self, models: Models, engine: Engine, metrics: Metrics, time_limit_s: float = math.inf
+    ) -> None:
         self.models = models
         self._engine = engine
         self._metrics = metrics
+        self._time_limit_s = time_limit_s
 
     async def begin_chat(self, request: ChatRequest) -> Answer:
         """Start to answer a conversation.
@@ -108,6 +113,7 @@ class NimService:
     ) -> Answer:
         """Check the rules, make the replies and hand them to the engine."""
         checkpoint = answer.checkpoint
+        deadline = time.monotonic() + self._time_limit_s
         rules = [
             sampling_of(request, max_tokens, logprobs, _room(prompt, checkpoint))
             for prompt in answer.prompts
@@ -138,6 +144,7 @@ class NimService:
                     emit=emit,
                     matcher=matcher,
                     pieces=bool(request.stream),
+                    deadline=deadline,
                 )
             )
         self._engine.submit(checkpoint.id, answer.replies)

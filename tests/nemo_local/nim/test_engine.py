@@ -10,7 +10,7 @@ import torch
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
-from nemo_local.nim.errors import BadValue, Busy, UnknownModel
+from nemo_local.nim.errors import BadValue, Busy, TimeUp, UnknownModel
 from nemo_local.nim.generation import Generation, TextStream
 from nemo_local.nim.lora import UnservableAdapter, read_adapter
 from nemo_local.nim.metrics import Metrics
@@ -173,6 +173,18 @@ def test_a_cancelled_reply_stops(writer: Writer) -> None:
     reply.cancel()
     thread.join(30)
     assert reply.closed and reply.finish_reason is None and len(reply.tokens) < 400
+
+
+def test_a_reply_that_takes_too_long_is_given_up(writer: Writer) -> None:
+    late = writer.generation("Hello")
+    late.deadline = late.arrived
+    writing = writer.generation("Hello", max_tokens=400, pieces=True)
+    writing.emit = lambda text: setattr(writing, "deadline", writing.arrived)
+    writer.write(late, writing)
+    assert isinstance(late.error, TimeUp) and late.tokens == []
+    assert isinstance(writing.error, TimeUp) and 0 < len(writing.tokens) < 400
+    assert "max_tokens" in str(writing.error)
+    assert writer.write(writer.generation("Hello"))[0].error is None
 
 
 def test_a_full_queue_refuses_and_asks_to_retry(checkpoint: Checkpoint) -> None:

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -381,6 +382,23 @@ def test_many_clients_at_once_each_get_their_own_reply(openai: Any) -> None:
     for thread in threads:
         thread.join()
     assert [together[i] for i in range(24)] == alone and len(set(alone)) > 12
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_request_ends_at_its_time_limit(tmp_path: Path, settings: Settings, stream: bool) -> None:
+    hasty = replace(
+        settings, home=tmp_path, port=free_port(), nim_port=free_port(), request_timeout_s=1e-9
+    )
+    with running_nim(hasty) as client:
+        body = {"model": MODEL, "messages": HELLO, "stream": stream}
+        if stream:
+            text = client.raw("POST", "/v1/chat/completions", json=body).text
+            assert '"code": 504' in text and text.endswith("data: [DONE]\n\n")
+            return
+        with pytest.raises(UpstreamError) as caught:
+            client.post("/v1/chat/completions", json=body)
+    assert caught.value.status == 504
+    assert "NEMO_LOCAL_REQUEST_TIMEOUT" in caught.value.response_body["message"]
 
 
 def test_a_token_is_demanded_when_one_is_set(tmp_path: Path, settings: Settings) -> None:
