@@ -49,6 +49,8 @@ class Settings:
     """NEMO_LOCAL_TOOL_PARSERS: `model=parser,...` where the chat template does not tell."""
     request_timeout_s: int = 600
     """NEMO_LOCAL_REQUEST_TIMEOUT: seconds a request to inference may take; 0 = no limit."""
+    nim_memory_mb: int | None = None
+    """NEMO_LOCAL_NIM_MEMORY: MB for weights in inference; None = all models stay loaded."""
 
     @classmethod
     def from_environment(
@@ -118,9 +120,10 @@ _VARIABLES = {
     "remote_nim_url": "NEMO_LOCAL_NIM_URL",
     "tool_parsers": "NEMO_LOCAL_TOOL_PARSERS",
     "request_timeout_s": "NEMO_LOCAL_REQUEST_TIMEOUT",
+    "nim_memory_mb": "NEMO_LOCAL_NIM_MEMORY",
 }
 _NUMBERS = (
-    "port", "nim_port", "threads", "dataset_rows", "request_timeout_s",
+    "port", "nim_port", "threads", "dataset_rows", "request_timeout_s", "nim_memory_mb",
 )  # fmt: skip
 
 

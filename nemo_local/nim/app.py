@@ -29,7 +29,8 @@ def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
         torch.set_num_threads(settings.threads)
     metrics = Metrics()
     engine = Engine(metrics)
-    models = Models(engine, settings.device, _tool_formats(settings))
+    memory = None if settings.nim_memory_mb is None else settings.nim_memory_mb * 2**20
+    models = Models(engine, settings.device, _tool_formats(settings), memory)
     platform = Client(settings.platform_url, settings.token, timeout_s=PLATFORM_TIMEOUT_S)
     service = NimService(models, engine, metrics, settings.request_timeout_s or math.inf)
     reconciler = Reconciler(

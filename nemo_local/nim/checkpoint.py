@@ -97,6 +97,11 @@ def new_cache() -> DynamicCache:
     return DynamicCache()
 
 
+def weight_bytes(entry: CatalogModel) -> int:
+    """Bytes that the weights of a catalogue entry take in memory."""
+    return entry.num_parameters * _dtype(entry).itemsize
+
+
 def load_checkpoint(
     entry: CatalogModel, device: str, tool_format: ToolFormat | None = None
 ) -> Checkpoint:
@@ -119,7 +124,7 @@ def load_checkpoint(
         str(entry.path),
         local_files_only=True,
         use_safetensors=True,
-        dtype=torch.float32 if entry.num_parameters <= SMALL_MODEL else torch.bfloat16,
+        dtype=_dtype(entry),
         attn_implementation="sdpa",
     )
     model.to(place).eval().requires_grad_(False)
@@ -140,6 +145,10 @@ def load_checkpoint(
         tool_format=tool_format,
         dropped_ids=_dropped_ids(tokenizer, tool_format),
     )
+
+
+def _dtype(entry: CatalogModel) -> torch.dtype:
+    return torch.float32 if entry.num_parameters <= SMALL_MODEL else torch.bfloat16
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

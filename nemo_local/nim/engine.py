@@ -21,7 +21,7 @@ MAX_WAITING = 256
 """Replies in the queue before a request is refused with 503."""
 
 
-_Change = tuple[Callable[[], None], Future[None]]
+_Change = tuple[Callable[[], bool], Future[bool]]
 
 
 class Engine:
@@ -88,47 +88,62 @@ class Engine:
     def add(self, checkpoint: Checkpoint) -> None:
         """Serve a base model."""
 
-        def change() -> None:
+        def change() -> bool:
             self._batches[checkpoint.id] = Batch(checkpoint)
+            return True
 
         self._change(change)
 
-    def remove(self, base_id: str) -> None:
-        """Stop to serve a base model."""
+    def remove(self, base_id: str, only_idle: bool = False) -> bool:
+        """Stop to serve a base model, or with `only_idle` refuse while it has replies to write."""
 
-        def change() -> None:
+        def change() -> bool:
+            if only_idle and self._wanted(base_id):
+                return False
             self._batches.pop(base_id).fail(UnknownModel(f"model {base_id} was unloaded"))
+            return True
 
-        self._change(change)
+        return self._change(change)
 
     def add_adapter(self, base_id: str, name: str, adapter: Adapter) -> None:
         """Serve an adapter beside its base model. Raises UnservableAdapter when it does not fit."""
 
-        def change() -> None:
+        def change() -> bool:
             adapters = self._batches[base_id].checkpoint.adapters
             adapters.check(adapter)
             adapters.add(name, adapter)
+            return True
 
         self._change(change)
 
-    def remove_adapter(self, base_id: str, name: str) -> None:
-        """Stop to serve an adapter."""
+    def remove_adapter(self, base_id: str, name: str, only_idle: bool = False) -> bool:
+        """Stop to serve an adapter, or with `only_idle` refuse while it has replies to write."""
 
-        def change() -> None:
+        def change() -> bool:
+            if only_idle and self._wanted(base_id, name):
+                return False
             batch = self._batches[base_id]
             batch.fail(UnknownModel(f"adapter {name} was unloaded"), adapter=name)
             batch.checkpoint.adapters.remove(name)
+            return True
 
-        self._change(change)
+        return self._change(change)
 
-    def _change(self, change: Callable[[], None]) -> None:
-        done: Future[None] = Future()
+    def _wanted(self, base_id: str, adapter: str | None = None) -> bool:
+        """Whether replies of this model, or of this adapter, are in writing or waiting."""
+        with self._wake:
+            waiting = [row for id_, row in self._waiting if id_ == base_id]
+        rows = [*waiting, *self._batches[base_id].rows]
+        return any(adapter is None or row.adapter == adapter for row in rows)
+
+    def _change(self, change: Callable[[], bool]) -> bool:
+        done: Future[bool] = Future()
         with self._wake:
             if self._stopping:
                 raise Busy("the server is stopping")
             self._changes.append((change, done))
             self._wake.notify()
-        done.result()
+        return done.result()
 
     def _run(self) -> None:
         while True:
@@ -221,10 +236,10 @@ class Engine:
             batch.fail(error)
 
 
-def _carry_out(change: Callable[[], None], done: Future[None]) -> None:
+def _carry_out(change: Callable[[], bool], done: Future[bool]) -> None:
     try:
-        change()
+        result = change()
     except Exception as error:
         done.set_exception(error)
     else:
-        done.set_result(None)
+        done.set_result(result)

@@ -41,6 +41,10 @@ class Adapter:
     pairs: dict[str, tuple[Tensor, Tensor]]
     """Per layer (A, B): A is [rank, d_in], B is [d_out, rank] and already scaled."""
 
+    def size(self, dtype: torch.dtype) -> int:
+        """Bytes of the matrices once they have this type."""
+        return sum(a.numel() + b.numel() for a, b in self.pairs.values()) * dtype.itemsize
+
 
 @dataclass(frozen=True)
 class Group:

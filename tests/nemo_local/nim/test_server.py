@@ -401,6 +401,22 @@ def test_a_request_ends_at_its_time_limit(tmp_path: Path, settings: Settings, st
     assert "NEMO_LOCAL_REQUEST_TIMEOUT" in caught.value.response_body["message"]
 
 
+def test_models_take_turns_in_memory_that_holds_one_of_them(
+    tmp_path: Path, settings: Settings
+) -> None:
+    small = replace(
+        settings, home=tmp_path, port=free_port(), nim_port=free_port(), nim_memory_mb=0.15
+    )
+    with running_nim(small) as client:
+        body = {"messages": HELLO, "max_tokens": 5, "temperature": 0}
+        texts = [
+            client.post("/v1/chat/completions", json={"model": model, **body})["choices"][0]
+            for model in (MODEL, OTHER, MODEL)
+        ]
+        assert {MODEL, OTHER} <= {m["id"] for m in client.get("/v1/models")["data"]}
+    assert texts[0] == texts[2] != texts[1]
+
+
 def test_a_token_is_demanded_when_one_is_set(tmp_path: Path, settings: Settings) -> None:
     guarded = Settings.from_environment(
         {},
