@@ -6,6 +6,8 @@ that, and a weak one cannot run away into white space.
 
 import json
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +20,8 @@ from nemo_local.nim.errors import BadValue
 from nemo_local.nim.tool_formats import LLAMA_FORM, CallForm
 
 Schema = dict[str, Any]
+REMEMBERED_BYTES = 2**26
+"""Compiled grammars kept, the most recently used (bytes)."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,12 @@ class Grammars:
         info = xgrammar.TokenizerInfo.from_huggingface(
             tokenizer, vocab_size=vocabulary_size, stop_token_ids=stop_ids
         )
-        self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_limit_bytes=2**26)
+        self._compiler = xgrammar.GrammarCompiler(
+            info, max_threads=1, cache_limit_bytes=REMEMBERED_BYTES
+        )
         self._calls = calls
+        self._lock = threading.Lock()
+        self._compiled: OrderedDict[str, xgrammar.CompiledGrammar] = OrderedDict()
 
     def matcher(self, constraint: Constraint) -> xgrammar.GrammarMatcher:
         """A matcher at the start of a reply.
@@ -58,6 +66,14 @@ class Grammars:
         Raises:
             BadValue: the schema, expression or grammar cannot be compiled; says why.
         """
+        # Asked for again and again with the same tools: building the form anew costs more than
+        # looking it up by its text.
+        key = json.dumps([constraint.kind, constraint.value], default=repr)
+        with self._lock:
+            compiled = self._compiled.get(key)
+            if compiled is not None:
+                self._compiled.move_to_end(key)
+                return xgrammar.GrammarMatcher(compiled)
         try:
             compiled = self._compile(constraint)
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -65,6 +81,12 @@ class Grammars:
             reason = re.sub(r"\[[\d:]+\] \S+: ", "", str(error)) or repr(error)
             message = f"the reply cannot be held to this {constraint.kind}: {reason}"
             raise BadValue(message) from error
+        with self._lock:
+            self._compiled[key] = compiled
+            sizes = [one.memory_size_bytes for one in self._compiled.values()]
+            while sum(sizes) > REMEMBERED_BYTES:
+                self._compiled.popitem(last=False)
+                sizes.pop(0)
         return xgrammar.GrammarMatcher(compiled)
 
     def _compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:

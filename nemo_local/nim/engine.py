@@ -85,6 +85,12 @@ class Engine:
         with self._wake:
             return sum(len(batch.rows) for batch in self._batches.values()), len(self._waiting)
 
+    def cache_use(self) -> float:
+        """Cached tokens as a share of what full batches of full contexts would hold."""
+        batches = list(self._batches.values())
+        most = sum(self._max_rows * batch.checkpoint.context for batch in batches)
+        return sum(batch.tokens for batch in batches) / most if most else 0.0
+
     def add(self, checkpoint: Checkpoint) -> None:
         """Serve a base model."""
 

@@ -116,7 +116,7 @@ class NimService:
 
     def metrics(self) -> str:
         """Prometheus text for GET /v1/metrics."""
-        return self._metrics.text(*self._engine.load())
+        return self._metrics.text(*self._engine.load(), self._engine.cache_use())
 
     async def _begin(
         self,

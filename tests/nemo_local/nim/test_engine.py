@@ -198,6 +198,16 @@ def test_a_full_queue_refuses_and_asks_to_retry(checkpoint: Checkpoint) -> None:
         engine.submit(MODEL, [writer.generation("d") for _ in range(3)])
 
 
+def test_the_use_of_the_cache_follows_the_replies_in_writing(writer: Writer) -> None:
+    seen: list[float] = []
+    reply = writer.generation(
+        [7] * 100, max_tokens=4, pieces=True, emit=lambda _: seen.append(writer.engine.cache_use())
+    )
+    writer.write(reply)
+    assert max(seen) == pytest.approx((100 + 4) / (32 * 512), abs=4 / (32 * 512))
+    assert writer.engine.cache_use() == 0.0
+
+
 def test_more_replies_than_rows_are_all_written(checkpoint: Checkpoint) -> None:
     engine = Engine(Metrics(), max_rows=2)
     engine.start()

@@ -81,6 +81,7 @@ def test_health_version_metadata_and_metrics(nim: Client) -> None:
     nim.post("/v1/completions", json={"model": MODEL, "prompt": "a", "max_tokens": 2})
     ended = 'request_success_total{finished_reason="length"}'
     eventually(lambda: ended in _metrics(nim), "the reply is counted")
+    eventually(lambda: "gpu_cache_usage_perc 0.0" in _metrics(nim), "the cache is empty")
     assert "num_requests_running 0" in _metrics(nim)
     assert "generation_tokens_total" in nim.raw("GET", "/metrics").text
 
