@@ -204,21 +204,20 @@ class LlamaSequences:
         positions = torch.tensor(cache.lengths)
         cache.lengths = [length + 1 for length in cache.lengths]
         heads, columns = llama.kv_heads, cache.mask.shape[-1]
-        place = (torch.arange(count * heads).view(count, heads) * columns) + positions[:, None]
+        rows = torch.arange(count)
+        place = torch.arange(count * heads).view(count, heads) * columns + positions[:, None]
         place = place.flatten()
         cache.mask.view(-1).index_fill_(0, place, 0.0)
         mask = cache.mask[:count, ..., :longest].flatten(0, 1)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            cached = []
-            for tensor, new in ((cache.keys[layer], k), (cache.values[layer], v)):
-                tensor.view(-1, llama.head_size).index_copy_(
-                    0, place, new.reshape(-1, new.shape[-1])
-                )
-                cached.append(tensor[:count, :, :longest].flatten(0, 1))
+            keys, values = cache.keys[layer], cache.values[layer]
+            keys[rows, :, :, positions] = k
+            values.view(-1, llama.head_size).index_copy_(0, place, v.reshape(-1, v.shape[-1]))
             q = q.reshape(count * heads, -1, llama.head_size)
-            scores = torch.baddbmm(mask, q, cached[0].mT, alpha=self._scale)
-            return torch.bmm(scores.softmax(dim=-1), cached[1]).view(count, -1)
+            keys, values = keys[:count, ..., :longest], values[:count, :, :longest]
+            scores = torch.baddbmm(mask, q, keys.flatten(0, 1), alpha=self._scale)
+            return torch.bmm(scores.softmax(dim=-1), values.flatten(0, 1)).view(count, -1)
 
         lora = self._adapters.by_row(self._names)
         return self._llama(torch.tensor(ids), positions, attend, lora)
@@ -234,17 +233,16 @@ class LlamaSequences:
         if found is None:
             return 0
         known, prefix = found
-        self._cache.keys[:, row, :, :known] = prefix.keys[:, :, :known]
+        self._cache.keys[:, row, ..., :known] = prefix.keys[..., :known]
         self._cache.values[:, row, :, :known] = prefix.values[:, :, :known]
         return known
 
     def _keep_prefix(self, prompt: list[int], adapter: str | None, row: int) -> None:
         size = self._prefixes.worth_keeping(prompt, adapter)
         if size:
-            keys, values = self._cache.keys, self._cache.values
-            prefix = Prefix(
-                prompt[:size], keys[:, row, :, :size].clone(), values[:, row, :, :size].clone()
-            )
+            keys = self._cache.keys[:, row, ..., :size].clone()
+            values = self._cache.values[:, row, :, :size].clone()
+            prefix = Prefix(prompt[:size], keys, values)
             self._prefixes.keep(prompt, adapter, prefix)
 
     def _forget_old_prefixes(self) -> None:
@@ -260,26 +258,29 @@ class LlamaSequences:
         out = q.new_empty(q.shape)
         for i, (row, start, end, known) in enumerate(spans):
             size = known + end - start
-            both = []
-            for cached, new in ((cache.keys, k), (cache.values, v)):
-                cached[layer, row, :, known:size] = new[start:end].transpose(0, 1)
-                whole = cached[layer, row, :, :size]
-                both.append(whole if share == 1 else whole.repeat_interleave(share, 0))
+            cache.keys[layer, row, ..., known:size] = k[start:end].permute(1, 2, 0)
+            cache.values[layer, row, :, known:size] = v[start:end].transpose(0, 1)
+            keys, values = cache.keys[layer, row, ..., :size], cache.values[layer, row, :, :size]
+            if share > 1:
+                keys, values = keys.repeat_interleave(share, 0), values.repeat_interleave(share, 0)
             a, b = (i, i + 1) if only_last else (start, end)
             query = q[a:b].transpose(0, 1)
-            out[a:b] = self._attention(query, both[0], both[1], known).transpose(0, 1)
+            out[a:b] = self._attention(query, keys, values, known).transpose(0, 1)
         return out.flatten(1)
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor, known: int) -> Tensor:
-        """[heads, n, d] of one sequence's last n tokens; `known` tokens stand before them."""
-        new, size = q.shape[1], k.shape[1]
+        """[heads, n, d] of one sequence's last n tokens; `known` tokens stand before them.
+
+        k is [heads, d, known + n], v is [heads, known + n, d].
+        """
+        new, size = q.shape[1], k.shape[-1]
         if new == 1:
             later = None
         else:
             later = torch.ones(new, size, dtype=torch.bool).triu(known + 1)
         if new >= FUSED_ATTENTION_FROM and later is not None:
-            return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=~later)[0]
-        scores = torch.bmm(q, k.mT) * self._scale
+            return F.scaled_dot_product_attention(q[None], k.mT[None], v[None], attn_mask=~later)[0]
+        scores = torch.bmm(q, k) * self._scale
         if later is not None:
             scores.masked_fill_(later, float("-inf"))
         return torch.bmm(scores.softmax(dim=-1), v)

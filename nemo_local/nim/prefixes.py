@@ -23,8 +23,9 @@ class Prefix:
 
     tokens: list[int]
     keys: Tensor
-    """[layers, heads, tokens, d], as `values`."""
+    """[layers, heads, d, tokens]"""
     values: Tensor
+    """[layers, heads, tokens, d]"""
 
     @property
     def size(self) -> int:
