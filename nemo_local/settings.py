@@ -45,6 +45,12 @@ class Settings:
     """NEMO_LOCAL_DATASET_ROWS: pocket rows published at the first `up`; 0 = publish none."""
     remote_nim_url: str | None = None
     """NEMO_LOCAL_NIM_URL: an inference endpoint elsewhere; None = the one that `up` starts."""
+    tool_parsers: str | None = None
+    """NEMO_LOCAL_TOOL_PARSERS: `model=parser,...` where the chat template does not tell."""
+    request_timeout_s: int = 600
+    """NEMO_LOCAL_REQUEST_TIMEOUT: seconds a request to inference may take; 0 = no limit."""
+    nim_memory_mb: int | None = None
+    """NEMO_LOCAL_NIM_MEMORY: MB for weights in inference; None = all models stay loaded."""
 
     @classmethod
     def from_environment(
@@ -112,8 +118,13 @@ _VARIABLES = {
     "threads": "NEMO_LOCAL_THREADS",
     "dataset_rows": "NEMO_LOCAL_DATASET_ROWS",
     "remote_nim_url": "NEMO_LOCAL_NIM_URL",
+    "tool_parsers": "NEMO_LOCAL_TOOL_PARSERS",
+    "request_timeout_s": "NEMO_LOCAL_REQUEST_TIMEOUT",
+    "nim_memory_mb": "NEMO_LOCAL_NIM_MEMORY",
 }
-_NUMBERS = ("port", "nim_port", "threads", "dataset_rows")
+_NUMBERS = (
+    "port", "nim_port", "threads", "dataset_rows", "request_timeout_s", "nim_memory_mb",
+)  # fmt: skip
 
 
 def _parse(name: str, variable: str, text: str) -> str | int:

@@ -8,7 +8,8 @@ from typing import Any
 
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
-from nemo_local.nim.tool_calls import ToolCall, ToolUse, new_call_id, parse_tool_calls
+from nemo_local.nim.tool_calls import ToolUse, new_call_id
+from nemo_local.nim.tool_formats import Reading
 
 Json = dict[str, Any]
 
@@ -89,10 +90,7 @@ class Answer:
 async def chat_body(answer: Answer) -> Json:
     """The whole chat completion, once it is written."""
     await answer.finish()
-    choices = [
-        chat_choice(i, reply, answer.use, answer.checkpoint)
-        for i, reply in enumerate(answer.replies)
-    ]
+    choices = [chat_choice(answer, i) for i in range(len(answer.replies))]
     return {**answer.head.body(choices), "usage": answer.usage(), "prompt_logprobs": None}
 
 
@@ -106,39 +104,40 @@ async def completion_body(answer: Answer) -> Json:
     return {**answer.head.body(choices), "usage": answer.usage()}
 
 
-def calls_of(reply: Generation, use: ToolUse) -> list[ToolCall]:
-    """The tool calls a finished reply consists of; empty when it is text."""
+def reading_of(answer: Answer, index: int) -> Reading:
+    """A finished choice as text and tool calls."""
+    use, text = answer.use, answer.replies[index].text
     if use.mode == "none":
-        return []
-    calls = parse_tool_calls(reply.text) or []
-    return calls if use.parallel else calls[:1]
+        return Reading(text, [])
+    reading = answer.checkpoint.tool_format.read(text, constrained=use.mode != "auto")
+    return reading if use.parallel else Reading(reading.content, reading.calls[:1])
 
 
-def finish_reason(reply: Generation, calls: list[ToolCall], use: ToolUse) -> str | None:
+def finish_reason(reply: Generation, reading: Reading, use: ToolUse) -> str | None:
     """Why the reply ended. Like vLLM, a named call ends with `stop`, others with `tool_calls`."""
-    if calls and use.mode != "named":
-        return "tool_calls"
-    return "stop" if calls else reply.finish_reason
+    if not reading.calls:
+        return reply.finish_reason
+    return "stop" if use.mode == "named" else "tool_calls"
 
 
-def chat_choice(index: int, reply: Generation, use: ToolUse, checkpoint: Checkpoint) -> Json:
+def chat_choice(answer: Answer, index: int) -> Json:
     """One choice of a chat completion."""
-    calls = calls_of(reply, use)
-    message: Json = {"role": "assistant", "content": None if calls else reply.text}
-    if calls:
+    reply, reading = answer.replies[index], reading_of(answer, index)
+    message: Json = {"role": "assistant", "content": reading.content}
+    if reading.calls:
         message["tool_calls"] = [
             {
                 "id": new_call_id(),
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
             }
-            for call in calls
+            for call in reading.calls
         ]
     return {
         "index": index,
         "message": message,
-        "logprobs": chat_logprobs(reply, checkpoint),
-        "finish_reason": finish_reason(reply, calls, use),
+        "logprobs": chat_logprobs(reply, answer.checkpoint),
+        "finish_reason": finish_reason(reply, reading, answer.use),
         "stop_reason": reply.stop_reason,
     }
 

@@ -1,5 +1,6 @@
 """The inference process as an ASGI application: where its parts are wired."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,7 +17,8 @@ from nemo_local.nim.models import Models
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.routes import router
 from nemo_local.nim.service import NimService
-from nemo_local.settings import Settings
+from nemo_local.nim.tool_formats import ToolFormat, formats_by_model
+from nemo_local.settings import Settings, SettingsError
 
 PLATFORM_TIMEOUT_S = 10.0
 
@@ -27,8 +29,10 @@ def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
         torch.set_num_threads(settings.threads)
     metrics = Metrics()
     engine = Engine(metrics)
-    models = Models(engine, settings.device)
+    memory = None if settings.nim_memory_mb is None else settings.nim_memory_mb * 2**20
+    models = Models(engine, settings.device, _tool_formats(settings), memory)
     platform = Client(settings.platform_url, settings.token, timeout_s=PLATFORM_TIMEOUT_S)
+    service = NimService(models, engine, metrics, settings.request_timeout_s or math.inf)
     reconciler = Reconciler(
         models,
         catalog or load_catalog(settings),
@@ -50,8 +54,15 @@ def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
 
     app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan)
     install_error_handlers(app)
-    app.include_router(router(NimService(models, engine, metrics), reconciler))
+    app.include_router(router(service, reconciler))
     app.add_middleware(BothSlashes)
     app.add_middleware(TokenCheck, token=settings.token)
     app.add_middleware(RequestLog)
     return app
+
+
+def _tool_formats(settings: Settings) -> dict[str, ToolFormat]:
+    try:
+        return formats_by_model(settings.tool_parsers)
+    except ValueError as error:
+        raise SettingsError(f"NEMO_LOCAL_TOOL_PARSERS: {error}") from error

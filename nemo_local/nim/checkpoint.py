@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 from nemo_local.catalog import CatalogModel
 from nemo_local.nim.constraints import Grammars
 from nemo_local.nim.lora import AdapterSet
+from nemo_local.nim.tool_formats import ToolFormat, format_of_template
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ class Checkpoint:
     """Tokens that end a reply."""
     grammars: Grammars
     adapters: AdapterSet
+    tool_format: ToolFormat
+    """How this model writes tool calls."""
+    dropped_ids: frozenset[int] = frozenset()
+    """Control tokens that are no part of a text which may hold calls; empty = all of them."""
 
     @property
     def device(self) -> torch.device:
@@ -53,6 +58,13 @@ class Checkpoint:
     def decode(self, ids: list[int]) -> str:
         """Text of token ids, without control tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def decode_calls(self, ids: list[int]) -> str:
+        """Text of token ids, with the control tokens that mark tool calls."""
+        if not self.dropped_ids:
+            return self.decode(ids)
+        kept = [i for i in ids if i not in self.dropped_ids]
+        return str(self.tokenizer.decode(kept, skip_special_tokens=False))
 
     def decode_token(self, token_id: int) -> tuple[str, list[int]]:
         """One token as text and as the UTF-8 bytes of that text."""
@@ -85,11 +97,18 @@ def new_cache() -> DynamicCache:
     return DynamicCache()
 
 
-def load_checkpoint(entry: CatalogModel, device: str) -> Checkpoint:
+def weight_bytes(entry: CatalogModel) -> int:
+    """Bytes that the weights of a catalogue entry take in memory."""
+    return entry.num_parameters * _dtype(entry).itemsize
+
+
+def load_checkpoint(
+    entry: CatalogModel, device: str, tool_format: ToolFormat | None = None
+) -> Checkpoint:
     """The model of a catalogue entry, ready to compute.
 
-    `device` is auto, cpu or cuda. Weights come from safetensors only, and no code of the
-    checkpoint runs.
+    `device` is auto, cpu or cuda; without a `tool_format` the chat template decides. Weights come
+    from safetensors only, and no code of the checkpoint runs.
 
     Raises:
         OSError, ValueError: the folder is not a checkpoint that transformers can load.
@@ -105,23 +124,31 @@ def load_checkpoint(entry: CatalogModel, device: str) -> Checkpoint:
         str(entry.path),
         local_files_only=True,
         use_safetensors=True,
-        dtype=torch.float32 if entry.num_parameters <= SMALL_MODEL else torch.bfloat16,
+        dtype=_dtype(entry),
         attn_implementation="sdpa",
     )
     model.to(place).eval().requires_grad_(False)
     stop_ids = _stop_ids(model, tokenizer)
+    tool_format = tool_format or format_of_template(str(tokenizer.chat_template or ""))
     logger.info(
-        "loaded %s: %s, %d parameters on %s", entry.id, entry.why, entry.num_parameters, place
-    )
+        "loaded %s: %s, %d parameters on %s, tool calls as %s",
+        entry.id, entry.why, entry.num_parameters, place, tool_format.name,
+    )  # fmt: skip
     return Checkpoint(
         id=entry.id,
         model=model,
         tokenizer=tokenizer,
         context=entry.max_model_len,
         stop_ids=frozenset(stop_ids),
-        grammars=Grammars(tokenizer, model.config.vocab_size, stop_ids),
+        grammars=Grammars(tokenizer, model.config.vocab_size, stop_ids, tool_format.form),
         adapters=AdapterSet(model),
+        tool_format=tool_format,
+        dropped_ids=_dropped_ids(tokenizer, tool_format),
     )
+
+
+def _dtype(entry: CatalogModel) -> torch.dtype:
+    return torch.float32 if entry.num_parameters <= SMALL_MODEL else torch.bfloat16
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -129,3 +156,10 @@ def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> lis
     listed = given if isinstance(given, list) else [given]
     ids = {i for i in [*listed, tokenizer.eos_token_id] if isinstance(i, int)}
     return sorted(ids)
+
+
+def _dropped_ids(tokenizer: PreTrainedTokenizerBase, format_: ToolFormat) -> frozenset[int]:
+    added = tokenizer.added_tokens_decoder
+    special = {i for i, token in added.items() if token.special}
+    kept = {i for i, token in added.items() if token.content in format_.kept}
+    return frozenset(special - kept) if special & kept else frozenset()

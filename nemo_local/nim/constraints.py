@@ -6,6 +6,8 @@ that, and a weak one cannot run away into white space.
 
 import json
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,8 +17,11 @@ from transformers import PreTrainedTokenizerBase
 
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
+from nemo_local.nim.tool_formats import LLAMA_FORM, CallForm
 
 Schema = dict[str, Any]
+REMEMBERED_BYTES = 2**26
+"""Compiled grammars kept, the most recently used (bytes)."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,21 @@ class Grammars:
     """Compiles constraints for one tokenizer; what was compiled before is remembered."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, vocabulary_size: int, stop_ids: list[int]
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary_size: int,
+        stop_ids: list[int],
+        calls: CallForm = LLAMA_FORM,
     ) -> None:
         info = xgrammar.TokenizerInfo.from_huggingface(
             tokenizer, vocab_size=vocabulary_size, stop_token_ids=stop_ids
         )
-        self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_limit_bytes=2**26)
+        self._compiler = xgrammar.GrammarCompiler(
+            info, max_threads=1, cache_limit_bytes=REMEMBERED_BYTES
+        )
+        self._calls = calls
+        self._lock = threading.Lock()
+        self._compiled: OrderedDict[str, xgrammar.CompiledGrammar] = OrderedDict()
 
     def matcher(self, constraint: Constraint) -> xgrammar.GrammarMatcher:
         """A matcher at the start of a reply.
@@ -52,25 +66,38 @@ class Grammars:
         Raises:
             BadValue: the schema, expression or grammar cannot be compiled; says why.
         """
+        # Asked for again and again with the same tools: building the form anew costs more than
+        # looking it up by its text.
+        key = json.dumps([constraint.kind, constraint.value], default=repr)
+        with self._lock:
+            compiled = self._compiled.get(key)
+            if compiled is not None:
+                self._compiled.move_to_end(key)
+                return xgrammar.GrammarMatcher(compiled)
         try:
-            compiled = _COMPILE[constraint.kind](self._compiler, constraint.value)
+            compiled = self._compile(constraint)
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             # xgrammar begins its messages with its own time, file and line.
             reason = re.sub(r"\[[\d:]+\] \S+: ", "", str(error)) or repr(error)
             message = f"the reply cannot be held to this {constraint.kind}: {reason}"
             raise BadValue(message) from error
+        with self._lock:
+            self._compiled[key] = compiled
+            sizes = [one.memory_size_bytes for one in self._compiled.values()]
+            while sum(sizes) > REMEMBERED_BYTES:
+                self._compiled.popitem(last=False)
+                sizes.pop(0)
         return xgrammar.GrammarMatcher(compiled)
 
+    def _compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
+        kind, value = constraint.kind, constraint.value
+        if kind in ("call", "calls"):
+            tags = _call_tags(value, self._calls, one=kind == "call")
+            return self._compiler.compile_structural_tag(tags)
+        return _COMPILE[kind](self._compiler, value)
 
-def _calls(compiler: xgrammar.GrammarCompiler, tools: list[Tool]) -> xgrammar.CompiledGrammar:
-    return compiler.compile_structural_tag(_call_tags(tools, one=False))
 
-
-def _call(compiler: xgrammar.GrammarCompiler, tools: list[Tool]) -> xgrammar.CompiledGrammar:
-    return compiler.compile_structural_tag(_call_tags(tools, one=True))
-
-
-def _call_tags(tools: list[Tool], one: bool) -> dict[str, Any]:
+def _call_tags(tools: list[Tool], form: CallForm, one: bool) -> dict[str, Any]:
     tags = []
     for tool in tools:
         function = tool["function"]
@@ -79,17 +106,20 @@ def _call_tags(tools: list[Tool], one: bool) -> dict[str, Any]:
             grammar = str(_schema_grammar({"type": "object", **schema}))
         except RuntimeError as error:
             raise ValueError(f"tool {function['name']!r}: {error}") from error
-        begin = f'{{"name": {json.dumps(function["name"])}, "parameters": '
+        begin = form.begin.format(name=json.dumps(function["name"]))
         content = {"type": "grammar", "grammar": grammar}
-        tags.append({"type": "tag", "begin": begin, "content": content, "end": "}"})
-    form = {
+        tags.append({"type": "tag", "begin": begin, "content": content, "end": form.end})
+    calls: dict[str, Any] = {
         "type": "tags_with_separator",
         "tags": tags,
-        "separator": "; ",
+        "separator": form.separator,
         "at_least_one": True,
         "stop_after_first": one,
     }
-    return {"type": "structural_tag", "format": form}
+    if form.opening:
+        ends = [{"type": "const_string", "value": end} for end in (form.opening, form.closing)]
+        calls = {"type": "sequence", "elements": [ends[0], calls, ends[1]]}
+    return {"type": "structural_tag", "format": calls}
 
 
 def _schema_grammar(schema: Schema) -> xgrammar.Grammar:
@@ -146,8 +176,6 @@ def _grammar(compiler: xgrammar.GrammarCompiler, text: str) -> xgrammar.Compiled
 
 
 _COMPILE: dict[str, Callable[[xgrammar.GrammarCompiler, Any], xgrammar.CompiledGrammar]] = {
-    "calls": _calls,
-    "call": _call,
     "json": _json,
     "schema": _schema,
     "choice": _choice,

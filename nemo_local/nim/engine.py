@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from nemo_local.nim.batch import Batch
 from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.errors import BadValue, Busy, NimError, UnknownModel
+from nemo_local.nim.errors import BadValue, Busy, NimError, TimeUp, UnknownModel
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.lora import Adapter
 from nemo_local.nim.metrics import Metrics
@@ -21,7 +21,7 @@ MAX_WAITING = 256
 """Replies in the queue before a request is refused with 503."""
 
 
-_Change = tuple[Callable[[], None], Future[None]]
+_Change = tuple[Callable[[], bool], Future[bool]]
 
 
 class Engine:
@@ -85,50 +85,71 @@ class Engine:
         with self._wake:
             return sum(len(batch.rows) for batch in self._batches.values()), len(self._waiting)
 
+    def cache_use(self) -> float:
+        """Cached tokens as a share of what full batches of full contexts would hold."""
+        batches = list(self._batches.values())
+        most = sum(self._max_rows * batch.checkpoint.context for batch in batches)
+        return sum(batch.tokens for batch in batches) / most if most else 0.0
+
     def add(self, checkpoint: Checkpoint) -> None:
         """Serve a base model."""
 
-        def change() -> None:
+        def change() -> bool:
             self._batches[checkpoint.id] = Batch(checkpoint)
+            return True
 
         self._change(change)
 
-    def remove(self, base_id: str) -> None:
-        """Stop to serve a base model."""
+    def remove(self, base_id: str, only_idle: bool = False) -> bool:
+        """Stop to serve a base model, or with `only_idle` refuse while it has replies to write."""
 
-        def change() -> None:
+        def change() -> bool:
+            if only_idle and self._wanted(base_id):
+                return False
             self._batches.pop(base_id).fail(UnknownModel(f"model {base_id} was unloaded"))
+            return True
 
-        self._change(change)
+        return self._change(change)
 
     def add_adapter(self, base_id: str, name: str, adapter: Adapter) -> None:
         """Serve an adapter beside its base model. Raises UnservableAdapter when it does not fit."""
 
-        def change() -> None:
+        def change() -> bool:
             adapters = self._batches[base_id].checkpoint.adapters
             adapters.check(adapter)
             adapters.add(name, adapter)
+            return True
 
         self._change(change)
 
-    def remove_adapter(self, base_id: str, name: str) -> None:
-        """Stop to serve an adapter."""
+    def remove_adapter(self, base_id: str, name: str, only_idle: bool = False) -> bool:
+        """Stop to serve an adapter, or with `only_idle` refuse while it has replies to write."""
 
-        def change() -> None:
+        def change() -> bool:
+            if only_idle and self._wanted(base_id, name):
+                return False
             batch = self._batches[base_id]
             batch.fail(UnknownModel(f"adapter {name} was unloaded"), adapter=name)
             batch.checkpoint.adapters.remove(name)
+            return True
 
-        self._change(change)
+        return self._change(change)
 
-    def _change(self, change: Callable[[], None]) -> None:
-        done: Future[None] = Future()
+    def _wanted(self, base_id: str, adapter: str | None = None) -> bool:
+        """Whether replies of this model, or of this adapter, are in writing or waiting."""
+        with self._wake:
+            waiting = [row for id_, row in self._waiting if id_ == base_id]
+        rows = [*waiting, *self._batches[base_id].rows]
+        return any(adapter is None or row.adapter == adapter for row in rows)
+
+    def _change(self, change: Callable[[], bool]) -> bool:
+        done: Future[bool] = Future()
         with self._wake:
             if self._stopping:
                 raise Busy("the server is stopping")
             self._changes.append((change, done))
             self._wake.notify()
-        done.result()
+        return done.result()
 
     def _run(self) -> None:
         while True:
@@ -155,8 +176,8 @@ class Engine:
         admitted: dict[str, list[Generation]] = {base_id: [] for base_id in room}
         left: deque[tuple[str, Generation]] = deque()
         for base_id, row in self._waiting:
-            if row.cancelled:
-                self._abort(row)
+            if row.cancelled or row.overdue:
+                self._give_up(row)
             elif base_id not in room or not self._has_adapter(base_id, row.adapter):
                 row.close(UnknownModel(f"model {row.adapter or base_id} was unloaded"))
             elif len(admitted[base_id]) < room[base_id]:
@@ -171,8 +192,8 @@ class Engine:
 
     def _advance(self, batch: Batch, newcomers: list[Generation]) -> None:
         """Drop, step and join; a crash ends the replies of this batch only."""
-        for row in batch.drop_cancelled():
-            self._abort(row)
+        for row in batch.drop_given_up():
+            self._give_up(row)
         everyone = [*batch.rows, *newcomers]
         if not everyone:
             return
@@ -198,9 +219,18 @@ class Engine:
         for row in newcomers:
             self._metrics.observe("time_to_first_token_seconds", row.arrived)
 
-    def _abort(self, row: Generation) -> None:
-        row.close()
-        self._metrics.finished("abort", row.arrived)
+    def _give_up(self, row: Generation) -> None:
+        if row.cancelled:
+            row.close()
+        else:
+            seconds = row.deadline - row.arrived
+            row.close(
+                TimeUp(
+                    f"the reply was not finished within {seconds:.3g} s, after {len(row.tokens)} "
+                    "tokens; ask for fewer with max_tokens, or raise NEMO_LOCAL_REQUEST_TIMEOUT"
+                )
+            )
+        self._metrics.finished("abort" if row.cancelled else "timeout", row.arrived)
 
     def _end(self, changes: deque[_Change]) -> None:
         error = Busy("the server is stopping")
@@ -212,10 +242,10 @@ class Engine:
             batch.fail(error)
 
 
-def _carry_out(change: Callable[[], None], done: Future[None]) -> None:
+def _carry_out(change: Callable[[], bool], done: Future[bool]) -> None:
     try:
-        change()
+        result = change()
     except Exception as error:
         done.set_exception(error)
     else:
-        done.set_result(None)
+        done.set_result(result)

@@ -6,7 +6,7 @@
 
 from typing import Any
 
-from nemo_local.core.errors import PlatformError
+from nemo_local.core.errors import NO_RETRY, PlatformError
 
 
 class NimError(PlatformError):
@@ -43,6 +43,17 @@ class UnknownModel(NimError):
 
     status = 404
     type = "NotFoundError"
+
+
+class TimeUp(NimError):
+    """504: the reply took longer than a request may; trying again would take as long."""
+
+    status = 504
+    type = "TimeoutError"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.headers = dict(NO_RETRY)
 
 
 class Busy(NimError):

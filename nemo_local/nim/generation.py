@@ -1,5 +1,6 @@
 """One reply being written: its prompt, its rules, and the text so far."""
 
+import math
 import random
 import threading
 import time
@@ -162,6 +163,8 @@ class Generation:
     """Why there is no reply; None when there is one."""
     arrived: float = field(default_factory=time.monotonic)
     """When it was asked for (time.monotonic() seconds)."""
+    deadline: float = math.inf
+    """When it is given up (time.monotonic() seconds)."""
     closed: bool = False
     """Whether the reader was told that nothing follows."""
     _cancelled: threading.Event = field(default_factory=threading.Event)
@@ -179,6 +182,10 @@ class Generation:
     @property
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
+
+    @property
+    def overdue(self) -> bool:
+        return time.monotonic() > self.deadline
 
     def cancel(self) -> None:
         """Ask the engine to stop writing; nobody reads on."""

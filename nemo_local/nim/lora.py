@@ -41,6 +41,10 @@ class Adapter:
     pairs: dict[str, tuple[Tensor, Tensor]]
     """Per layer (A, B): A is [rank, d_in], B is [d_out, rank] and already scaled."""
 
+    def size(self, dtype: torch.dtype) -> int:
+        """Bytes of the matrices once they have this type."""
+        return sum(a.numel() + b.numel() for a, b in self.pairs.values()) * dtype.itemsize
+
 
 @dataclass(frozen=True)
 class Group:
@@ -103,6 +107,8 @@ class AdapterSet:
         self._model = model
         self._layers: dict[str, LoraLinear] = {}
         self._names: set[str] = set()
+        self.changes = 0
+        """Counts additions and removals, for whoever keeps something derived from the adapters."""
         self.groups: list[Group] = []
 
     def check(self, adapter: Adapter) -> None:
@@ -127,10 +133,12 @@ class AdapterSet:
             weight = layer.base.weight
             layer.pairs[name] = (a.to(weight).contiguous(), b.to(weight).contiguous())
         self._names.add(name)
+        self.changes += 1
 
     def remove(self, name: str) -> None:
         """Forget the adapter, and every trace of adapters with the last one."""
         self._names.discard(name)
+        self.changes += 1
         for module, layer in list(self._layers.items()):
             layer.pairs.pop(name, None)
             if not layer.pairs:
@@ -139,6 +147,10 @@ class AdapterSet:
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
+
+    def pairs_of(self, name: str) -> dict[str, tuple[Tensor, Tensor]]:
+        """The matrices of an adapter by linear layer, in the model's type and place."""
+        return {m: layer.pairs[name] for m, layer in self._layers.items() if name in layer.pairs}
 
     def select(self, rows: list[str | None]) -> None:
         """Set the adapter of each row of the next pass; None is the base model itself."""

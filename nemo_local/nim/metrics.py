@@ -44,11 +44,13 @@ class Metrics:
             self._sums[name] += time.monotonic() - since
             self._counts[name] += 1
 
-    def text(self, running: int, waiting: int) -> str:
-        """Everything in the Prometheus text format."""
+    def text(self, running: int, waiting: int, cache_use: float) -> str:
+        """Everything in the Prometheus text format; `cache_use` is a share between 0 and 1."""
         lines = [
             *_block("num_requests_running", "gauge", "Replies in writing.", [("", running)]),
             *_block("num_requests_waiting", "gauge", "Replies not begun.", [("", waiting)]),
+            # NIM's name for it, on any device.
+            *_block("gpu_cache_usage_perc", "gauge", "Share of the KV cache.", [("", cache_use)]),
         ]
         with self._lock:
             for name, about in _COUNTERS.items():

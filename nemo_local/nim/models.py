@@ -1,18 +1,25 @@
-"""What is served now: base models and adapters by the id clients ask for."""
+"""What is served now: base models and adapters by the id clients ask for.
+
+Served does not mean in memory: under a memory limit, weights are loaded when a request needs them.
+"""
 
 import logging
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nemo_local.catalog import CatalogModel, near_names
-from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
+from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint, weight_bytes
 from nemo_local.nim.engine import Engine
-from nemo_local.nim.errors import UnknownModel
-from nemo_local.nim.lora import read_adapter
+from nemo_local.nim.errors import BadValue, UnknownModel
+from nemo_local.nim.lora import UnservableAdapter, read_adapter
+from nemo_local.nim.residents import Resident, Residents
+from nemo_local.nim.tool_formats import ToolFormat
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +31,10 @@ class Served:
     id: str
     entry: CatalogModel
     """Catalogue entry of the base model."""
-    checkpoint: Checkpoint
     root: str
     """Where the weights come from: the id itself, or `hf://namespace/name@version`."""
-    adapter: str | None = None
-    """Name in the checkpoint's adapter set; None for the base model itself."""
+    folder: Path | None = None
+    """Files of the adapter, kept while it is served; None for a base model."""
     created: int = field(default_factory=lambda: int(time.time()))
     permission: str = field(default_factory=lambda: f"modelperm-{uuid.uuid4().hex}")
 
@@ -40,8 +46,8 @@ class Served:
             "created": self.created,
             "owned_by": "system",
             "root": self.root,
-            "parent": self.entry.id if self.adapter else None,
-            "max_model_len": None if self.adapter else self.checkpoint.context,
+            "parent": self.entry.id if self.folder else None,
+            "max_model_len": None if self.folder else self.entry.max_model_len,
             "permission": [
                 {
                     "id": self.permission,
@@ -63,19 +69,38 @@ class Served:
         }
 
 
+@dataclass(frozen=True)
+class Lease:
+    """A model in memory, which stays there until its request is queued or given up."""
+
+    checkpoint: Checkpoint
+    adapter: str | None
+    """Name in the checkpoint's adapter set; None for the base model itself."""
+    residents: list[Resident]
+
+
 class Models:
     """The served models; loading and unloading go through the engine between two steps."""
 
-    def __init__(self, engine: Engine, device: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        device: str,
+        tool_formats: Mapping[str, ToolFormat] = MappingProxyType({}),
+        memory_bytes: int | None = None,
+    ) -> None:
         self._engine = engine
         self._device = device
+        self._tool_formats = tool_formats
         self._lock = threading.Lock()
+        self._loading = threading.RLock()  # one load or unload at a time
         self._served: dict[str, Served] = {}
+        self._residents = Residents(engine, memory_bytes)
 
     def all(self) -> list[Served]:
         """Everything served, base models first."""
         with self._lock:
-            return sorted(self._served.values(), key=lambda one: one.adapter is not None)
+            return sorted(self._served.values(), key=lambda one: one.folder is not None)
 
     def ids(self) -> list[str]:
         """The ids of everything served."""
@@ -95,36 +120,114 @@ class Models:
             raise UnknownModel(f"The model `{model_id}` does not exist.{hint}", "model")
         return served
 
-    def load_base(self, entry: CatalogModel) -> None:
-        """Serve a base model. Raises OSError or ValueError when its folder cannot be loaded."""
-        checkpoint = load_checkpoint(entry, self._device)
-        self._engine.add(checkpoint)
-        self._put(Served(entry.id, entry, checkpoint, root=entry.id))
-
-    def load_adapter(self, model_id: str, base_id: str, folder: Path, root: str) -> None:
-        """Serve the adapter in `folder` under `model_id`.
+    def lease(self, model_id: str) -> Lease | None:
+        """The model if it is in memory, else None: then `load` brings it. Never waits.
 
         Raises:
-            UnservableAdapter: it is not a plain LoRA adapter for this base model.
+            UnknownModel: it is not served.
         """
-        base = self.get(base_id)
-        self._engine.add_adapter(base_id, model_id, read_adapter(folder))
-        self._put(Served(model_id, base.entry, base.checkpoint, root=root, adapter=model_id))
+        served = self.get(model_id)
+        adapter = [] if served.folder is None else [served.id]
+        residents = self._residents.pin([served.entry.id, *adapter])
+        if residents is None:
+            return None
+        return Lease(residents[0].checkpoint, residents[-1].adapter, residents)
+
+    def load(self, model_id: str) -> Lease:
+        """The model, loaded first where needed; may take seconds.
+
+        Raises:
+            UnknownModel: it is not served (any more).
+            Busy: the memory is full of models that are answering.
+            BadValue: its files cannot be loaded any more.
+        """
+        while (lease := self.lease(model_id)) is None:
+            with self._loading:
+                served = self.get(model_id)
+                try:
+                    self._bring(served)
+                except (OSError, ValueError, RuntimeError, KeyError, UnservableAdapter) as error:
+                    raise BadValue(f"{model_id} cannot be loaded: {error}", "model") from error
+        return lease
+
+    def release(self, lease: Lease) -> None:
+        """Let the model be unloaded again when nothing is written with it."""
+        self._residents.unpin(lease.residents)
+
+    def load_base(self, entry: CatalogModel) -> None:
+        """Serve a base model; it is loaded now if it fits beside the others.
+
+        Raises:
+            OSError, ValueError: its folder cannot be loaded, or it exceeds the memory limit alone.
+        """
+        served = Served(entry.id, entry, root=entry.id)
+        limit = self._residents.limit
+        if limit is not None and weight_bytes(entry) > limit:
+            raise ValueError(
+                f"{weight_bytes(entry) // 2**20} MB of weights exceed the limit of {limit // 2**20}"
+                " MB; raise NEMO_LOCAL_NIM_MEMORY"
+            )
+        with self._loading:
+            if self._residents.fits(weight_bytes(entry)):
+                self._bring(served)
+            self._put(served)
+
+    def load_adapter(self, model_id: str, base_id: str, folder: Path, root: str) -> None:
+        """Serve the adapter in `folder`, which must stay, under `model_id`.
+
+        Raises:
+            UnservableAdapter: it is not a plain LoRA adapter for this base model, or too large.
+            Busy: the memory is full of models that are answering.
+        """
+        served = Served(model_id, self.get(base_id).entry, root=root, folder=folder)
+        with self._loading:
+            self._bring(served)
+            self._put(served)
         logger.info("serving adapter %s beside %s", model_id, base_id)
 
     def unload(self, model_id: str) -> None:
         """Stop to serve a model, and with a base model every adapter on it."""
-        with self._lock:
-            gone = self._served.pop(model_id)
-            if gone.adapter is None:
-                self._served = {
-                    key: one for key, one in self._served.items() if one.entry.id != gone.id
-                }
-        if gone.adapter is None:
-            self._engine.remove(gone.id)
-        else:
-            self._engine.remove_adapter(gone.entry.id, gone.adapter)
+        with self._loading:
+            with self._lock:
+                gone = self._served.pop(model_id)
+                if gone.folder is None:
+                    self._served = {
+                        key: one for key, one in self._served.items() if one.entry.id != gone.id
+                    }
+            resident = self._residents.drop(model_id)
+            if resident is not None and resident.adapter is None:
+                self._engine.remove(gone.id)
+            elif resident is not None:
+                self._engine.remove_adapter(gone.entry.id, gone.id)
         logger.info("unloaded %s", model_id)
+
+    def _bring(self, served: Served) -> None:
+        """Load what is missing of a model and its base; the caller holds `_loading`."""
+        entry = served.entry
+        if entry.id not in self._residents:
+            self._residents.make_room(weight_bytes(entry))
+            checkpoint = load_checkpoint(entry, self._device, self._tool_formats.get(entry.id))
+            self._engine.add(checkpoint)
+            self._residents.add(entry.id, Resident(checkpoint, None, weight_bytes(entry)))
+        if served.folder is None or served.id in self._residents:
+            return
+        pinned = self._residents.pin([entry.id])
+        assert pinned is not None, "just loaded, and only we unload"
+        try:
+            base = pinned[0]
+            adapter = read_adapter(served.folder)
+            size = adapter.size(base.checkpoint.model.dtype)
+            limit = self._residents.limit
+            if limit is not None and base.size + size > limit:
+                raise UnservableAdapter(
+                    f"with its base it needs {(base.size + size) // 2**20} MB of weights, more "
+                    f"than the limit of {limit // 2**20} MB; raise NEMO_LOCAL_NIM_MEMORY"
+                )
+            self._residents.make_room(size)
+            self._engine.add_adapter(entry.id, served.id, adapter)
+            self._residents.add(served.id, Resident(base.checkpoint, served.id, size))
+        finally:
+            self._residents.unpin(pinned)
 
     def _put(self, served: Served) -> None:
         with self._lock:

@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
+from nemo_local.nim.errors import Busy
 from nemo_local.nim.lora import UnservableAdapter
 from nemo_local.nim.models import Models
 
@@ -83,6 +84,7 @@ class Reconciler:
 
     def start(self) -> None:
         """Begin to poll."""
+        shutil.rmtree(self._folder, ignore_errors=True)  # of a process that was killed
         self._thread.start()
 
     def stop(self) -> None:
@@ -182,14 +184,17 @@ class Reconciler:
 
     def _unload(self, wanted: Wanted) -> None:
         for one in self._models.all():
-            if one.adapter is None:
+            if one.folder is None:
                 stays = one.id in wanted.bases
             else:
                 adapter = wanted.adapters.get(one.id)
                 stays = adapter is not None and adapter.key == self._loaded.get(one.id)
             if not stays and one.id in self._models.ids():
                 self._models.unload(one.id)
-                self._loaded.pop(one.id, None)
+        served = set(self._models.ids())
+        for model_id in [known for known in self._loaded if known not in served]:
+            entity_id, _ = self._loaded.pop(model_id)
+            shutil.rmtree(self._folder / entity_id, ignore_errors=True)
         for model_id, (key, _) in list(self._refused.items()):
             current = wanted.adapters.get(model_id)
             same = current.key == key if current else model_id in wanted.bases
@@ -219,14 +224,14 @@ class Reconciler:
                 self._download(adapter, folder)
                 self._models.load_adapter(id_, adapter.base_id, folder, adapter.files_url)
                 self._loaded[id_] = adapter.key
+                continue
             except UnservableAdapter as error:
                 self._refuse(id_, adapter.key, str(error))
-            except (HfHubHTTPError, OSError) as error:
+            except (HfHubHTTPError, OSError, Busy) as error:
                 retrying[id_] = f"{type(error).__name__}: {error}"
                 if self._retrying.get(id_) != retrying[id_]:
                     logger.warning("adapter %s not loaded, trying again: %s", id_, error)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         self._retrying = retrying
 
     def _refuse(self, model_id: str, key: tuple[str, str], reason: str) -> None:

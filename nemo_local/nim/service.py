@@ -1,6 +1,10 @@
 """The rules of inference: which model answers, what it reads, and how it may reply."""
 
 import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from nemo_local.nim.answers import Answer, Head
@@ -10,7 +14,7 @@ from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
 from nemo_local.nim.generation import Generation, Sampling, TextStream
 from nemo_local.nim.metrics import Metrics
-from nemo_local.nim.models import Models
+from nemo_local.nim.models import Lease, Models
 from nemo_local.nim.rules import MAX_LOGPROBS, constraint_of, sampling_of
 from nemo_local.nim.schemas import ChatRequest, CompletionRequest
 from nemo_local.nim.tool_calls import ToolUse, settle_tools
@@ -23,10 +27,13 @@ RELEASE = "1.8.3"
 class NimService:
     """Chat and plain completions over whatever is served now."""
 
-    def __init__(self, models: Models, engine: Engine, metrics: Metrics) -> None:
+    def __init__(
+        self, models: Models, engine: Engine, metrics: Metrics, time_limit_s: float = math.inf
+    ) -> None:
         self.models = models
         self._engine = engine
         self._metrics = metrics
+        self._time_limit_s = time_limit_s
 
     async def begin_chat(self, request: ChatRequest) -> Answer:
         """Start to answer a conversation.
@@ -34,49 +41,62 @@ class NimService:
         Raises:
             UnknownModel, BadValue, Busy: before anything is written.
         """
-        served = self.models.get(request.model)
-        checkpoint = served.checkpoint
         use = settle_tools(request.tools, request.tool_choice, request.parallel_tool_calls)
         if request.top_logprobs and not request.logprobs:
             raise BadValue("top_logprobs needs logprobs: true", "top_logprobs")
 
-        def render() -> list[int]:
-            text = render_chat(checkpoint.tokenizer, request.messages, use.tools)
-            return checkpoint.encode(text, special=False)
-
-        answer = Answer(
-            head=Head("chat.completion", request.model, "chatcmpl"),
-            checkpoint=checkpoint,
-            prompts=[await asyncio.to_thread(render)],
-            replies=[],
-            events=asyncio.Queue(),
-            use=use,
-            echoes=[""] * (request.n or 1),
-            include_usage=request.include_usage,
-        )
         tokens = request.max_completion_tokens or request.max_tokens
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
-        return await self._begin(answer, request, served.adapter, tokens, logprobs)
+        async with self._loaded(request.model) as lease:
+            checkpoint = lease.checkpoint
+
+            def render() -> list[int]:
+                text = render_chat(checkpoint.tokenizer, request.messages, use.tools)
+                return checkpoint.encode(text, special=False)
+
+            answer = Answer(
+                head=Head("chat.completion", request.model, "chatcmpl"),
+                checkpoint=checkpoint,
+                prompts=[await asyncio.to_thread(render)],
+                replies=[],
+                events=asyncio.Queue(),
+                use=use,
+                echoes=[""] * (request.n or 1),
+                include_usage=request.include_usage,
+            )
+            return await self._begin(answer, request, lease.adapter, tokens, logprobs)
 
     async def begin_completion(self, request: CompletionRequest) -> Answer:
         """Start to continue one or several texts. Raises as `begin_chat` does."""
-        served = self.models.get(request.model)
         if request.logprobs is not None and not 0 <= request.logprobs <= MAX_LOGPROBS:
             raise BadValue(f"logprobs must be between 0 and {MAX_LOGPROBS}", "logprobs")
-        prompts = await asyncio.to_thread(_prompts_of, request.prompt, served.checkpoint)
-        texts = [served.checkpoint.decode(ids) if request.echo else "" for ids in prompts]
-        answer = Answer(
-            head=Head("text_completion", request.model, "cmpl"),
-            checkpoint=served.checkpoint,
-            prompts=prompts,
-            replies=[],
-            events=asyncio.Queue(),
-            use=ToolUse([], "none", [], True),
-            echoes=[text for text in texts for _ in range(request.n or 1)],
-            include_usage=request.include_usage,
-        )
         tokens = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
-        return await self._begin(answer, request, served.adapter, tokens, request.logprobs)
+        async with self._loaded(request.model) as lease:
+            checkpoint = lease.checkpoint
+            prompts = await asyncio.to_thread(_prompts_of, request.prompt, checkpoint)
+            texts = [checkpoint.decode(ids) if request.echo else "" for ids in prompts]
+            answer = Answer(
+                head=Head("text_completion", request.model, "cmpl"),
+                checkpoint=checkpoint,
+                prompts=prompts,
+                replies=[],
+                events=asyncio.Queue(),
+                use=ToolUse([], "none", [], True),
+                echoes=[text for text in texts for _ in range(request.n or 1)],
+                include_usage=request.include_usage,
+            )
+            return await self._begin(answer, request, lease.adapter, tokens, request.logprobs)
+
+    @asynccontextmanager
+    async def _loaded(self, model_id: str) -> AsyncIterator[Lease]:
+        """The model in memory, for as long as it takes to queue the replies."""
+        lease = self.models.lease(model_id)
+        if lease is None:
+            lease = await asyncio.to_thread(self.models.load, model_id)
+        try:
+            yield lease
+        finally:
+            self.models.release(lease)
 
     def refuse(self, model_id: str, ability: str) -> None:
         """Raise UnknownModel: nothing here can do this (`ability`), whatever the id."""
@@ -96,7 +116,7 @@ class NimService:
 
     def metrics(self) -> str:
         """Prometheus text for GET /v1/metrics."""
-        return self._metrics.text(*self._engine.load())
+        return self._metrics.text(*self._engine.load(), self._engine.cache_use())
 
     async def _begin(
         self,
@@ -108,6 +128,7 @@ class NimService:
     ) -> Answer:
         """Check the rules, make the replies and hand them to the engine."""
         checkpoint = answer.checkpoint
+        deadline = time.monotonic() + self._time_limit_s
         rules = [
             sampling_of(request, max_tokens, logprobs, _room(prompt, checkpoint))
             for prompt in answer.prompts
@@ -118,6 +139,7 @@ class NimService:
             for prompt, rule in zip(answer.prompts, rules, strict=True)
             for number in range(request.n or 1)
         ]
+        decode = checkpoint.decode if answer.use.mode == "none" else checkpoint.decode_calls
         loop = asyncio.get_running_loop()
         for index, (prompt, rule) in enumerate(choices):
             matcher = None
@@ -133,10 +155,11 @@ class NimService:
                     prompt=prompt,
                     sampling=rule,
                     adapter=adapter,
-                    stream=TextStream(checkpoint.decode, rule.stop),
+                    stream=TextStream(decode, rule.stop),
                     emit=emit,
                     matcher=matcher,
                     pieces=bool(request.stream),
+                    deadline=deadline,
                 )
             )
         self._engine.submit(checkpoint.id, answer.replies)

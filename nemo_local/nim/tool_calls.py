@@ -1,20 +1,11 @@
-"""Tool calls in the Llama JSON form: reading them from a reply, and what may be called.
+"""Tool calls, and what a request asks of them."""
 
-A reply is one or several objects `{"name": ..., "parameters" | "arguments": {...}}`, separated by
-`;` or line breaks, or a JSON list of them, optionally after `<|python_tag|>`. The whole reply
-must have this form; otherwise it is text. Nothing is repaired.
-"""
-
-import json
 import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
-
-PYTHON_TAG = "<|python_tag|>"
-_DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True)
@@ -23,58 +14,6 @@ class ToolCall:
 
     name: str
     arguments: str
-
-
-def parse_tool_calls(text: str) -> list[ToolCall] | None:
-    """The calls a reply consists of, or None when it is anything else.
-
-    '{"name": "add", "parameters": {"a": 1}}' -> [ToolCall("add", '{"a": 1}')]
-    'Sure! {"name": "add", "parameters": {}}' -> None
-    """
-    rest = text.strip().removeprefix(PYTHON_TAG).strip()
-    if not rest.startswith(("{", "[")):
-        return None
-    objects: list[Any] = []
-    while rest:
-        try:
-            value, end = _DECODER.raw_decode(rest)
-        except (ValueError, RecursionError):
-            return None
-        objects.append(value)
-        after = rest[end:]
-        rest = after.lstrip()
-        if rest.startswith(";"):
-            rest = rest[1:].lstrip()
-            if not rest:
-                return None
-        elif rest and "\n" not in after[: len(after) - len(rest)]:
-            return None
-    if len(objects) == 1 and isinstance(objects[0], list):
-        objects = objects[0]
-    calls = [_as_call(value) for value in objects]
-    return [call for call in calls if call] if calls and all(calls) else None
-
-
-def may_become_calls(text: str) -> bool:
-    """Whether a reply that starts with `text` can still turn out to be calls.
-
-    A streamed reply is held back while this is true.
-    """
-    start = text.lstrip()
-    if len(start) < len(PYTHON_TAG) and PYTHON_TAG.startswith(start):
-        return True
-    return start.startswith(("{", "[", PYTHON_TAG))
-
-
-def _as_call(value: Any) -> ToolCall | None:
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return None
-    if not value["name"] or set(value) - {"name", "parameters", "arguments", "type"}:
-        return None
-    arguments = value.get("parameters", value.get("arguments"))
-    if not isinstance(arguments, dict):
-        return None
-    return ToolCall(value["name"], json.dumps(arguments, ensure_ascii=False))
 
 
 def new_call_id() -> str:

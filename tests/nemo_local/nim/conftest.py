@@ -40,6 +40,7 @@ class Writer:
     def __init__(self, checkpoint: Checkpoint, engine: Engine) -> None:
         self.checkpoint = checkpoint
         self.engine = engine
+        self.model_id = MODEL
 
     def generation(
         self,
@@ -67,7 +68,7 @@ class Writer:
                     ended.put(None)
 
             generation.emit = emit
-        self.engine.submit(MODEL, list(generations))
+        self.engine.submit(self.model_id, list(generations))
         for _ in generations:
             ended.get(timeout=30)
         return list(generations)

@@ -10,7 +10,7 @@ import torch
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
-from nemo_local.nim.errors import BadValue, Busy, UnknownModel
+from nemo_local.nim.errors import BadValue, Busy, TimeUp, UnknownModel
 from nemo_local.nim.generation import Generation, TextStream
 from nemo_local.nim.lora import UnservableAdapter, read_adapter
 from nemo_local.nim.metrics import Metrics
@@ -175,6 +175,18 @@ def test_a_cancelled_reply_stops(writer: Writer) -> None:
     assert reply.closed and reply.finish_reason is None and len(reply.tokens) < 400
 
 
+def test_a_reply_that_takes_too_long_is_given_up(writer: Writer) -> None:
+    late = writer.generation("Hello")
+    late.deadline = late.arrived
+    writing = writer.generation("Hello", max_tokens=400, pieces=True)
+    writing.emit = lambda text: setattr(writing, "deadline", writing.arrived)
+    writer.write(late, writing)
+    assert isinstance(late.error, TimeUp) and late.tokens == []
+    assert isinstance(writing.error, TimeUp) and 0 < len(writing.tokens) < 400
+    assert "max_tokens" in str(writing.error)
+    assert writer.write(writer.generation("Hello"))[0].error is None
+
+
 def test_a_full_queue_refuses_and_asks_to_retry(checkpoint: Checkpoint) -> None:
     engine = Engine(Metrics(), max_waiting=2)
     writer = Writer(checkpoint, engine)
@@ -184,6 +196,16 @@ def test_a_full_queue_refuses_and_asks_to_retry(checkpoint: Checkpoint) -> None:
     assert caught.value.headers["Retry-After"]
     with pytest.raises(BadValue, match="2 replies at most"):
         engine.submit(MODEL, [writer.generation("d") for _ in range(3)])
+
+
+def test_the_use_of_the_cache_follows_the_replies_in_writing(writer: Writer) -> None:
+    seen: list[float] = []
+    reply = writer.generation(
+        [7] * 100, max_tokens=4, pieces=True, emit=lambda _: seen.append(writer.engine.cache_use())
+    )
+    writer.write(reply)
+    assert max(seen) == pytest.approx((100 + 4) / (32 * 512), abs=4 / (32 * 512))
+    assert writer.engine.cache_use() == 0.0
 
 
 def test_more_replies_than_rows_are_all_written(checkpoint: Checkpoint) -> None:

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def test_health_version_metadata_and_metrics(nim: Client) -> None:
     nim.post("/v1/completions", json={"model": MODEL, "prompt": "a", "max_tokens": 2})
     ended = 'request_success_total{finished_reason="length"}'
     eventually(lambda: ended in _metrics(nim), "the reply is counted")
+    eventually(lambda: "gpu_cache_usage_perc 0.0" in _metrics(nim), "the cache is empty")
     assert "num_requests_running 0" in _metrics(nim)
     assert "generation_tokens_total" in nim.raw("GET", "/metrics").text
 
@@ -381,6 +383,39 @@ def test_many_clients_at_once_each_get_their_own_reply(openai: Any) -> None:
     for thread in threads:
         thread.join()
     assert [together[i] for i in range(24)] == alone and len(set(alone)) > 12
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_request_ends_at_its_time_limit(tmp_path: Path, settings: Settings, stream: bool) -> None:
+    hasty = replace(
+        settings, home=tmp_path, port=free_port(), nim_port=free_port(), request_timeout_s=1e-9
+    )
+    with running_nim(hasty) as client:
+        body = {"model": MODEL, "messages": HELLO, "stream": stream}
+        if stream:
+            text = client.raw("POST", "/v1/chat/completions", json=body).text
+            assert '"code": 504' in text and text.endswith("data: [DONE]\n\n")
+            return
+        with pytest.raises(UpstreamError) as caught:
+            client.post("/v1/chat/completions", json=body)
+    assert caught.value.status == 504
+    assert "NEMO_LOCAL_REQUEST_TIMEOUT" in caught.value.response_body["message"]
+
+
+def test_models_take_turns_in_memory_that_holds_one_of_them(
+    tmp_path: Path, settings: Settings
+) -> None:
+    small = replace(
+        settings, home=tmp_path, port=free_port(), nim_port=free_port(), nim_memory_mb=0.15
+    )
+    with running_nim(small) as client:
+        body = {"messages": HELLO, "max_tokens": 5, "temperature": 0}
+        texts = [
+            client.post("/v1/chat/completions", json={"model": model, **body})["choices"][0]
+            for model in (MODEL, OTHER, MODEL)
+        ]
+        assert {MODEL, OTHER} <= {m["id"] for m in client.get("/v1/models")["data"]}
+    assert texts[0] == texts[2] != texts[1]
 
 
 def test_a_token_is_demanded_when_one_is_set(tmp_path: Path, settings: Settings) -> None:

@@ -1,0 +1,124 @@
+"""Streamed replies as deltas of text and tool calls, each given out once it is certain.
+
+A stream never says what the whole reply would not: under `auto`, text that may still become calls
+is held back until the reply ends. A constrained reply is certain from its first character, so its
+calls are streamed while they are written.
+"""
+
+import json
+import re
+from typing import Any
+
+from nemo_local.nim.tool_calls import ToolCall, ToolUse, new_call_id
+from nemo_local.nim.tool_formats import Reading, ToolFormat, json_text
+
+Json = dict[str, Any]
+
+_BEGIN = re.compile(r'\{"name": (?P<name>"(?:[^"\\]|\\.)*"), "(?:parameters|arguments)": ')
+_TOKEN = re.compile(
+    r'\s*(?P<token>"(?:[^"\\]|\\.)*"|[{}\[\],:]|(?:-?\d[\d.eE+-]*|true|false|null)(?=[\s,}\]]))'
+)
+
+
+class ReplyStream:
+    """The deltas of one streamed choice."""
+
+    def __init__(self, format_: ToolFormat, use: ToolUse) -> None:
+        self._format = format_
+        self._mode = use.mode
+        self._text = ""
+        self._given = 0  # characters given out as text
+        self._calls = CallStream()
+
+    def push(self, text: str) -> list[Json]:
+        """The deltas that became certain with this piece of text."""
+        self._text += text
+        if self._mode == "none":
+            return self._content(len(self._text))
+        if self._mode == "auto":
+            return self._content(self._format.certain_text(self._text))
+        return self._calls.push(text)
+
+    def finish(self, reading: Reading) -> list[Json]:
+        """What is left to say once the reply is read as a whole."""
+        if self._calls.begun:
+            return []
+        if reading.calls:
+            return call_deltas(reading.calls)
+        return self._content(len(self._text))
+
+    def _content(self, end: int) -> list[Json]:
+        piece = self._text[self._given : end]
+        self._given = max(self._given, end)
+        return [{"content": piece}] if piece else []
+
+
+class CallStream:
+    """Deltas of calls that a grammar holds to their form, argument by argument.
+
+    Fragments are spelt as `json.dumps` spells them, so that they add up to the very string that
+    the whole reply carries. When max_tokens cuts the reply, its last call stays unfinished.
+    """
+
+    def __init__(self) -> None:
+        self.begun = 0
+        """Calls begun so far."""
+        self._rest = ""
+        self._depth = 0
+        self._inside = False
+
+    def push(self, text: str) -> list[Json]:
+        """The deltas that this piece of text completes."""
+        self._rest += text
+        deltas: list[Json] = []
+        while delta := self._arguments() if self._inside else self._head():
+            deltas.append(delta)
+        return deltas
+
+    def _head(self) -> Json | None:
+        found = _BEGIN.search(self._rest)
+        if found is None:
+            return None
+        self._rest, self._inside, self._depth = self._rest[found.end() :], True, 0
+        self.begun += 1
+        return _head_delta(self.begun - 1, json.loads(found["name"]))
+
+    def _arguments(self) -> Json | None:
+        fragment, at = "", 0
+        while self._inside and (found := _TOKEN.match(self._rest, at)):
+            fragment += _spelt(found["token"])
+            self._depth += (found["token"] in "{[") - (found["token"] in "}]")
+            self._inside = self._depth > 0
+            at = found.end()
+        self._rest = self._rest[at:]
+        return _arguments_delta(self.begun - 1, fragment) if fragment else None
+
+
+def call_deltas(calls: list[ToolCall]) -> list[Json]:
+    """Two deltas for each finished call: its name, then its arguments."""
+    return [
+        delta
+        for number, call in enumerate(calls)
+        for delta in (_head_delta(number, call.name), _arguments_delta(number, call.arguments))
+    ]
+
+
+def _head_delta(number: int, name: str) -> Json:
+    function = {"name": name, "arguments": ""}
+    call = {"index": number, "id": new_call_id(), "type": "function", "function": function}
+    return {"tool_calls": [call]}
+
+
+def _arguments_delta(number: int, fragment: str) -> Json:
+    return {"tool_calls": [{"index": number, "function": {"arguments": fragment}}]}
+
+
+def _spelt(token: str) -> str:
+    if token in ",:":
+        return f"{token} "
+    if token in "{}[]":
+        return token
+    try:
+        return json_text(json.loads(token))
+    except ValueError:  # a number too long for Python, or an infinity
+        return token

@@ -1,0 +1,73 @@
+"""Keys and values of sequences in progress, in memory that is reserved ahead and written in place.
+
+    keys      [layers, B, heads, d, T]     a sequence's tokens stand from column 0 on
+    values    [layers, B, heads, T, d]
+    mask      [B, heads, 1, T]             0 at its tokens, -inf beyond them
+
+B and T grow by doubling, so that a step copies nothing. Keys stand with T last because one query
+against them is then a product over long rows: 0.2 instead of 0.4 ms for 32 times 190 tokens.
+"""
+
+import torch
+
+COLUMNS = 256
+"""Columns reserved at first; later twice as many whenever they run out."""
+
+
+class KvCache:
+    """The cache of `len(lengths)` sequences."""
+
+    def __init__(
+        self, layers: int, heads: int, size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.lengths: list[int] = []
+        """Tokens cached of each sequence."""
+        self.keys = torch.zeros(layers, 0, heads, size, 0, dtype=dtype, device=device)
+        self.values = torch.zeros(layers, 0, heads, 0, size, dtype=dtype, device=device)
+        self.mask = self.keys.new_zeros(0, heads, 1, 0)
+
+    def add(self, lengths: list[int]) -> list[int]:
+        """Make room for new sequences of these lengths. Returns their rows."""
+        first, count = len(self.lengths), len(self.lengths) + len(lengths)
+        self.reserve(count, max(lengths))
+        self.lengths = [*self.lengths, *lengths]
+        rows = list(range(first, count))
+        for row, length in zip(rows, lengths, strict=True):
+            self.mask[row, ..., :length] = 0.0
+            self.mask[row, ..., length:] = float("-inf")
+        return rows
+
+    def reserve(self, rows: int, columns: int) -> None:
+        """Make sure that this many sequences of this many tokens fit."""
+        have_rows, have_columns = self.mask.shape[0], self.mask.shape[-1]
+        if rows > have_rows or columns > have_columns:
+            while have_columns < columns:
+                have_columns = max(COLUMNS, 2 * have_columns)
+            while have_rows < rows:
+                have_rows = max(1, 2 * have_rows)
+            self._reserve(have_rows, have_columns)
+
+    def keep(self, indices: list[int]) -> list[int]:
+        """Forget all others; the last ones move into the gaps. Returns the order they now have."""
+        count, wanted = len(indices), set(indices)
+        gaps = [row for row in range(count) if row not in wanted]
+        placed = dict(zip(gaps, [row for row in indices if row >= count], strict=True))
+        for gap, mover in placed.items():
+            length = self.lengths[mover]
+            self.keys[:, gap, ..., :length] = self.keys[:, mover, ..., :length]
+            self.values[:, gap, :, :length] = self.values[:, mover, :, :length]
+            self.mask[gap] = self.mask[mover]
+        order = [placed.get(row, row) for row in range(count)]
+        self.lengths = [self.lengths[row] for row in order]
+        return order
+
+    def _reserve(self, rows: int, columns: int) -> None:
+        old_rows, old_columns = self.mask.shape[0], self.mask.shape[-1]
+        layers, _, heads, size, _ = self.keys.shape
+        keys = self.keys.new_zeros(layers, rows, heads, size, columns)
+        keys[:, :old_rows, ..., :old_columns] = self.keys
+        values = self.values.new_zeros(layers, rows, heads, columns, size)
+        values[:, :old_rows, :, :old_columns] = self.values
+        mask = self.mask.new_full((rows, heads, 1, columns), float("-inf"))
+        mask[:old_rows, ..., :old_columns] = self.mask
+        self.keys, self.values, self.mask = keys, values, mask

@@ -1,0 +1,286 @@
+"""The Llama architecture, computed for many sequences of their own lengths at once.
+
+Same weights and same numbers as transformers' LlamaForCausalLM (a test holds it to them), with less
+around them: joined products, no padding, keys and values written in place. On a CPU and at the size
+of a pocket model most of a decoding step is otherwise spent between the products.
+Source: https://github.com/huggingface/transformers/blob/main/src/transformers/models/llama/modeling_llama.py
+"""
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LlamaForCausalLM, PreTrainedModel
+
+from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.fused_lora import HEAD, PARTS, FusedAdapters, Selection, Site, member_names
+from nemo_local.nim.kv_cache import KvCache
+from nemo_local.nim.lora import LoraLinear
+from nemo_local.nim.prefixes import Prefix, Prefixes
+
+FUSED_ATTENTION_FROM = 512
+"""Prompt tokens from which the fused kernel is worth its start; plain products are faster below."""
+
+
+def computes(model: PreTrainedModel) -> bool:
+    """Whether this module computes the model; else transformers does."""
+    config: Any = model.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    return (
+        type(model) is LlamaForCausalLM
+        and model.device.type == "cpu"
+        and not config.attention_bias
+        and not config.mlp_bias
+        and config.hidden_act == "silu"
+        and rope.get("rope_type", "default") in ("default", "linear", "llama3")
+    )
+
+
+class Attend(Protocol):
+    """Attention of one layer; also takes note of the new keys and values."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """[N, heads, d] each (k, v: key-value heads) to [N, heads * d]."""
+        ...
+
+
+class Llama:
+    """The network: tokens of any number of sequences in a row, [N]. E hidden, V vocabulary."""
+
+    def __init__(self, model: Any) -> None:
+        config = model.config
+        self.layers: int = config.num_hidden_layers
+        self.heads: int = config.num_attention_heads
+        self.kv_heads: int = config.num_key_value_heads
+        self.head_size: int = model.model.layers[0].self_attn.head_dim
+        self.dtype: torch.dtype = model.dtype
+        self.device: torch.device = model.device
+        self.sizes: dict[Site, list[int]] = {}
+        sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
+        self._weights = {site: self._joined(model, site) for site in [*sites, HEAD]}
+        self._embedding: Tensor = model.model.embed_tokens.weight
+        self._norms = [
+            (block.input_layernorm.weight, block.post_attention_layernorm.weight)
+            for block in model.model.layers
+        ]
+        self._last_norm: Tensor = model.model.norm.weight
+        self._epsilon: float = config.rms_norm_eps
+        self._rotary = model.model.rotary_emb
+        self._cos = self._sin = torch.empty(0, 1, self.head_size)
+
+    def __call__(
+        self, ids: Tensor, positions: Tensor, attend: Attend, lora: Selection,
+        last: tuple[Tensor, Selection] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Logits [N, V] in float32; with `last` (rows, their adapters) of those rows only."""
+        h = F.embedding(ids, self._embedding)
+        cos, sin = self._rope(positions)
+        for layer in range(self.layers):
+            q, k, v = self._qkv(layer, self._norm(h, self._norms[layer][0]), lora, cos, sin)
+            if last is not None and layer == self.layers - 1:
+                # Above this point only the sequences' ends are needed.
+                rows, lora = last
+                q, h = q[rows], h[rows]
+            h = self._add(h, attend(layer, q, k, v), (layer, "o"), lora)
+            x = self._norm(h, self._norms[layer][1])
+            gate, up = self._product(x, (layer, "gate_up"), lora).chunk(2, dim=-1)
+            h = self._add(h, F.silu(gate) * up, (layer, "down"), lora)
+        return self._product(self._norm(h, self._last_norm), HEAD, lora).float()
+
+    def _qkv(
+        self, layer: int, x: Tensor, lora: Selection, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys, turned to their positions, and values: [N, heads, d] each."""
+        both = self.heads + self.kv_heads
+        qkv = self._product(x, (layer, "qkv"), lora)
+        qkv = qkv.view(-1, both + self.kv_heads, self.head_size)
+        qk = qkv[:, :both]
+        qk = torch.addcmul(qk * cos, qk.roll(self.head_size // 2, -1), sin)
+        return qk[:, : self.heads], qk[:, self.heads :], qkv[:, both:]
+
+    def _product(self, x: Tensor, site: Site, lora: Selection) -> Tensor:
+        y = F.linear(x, self._weights[site])
+        lora.add(y, x, site)
+        return y
+
+    def _add(self, h: Tensor, x: Tensor, site: Site, lora: Selection) -> Tensor:
+        y = torch.addmm(h, x, self._weights[site].T)
+        lora.add(y, x, site)
+        return y
+
+    def _norm(self, h: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(h, (h.shape[-1],), weight, self._epsilon)
+
+    def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [N, 1, d]; the first half of the sines is negative (see `_qkv`)."""
+        needed = int(positions.max()) + 1
+        if needed > self._cos.shape[0]:
+            count = max(256, 2 * needed)
+            cos, sin = self._rotary(self._last_norm, torch.arange(count, device=self.device)[None])
+            sin = torch.cat([-sin[..., : self.head_size // 2], sin[..., self.head_size // 2 :]], -1)
+            self._cos, self._sin = cos[0, :, None], sin[0, :, None]
+        return self._cos[positions], self._sin[positions]
+
+    def _joined(self, model: nn.Module, site: Site) -> Tensor:
+        """The weights of a site's members as one matrix, which the members now share."""
+        members: list[nn.Linear] = []
+        for name in member_names(site):
+            module: Any = model.get_submodule(name)
+            members.append(module.base if isinstance(module, LoraLinear) else module)
+        self.sizes[site] = [member.out_features for member in members]
+        if len(members) == 1:
+            return members[0].weight
+        joined = torch.cat([member.weight for member in members])
+        for member, part in zip(members, joined.split(self.sizes[site]), strict=True):
+            member.weight = nn.Parameter(part, requires_grad=False)
+        return joined
+
+
+class Span(NamedTuple):
+    """Where the tokens of one prompt stand in a pass, and its row in the cache."""
+
+    row: int
+    start: int
+    end: int
+    known: int
+    """Tokens before them whose keys and values are in the cache already."""
+
+
+class LlamaSequences:
+    """Sequences of a Llama (see `sequences.Sequences`)."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._llama = llama = Llama(checkpoint.model)
+        self._adapters = FusedAdapters(checkpoint.adapters, llama.sizes)
+        self._cache = KvCache(
+            llama.layers, llama.kv_heads, llama.head_size, llama.dtype, llama.device
+        )
+        self._names: list[str | None] = []
+        self._prefixes = Prefixes()
+        self._changes = -1
+        self._scale = 1 / math.sqrt(llama.head_size)
+
+    def join(self, prompts: list[list[int]], adapters: list[str | None]) -> Tensor:
+        self._forget_old_prefixes()
+        rows = self._cache.add([len(prompt) for prompt in prompts])
+        self._names = [*self._names, *adapters]
+        spans: list[Span] = []
+        # Rows of one adapter stand together.
+        order = sorted(range(len(prompts)), key=lambda i: adapters[i] or "")
+        for i in order:
+            start = spans[-1].end if spans else 0
+            known = self._reuse(prompts[i], adapters[i], rows[i])
+            spans.append(Span(rows[i], start, start + len(prompts[i]) - known, known))
+        ids = [
+            token
+            for i, span in zip(order, spans, strict=True)
+            for token in prompts[i][span.known :]
+        ]
+        positions = [span.known + at for span in spans for at in range(span.end - span.start)]
+        names = [adapters[i] for i in order]
+        every = [(n, span.start, span.end) for n, span in zip(names, spans, strict=True)]
+        ends = [(n, i, i + 1) for i, n in enumerate(names)]
+        last = torch.tensor([span.end - 1 for span in spans])
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return self._read(layer, q, k, v, spans)
+
+        logits = self._llama(
+            torch.tensor(ids), torch.tensor(positions), attend, self._adapters.by_range(every),
+            (last, self._adapters.by_range(ends)),
+        )  # fmt: skip
+        for prompt, adapter, row in zip(prompts, adapters, rows, strict=True):
+            self._keep_prefix(prompt, adapter, row)
+        back = torch.empty(len(order), dtype=torch.long)
+        back[torch.tensor(order)] = torch.arange(len(order))
+        return logits[back]
+
+    def step(self, ids: list[int]) -> Tensor:
+        llama, cache, count = self._llama, self._cache, len(ids)
+        longest = max(cache.lengths) + 1
+        cache.reserve(count, longest)
+        positions = torch.tensor(cache.lengths)
+        cache.lengths = [length + 1 for length in cache.lengths]
+        heads, columns = llama.kv_heads, cache.mask.shape[-1]
+        rows = torch.arange(count)
+        place = torch.arange(count * heads).view(count, heads) * columns + positions[:, None]
+        place = place.flatten()
+        cache.mask.view(-1).index_fill_(0, place, 0.0)
+        mask = cache.mask[:count, ..., :longest].flatten(0, 1)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = cache.keys[layer], cache.values[layer]
+            keys[rows, :, :, positions] = k
+            values.view(-1, llama.head_size).index_copy_(0, place, v.reshape(-1, v.shape[-1]))
+            q = q.reshape(count * heads, -1, llama.head_size)
+            keys, values = keys[:count, ..., :longest], values[:count, :, :longest]
+            scores = torch.baddbmm(mask, q, keys.flatten(0, 1), alpha=self._scale)
+            return torch.bmm(scores.softmax(dim=-1), values.flatten(0, 1)).view(count, -1)
+
+        lora = self._adapters.by_row(self._names)
+        return self._llama(torch.tensor(ids), positions, attend, lora)
+
+    def keep(self, indices: list[int]) -> list[int]:
+        order = self._cache.keep(indices)
+        self._names = [self._names[i] for i in order]
+        return order
+
+    def _reuse(self, prompt: list[int], adapter: str | None, row: int) -> int:
+        """Tokens of the prompt whose keys and values are known and now stand in the row."""
+        found = self._prefixes.find(prompt, adapter)
+        if found is None:
+            return 0
+        known, prefix = found
+        self._cache.keys[:, row, ..., :known] = prefix.keys[..., :known]
+        self._cache.values[:, row, :, :known] = prefix.values[:, :, :known]
+        return known
+
+    def _keep_prefix(self, prompt: list[int], adapter: str | None, row: int) -> None:
+        size = self._prefixes.worth_keeping(prompt, adapter)
+        if size:
+            keys = self._cache.keys[:, row, ..., :size].clone()
+            values = self._cache.values[:, row, :, :size].clone()
+            prefix = Prefix(prompt[:size], keys, values)
+            self._prefixes.keep(prompt, adapter, prefix)
+
+    def _forget_old_prefixes(self) -> None:
+        if self._changes != self._adapters.adapters.changes:
+            self._changes = self._adapters.adapters.changes
+            self._prefixes.clear()
+
+    def _read(self, layer: int, q: Tensor, k: Tensor, v: Tensor, spans: list[Span]) -> Tensor:
+        """Attention of prompts, each to itself; q may hold only each prompt's last token."""
+        llama, cache = self._llama, self._cache
+        only_last = q.shape[0] != k.shape[0]
+        share = llama.heads // llama.kv_heads
+        out = q.new_empty(q.shape)
+        for i, (row, start, end, known) in enumerate(spans):
+            size = known + end - start
+            cache.keys[layer, row, ..., known:size] = k[start:end].permute(1, 2, 0)
+            cache.values[layer, row, :, known:size] = v[start:end].transpose(0, 1)
+            keys, values = cache.keys[layer, row, ..., :size], cache.values[layer, row, :, :size]
+            if share > 1:
+                keys, values = keys.repeat_interleave(share, 0), values.repeat_interleave(share, 0)
+            a, b = (i, i + 1) if only_last else (start, end)
+            query = q[a:b].transpose(0, 1)
+            out[a:b] = self._attention(query, keys, values, known).transpose(0, 1)
+        return out.flatten(1)
+
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor, known: int) -> Tensor:
+        """[heads, n, d] of one sequence's last n tokens; `known` tokens stand before them.
+
+        k is [heads, d, known + n], v is [heads, known + n, d].
+        """
+        new, size = q.shape[1], k.shape[-1]
+        if new == 1:
+            later = None
+        else:
+            later = torch.ones(new, size, dtype=torch.bool).triu(known + 1)
+        if new >= FUSED_ATTENTION_FROM and later is not None:
+            return F.scaled_dot_product_attention(q[None], k.mT[None], v[None], attn_mask=~later)[0]
+        scores = torch.bmm(q, k) * self._scale
+        if later is not None:
+            scores.masked_fill_(later, float("-inf"))
+        return torch.bmm(scores.softmax(dim=-1), v)

@@ -1,0 +1,124 @@
+"""The weights in memory: under a limit, the least recently used make room for others.
+
+The limit counts weights only; the key-value cache of replies in writing comes on top.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.engine import Engine
+from nemo_local.nim.errors import Busy
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Resident:
+    """A base model or an adapter whose weights the engine holds."""
+
+    checkpoint: Checkpoint
+    """The base model; for an adapter, the one it stands beside."""
+    adapter: str | None
+    """The adapter's name there; None for the base model itself."""
+    size: int
+    """Bytes of weights."""
+    pins: int = 0
+    """Requests between being accepted and being queued."""
+
+
+class Residents:
+    """What is in memory, least recently used first. Sizes are bytes; None = no limit."""
+
+    def __init__(self, engine: Engine, limit: int | None) -> None:
+        self.limit = limit
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._all: OrderedDict[str, Resident] = OrderedDict()
+
+    def __contains__(self, model_id: str) -> bool:
+        return model_id in self._all
+
+    @property
+    def size(self) -> int:
+        """Bytes of all weights in memory."""
+        with self._lock:
+            return sum(one.size for one in self._all.values())
+
+    def fits(self, size: int) -> bool:
+        """Whether that many bytes fit beside what is in memory."""
+        return self.limit is None or self.size + size <= self.limit
+
+    def pin(self, model_ids: list[str]) -> list[Resident] | None:
+        """These residents, kept from being unloaded until `unpin`; None when one is missing."""
+        with self._lock:
+            if not all(model_id in self._all for model_id in model_ids):
+                return None
+            for model_id in model_ids:
+                self._all[model_id].pins += 1
+                self._all.move_to_end(model_id)
+            return [self._all[model_id] for model_id in model_ids]
+
+    def unpin(self, residents: list[Resident]) -> None:
+        """Let them be unloaded again."""
+        with self._lock:
+            for resident in residents:
+                resident.pins -= 1
+
+    def add(self, model_id: str, resident: Resident) -> None:
+        """Take note of weights that the engine holds now."""
+        with self._lock:
+            self._all[model_id] = resident
+
+    def drop(self, model_id: str) -> Resident | None:
+        """Forget weights, with a base model those of its adapters; the caller unloads them."""
+        with self._lock:
+            gone = self._all.pop(model_id, None)
+            if gone is not None and gone.adapter is None:
+                for other in [k for k, v in self._all.items() if v.checkpoint is gone.checkpoint]:
+                    del self._all[other]
+            return gone
+
+    def make_room(self, size: int) -> None:
+        """Unload until `size` more bytes fit; one thread at a time calls this.
+
+        Raises:
+            Busy: everything that could go is answering at the moment.
+        """
+        passed: set[str] = set()
+        while not self.fits(size):
+            with self._lock:
+                idle = [k for k, v in self._all.items() if not v.pins and k not in passed]
+            if not idle:
+                raise Busy(
+                    f"the {(self.limit or 0) // 2**20} MB for weights are taken by models that are "
+                    "answering; try again, or raise NEMO_LOCAL_NIM_MEMORY"
+                )
+            passed.add(idle[0])
+            self._unload(idle[0])
+
+    def _unload(self, model_id: str) -> None:
+        with self._lock:
+            resident = self._all[model_id]
+            if resident.pins:
+                return
+            # Out of the list first: from now on a request for it waits to load it again.
+            beside = {
+                k: v
+                for k, v in self._all.items()
+                if k == model_id or (not resident.adapter and v.checkpoint is resident.checkpoint)
+            }
+            for name in beside:
+                del self._all[name]
+        base_id = resident.checkpoint.id
+        if resident.adapter is None:
+            gone = self._engine.remove(base_id, only_idle=True)
+        else:
+            gone = self._engine.remove_adapter(base_id, resident.adapter, only_idle=True)
+        if gone:
+            logger.info("unloaded %s to make room", model_id)
+            return
+        with self._lock:
+            self._all.update(beside)

@@ -1,0 +1,185 @@
+"""Our Llama against transformers' own: the same logits, whoever joins and leaves."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from nemo_local.nim.batch import Batch
+from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
+from nemo_local.nim.llama import LlamaSequences, computes
+from nemo_local.nim.lora import read_adapter
+from nemo_local.nim.prefixes import KEPT_BYTES, Prefix, Prefixes
+from nemo_local.nim.sequences import PaddedSequences
+from tests.nemo_local.nim.conftest import MODEL
+from tests.tiny_checkpoint import entry, make_adapter, make_checkpoint, make_tokenizer
+
+NAMES = (None, "a", "b", "c")
+
+
+def prompt(dice: random.Random, longest: int = 90) -> list[int]:
+    return [dice.randrange(5, 290) for _ in range(dice.randrange(1, longest))]
+
+
+@pytest.fixture
+def adapted(checkpoint: Checkpoint, tmp_path: Path) -> Checkpoint:
+    """With three adapters of different ranks, the last of them on other layers too."""
+    for seed, name in enumerate(NAMES[1:]):
+        folder = make_adapter(tmp_path / name, seed, rank=4 + 2 * seed)
+        checkpoint.adapters.add(name, read_adapter(folder))
+    generator = torch.Generator().manual_seed(9)
+    pairs = checkpoint.adapters.pairs_of("c")
+    pairs["model.layers.0.mlp.up_proj"] = (
+        torch.randn(3, 32, generator=generator), torch.randn(64, 3, generator=generator)
+    )  # fmt: skip
+    pairs["lm_head"] = (
+        torch.randn(2, 32, generator=generator),
+        torch.randn(checkpoint.model.config.vocab_size, 2, generator=generator),
+    )
+    checkpoint.adapters.remove("c")
+    checkpoint.adapters.add("c", type(read_adapter(folder))(pairs))
+    return checkpoint
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_logits_equal_transformers_while_sequences_come_and_go(
+    adapted: Checkpoint, seed: int
+) -> None:
+    dice = random.Random(seed)
+    ours, theirs = LlamaSequences(adapted), PaddedSequences(adapted)
+    ours_rows: list[int] = []  # the same sequences stand in another order
+    theirs_rows: list[int] = []
+    born = 0
+    with torch.inference_mode():
+        for _ in range(25):
+            if not born or dice.random() < 0.3:
+                prompts = [prompt(dice) for _ in range(dice.randrange(1, 5))]
+                names = [dice.choice(NAMES) for _ in prompts]
+                new = list(range(born, born + len(prompts)))
+                born += len(prompts)
+                torch.testing.assert_close(
+                    ours.join(prompts, names), theirs.join(prompts, names), atol=1e-4, rtol=1e-4
+                )
+                ours_rows, theirs_rows = ours_rows + new, theirs_rows + new
+            elif theirs_rows and dice.random() < 0.3:
+                stay = {row for row in theirs_rows if dice.random() < 0.6}
+                order = ours.keep([i for i, row in enumerate(ours_rows) if row in stay])
+                ours_rows = [ours_rows[i] for i in order]
+                order = theirs.keep([i for i, row in enumerate(theirs_rows) if row in stay])
+                theirs_rows = [theirs_rows[i] for i in order]
+            elif theirs_rows:
+                token = {row: dice.randrange(5, 290) for row in theirs_rows}
+                found = ours.step([token[row] for row in ours_rows])
+                expected = theirs.step([token[row] for row in theirs_rows])
+                same = [theirs_rows.index(row) for row in ours_rows]
+                torch.testing.assert_close(found, expected[same], atol=1e-4, rtol=1e-4)
+    assert born > 5 and sorted(ours_rows) == sorted(theirs_rows)
+
+
+def test_adapters_that_change_under_a_running_batch_are_the_new_ones(
+    adapted: Checkpoint, tmp_path: Path
+) -> None:
+    ours = LlamaSequences(adapted)
+    with torch.inference_mode():
+        first = ours.join([[7, 8, 9]] * 3, ["a", "b", None])
+        ours.keep([1, 2])
+        adapted.adapters.remove("a")
+        adapted.adapters.add("a", read_adapter(make_adapter(tmp_path / "new", 77)))
+        again = ours.join([[7, 8, 9]] * 2, ["a", "b"])
+        ours.step([1, 2, 3, 4])
+    assert not torch.allclose(again[0], first[0])
+    torch.testing.assert_close(again[1], first[1])
+
+
+def test_long_prompts_and_scaled_positions_equal_transformers(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "tiny", context=2048)
+    config = LlamaConfig.from_pretrained(folder)
+    config.rope_parameters = {
+        "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 128,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    checkpoint = load_checkpoint(entry(MODEL, folder, 2048), "cpu")
+    dice = random.Random(3)
+    prompts = [[dice.randrange(5, 290) for _ in range(size)] for size in (700, 3, 511, 512)]
+    ours, theirs = LlamaSequences(checkpoint), PaddedSequences(checkpoint)
+    with torch.inference_mode():
+        none: list[str | None] = [None] * 4
+        torch.testing.assert_close(
+            ours.join(prompts, none), theirs.join(prompts, none), atol=1e-4, rtol=1e-4
+        )
+        for _ in range(3):
+            ids = [dice.randrange(5, 290) for _ in prompts]
+            torch.testing.assert_close(ours.step(ids), theirs.step(ids), atol=1e-4, rtol=1e-4)
+
+
+def test_a_beginning_that_prompts_share_is_read_once(adapted: Checkpoint) -> None:
+    dice = random.Random(5)
+    tools = [dice.randrange(5, 290) for _ in range(80)]
+    ours, read = LlamaSequences(adapted), []
+    theirs = PaddedSequences(adapted)
+    with torch.inference_mode():
+        for number in range(6):
+            asked = [tools + prompt(dice, 20), tools + prompt(dice, 20)]
+            names: list[str | None] = [None, "a"]
+            found, expected = ours.join(asked, names), theirs.join(asked, names)
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+            ids = [dice.randrange(5, 290) for _ in range(2 * number + 2)]
+            same = ours.step(ids), theirs.step(ids)
+            torch.testing.assert_close(*same, atol=1e-4, rtol=1e-4)
+            read.append([ours._prefixes.find([*tools, 1], name) is not None for name in names])
+        # The first prompts are read, the second show what is shared, from the third it is reused.
+        assert read[0] == [False, False] and read[1] == [True, True]
+        adapted.adapters.remove("b")
+        ours.join([[*tools, 1]], [None])
+        assert ours._prefixes.find([*tools, 1], "a") is None
+
+
+def test_only_shared_beginnings_are_kept_and_within_bounds() -> None:
+    prefixes = Prefixes()
+    first, second = [*range(50), 1, 2], [*range(50), 3]
+    assert prefixes.worth_keeping(first, None) == 0 and prefixes.find(second, None) is None
+    assert prefixes.worth_keeping(second, None) == 50
+    assert prefixes.worth_keeping(second, "a") == 0
+    made = torch.zeros(1, 1, 50, 4)
+    prefixes.keep(second, None, Prefix(second[:50], made, made))
+    assert prefixes.find(first, None)[0] == 50 and prefixes.find(first, "a") is None
+    # Exactly the kept tokens: the last one must be read for its logits.
+    assert prefixes.find(list(range(50)), None)[0] == 49
+    assert prefixes.worth_keeping(first, None) == 0
+    huge = torch.zeros(1, 1, 50, KEPT_BYTES // 300)
+    for start in range(100, 110):
+        tokens = list(range(start, start + 50))
+        prefixes.keep(tokens, None, Prefix(tokens, huge, huge))
+    kept = sum(one.size for one in prefixes._kept.values())
+    assert kept <= KEPT_BYTES and prefixes.find(first, None) is None
+
+
+def test_other_architectures_are_left_to_transformers(tmp_path: Path) -> None:
+    folder, tokenizer = tmp_path / "qwen", make_tokenizer()
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    checkpoint = load_checkpoint(entry(MODEL, folder), "cpu")
+    assert not computes(checkpoint.model)
+    assert isinstance(Batch(checkpoint)._sequences, PaddedSequences)
+
+
+def test_joined_weights_are_shared_not_copied(checkpoint: Checkpoint) -> None:
+    before = sum(p.untyped_storage().nbytes() for p in checkpoint.model.parameters())
+    sequences = LlamaSequences(checkpoint)
+    layer = checkpoint.model.model.layers[0]  # type: ignore[union-attr]
+    joined = sequences._llama._weights[(0, "qkv")]
+    assert layer.self_attn.q_proj.weight.data_ptr() == joined.data_ptr()
+    assert layer.self_attn.k_proj.weight.untyped_storage().data_ptr() == joined.data_ptr()
+    unique = {
+        p.untyped_storage().data_ptr(): p.untyped_storage().nbytes()
+        for p in checkpoint.model.parameters()
+    }
+    assert sum(unique.values()) <= before
