@@ -45,6 +45,12 @@ class Settings:
     """NEMO_LOCAL_DATASET_ROWS: pocket rows published at the first `up`; 0 = publish none."""
     remote_nim_url: str | None = None
     """NEMO_LOCAL_NIM_URL: an inference endpoint elsewhere; None = the one that `up` starts."""
+    engine_url: str | None = None
+    """NEMO_LOCAL_ENGINE_URL: an OpenAI-compatible server that computes; None = this process."""
+    engine_key: str | None = None
+    """NEMO_LOCAL_ENGINE_KEY: bearer key for that server."""
+    engine_models: str | None = None
+    """NEMO_LOCAL_ENGINE_MODELS: `id=name,...`: our model ids and that server's names."""
     tool_parsers: str | None = None
     """NEMO_LOCAL_TOOL_PARSERS: `model=parser,...` where the chat template does not tell."""
     request_timeout_s: int = 600
@@ -118,6 +124,9 @@ _VARIABLES = {
     "threads": "NEMO_LOCAL_THREADS",
     "dataset_rows": "NEMO_LOCAL_DATASET_ROWS",
     "remote_nim_url": "NEMO_LOCAL_NIM_URL",
+    "engine_url": "NEMO_LOCAL_ENGINE_URL",
+    "engine_key": "NEMO_LOCAL_ENGINE_KEY",
+    "engine_models": "NEMO_LOCAL_ENGINE_MODELS",
     "tool_parsers": "NEMO_LOCAL_TOOL_PARSERS",
     "request_timeout_s": "NEMO_LOCAL_REQUEST_TIMEOUT",
     "nim_memory_mb": "NEMO_LOCAL_NIM_MEMORY",

@@ -1,64 +1,123 @@
 """The inference process as an ASGI application: where its parts are wired."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import torch
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from nemo_local.catalog import Catalog, load_catalog
-from nemo_local.core.client import Client
+from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.errors import install_error_handlers
 from nemo_local.core.web import BothSlashes, RequestLog, TokenCheck
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
-from nemo_local.nim.reconcile import Reconciler
+from nemo_local.nim.reconcile import Reconciler, Servable
+from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
+from nemo_local.nim.remote_routes import remote_router
 from nemo_local.nim.routes import router
 from nemo_local.nim.service import NimService
 from nemo_local.nim.tool_formats import ToolFormat, formats_by_model
 from nemo_local.settings import Settings, SettingsError
 
 PLATFORM_TIMEOUT_S = 10.0
+NO_LIMIT_S = 86_400.0
 
 
 def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
-    """The application; models load and unload while it runs, between startup and shutdown."""
+    """The application; models load and unload while it runs, between startup and shutdown.
+
+    With `settings.engine_url` another server computes (see `remote`), else this process does.
+    """
+    catalog = catalog or load_catalog(settings)
+    platform = Client(settings.platform_url, settings.token, timeout_s=PLATFORM_TIMEOUT_S)
+    build = _own_engine if settings.engine_url is None else _remote_engine
+    parts = build(settings, catalog, platform)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        parts.start()
+        parts.reconciler.start()
+        yield
+        # The engine first: a pass of the reconciler may wait for it.
+        await parts.stop()
+        parts.reconciler.stop()
+        platform.close()
+
+    app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan)
+    install_error_handlers(app)
+    app.include_router(parts.routes)
+    app.add_middleware(BothSlashes)
+    app.add_middleware(TokenCheck, token=settings.token)
+    app.add_middleware(RequestLog)
+    return app
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What differs between the engines."""
+
+    routes: APIRouter
+    reconciler: Reconciler
+    start: Callable[[], None]
+    stop: Callable[[], Awaitable[None]]
+
+
+def _own_engine(settings: Settings, catalog: Catalog, platform: Client) -> _Parts:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     metrics = Metrics()
     engine = Engine(metrics)
     memory = None if settings.nim_memory_mb is None else settings.nim_memory_mb * 2**20
     models = Models(engine, settings.device, _tool_formats(settings), memory)
-    platform = Client(settings.platform_url, settings.token, timeout_s=PLATFORM_TIMEOUT_S)
     service = NimService(models, engine, metrics, settings.request_timeout_s or math.inf)
-    reconciler = Reconciler(
+    reconciler = _reconciler(settings, models, catalog, platform)
+
+    async def stop() -> None:
+        engine.stop()
+
+    return _Parts(router(service, reconciler), reconciler, engine.start, stop)
+
+
+def _remote_engine(settings: Settings, catalog: Catalog, platform: Client) -> _Parts:
+    url = remote_url(settings.engine_url or "")
+    try:
+        catalog = remote_catalog(settings.engine_models, catalog)
+    except ValueError as error:
+        raise SettingsError(f"NEMO_LOCAL_ENGINE_MODELS: {error}") from error
+    limit = float(settings.request_timeout_s or NO_LIMIT_S)
+    remote = Client(url, settings.engine_key, timeout_s=PLATFORM_TIMEOUT_S)
+    asynchronous = AsyncClient(url, settings.engine_key, timeout_s=limit)
+    models = RemoteModels(remote)
+    reconciler = _reconciler(settings, models, catalog, platform, fixed=True)
+
+    async def stop() -> None:
+        reconciler.stop()  # it talks to the remote server
+        await asynchronous.close()
+        remote.close()
+
+    return _Parts(remote_router(models, asynchronous, reconciler), reconciler, lambda: None, stop)
+
+
+def _reconciler(
+    settings: Settings,
+    models: Servable,
+    catalog: Catalog,
+    platform: Client,
+    fixed: bool = False,
+) -> Reconciler:
+    return Reconciler(
         models,
-        catalog or load_catalog(settings),
+        catalog,
         platform,
         hub_url=f"{settings.platform_url}/v1/hf",
         token=settings.token,
         folder=settings.home / "nim" / "adapters",
+        fixed=fixed,
     )
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        engine.start()
-        reconciler.start()
-        yield
-        # The engine first: a pass of the reconciler may wait for it.
-        engine.stop()
-        reconciler.stop()
-        platform.close()
-
-    app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan)
-    install_error_handlers(app)
-    app.include_router(router(service, reconciler))
-    app.add_middleware(BothSlashes)
-    app.add_middleware(TokenCheck, token=settings.token)
-    app.add_middleware(RequestLog)
-    return app
 
 
 def _tool_formats(settings: Settings) -> dict[str, ToolFormat]:

@@ -79,23 +79,12 @@ class Lease:
     residents: list[Resident]
 
 
-class Models:
-    """The served models; loading and unloading go through the engine between two steps."""
+class Registry:
+    """The ids that are served, whoever computes."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        device: str,
-        tool_formats: Mapping[str, ToolFormat] = MappingProxyType({}),
-        memory_bytes: int | None = None,
-    ) -> None:
-        self._engine = engine
-        self._device = device
-        self._tool_formats = tool_formats
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._loading = threading.RLock()  # one load or unload at a time
         self._served: dict[str, Served] = {}
-        self._residents = Residents(engine, memory_bytes)
 
     def all(self) -> list[Served]:
         """Everything served, base models first."""
@@ -119,6 +108,41 @@ class Models:
             hint = f" Did you mean: {', '.join(near)}?" if near else " No model is loaded."
             raise UnknownModel(f"The model `{model_id}` does not exist.{hint}", "model")
         return served
+
+    def _put(self, served: Served) -> None:
+        with self._lock:
+            self._served[served.id] = served
+
+    def _pop(self, model_id: str) -> list[Served]:
+        """Forget a model, and with a base model every adapter on it. Returns what is gone."""
+        with self._lock:
+            one = self._served[model_id]
+            gone = [
+                other
+                for other in self._served.values()
+                if other is one or (one.folder is None and other.entry.id == one.id)
+            ]
+            for other in gone:
+                del self._served[other.id]
+            return gone
+
+
+class Models(Registry):
+    """The served models; loading and unloading go through the engine between two steps."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        device: str,
+        tool_formats: Mapping[str, ToolFormat] = MappingProxyType({}),
+        memory_bytes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._engine = engine
+        self._device = device
+        self._tool_formats = tool_formats
+        self._loading = threading.RLock()  # one load or unload at a time
+        self._residents = Residents(engine, memory_bytes)
 
     def lease(self, model_id: str) -> Lease | None:
         """The model if it is in memory, else None: then `load` brings it. Never waits.
@@ -188,12 +212,7 @@ class Models:
     def unload(self, model_id: str) -> None:
         """Stop to serve a model, and with a base model every adapter on it."""
         with self._loading:
-            with self._lock:
-                gone = self._served.pop(model_id)
-                if gone.folder is None:
-                    self._served = {
-                        key: one for key, one in self._served.items() if one.entry.id != gone.id
-                    }
+            gone = next(one for one in self._pop(model_id) if one.id == model_id)
             resident = self._residents.drop(model_id)
             if resident is not None and resident.adapter is None:
                 self._engine.remove(gone.id)
@@ -228,7 +247,3 @@ class Models:
             self._residents.add(served.id, Resident(base.checkpoint, served.id, size))
         finally:
             self._residents.unpin(pinned)
-
-    def _put(self, served: Served) -> None:
-        with self._lock:
-            self._served[served.id] = served

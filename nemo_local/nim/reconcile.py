@@ -10,16 +10,16 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from nemo_local.catalog import Catalog
+from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.nim.errors import Busy
 from nemo_local.nim.lora import UnservableAdapter
-from nemo_local.nim.models import Models
+from nemo_local.nim.models import Served
 
 logger = logging.getLogger(__name__)
 
@@ -51,18 +51,29 @@ class Wanted:
     adapters: dict[str, WantedAdapter]
 
 
+class Servable(Protocol):
+    """An engine's models, as far as loading and unloading them goes."""
+
+    def all(self) -> list[Served]: ...
+    def ids(self) -> list[str]: ...
+    def load_base(self, entry: CatalogModel) -> None: ...
+    def load_adapter(self, model_id: str, base_id: str, folder: Path, root: str) -> None: ...
+    def unload(self, model_id: str) -> None: ...
+
+
 class Reconciler:
     """Loads and unloads until what is served is what the platform wants."""
 
     def __init__(
         self,
-        models: Models,
+        models: Servable,
         catalog: Catalog,
         platform: Client,
         hub_url: str,
         token: str | None,
         folder: Path,
         poll_s: float = POLL_S,
+        fixed: bool = False,
     ) -> None:
         self._models = models
         self._catalog = catalog
@@ -71,6 +82,7 @@ class Reconciler:
         self._token = token
         self._folder = folder
         self._poll_s = poll_s
+        self._fixed = fixed  # every model of the catalogue is served, whatever is deployed
         self._lock = threading.Lock()
         self._loaded: dict[str, tuple[str, str]] = {}
         self._refused: dict[str, tuple[tuple[str, str], str]] = {}
@@ -130,13 +142,16 @@ class Reconciler:
                 logger.warning("no list of what to serve, keeping what is served: %s", error)
                 self._trouble = str(error)
             if self._known is None:
-                return Wanted({entry.id: True for entry in self._catalog.servable()}, {})
+                known = self._catalog.models.values()
+                return Wanted({e.id: True for e in known if self._fixed or e.path is not None}, {})
         else:
             self._trouble = ""
         assert self._known is not None
         return self._known
 
     def _wanted_bases(self) -> dict[str, bool]:
+        if self._fixed:
+            return dict.fromkeys(self._catalog.models, True)
         bases: dict[str, bool] = {}
         for deployment in self._pages("/v1/deployment/model-deployments", {}):
             if deployment["status_details"]["status"] not in WANTED_STATES:

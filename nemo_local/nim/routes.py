@@ -18,7 +18,7 @@ from nemo_local.nim.schemas import (
     CompletionRequest,
     EmbeddingRequest,
 )
-from nemo_local.nim.service import RELEASE, NimService
+from nemo_local.nim.service import API, RELEASE, NimService
 from nemo_local.nim.streaming import chat_chunks, completion_chunks
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Handlers:
         return self._service.metadata()
 
     def version(self) -> Json:
-        return {"release": RELEASE, "api": "1.0"}
+        return {"release": RELEASE, "api": API}
 
     def metrics(self) -> PlainTextResponse:
         return PlainTextResponse(self._service.metrics(), media_type="text/plain; version=0.0.4")

@@ -14,12 +14,13 @@ from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
 from nemo_local.nim.generation import Generation, Sampling, TextStream
 from nemo_local.nim.metrics import Metrics
-from nemo_local.nim.models import Lease, Models
+from nemo_local.nim.models import Lease, Models, Registry
 from nemo_local.nim.rules import MAX_LOGPROBS, constraint_of, sampling_of
 from nemo_local.nim.schemas import ChatRequest, CompletionRequest
 from nemo_local.nim.tool_calls import ToolUse, settle_tools
 
 DEFAULT_COMPLETION_TOKENS = 16
+API = "1.0"
 RELEASE = "1.8.3"
 """The NIM release whose API is followed."""
 
@@ -106,13 +107,7 @@ class NimService:
 
     def metadata(self) -> dict[str, Any]:
         """What is served, for GET /v1/metadata."""
-        served = self.models.all()
-        return {
-            "version": RELEASE,
-            "assetInfo": [one.id for one in served],
-            "licenseInfo": {"name": "Apache-2.0", "path": "LICENSE"},
-            "modelInfo": [{"modelUrl": one.root, "shortName": one.id} for one in served],
-        }
+        return metadata_of(self.models)
 
     def metrics(self) -> str:
         """Prometheus text for GET /v1/metrics."""
@@ -164,6 +159,17 @@ class NimService:
             )
         self._engine.submit(checkpoint.id, answer.replies)
         return answer
+
+
+def metadata_of(models: Registry) -> dict[str, Any]:
+    """What is served, in NIM's shape."""
+    served = models.all()
+    return {
+        "version": RELEASE,
+        "assetInfo": [one.id for one in served],
+        "licenseInfo": {"name": "Apache-2.0", "path": "LICENSE"},
+        "modelInfo": [{"modelUrl": one.root, "shortName": one.id} for one in served],
+    }
 
 
 def _room(prompt: list[int], checkpoint: Checkpoint) -> int:

@@ -1,0 +1,121 @@
+"""The `remote` engine: another OpenAI-compatible server computes; ids and adapters stay ours.
+
+    meta/llama-3.1-8b-instruct -> "llama3.1:8b" of http://gpu-box:8000
+
+vLLM and SGLang load adapters while they run, from a folder that both machines see under the same
+path. A server without that ability serves base models only.
+Source: https://docs.vllm.ai/en/latest/features/lora.html#dynamically-serving-lora-adapters
+        https://docs.sglang.ai/advanced_features/lora.html
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nemo_local.catalog import Catalog, CatalogModel
+from nemo_local.core.client import Client, Unreachable, UpstreamError
+from nemo_local.nim.lora import UnservableAdapter, read_adapter
+from nemo_local.nim.models import Registry, Served
+
+logger = logging.getLogger(__name__)
+
+LOAD_PATHS = {
+    "/v1/load_lora_adapter": "/v1/unload_lora_adapter",  # vLLM
+    "/load_lora_adapter": "/unload_lora_adapter",  # SGLang
+}
+
+
+def remote_url(url: str) -> str:
+    """The server's root: `http://host:8000/v1/` -> `http://host:8000`."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
+def remote_catalog(names: str | None, known: Catalog) -> Catalog:
+    """The models behind the remote server, by the ids we give them.
+
+    "meta/llama-3.1-8b-instruct=llama3.1:8b" -> one entry, answered by "llama3.1:8b"
+
+    Raises:
+        ValueError: no model is named, or a part is not `id=name`.
+    """
+    entries = []
+    for part in filter(None, (part.strip() for part in (names or "").split(","))):
+        model_id, _, name = part.partition("=")
+        if not model_id or not name:
+            raise ValueError(f"{part!r} is not id=name")
+        entries.append(_entry(model_id, name, known.get(model_id)))
+    if not entries:
+        raise ValueError("name at least one model, as id=name of the remote server")
+    return Catalog(entries)
+
+
+def _entry(model_id: str, name: str, official: CatalogModel | None) -> CatalogModel:
+    why = f"the remote server answers as {name}"
+    if official is not None:
+        return replace(official, id=model_id, path=None, answered_by=name, stand_in=False, why=why)
+    return CatalogModel(model_id, None, name, False, 0, 0, "chat", why)
+
+
+class RemoteModels(Registry):
+    """What is served through the remote server."""
+
+    def __init__(self, remote: Client) -> None:
+        super().__init__()
+        self._remote = remote
+        self._unload_path = ""
+
+    def name_of(self, served: Served) -> str:
+        """What the remote server calls a model."""
+        return served.id if served.folder else served.entry.answered_by
+
+    def load_base(self, entry: CatalogModel) -> None:
+        """Serve a model that the remote server has."""
+        self._put(Served(entry.id, entry, root=entry.answered_by))
+
+    def load_adapter(self, model_id: str, base_id: str, folder: Path, root: str) -> None:
+        """Have the remote server load the adapter in `folder`, which it must see too.
+
+        Raises:
+            UnservableAdapter: the adapter is no plain LoRA, or the server refuses it or cannot.
+            ConnectionError: the server does not answer; trying again may help.
+        """
+        read_adapter(folder)
+        served = Served(model_id, self.get(base_id).entry, root=root, folder=folder.resolve())
+        body = {"lora_name": model_id, "lora_path": str(served.folder)}
+        for path, unload_path in LOAD_PATHS.items():
+            try:
+                self._call(unload_path, {"lora_name": model_id})  # of a run before ours
+                self._post(path, body)
+            except UpstreamError as error:
+                if error.status in (404, 405):
+                    continue
+                raise UnservableAdapter(f"the remote server refused it: {error.detail}") from error
+            self._unload_path = unload_path
+            self._put(served)
+            logger.info("the remote server loaded adapter %s", model_id)
+            return
+        raise UnservableAdapter(
+            "the remote server loads no adapters while it runs (for vLLM: --enable-lora and "
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; for SGLang: --enable-lora)"
+        )
+
+    def unload(self, model_id: str) -> None:
+        """Stop to serve a model; the remote server forgets an adapter and keeps its base models."""
+        gone = self._pop(model_id)
+        for served in gone:
+            if served.folder is not None:
+                self._call(self._unload_path, {"lora_name": served.id})
+
+    def _post(self, path: str, body: dict[str, Any]) -> None:
+        try:
+            self._remote.raw("POST", path, json=body)
+        except Unreachable as error:
+            raise ConnectionError(str(error)) from error
+
+    def _call(self, path: str, body: dict[str, Any]) -> None:
+        """Ask for something that may just as well be done already."""
+        try:
+            self._remote.raw("POST", path, json=body)
+        except UpstreamError as error:
+            logger.debug("%s of the remote server: %s", path, error)

@@ -1,0 +1,165 @@
+"""The remote engine: another server computes, and nobody notices."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, HTTPException
+from openai import BadRequestError, NotFoundError, OpenAI
+
+from nemo_local.catalog import Catalog
+from nemo_local.core.client import Client
+from nemo_local.nim.app import create_app
+from nemo_local.nim.lora import UnservableAdapter
+from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
+from nemo_local.processes import is_answering, wait_until
+from nemo_local.settings import Settings, SettingsError
+from tests.conftest import free_port
+from tests.running_nim import MODEL, OTHER, make_models_dir, running_nim
+from tests.tiny_checkpoint import catalog_of, entry, make_adapter
+
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+OURS = "acme/large"
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OpenAI, OpenAI]]:
+    """The server that computes, which demands a key, and ours in front of it."""
+    folder = tmp_path_factory.mktemp("remote")
+    there = Settings.from_environment(
+        {}, home=folder / "there", port=free_port(), nim_port=free_port(),
+        models_dir=make_models_dir(folder / "models"), threads=1, token="secret",
+    )  # fmt: skip
+    here = Settings.from_environment(
+        {}, home=folder / "here", port=free_port(), nim_port=free_port(),
+        engine_url=f"{there.nim_url}/v1", engine_key="secret",
+        engine_models=f"{OURS}={MODEL}, acme/other={OTHER}",
+    )  # fmt: skip
+    with running_nim(there), running_nim(here):
+        clients = [
+            OpenAI(base_url=f"{s.nim_url}/v1", api_key="secret", max_retries=0)
+            for s in (there, here)
+        ]
+        with clients[0] as computing, clients[1] as ours:
+            yield computing, ours
+
+
+def test_replies_whole_and_streamed_are_those_of_the_server_that_computes(engines: Any) -> None:
+    computing, ours = engines
+    rules = {"messages": HELLO, "max_tokens": 12, "temperature": 0}
+    expected = computing.chat.completions.create(model=MODEL, **rules).choices[0].message.content
+    reply = ours.chat.completions.create(model=OURS, **rules)
+    assert (reply.model, reply.choices[0].message.content) == (OURS, expected)
+    chunks = ours.chat.completions.create(model=OURS, stream=True, **rules)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == expected
+    text = ours.completions.create(model="acme/other", prompt="What", max_tokens=3)
+    assert text.usage.completion_tokens <= 3
+
+
+def test_ids_are_ours_and_say_who_answers(engines: Any) -> None:
+    _, ours = engines
+    listed = {model.id: model.model_dump() for model in ours.models.list()}
+    assert set(listed) == {OURS, "acme/other"}
+    assert (listed[OURS]["answered_by"], listed[OURS]["stand_in"]) == (MODEL, False)
+    assert ours.models.retrieve(OURS).id == OURS
+    with pytest.raises(NotFoundError):
+        ours.chat.completions.create(model=MODEL, messages=HELLO)
+
+
+def test_refusals_of_the_server_that_computes_are_passed_on(engines: Any) -> None:
+    _, ours = engines
+    for stream in (False, True):
+        with pytest.raises(BadRequestError, match="temperature must be"):
+            ours.chat.completions.create(
+                model=OURS, messages=HELLO, temperature=-1, stream=stream
+            )  # fmt: skip
+
+
+def fake_vllm(loaded: dict[str, str], load_path: str) -> FastAPI:
+    """The two routes of vLLM or SGLang that load adapters, as they answer."""
+    app = FastAPI()
+
+    @app.post(load_path)
+    def load(body: dict[str, str]) -> str:
+        if body["lora_name"] in loaded:
+            raise HTTPException(400, f"{body['lora_name']} has already been loaded")
+        loaded[body["lora_name"]] = body["lora_path"]
+        return "Success"
+
+    @app.post(load_path.replace("load", "unload", 1))
+    def unload(body: dict[str, str]) -> str:
+        if loaded.pop(body["lora_name"], None) is None:
+            raise HTTPException(404, "no such adapter")
+        return "Success"
+
+    @app.get("/v1/health/ready")
+    def ready() -> str:
+        return "yes"
+
+    return app
+
+
+@pytest.fixture(params=["/v1/load_lora_adapter", "/load_lora_adapter", "/nothing"])
+def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, str], Client]]:
+    """A server that loads adapters at a path, what it has loaded, and a client for it."""
+    loaded: dict[str, str] = {}
+    port = free_port()
+    app = fake_vllm(loaded, request.param)
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    client = Client(f"http://127.0.0.1:{port}")
+    wait_until(lambda: is_answering(client.base_url), timeout_s=30, what="the server answers")
+    yield request.param, loaded, client
+    client.close()
+    server.should_exit = True
+    thread.join()
+
+
+def test_adapters_are_loaded_where_the_server_can(served: Any, tmp_path: Path) -> None:
+    path, loaded, client = served
+    models = RemoteModels(client)
+    models.load_base(entry("acme/base", None))
+    folder = make_adapter(tmp_path / "a", 1)
+    if path == "/nothing":
+        with pytest.raises(UnservableAdapter, match="loads no adapters while it runs"):
+            models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a@v1")
+        assert models.ids() == ["acme/base"]
+        return
+    loaded["ns/a@v1"] = "/left/from/an/earlier/run"
+    models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a@v1")
+    assert loaded == {"ns/a@v1": str(folder)}
+    assert models.name_of(models.get("ns/a@v1")) == "ns/a@v1"
+    models.unload("ns/a@v1")
+    assert loaded == {} and models.ids() == ["acme/base"]
+    models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a@v1")
+    models.unload("acme/base")
+    assert loaded == {} and models.ids() == []
+
+
+def test_a_server_that_is_down_may_be_asked_again(tmp_path: Path) -> None:
+    client = Client(f"http://127.0.0.1:{free_port()}")
+    models = RemoteModels(client)
+    models.load_base(entry("acme/base", None))
+    with pytest.raises(ConnectionError):
+        models.load_adapter("ns/a@v1", "acme/base", make_adapter(tmp_path / "a", 1), "hf://ns/a")
+    client.close()
+
+
+def test_the_model_map_names_ids_and_their_names_there(tmp_path: Path) -> None:
+    known = catalog_of(replace(entry("meta/x", tmp_path), max_model_len=4096))
+    catalog = remote_catalog("meta/x=llama3.1:8b, acme/y=y", known)
+    assert catalog.models["meta/x"].max_model_len == 4096
+    assert catalog.models["meta/x"].path is None
+    assert [one.answered_by for one in catalog.models.values()] == ["llama3.1:8b", "y"]
+    for wrong in (None, "", "acme/y", "=y"):
+        with pytest.raises(ValueError, match="id=name"):
+            remote_catalog(wrong, Catalog([]))
+    settings = Settings.from_environment({}, home=tmp_path, engine_url="http://127.0.0.1:9")
+    with pytest.raises(SettingsError, match="NEMO_LOCAL_ENGINE_MODELS"):
+        create_app(settings)
+    assert remote_url("http://host:8000/v1/") == "http://host:8000"
