@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
-import json
-import struct
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nemo_microservices.types.customization.hyperparameters_param import HyperparametersParam
 from nemo_microservices.types.customization.lora_parameters_param import LoraParametersParam
 
-from nemo_local.catalog import near_names
 from nemo_local.core.errors import Invalid
+from nemo_local.customizer.modules import did_you_mean, resolve_modules
 
 KNOWN = (*HyperparametersParam.__annotations__, "p_tuning")
 KNOWN_LORA = tuple(LoraParametersParam.__annotations__)
@@ -26,15 +22,17 @@ SHOWN = (
 )  # fmt: skip
 """Fields that a job always shows, null when they were not given."""
 
-NEMO_MODULES = {
-    "linear_qkv": ("q_proj", "k_proj", "v_proj", "qkv_proj"),
-    "linear_proj": ("o_proj",),
-    "linear_fc1": ("gate_proj", "up_proj", "gate_up_proj"),
-    "linear_fc2": ("down_proj",),
-}
-"""NeMo's names of the linear layers, and what Hugging Face checkpoints call them."""
-
 DEFAULT_WARMUP_STEPS = 200
+
+FinetuningType = Literal[
+    "lora",  # the output is an adapter
+    "lora_merged",  # an adapter is trained; the output is a whole checkpoint with it merged in
+    "all_weights",  # every weight is trained; the output is a whole checkpoint
+]
+NOT_SUPPORTED = {
+    "p_tuning": "virtual tokens are served nowhere here; use finetuning_type 'lora'",
+    "grpo": "there are no reward environments here; use training_type 'sft'",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,9 @@ class Plan:
     """What the trainer does: every default filled in."""
 
     target_modules: tuple[str, ...]
-    """Names, or endings of names, of the linear layers that get an adapter."""
+    """Names, or endings of names, of the linear layers that get an adapter; none when all weights
+    are trained."""
+    finetuning_type: FinetuningType = "lora"
     epochs: int = 50
     batch_size: int = 8
     """Rows of one optimiser step."""
@@ -64,6 +64,11 @@ class Plan:
     adapter_dim: int = 8
     adapter_dropout: float = 0.0
     alpha: int = 16
+
+    @property
+    def makes_adapter(self) -> bool:
+        """Whether the output is an adapter, and not a whole checkpoint."""
+        return self.finetuning_type == "lora"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,7 +104,11 @@ def steps_per_epoch(sequences: int, batch_size: int) -> int:
 
 
 def refuse_unknown(given: Mapping[str, Any]) -> None:
-    """Raise Invalid, naming it and its near names, for a hyperparameter that does not exist."""
+    """Raise Invalid, naming it, for a hyperparameter that does not exist or a type we lack."""
+    for key in ("finetuning_type", "training_type"):
+        reason = NOT_SUPPORTED.get(str(given.get(key)))
+        if reason:
+            raise Invalid(f"hyperparameters.{key} {given[key]!r} is not supported: {reason}")
     lora = given.get("lora")
     nested = (("lora.", lora, KNOWN_LORA),) if isinstance(lora, Mapping) else ()
     for prefix, values, known in (("", given, KNOWN), *nested):
@@ -107,7 +116,7 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
             if name not in known:
                 raise Invalid(
                     f"Unknown hyperparameter '{prefix}{name}'. "
-                    + (_did_you_mean(name, known) or f"Known are: {', '.join(known)}.")
+                    + (did_you_mean(name, known) or f"Known are: {', '.join(known)}.")
                 )
 
 
@@ -124,13 +133,18 @@ def make_plan(given: Mapping[str, Any], modules: Collection[str], parallel_rows:
     lora = {key: value for key, value in (asked.get("lora") or {}).items() if value is not None}
     for name in ("p_tuning", "dpo", "grpo", "distillation"):
         if name in asked:
-            raise Invalid(f"hyperparameters.{name} is not supported here; train with sft/lora")
+            raise Invalid(f"hyperparameters.{name} is not supported here; train with sft")
+    finetuning_type = asked.get("finetuning_type", "lora")
+    trains_adapter = finetuning_type != "all_weights"
     for name in ("attention_dropout", "hidden_dropout"):
         if (asked.get("sft") or {}).get(name):
             raise Invalid(f"hyperparameters.sft.{name} is not supported here; leave it out or 0")
     _check_bounds({**asked, **{f"lora.{key}": value for key, value in lora.items()}})
     plan = Plan(
-        target_modules=resolve_modules(lora.get("target_modules"), modules),
+        target_modules=(
+            resolve_modules(lora.get("target_modules"), modules) if trains_adapter else ()
+        ),
+        finetuning_type=finetuning_type,
         **_present(asked, (
             "epochs", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "optimizer",
             "adam_beta1", "adam_beta2", "seed", "log_every_n_steps",
@@ -156,57 +170,16 @@ def make_plan(given: Mapping[str, Any], modules: Collection[str], parallel_rows:
 
 def shown(given: Mapping[str, Any], training_type: str, plan: Plan) -> dict[str, Any]:
     """The hyperparameters as a job shows them: the user's values, and few defaults."""
-    lora = {**dict.fromkeys(KNOWN_LORA), **(given.get("lora") or {})}
-    return {
+    values = {
         **dict.fromkeys(SHOWN),
         **given,
         "training_type": training_type,
         "sequence_packing_enabled": bool(given.get("sequence_packing_enabled")),
-        "lora": {**lora, "alpha": plan.alpha},
     }
-
-
-def resolve_modules(wanted: Collection[str] | None, modules: Collection[str]) -> tuple[str, ...]:
-    """The layers that get adapters, as names or endings of names; all linear ones by default.
-
-        resolve_modules(["linear_qkv"], modules_of_a_llama) -> ("q_proj", "k_proj", "v_proj")
-
-    Raises:
-        Invalid: a name or pattern matches no layer of the model.
-    """
-    leaves = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in modules))
-    chosen: dict[str, None] = {}
-    for pattern in wanted or leaves:
-        parts = NEMO_MODULES.get(pattern, (pattern,))
-        found = [leaf for part in parts for leaf in leaves if fnmatch.fnmatchcase(leaf, part)]
-        found = found or [name for name in modules if fnmatch.fnmatchcase(name, pattern)]
-        if not found:
-            known = [*NEMO_MODULES, *leaves]
-            raise Invalid(
-                f"hyperparameters.lora.target_modules: {pattern!r} is no linear layer of the base "
-                f"model. {_did_you_mean(pattern, known)} Known are: {', '.join(known)}."
-            )
-        chosen.update(dict.fromkeys(found))
-    return tuple(chosen)
-
-
-def linear_modules(checkpoint: Path) -> list[str]:
-    """Names of the linear layers of a checkpoint, without the output head.
-
-    Read from the headers of its safetensors files: a matrix that is no embedding is a layer.
-    """
-    names = []
-    for path in sorted(checkpoint.glob("*.safetensors")):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        for key, tensor in header.items():
-            name = key.removesuffix(".weight")
-            leaf = name.rsplit(".", 1)[-1]
-            if key.endswith(".weight") and len(tensor["shape"]) == 2:
-                if leaf not in ("lm_head", "wte", "wpe") and "embed" not in leaf:
-                    names.append(name)
-    return names
+    if plan.finetuning_type != "all_weights":
+        lora = {**dict.fromkeys(KNOWN_LORA), **(given.get("lora") or {})}
+        values["lora"] = {**lora, "alpha": plan.alpha}
+    return values
 
 
 _AT_LEAST = {
@@ -247,8 +220,3 @@ def _refuse(name: str, bounds: str, values: Mapping[str, Any]) -> None:
 
 def _present(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
-
-
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    near = near_names(name, list(known))
-    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""

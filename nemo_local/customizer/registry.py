@@ -32,13 +32,17 @@ OPTION_DEFAULTS: Document = {
     "pipeline_parallel_size": 1,
     "use_sequence_parallel": False,
 }
-LORA_OPTION: Document = {
-    "training_type": "sft",
-    "finetuning_type": "lora",
-    "num_gpus": 1,
-    "micro_batch_size": 1,
-    **OPTION_DEFAULTS,
-}
+SEEDED_OPTIONS: list[Document] = [
+    {
+        "training_type": training_type,
+        "finetuning_type": finetuning_type,
+        "num_gpus": 1,
+        "micro_batch_size": 1,
+        **OPTION_DEFAULTS,
+    }
+    for training_type in ("sft",)
+    for finetuning_type in ("lora", "lora_merged", "all_weights")
+]
 
 
 class Registry:
@@ -273,7 +277,7 @@ class Registry:
             body = {
                 "target": f"{model.id}@{TARGET_VERSION}",
                 "max_seq_length": length,
-                "training_options": [LORA_OPTION],
+                "training_options": SEEDED_OPTIONS,
             }
             self._documents.create(CONFIG, namespace, full_name, self._complete(body))
             return

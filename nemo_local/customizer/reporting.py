@@ -1,21 +1,19 @@
-"""What a training leaves behind while it runs: its reports, its checkpoints, its best adapter."""
+"""What a training leaves behind while it runs: its reports, its checkpoints, its best weights."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from nemo_local.customizer.hyperparameters import Plan
-from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed, read_all
+from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed
+from nemo_local.customizer.saving import save_weights
 
 STEP_REPORT_EVERY_S = 0.5
 EARLY_STOP_EPOCHS = 10
@@ -37,7 +35,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class Reporter(TrainerCallback):
-    """Reports steps and losses, keeps the best adapter, and stops when nothing improves."""
+    """Reports steps and losses, keeps the best weights, and stops when nothing improves."""
 
     def __init__(
         self, progress: ProgressWriter, so_far: Progress, best_dir: Path, plan: Plan
@@ -74,7 +72,7 @@ class Reporter(TrainerCallback):
         step, loss = state.global_step - 1, float(given["metrics"]["eval_loss"])
         print(f"step {step}: val_loss {loss:.4f}")
         if self._is_best(loss, step):
-            save_adapter(given["model"], self._best_dir)
+            save_weights(given["model"], self._best_dir)
         self._progress.write("val_loss", step=step, value=loss)
         waited = (step - self._improved_at_step) / self._per_epoch
         if waited >= EARLY_STOP_EPOCHS:
@@ -87,35 +85,3 @@ class Reporter(TrainerCallback):
         better = loss < self._best
         self._best = min(loss, self._best)
         return better
-
-
-def save_adapter(model: Any, folder: Path) -> None:
-    """Write the adapter alone, as `adapter_model.safetensors` and `adapter_config.json`."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, partial / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = model.peft_config["default"]
-    training, config.inference_mode = config.inference_mode, True
-    config.save_pretrained(partial)
-    config.inference_mode = training
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
-
-
-def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressWriter) -> None:
-    """Leave the best adapter in `job_dir/adapter`, and report the end."""
-    steps = trainer.state.global_step
-    best, adapter = job_dir / "best", job_dir / "adapter"
-    if not best.is_dir():
-        save_adapter(trainer.model, best)
-    shutil.rmtree(adapter, ignore_errors=True)
-    shutil.copytree(best, adapter)
-    config_path = adapter / "adapter_config.json"
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    # The folder's name would mean nothing elsewhere, and tells where this machine keeps models.
-    config["base_model_name_or_path"] = job["base_model"]
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-    progress.write("finished", steps=steps, best_epoch=read_all(job_dir).best_epoch)

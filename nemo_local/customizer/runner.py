@@ -17,7 +17,9 @@ from typing import IO, Any
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document
 from nemo_local.core.jobs import FINISHED
+from nemo_local.customizer.cards import model_card
 from nemo_local.customizer.hub import FilesUnavailable, Hub
+from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.progress import Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
 from nemo_local.customizer.references import DatasetSource, DatasetUrl, OutputModel
@@ -192,17 +194,21 @@ class JobRun:
     def _publish(self, cancelled: threading.Event) -> None:
         for state in ("Created", "Pending", "Running"):
             self._records.log(self.id, f"EntityHandler_1_{state}")
-        adapter = self.folder / "adapter"
         job = self._records.get(self.id)
-        (adapter / "README.md").write_text(_card(job, self.output), encoding="utf-8")
+        plan = Plan.from_json(job["run"]["task"]["plan"])
+        folder = self.folder / ("adapter" if plan.makes_adapter else "model")
+        (folder / "README.md").write_text(model_card(job, plan, self.output), encoding="utf-8")
         try:
-            self._hub.upload(adapter, self.output, f"Adapter of job {self.id}")
+            self._hub.upload(folder, self.output, f"Output of job {self.id}")
             self._set_artifact_status("upload_completed")
         except (FilesUnavailable, UpstreamError) as error:
             raise JobFailed("EntityHandler_1", str(error)) from error
-        warning = self._wait_until_served(str(self.output), cancelled)
-        if warning:
-            self._records.log(self.id, "ModelNotServed", warning)
+        if plan.makes_adapter:
+            warning = self._wait_until_served(str(self.output), cancelled)
+            if warning:
+                self._records.log(self.id, "ModelNotServed", warning)
+        else:
+            self._records.log(self.id, "ModelStored", _how_to_serve(self.output))
         self._records.move(self.id, "completed", "EntityHandler_1_Completed")
         self._clean()
 
@@ -251,7 +257,7 @@ class JobRun:
 
     def _clean(self) -> None:
         """Keep the logs of a finished job; its files are in the Data Store."""
-        for name in ("data", "checkpoints", "best", "adapter"):
+        for name in ("data", "checkpoints", "best", "adapter", "model"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
@@ -315,19 +321,8 @@ def _summary(prepared: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _card(job: Document, output: OutputModel) -> str:
-    details, plan = job["status_details"], job["run"]["task"]["plan"]
-    return f"""---
-base_model: {job["config_snapshot"]["base_model"]}
-library_name: peft
----
-# {output}
-
-A LoRA adapter (rank {plan["adapter_dim"]}, alpha {plan["alpha"]}) for `{
-        job["config_snapshot"]["base_model"]
-    }`, trained by job `{job["id"]}` on `{job["dataset"]}`.
-
-- weights it was trained on: {job["run"]["answered_by"]}
-- steps: {details["steps_completed"]}, best epoch: {details["best_epoch"]}
-- lowest training loss: {details["train_loss"]}, lowest validation loss: {details["val_loss"]}
-"""
+def _how_to_serve(output: OutputModel) -> str:
+    return (
+        f"{output} is a whole model, which is served once it is deployed: POST "
+        f"/v1/deployment/model-deployments with config.model {str(output)!r}"
+    )

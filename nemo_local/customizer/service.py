@@ -18,6 +18,7 @@ from nemo_local.core.query import ListQuery, Page
 from nemo_local.customizer import hyperparameters, logs
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
+from nemo_local.customizer.modules import linear_modules
 from nemo_local.customizer.records import Records, shown
 from nemo_local.customizer.references import (
     OutputModel,
@@ -31,7 +32,7 @@ from nemo_local.settings import Settings
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("bf16-mixed", "bf16", "fp32")
-TRAINABLE = ("sft", "lora")
+TRAINING_TYPES = ("sft",)
 ENDS_WITHIN_S = 10.0
 
 
@@ -91,7 +92,7 @@ class CustomizerService:
         assert checkpoint is not None, "a ready target has one"
         plan = hyperparameters.make_plan(
             given,
-            hyperparameters.linear_modules(checkpoint),
+            linear_modules(checkpoint),
             option["micro_batch_size"] * (option.get("data_parallel_size") or 1),
         )
         source = find_dataset(body["dataset"], self._platform)
@@ -205,6 +206,7 @@ class CustomizerService:
         self, output: OutputModel, target: Document, snapshot: Document, job: Document
     ) -> None:
         """Announce the model in the Entity Store; what a failed run left is replaced."""
+        option = snapshot["training_option"]
         try:
             existing = self._platform.get(output.entity_path)
         except UpstreamError as error:
@@ -234,8 +236,10 @@ class CustomizerService:
                 "precision": snapshot["precision"],
                 "tensor_parallelism": 1,
             },
-            "peft": {"finetuning_type": "lora"},
         }
+        # What has no `peft` is a model of its own and no adapter of its base.
+        if option["finetuning_type"] == "lora":
+            entity["peft"] = {"finetuning_type": "lora"}
         try:
             self._platform.post("/v1/models", json=entity)
         except UpstreamError as error:
@@ -273,8 +277,11 @@ def _option_for(config: Document, given: Document) -> Document:
             f"hyperparameters: {'/'.join(wanted)} is not offered by this config; "
             f"available (training_type/finetuning_type): {available}"
         )
-    if wanted != TRAINABLE:
-        raise Invalid(f"hyperparameters: {'/'.join(wanted)} is not supported here; use sft/lora")
+    if wanted[0] not in TRAINING_TYPES:
+        raise Invalid(
+            f"hyperparameters.training_type {wanted[0]!r} is not supported here; "
+            f"use {' or '.join(TRAINING_TYPES)}"
+        )
     if config["training_precision"] not in PRECISIONS:
         raise Invalid(
             f"training_precision {config['training_precision']!r} of the config is not supported "
@@ -286,7 +293,10 @@ def _option_for(config: Document, given: Document) -> Document:
 
 def _warnings(body: Document, option: Document) -> list[Document]:
     warnings = []
-    if body["hyperparameters"].get("sequence_packing_enabled"):
+    given = body["hyperparameters"]
+    if given.get("lora") and option["finetuning_type"] == "all_weights":
+        warnings.append(("hyperparameters.lora is not used", "all_weights trains no adapter"))
+    if given.get("sequence_packing_enabled"):
         warnings.append(
             ("Sequence packing is off", "not supported here; rows of like length share a batch")
         )

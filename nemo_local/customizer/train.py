@@ -1,7 +1,8 @@
 """The training process of one job: `python -m nemo_local.customizer.train <job folder>`.
 
-The folder holds `job.json` (see runner.py) and `data/`. The process reports to `progress.jsonl`,
-leaves the adapter in `adapter/`, and ends when its standard input closes: then its parent is gone.
+The folder holds `job.json` (see runner.py) and `data/`. The process reports to `progress.jsonl` and
+leaves its output in `adapter/` or `model/`. It ends when its standard input closes: then its
+parent is gone.
 """
 
 from __future__ import annotations

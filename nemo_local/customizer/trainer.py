@@ -1,8 +1,7 @@
-"""LoRA fine-tuning of one job with TRL's SFTTrainer and PEFT."""
+"""Fine-tuning of one job with TRL's SFTTrainer and PEFT."""
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -23,10 +21,12 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from nemo_local.customizer.batches import LengthBuckets, make_tokens
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
+from nemo_local.customizer.optimization import make_optimizer, make_schedule
 from nemo_local.customizer.progress import ProgressWriter, TrainingFailed, read_all
 from nemo_local.customizer.rendering import IGNORED, Tokens
-from nemo_local.customizer.reporting import Reporter, finish, last_checkpoint
+from nemo_local.customizer.reporting import Reporter, last_checkpoint
 from nemo_local.customizer.rows import Row
+from nemo_local.customizer.saving import finish
 
 CHECKPOINT_EVERY_STEPS = 25
 TOKENS_PER_PASS = 8192
@@ -42,7 +42,7 @@ def train(
     job_dir: Path,
     progress: ProgressWriter,
 ) -> None:
-    """Train the adapter of a job on (training, validation) rows and leave it in `job_dir/adapter`.
+    """Train a job on (training, validation) rows; the output is left where `output_folder` says.
 
     Goes on from the last whole checkpoint in the folder, when there is one.
 
@@ -79,8 +79,9 @@ def train(
         resumed_from=done,
         note=note,
     )
-    print(f"{plan}\n{note}\n{model.get_nb_trainable_parameters()[0]:,} weights are trained")
-    optimizer = _optimizer(model, plan)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    print(f"{plan}\n{note}\n{trained:,} weights are trained")
+    optimizer = make_optimizer(model, plan)
     trainer = _Trainer(
         model=model,
         processing_class=tokenizer,
@@ -110,7 +111,7 @@ def train(
         ),
         train_dataset=_dataset(training),
         eval_dataset=_dataset(validation) if validation.input_ids else None,
-        optimizers=(optimizer, _schedule(optimizer, plan, total)),
+        optimizers=(optimizer, make_schedule(optimizer, plan, total)),
         callbacks=[Reporter(progress, read_all(job_dir), job_dir / "best", plan)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -181,16 +182,21 @@ def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
 
 def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> Any:
     size = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
+    # Steps smaller than half a bf16 unit would be lost on weights that are trained themselves.
+    whole = plan.finetuning_type == "all_weights"
     eager = device.type == "cpu" and longest <= EAGER_UP_TO_TOKENS
     model: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint,
         local_files_only=True,
         use_safetensors=True,
-        dtype=torch.float32 if size <= FP32_UP_TO_BYTES else torch.bfloat16,
+        dtype=torch.float32 if whole or size <= FP32_UP_TO_BYTES else torch.bfloat16,
         **({"attn_implementation": "eager"} if eager else {}),
     )
+    model.to(device)
+    if whole:
+        return model
     return get_peft_model(
-        model.to(device),
+        model,
         LoraConfig(
             r=plan.adapter_dim,
             lora_alpha=plan.alpha,
@@ -210,33 +216,6 @@ def _pass_size(batch_size: int, longest: int) -> tuple[int, int]:
         if batch_size % size == 0 and (size == 1 or size * longest <= TOKENS_PER_PASS)
     )
     return rows, batch_size // rows
-
-
-def _optimizer(model: Any, plan: Plan) -> torch.optim.Optimizer:
-    kind = torch.optim.AdamW if plan.optimizer.startswith("adamw") else torch.optim.Adam
-    return kind(
-        [weight for weight in model.parameters() if weight.requires_grad],
-        lr=plan.learning_rate,
-        betas=(plan.adam_beta1, plan.adam_beta2),
-        weight_decay=plan.weight_decay,
-        fused=True,
-    )
-
-
-def _schedule(optimizer: torch.optim.Optimizer, plan: Plan, total_steps: int) -> LambdaLR:
-    """Flat, or: from the minimum up over the warm-up, then down a cosine to the minimum."""
-    warmup = plan.warmup(total_steps)
-    lowest = plan.min_learning_rate / plan.learning_rate
-
-    def factor(step: int) -> float:
-        if plan.optimizer.endswith("flat_lr"):
-            return 1.0
-        if step < warmup:
-            return lowest + (1 - lowest) * step / warmup
-        done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-        return lowest + (1 - lowest) * (1 + math.cos(math.pi * done)) / 2
-
-    return LambdaLR(optimizer, factor)
 
 
 def _dataset(tokens: Tokens) -> Dataset:

@@ -3,12 +3,11 @@ import pytest
 from nemo_local.core.errors import Invalid
 from nemo_local.customizer.hyperparameters import (
     Plan,
-    linear_modules,
     make_plan,
     refuse_unknown,
-    resolve_modules,
     shown,
 )
+from nemo_local.customizer.modules import linear_modules, resolve_modules
 
 LEAVES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")

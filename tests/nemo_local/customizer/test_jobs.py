@@ -18,6 +18,13 @@ from tests.nemo_local.customizer.tiny_llama import call_row
 
 JOBS = "/v1/customization/jobs"
 LONG = {"epochs": 400, "log_every_n_steps": 2}
+LORA_ONLY = {
+    "max_seq_length": 256,
+    "target": f"{MODEL}@2.0",
+    "training_options": [
+        {"training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 1}
+    ],
+}
 
 
 @pytest.fixture
@@ -78,9 +85,12 @@ def details_of(job, message):
         ({"dataset": "s3://bucket"}, 422, "does not have the form hf://datasets/namespace/name"),
         ({"hyperparameters": {"epoch": 2}}, 422, "Unknown hyperparameter 'epoch'. Did you mean"),
         ({"hyperparameters": {"epochs": 0}}, 422, "hyperparameters.epochs must be at least 1"),
-        ({"hyperparameters": {"finetuning_type": "all_weights"}}, 422,
+        ({"config": LORA_ONLY, "hyperparameters": {"finetuning_type": "all_weights"}}, 422,
          "sft/all_weights is not offered by this config; available"),
-        ({"hyperparameters": {"finetuning_type": "p_tuning"}}, 422, "finetuning_type"),
+        ({"hyperparameters": {"finetuning_type": "p_tuning"}}, 422,
+         "hyperparameters.finetuning_type 'p_tuning' is not supported: virtual tokens"),
+        ({"hyperparameters": {"training_type": "grpo"}}, 422,
+         "hyperparameters.training_type 'grpo' is not supported: there are no reward"),
         ({"output_model": "a/b/c@v1"}, 422, "output_model 'a/b/c' does not have the form"),
         ({"output_model": "ns/x@v 1"}, 422, "the version 'v 1' must have letters"),
         ({"output_model": "ns/x--y"}, 422, "cannot name a repository"),
