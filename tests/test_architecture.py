@@ -125,7 +125,7 @@ def test_the_control_plane_starts_without_a_training_library(path):
     # Modules of a process of their own.
     job_modules = {
         *("trainer.py", "train.py", "training.py", "child.py"),
-        *("optimization.py", "reporting.py", "saving.py"),
+        *("objectives.py", "optimization.py", "reporting.py", "saving.py"),
     }
     if path.name in job_modules:
         return

@@ -1,10 +1,11 @@
 """Customizer: fine-tuning jobs, and the configurations and targets they start from.
 
 Covered:     jobs (create, list, get, status, cancel, logs, delete), configs and targets (CRUD),
-             SFT of an adapter, of an adapter that is merged, or of all weights, on chat,
-             tool-calling and prompt/completion rows, live status with loss series, best
-             checkpoint, early stopping, resuming after a crash of the platform.
-Not covered: other training types, p-tuning, checkpoints from `ngc://` or `hf://`,
+             training types sft, dpo and distillation, each of an adapter, of an adapter that is
+             merged, or of all weights; chat, tool-calling, prompt/completion and preference
+             rows; live status with loss series, best checkpoint, early stopping, resuming after
+             a crash of the platform.
+Not covered: grpo, p-tuning, checkpoints from `ngc://` or `hf://`,
              precisions below 16 bits: refused by name. More than one device, sequence packing,
              Weights & Biases: the job goes on without them and says so in `warnings`.
 Differs:     one training at a time, in a child process of this machine; `percentage_done` counts

@@ -6,6 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from nemo_microservices.types.customization.distillation_parameters_param import (
+    DistillationParametersParam,
+)
+from nemo_microservices.types.customization.dpo_parameters_param import DpoParametersParam
 from nemo_microservices.types.customization.hyperparameters_param import HyperparametersParam
 from nemo_microservices.types.customization.lora_parameters_param import LoraParametersParam
 
@@ -14,6 +18,11 @@ from nemo_local.customizer.modules import did_you_mean, resolve_modules
 
 KNOWN = (*HyperparametersParam.__annotations__, "p_tuning")
 KNOWN_LORA = tuple(LoraParametersParam.__annotations__)
+KNOWN_INSIDE = {
+    "lora": KNOWN_LORA,
+    "dpo": tuple(DpoParametersParam.__annotations__),
+    "distillation": tuple(DistillationParametersParam.__annotations__),
+}
 
 SHOWN = (
     "training_type", "finetuning_type", "epochs", "batch_size", "learning_rate",
@@ -29,10 +38,31 @@ FinetuningType = Literal[
     "lora_merged",  # an adapter is trained; the output is a whole checkpoint with it merged in
     "all_weights",  # every weight is trained; the output is a whole checkpoint
 ]
+TrainingType = Literal[
+    "sft",  # cross entropy of the answers
+    "dpo",  # preferred answers over others
+    "distillation",  # the answers' distributions of a teacher
+]
+DEFAULTS_OF_TYPE = {"dpo": {"epochs": 1, "batch_size": 16, "learning_rate": 9e-6}}
 NOT_SUPPORTED = {
     "p_tuning": "virtual tokens are served nowhere here; use finetuning_type 'lora'",
     "grpo": "there are no reward environments here; use training_type 'sft'",
 }
+
+
+@dataclass(frozen=True)
+class Dpo:
+    """What weighs how much in preference training."""
+
+    ref_policy_kl_penalty: float = 0.05
+    """Beta of the DPO paper: how strongly the model is held to what it was."""
+    preference_loss_weight: float = 1.0
+    sft_loss_weight: float = 0.0
+    """Weight of the chosen answers' negative log-likelihood."""
+    preference_average_log_probs: bool = False
+    """Whether answers count by their mean log-probability, not by the sum."""
+    sft_average_log_probs: bool = False
+    max_grad_norm: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +73,7 @@ class Plan:
     """Names, or endings of names, of the linear layers that get an adapter; none when all weights
     are trained."""
     finetuning_type: FinetuningType = "lora"
+    training_type: TrainingType = "sft"
     epochs: int = 50
     batch_size: int = 8
     """Rows of one optimiser step."""
@@ -64,6 +95,7 @@ class Plan:
     adapter_dim: int = 8
     adapter_dropout: float = 0.0
     alpha: int = 16
+    dpo: Dpo = Dpo()
 
     @property
     def makes_adapter(self) -> bool:
@@ -75,7 +107,8 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        return cls(**{**value, "target_modules": tuple(value["target_modules"])})
+        modules, dpo = tuple(value["target_modules"]), Dpo(**value.get("dpo", {}))
+        return cls(**{**value, "target_modules": modules, "dpo": dpo})
 
     def total_steps(self, sequences: int) -> int:
         """Optimiser steps of the whole run over so many sequences."""
@@ -109,9 +142,12 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
         reason = NOT_SUPPORTED.get(str(given.get(key)))
         if reason:
             raise Invalid(f"hyperparameters.{key} {given[key]!r} is not supported: {reason}")
-    lora = given.get("lora")
-    nested = (("lora.", lora, KNOWN_LORA),) if isinstance(lora, Mapping) else ()
-    for prefix, values, known in (("", given, KNOWN), *nested):
+    inside = [
+        (f"{key}.", given[key], known)
+        for key, known in KNOWN_INSIDE.items()
+        if isinstance(given.get(key), Mapping)
+    ]
+    for prefix, values, known in [("", given, KNOWN), *inside]:
         for name in values:
             if name not in known:
                 raise Invalid(
@@ -129,22 +165,28 @@ def make_plan(given: Mapping[str, Any], modules: Collection[str], parallel_rows:
     Raises:
         Invalid: a value is out of bounds, or names what we do not support; a sentence says which.
     """
-    asked = {key: value for key, value in given.items() if value is not None}
-    lora = {key: value for key, value in (asked.get("lora") or {}).items() if value is not None}
-    for name in ("p_tuning", "dpo", "grpo", "distillation"):
+    training_type: TrainingType = given.get("training_type") or "sft"
+    asked = {**DEFAULTS_OF_TYPE.get(training_type, {}), **_given(given)}
+    lora, dpo = _given(asked.get("lora")), _given(asked.get("dpo"))
+    for name, reason in NOT_SUPPORTED.items():
         if name in asked:
-            raise Invalid(f"hyperparameters.{name} is not supported here; train with sft")
+            raise Invalid(f"hyperparameters.{name} is not supported: {reason}")
+    if training_type == "distillation" and not _given(asked.get("distillation")).get("teacher"):
+        raise Invalid("hyperparameters.distillation.teacher is missing: name a target, ns/name@v")
     finetuning_type = asked.get("finetuning_type", "lora")
     trains_adapter = finetuning_type != "all_weights"
     for name in ("attention_dropout", "hidden_dropout"):
         if (asked.get("sft") or {}).get(name):
             raise Invalid(f"hyperparameters.sft.{name} is not supported here; leave it out or 0")
-    _check_bounds({**asked, **{f"lora.{key}": value for key, value in lora.items()}})
+    named = {f"lora.{key}": value for key, value in lora.items()}
+    _check_bounds({**asked, **named, **{f"dpo.{key}": value for key, value in dpo.items()}})
     plan = Plan(
         target_modules=(
             resolve_modules(lora.get("target_modules"), modules) if trains_adapter else ()
         ),
         finetuning_type=finetuning_type,
+        training_type=training_type,
+        dpo=Dpo(**dpo),
         **_present(asked, (
             "epochs", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "optimizer",
             "adam_beta1", "adam_beta2", "seed", "log_every_n_steps",
@@ -192,6 +234,9 @@ _AT_LEAST = {
     "seed": 0,
     "min_learning_rate": 0,
     "val_check_interval": 0,
+    "dpo.ref_policy_kl_penalty": 0,
+    "dpo.preference_loss_weight": 0,
+    "dpo.sft_loss_weight": 0,
 }
 
 
@@ -199,8 +244,9 @@ def _check_bounds(values: Mapping[str, Any]) -> None:
     for name, least in _AT_LEAST.items():
         if values.get(name, least) < least:
             _refuse(name, f"at least {least}", values)
-    if values.get("learning_rate", 1) <= 0:
-        _refuse("learning_rate", "greater than 0", values)
+    for name in ("learning_rate", "dpo.max_grad_norm"):
+        if values.get(name, 1) <= 0:
+            _refuse(name, "greater than 0", values)
     for name in ("adam_beta1", "adam_beta2"):
         if not 0 <= values.get(name, 0) < 1:
             _refuse(name, "at least 0 and below 1", values)
@@ -216,6 +262,10 @@ def _check_bounds(values: Mapping[str, Any]) -> None:
 
 def _refuse(name: str, bounds: str, values: Mapping[str, Any]) -> None:
     raise Invalid(f"hyperparameters.{name} must be {bounds}, not {values[name]!r}")
+
+
+def _given(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (values or {}).items() if value is not None}
 
 
 def _present(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ CHILD_ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
     "DO_NOT_TRACK": "1",
     "WANDB_MODE": "offline",
     # Threads that spin for long starve every other process on a small machine; a short spin saves

@@ -32,7 +32,7 @@ from nemo_local.settings import Settings
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("bf16-mixed", "bf16", "fp32")
-TRAINING_TYPES = ("sft",)
+TRAINING_TYPES = ("sft", "dpo", "distillation")
 ENDS_WITHIN_S = 10.0
 
 
@@ -95,6 +95,7 @@ class CustomizerService:
             linear_modules(checkpoint),
             option["micro_batch_size"] * (option.get("data_parallel_size") or 1),
         )
+        teacher = self._teacher(given, option)
         source = find_dataset(body["dataset"], self._platform)
         base_model = target["base_model"]
         model = self._catalog.get(base_model)
@@ -125,6 +126,7 @@ class CustomizerService:
             "precision": config["training_precision"],
             "device": self._settings.device,
             "threads": self._settings.threads,
+            **teacher,
         }
         job = {
             "description": body.get("description"),
@@ -201,6 +203,18 @@ class CustomizerService:
     def targets(self, query: ListQuery) -> Page:
         """One page of targets."""
         return select(self._documents.all(TARGET), query, lambda target: {})
+
+    def _teacher(self, given: Document, option: Document) -> Document:
+        """What the training process is told of the teacher; nothing when there is none.
+
+        Raises:
+            NotFound: no such target. Invalid: it is not enabled, or has no weights here.
+        """
+        if option["training_type"] != "distillation":
+            return {}
+        name = given["distillation"]["teacher"]
+        checkpoint = self.registry.trainable(name, "hyperparameters.distillation.teacher")
+        return {"teacher": name, "teacher_path": str(checkpoint)}
 
     def _register(
         self, output: OutputModel, target: Document, snapshot: Document, job: Document

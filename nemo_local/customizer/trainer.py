@@ -1,4 +1,4 @@
-"""Fine-tuning of one job with TRL's SFTTrainer and PEFT."""
+"""Fine-tuning of one job with TRL's trainers and PEFT."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PrinterCallback,
     set_seed,
 )
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
-from nemo_local.customizer.batches import LengthBuckets, make_tokens
+from nemo_local.customizer.batches import make_tokens
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
+from nemo_local.customizer.objectives import make_trainer
 from nemo_local.customizer.optimization import make_optimizer, make_schedule
+from nemo_local.customizer.preferences import Pairs
 from nemo_local.customizer.progress import ProgressWriter, TrainingFailed, read_all
-from nemo_local.customizer.rendering import IGNORED, Tokens
+from nemo_local.customizer.rendering import Tokens
 from nemo_local.customizer.reporting import Reporter, last_checkpoint
 from nemo_local.customizer.rows import Row
 from nemo_local.customizer.saving import finish
@@ -60,21 +59,22 @@ def train(
     training, validation = make_tokens(job, rows, tokenizer)
 
     set_seed(plan.seed)
-    longest = max(map(len, training.input_ids))
+    longest = max(training.lengths)
     model = _model(checkpoint, plan, device, longest)
-    size, accumulation = _pass_size(plan.batch_size, longest)
+    size, accumulation = _pass_size(plan, longest)
     resume_from = last_checkpoint(job_dir / "checkpoints")
     done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
-    total = plan.total_steps(len(training.input_ids))
+    rows_count = len(training.lengths)
+    total = plan.total_steps(rows_count)
     precision, why = _precision(job["precision"], device)
     note = f"{device.type}, {precision} ({why}), {size} x {accumulation} rows a step"
     progress.write(
         "prepared",
-        rows=len(training.input_ids),
-        validation_rows=len(validation.input_ids),
+        rows=rows_count,
+        validation_rows=len(validation.lengths),
         dropped=training.dropped + validation.dropped,
         truncated=training.truncated + validation.truncated,
-        steps_per_epoch=steps_per_epoch(len(training.input_ids), plan.batch_size),
+        steps_per_epoch=steps_per_epoch(rows_count, plan.batch_size),
         total_steps=total,
         resumed_from=done,
         note=note,
@@ -82,10 +82,9 @@ def train(
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     print(f"{plan}\n{note}\n{trained:,} weights are trained")
     optimizer = make_optimizer(model, plan)
-    trainer = _Trainer(
-        model=model,
-        processing_class=tokenizer,
-        args=SFTConfig(
+    trainer = make_trainer(
+        plan,
+        arguments=dict(
             output_dir=str(job_dir / "checkpoints"),
             per_device_train_batch_size=size,
             gradient_accumulation_steps=accumulation,
@@ -99,65 +98,34 @@ def train(
             dataloader_pin_memory=device.type == "cuda",
             logging_steps=plan.log_every_n_steps,
             logging_nan_inf_filter=False,
-            eval_strategy="steps" if validation.input_ids else "no",
-            eval_steps=plan.validation_interval(len(training.input_ids)),
+            eval_strategy="steps" if validation.lengths else "no",
+            eval_steps=plan.validation_interval(rows_count),
             save_steps=CHECKPOINT_EVERY_STEPS,
             save_total_limit=2,
             seed=plan.seed,
             max_length=None,
             report_to=[],
             disable_tqdm=True,
-            dataset_kwargs={"skip_prepare_dataset": True},
         ),
+        model=model,
+        processing_class=tokenizer,
         train_dataset=_dataset(training),
-        eval_dataset=_dataset(validation) if validation.input_ids else None,
+        eval_dataset=_dataset(validation) if validation.lengths else None,
         optimizers=(optimizer, make_schedule(optimizer, plan, total)),
         callbacks=[Reporter(progress, read_all(job_dir), job_dir / "best", plan)],
     )
+    trainer.lengths = sorted(training.lengths)
+    if plan.training_type == "distillation":
+        trainer.teacher = _teacher(job, tokenizer, model)
     trainer.remove_callback(PrinterCallback)
     started, started_cpu = time.monotonic(), time.process_time()
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     print(
-        f"{trainer.state.global_step - done} steps of {sum(map(len, training.input_ids)):,} tokens "
+        f"{trainer.state.global_step - done} steps of {sum(training.lengths):,} tokens "
         f"an epoch in {time.monotonic() - started:.1f} s "
         f"({time.process_time() - started_cpu:.1f} CPU s)"
     )
     finish(trainer, job, job_dir, progress)
-
-
-class _Trainer(SFTTrainer):
-    """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        assert not return_outputs, "only losses are asked for"
-        labels = inputs["labels"][:, 1:]
-        learnt = labels != IGNORED
-        columns = learnt.any(0).nonzero().squeeze(1)
-        logits = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            logits_to_keep=columns,
-            use_cache=False,
-        ).logits
-        loss = functional.cross_entropy(
-            logits[learnt[:, columns]].float(), labels[learnt], reduction="sum"
-        )
-        count = learnt.sum() if num_items_in_batch is None else num_items_in_batch
-        return loss / count
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LengthBuckets(list(map(len, dataset["input_ids"])), batch, self.args.seed)
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Checkpoints need no card; the adapter gets its own."""
 
 
 def _device(wanted: str) -> torch.device:
@@ -208,8 +176,26 @@ def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> 
     )
 
 
-def _pass_size(batch_size: int, longest: int) -> tuple[int, int]:
+def _teacher(job: dict[str, Any], tokenizer: Any, student: Any) -> Any:
+    """The frozen model whose distributions are learnt, where the student is."""
+    path, name = Path(job["teacher_path"]), job["teacher"]
+    own = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise TrainingFailed(
+            f"the teacher {name} does not have the tokenizer of the base model ({len(own)} and "
+            f"{len(tokenizer)} tokens); distillation compares token by token and needs one for both"
+        )
+    teacher: Any = AutoModelForCausalLM.from_pretrained(
+        path, local_files_only=True, use_safetensors=True, dtype=student.dtype
+    )
+    return teacher.to(student.device).eval().requires_grad_(False)
+
+
+def _pass_size(plan: Plan, longest: int) -> tuple[int, int]:
     """Rows of one forward pass, and how many passes make a step."""
+    batch_size = plan.batch_size
+    if plan.training_type == "dpo":  # a row is two sequences
+        longest *= 2
     rows = max(
         size
         for size in range(1, batch_size + 1)
@@ -218,9 +204,10 @@ def _pass_size(batch_size: int, longest: int) -> tuple[int, int]:
     return rows, batch_size // rows
 
 
-def _dataset(tokens: Tokens) -> Dataset:
+def _dataset(tokens: Tokens | Pairs) -> Dataset:
     """Rows by length, so that validation batches hold little padding."""
-    rows = sorted(zip(tokens.input_ids, tokens.labels, strict=True), key=lambda row: len(row[0]))
+    lengths = tokens.lengths
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
     return Dataset.from_dict(
-        {"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]}
+        {name: [rows[i] for i in order] for name, rows in tokens.columns().items()}
     )

@@ -22,8 +22,10 @@ def test_the_catalogue_is_offered(client):
     assert config["training_precision"] == "bf16-mixed"
     assert config["dataset_schemas"][0]["required"] == ["prompt", "completion"]
     assert [(o["training_type"], o["finetuning_type"]) for o in config["training_options"]] == [
-        ("sft", "lora"), ("sft", "lora_merged"), ("sft", "all_weights"),
-    ]  # fmt: skip
+        (training_type, finetuning_type)
+        for training_type in ("sft", "dpo", "distillation")
+        for finetuning_type in ("lora", "lora_merged", "all_weights")
+    ]
     target = config["target"]
     assert (target["namespace"], target["name"]) == ("meta", "llama-3.2-1b-instruct@2.0")
     assert (target["base_model"], target["enabled"], target["status"]) == (MODEL, True, "ready")

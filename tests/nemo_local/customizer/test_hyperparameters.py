@@ -1,7 +1,10 @@
+import json
+
 import pytest
 
 from nemo_local.core.errors import Invalid
 from nemo_local.customizer.hyperparameters import (
+    Dpo,
     Plan,
     make_plan,
     refuse_unknown,
@@ -65,6 +68,23 @@ def test_defaults_are_the_documented_ones():
     assert (made.adapter_dim, made.alpha, made.adapter_dropout) == (8, 16, 0.0)
 
 
+def test_preference_training_has_defaults_of_its_own():
+    made = plan(training_type="dpo")
+    assert (made.epochs, made.batch_size, made.learning_rate) == (1, 16, 9e-6)
+    assert made.min_learning_rate == pytest.approx(9e-7)
+    assert plan(training_type="dpo", epochs=3, learning_rate=1e-5).epochs == 3
+    given = {"ref_policy_kl_penalty": 0.2, "sft_loss_weight": 0.5, "max_grad_norm": None}
+    made = plan(training_type="dpo", dpo=given)
+    assert made.dpo == Dpo(ref_policy_kl_penalty=0.2, sft_loss_weight=0.5)
+    assert Plan.from_json(json.loads(json.dumps(made.as_json()))) == made
+
+
+def test_all_weights_need_no_target_modules():
+    made = plan(finetuning_type="all_weights", lora={"adapter_dim": 4})
+    assert made.target_modules == () and not made.makes_adapter
+    assert "lora" not in shown({"finetuning_type": "all_weights"}, "sft", made)
+
+
 def test_steps_of_the_recorded_run():
     made = plan(epochs=2, batch_size=16)
     assert made.total_steps(3500) == 438
@@ -114,7 +134,10 @@ def test_target_modules_have_two_vocabularies_and_wildcards(given, modules):
         ({"lora": {"alpha": 0}}, "lora.alpha must be at least 1"),
         ({"lora": {"target_modules": ["qproj"]}}, "'qproj' is no linear layer of the base model"),
         ({"p_tuning": {}}, "hyperparameters.p_tuning is not supported"),
-        ({"dpo": {}}, "hyperparameters.dpo is not supported"),
+        ({"grpo": {}}, "hyperparameters.grpo is not supported"),
+        ({"dpo": {"sft_loss_weight": -1}}, "hyperparameters.dpo.sft_loss_weight must be at least"),
+        ({"dpo": {"max_grad_norm": 0}}, "hyperparameters.dpo.max_grad_norm must be greater than 0"),
+        ({"training_type": "distillation"}, "hyperparameters.distillation.teacher is missing"),
         ({"sft": {"hidden_dropout": 0.1}}, "sft.hidden_dropout is not supported"),
     ],
 )
@@ -134,6 +157,7 @@ def test_a_batch_must_hold_whole_micro_batches():
     [
         ({"epoch": 2}, "Unknown hyperparameter 'epoch'. Did you mean 'epochs'"),
         ({"lora": {"adapter_size": 2}}, "Unknown hyperparameter 'lora.adapter_size'. Did you mean"),
+        ({"dpo": {"beta": 2}}, "Unknown hyperparameter 'dpo.beta'. Known are: "),
         ({"zzz": 2}, "Unknown hyperparameter 'zzz'. Known are: "),
     ],
 )

@@ -27,6 +27,10 @@ LORA_ONLY = {
 }
 
 
+def teacher(target):
+    return {"training_type": "distillation", "distillation": {"teacher": target}}
+
+
 @pytest.fixture
 def create(client, dataset):
     def create(**changed):
@@ -91,6 +95,12 @@ def details_of(job, message):
          "hyperparameters.finetuning_type 'p_tuning' is not supported: virtual tokens"),
         ({"hyperparameters": {"training_type": "grpo"}}, 422,
          "hyperparameters.training_type 'grpo' is not supported: there are no reward"),
+        ({"hyperparameters": {"training_type": "distillation"}}, 422,
+         "hyperparameters.distillation.teacher is missing"),
+        ({"hyperparameters": teacher("meta/llama-3.2-1b-instruct@2")}, 404,
+         "Target meta/llama-3.2-1b-instruct@2 not found. Did you mean meta/llama-3.2-1b"),
+        ({"hyperparameters": teacher("meta/llama-3.1-8b-instruct@2.0")}, 422,
+         "of hyperparameters.distillation.teacher is not enabled: no weights"),
         ({"output_model": "a/b/c@v1"}, 422, "output_model 'a/b/c' does not have the form"),
         ({"output_model": "ns/x@v 1"}, 422, "the version 'v 1' must have letters"),
         ({"output_model": "ns/x--y"}, 422, "cannot name a repository"),
@@ -170,6 +180,30 @@ def test_a_job_trains_and_is_complete_when_inference_serves_its_adapter(
     assert error.value.status == 409
     assert client.delete(f"{JOBS}/{job['id']}") == {}
     assert not folder.exists()
+
+
+def test_preference_and_distillation_jobs_train(client, running, serves, create, tmp_path):
+    rows = [{"prompt": f"add {i}", "chosen": "yes", "rejected": "no"} for i in range(24)]
+    upload(running, tmp_path, {"training/a.jsonl": rows}, "ns/pairs")
+    preferring = create(
+        dataset="hf://datasets/ns/pairs",
+        output_model="ns/dpo@v1",
+        hyperparameters={"training_type": "dpo", "dpo": {"ref_policy_kl_penalty": 0.1}},
+    )
+    distilled = create(
+        output_model="ns/kd@v1", hyperparameters=teacher(f"{MODEL}@2.0") | {"max_steps": 2}
+    )
+    serves += ["ns/dpo@v1", "ns/kd@v1"]
+    assert distilled["hyperparameters"]["distillation"] == {"teacher": f"{MODEL}@2.0"}
+    assert distilled["config_snapshot"]["training_option"]["training_type"] == "distillation"
+    for job in (preferring, distilled):
+        job = wait_for(client, job["id"], "completed")
+        assert job["status"] == "completed", job["status_details"]["status_logs"][-1]
+        assert job["status_details"]["val_loss"] is not None
+
+    body = job_body(output_model="ns/x@v2", hyperparameters={"training_type": "dpo"})
+    job = wait_for(client, client.post(JOBS, json=body)["id"], "completed")
+    assert "a preference row needs 'prompt'" in details_of(job, "TrainingJob_Failed")
 
 
 def test_a_broken_line_fails_the_job_and_is_named(client, running, dataset, tmp_path):

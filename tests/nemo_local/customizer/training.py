@@ -48,6 +48,8 @@ def train_job(job, job_dir):
     from nemo_local.customizer.trainer import train
 
     progress = ProgressWriter(job_dir)
-    train(job, read_rows(job, job_dir / "data"), job_dir, progress)
-    progress.close()
+    try:
+        train(job, read_rows(job, job_dir / "data"), job_dir, progress)
+    finally:
+        progress.close()
     return read_all(job_dir)
