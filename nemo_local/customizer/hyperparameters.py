@@ -12,6 +12,7 @@ from nemo_microservices.types.customization.distillation_parameters_param import
 from nemo_microservices.types.customization.dpo_parameters_param import DpoParametersParam
 from nemo_microservices.types.customization.hyperparameters_param import HyperparametersParam
 from nemo_microservices.types.customization.lora_parameters_param import LoraParametersParam
+from nemo_microservices.types.customization.sft_parameters_param import SftParametersParam
 
 from nemo_local.core.errors import Invalid
 from nemo_local.customizer.modules import did_you_mean, resolve_modules
@@ -20,6 +21,7 @@ KNOWN = (*HyperparametersParam.__annotations__, "p_tuning")
 KNOWN_LORA = tuple(LoraParametersParam.__annotations__)
 KNOWN_INSIDE = {
     "lora": KNOWN_LORA,
+    "sft": tuple(SftParametersParam.__annotations__),
     "dpo": tuple(DpoParametersParam.__annotations__),
     "distillation": tuple(DistillationParametersParam.__annotations__),
 }
@@ -95,12 +97,23 @@ class Plan:
     adapter_dim: int = 8
     adapter_dropout: float = 0.0
     alpha: int = 16
+    attention_dropout: float | None = None
+    """Of attention weights; None = as the checkpoint says."""
+    hidden_dropout: float | None = None
+    """Of what each block adds to the hidden states; None = none."""
+    pack_sequences: bool = False
+    """Whether several sequences share a row."""
     dpo: Dpo = Dpo()
 
     @property
     def makes_adapter(self) -> bool:
         """Whether the output is an adapter, and not a whole checkpoint."""
         return self.finetuning_type == "lora"
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether attention must do more than look back (packed sequences, dropped weights)."""
+        return self.pack_sequences or bool(self.attention_dropout)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -156,11 +169,16 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
                 )
 
 
-def make_plan(given: Mapping[str, Any], modules: Collection[str], parallel_rows: int) -> Plan:
+def make_plan(
+    given: Mapping[str, Any],
+    modules: Collection[str],
+    parallel_rows: int,
+    can_pack: bool = True,
+) -> Plan:
     """The plan for what a job asked.
 
     `modules` are the linear layers of the base model; `parallel_rows` divides every batch
-    (micro batch size × data-parallel size).
+    (micro batch size × data-parallel size); `can_pack` is whether its sequences may share rows.
 
     Raises:
         Invalid: a value is out of bounds, or names what we do not support; a sentence says which.
@@ -168,6 +186,7 @@ def make_plan(given: Mapping[str, Any], modules: Collection[str], parallel_rows:
     training_type: TrainingType = given.get("training_type") or "sft"
     asked = {**DEFAULTS_OF_TYPE.get(training_type, {}), **_given(given)}
     lora, dpo = _given(asked.get("lora")), _given(asked.get("dpo"))
+    sft = _given(asked.get("sft")) if training_type != "dpo" else {}
     for name, reason in NOT_SUPPORTED.items():
         if name in asked:
             raise Invalid(f"hyperparameters.{name} is not supported: {reason}")
@@ -175,11 +194,9 @@ def make_plan(given: Mapping[str, Any], modules: Collection[str], parallel_rows:
         raise Invalid("hyperparameters.distillation.teacher is missing: name a target, ns/name@v")
     finetuning_type = asked.get("finetuning_type", "lora")
     trains_adapter = finetuning_type != "all_weights"
-    for name in ("attention_dropout", "hidden_dropout"):
-        if (asked.get("sft") or {}).get(name):
-            raise Invalid(f"hyperparameters.sft.{name} is not supported here; leave it out or 0")
-    named = {f"lora.{key}": value for key, value in lora.items()}
-    _check_bounds({**asked, **named, **{f"dpo.{key}": value for key, value in dpo.items()}})
+    inside = {"lora": lora, "dpo": dpo, "sft": sft}
+    named = {f"{name}.{key}": value for name, part in inside.items() for key, value in part.items()}
+    _check_bounds({**asked, **named})
     plan = Plan(
         target_modules=(
             resolve_modules(lora.get("target_modules"), modules) if trains_adapter else ()
@@ -192,6 +209,8 @@ def make_plan(given: Mapping[str, Any], modules: Collection[str], parallel_rows:
             "adam_beta1", "adam_beta2", "seed", "log_every_n_steps",
         )),
         **_present(lora, ("adapter_dim", "adapter_dropout", "alpha")),
+        **_present(sft, ("attention_dropout", "hidden_dropout")),
+        pack_sequences=bool(asked.get("sequence_packing_enabled")) and can_pack,
         max_steps=asked.get("max_steps") if asked.get("max_steps", -1) > 0 else None,
         val_check_interval=asked.get("val_check_interval") or None,
         min_learning_rate=asked.get("min_learning_rate")
@@ -247,14 +266,15 @@ def _check_bounds(values: Mapping[str, Any]) -> None:
     for name in ("learning_rate", "dpo.max_grad_norm"):
         if values.get(name, 1) <= 0:
             _refuse(name, "greater than 0", values)
-    for name in ("adam_beta1", "adam_beta2"):
+    for name in (
+        *("adam_beta1", "adam_beta2", "lora.adapter_dropout"),
+        *("sft.attention_dropout", "sft.hidden_dropout"),
+    ):
         if not 0 <= values.get(name, 0) < 1:
             _refuse(name, "at least 0 and below 1", values)
     dim = values.get("lora.adapter_dim", 8)
     if not 1 <= dim <= 256 or dim & (dim - 1):
         _refuse("lora.adapter_dim", "a power of 2 from 1 to 256", values)
-    if not 0 <= values.get("lora.adapter_dropout", 0) < 1:
-        _refuse("lora.adapter_dropout", "at least 0 and below 1", values)
     interval = values.get("val_check_interval") or 1
     if interval < 0.1 or (interval > 1 and interval != int(interval)):
         _refuse("val_check_interval", "a fraction from 0.1 to 1.0, or whole steps", values)

@@ -24,6 +24,7 @@ def resolve_modules(wanted: Collection[str] | None, modules: Collection[str]) ->
     """The layers that get adapters, as names or endings of names; all linear ones by default.
 
         resolve_modules(["linear_qkv"], modules_of_a_llama) -> ("q_proj", "k_proj", "v_proj")
+        resolve_modules(["*.layers.0.*.linear_proj"], ...) -> ("model.layers.0.self_attn.o_proj",)
 
     Raises:
         Invalid: a name or pattern matches no layer of the model.
@@ -31,9 +32,12 @@ def resolve_modules(wanted: Collection[str] | None, modules: Collection[str]) ->
     leaves = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in modules))
     chosen: dict[str, None] = {}
     for pattern in wanted or leaves:
-        parts = NEMO_MODULES.get(pattern, (pattern,))
+        before, dot, last = pattern.rpartition(".")
+        parts = [f"{before}{dot}{part}" for part in NEMO_MODULES.get(last, (last,))]
         found = [leaf for part in parts for leaf in leaves if fnmatch.fnmatchcase(leaf, part)]
-        found = found or [name for name in modules if fnmatch.fnmatchcase(name, pattern)]
+        found = found or [
+            name for name in modules if any(fnmatch.fnmatchcase(name, part) for part in parts)
+        ]
         if not found:
             known = [*NEMO_MODULES, *leaves]
             raise Invalid(
@@ -42,6 +46,20 @@ def resolve_modules(wanted: Collection[str] | None, modules: Collection[str]) ->
             )
         chosen.update(dict.fromkeys(found))
     return tuple(chosen)
+
+
+PACKABLE = ("llama", "mistral", "qwen2", "gemma2")
+"""Architectures (`model_type`) whose packed sequences, as a test shows, do not see each other."""
+
+
+def why_not_packed(checkpoint: Path, training_type: str) -> str:
+    """Why sequences of this training cannot share rows; empty when they can."""
+    if training_type == "dpo":
+        return "the two answers of a pair share a batch already"
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") not in PACKABLE:
+        return f"not tested for {config.get('model_type')!r}, only for {', '.join(PACKABLE)}"
+    return ""
 
 
 def linear_modules(checkpoint: Path) -> list[str]:

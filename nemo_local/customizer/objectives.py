@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from transformers import Trainer
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
@@ -18,16 +19,22 @@ from trl.trainer.sft_trainer import SFTTrainer
 from nemo_local.customizer.batches import LengthBuckets
 from nemo_local.customizer.hyperparameters import Dpo, Plan
 from nemo_local.customizer.rendering import IGNORED
+from nemo_local.customizer.reporting import LossWindow
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 
-class Ordered:
-    """Draws rows in the order of LengthBuckets."""
+class Followed(Trainer):
+    """A trainer that draws rows in the order of LengthBuckets, and tells the loss of every step."""
 
-    args: Any
     lengths: list[int]
     """Tokens of each row of the training data."""
+    window: LossWindow
+
+    def training_step(self, *given: Any, **options: Any) -> Tensor:
+        loss: Tensor = super().training_step(*given, **options)
+        self.window.add(loss)
+        return loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
@@ -37,7 +44,7 @@ class Ordered:
         """Checkpoints need no card; the output gets its own."""
 
 
-class AnswerTrainer(Ordered, SFTTrainer):
+class AnswerTrainer(Followed, SFTTrainer):
     """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
 
     def compute_loss(
@@ -85,7 +92,7 @@ class DistillationTrainer(AnswerTrainer):
         )
 
 
-class PreferenceTrainer(Ordered, DPOTrainer):
+class PreferenceTrainer(Followed, DPOTrainer):
     """DPOTrainer on rows that are tokens already, with NeMo's weighted SFT loss beside it.
 
         loss = preference_loss_weight * dpo + sft_loss_weight * nll(chosen)

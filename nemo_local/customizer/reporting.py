@@ -7,9 +7,11 @@ import math
 import shutil
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed
@@ -34,15 +36,69 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+class StopAt(TrainerCallback):
+    """Ends the run after the step under way, with a checkpoint, once the event is set."""
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._stop.is_set():
+            control.should_save = control.should_training_stop = True
+
+
+class LossWindow(TrainerCallback, ExportableState):
+    """Mean loss of the steps since the last report.
+
+    Checkpoints keep it, so that a resumed run reports what a run in one piece would have. The
+    Trainer's own mean forgets the steps before the checkpoint.
+    """
+
+    def __init__(self, total: float = 0.0, steps: int = 0) -> None:
+        self._total: Any = total
+        self._steps = steps
+
+    @classmethod
+    def of(cls, checkpoint: Path | None) -> LossWindow:
+        """As the checkpoint has it; empty without one."""
+        if checkpoint is None:
+            return cls()
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        kept = (state.get("stateful_callbacks") or {}).get(cls.__name__)
+        return cls(**kept["args"]) if kept else cls()
+
+    def add(self, loss: Any) -> None:
+        """Count the loss of one pass; those of a step add up to the step's."""
+        self._total = self._total + loss.detach()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._steps += 1
+
+    def take(self) -> float:
+        """The mean, and begin anew."""
+        mean = float(self._total) / max(1, self._steps)
+        self._total, self._steps = 0.0, 0
+        return mean
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"total": float(self._total), "steps": self._steps}, "attributes": {}}
+
+
 class Reporter(TrainerCallback):
     """Reports steps and losses, keeps the best weights, and stops when nothing improves."""
 
     def __init__(
-        self, progress: ProgressWriter, so_far: Progress, best_dir: Path, plan: Plan
+        self,
+        progress: ProgressWriter,
+        so_far: Progress,
+        best_dir: Path,
+        plan: Plan,
+        window: LossWindow,
     ) -> None:
         self._progress = progress
         self._best_dir = best_dir
         self._plan = plan
+        self._window = window
         self._reported_at = 0.0
         self._per_epoch = so_far.prepared["steps_per_epoch"]
         self._best = math.inf
@@ -59,7 +115,7 @@ class Reporter(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         logs, step = given["logs"], state.global_step - 1
         if "loss" in logs:
-            loss = float(logs["loss"])
+            loss = self._window.take()
             print(f"step {step}: train_loss {loss:.4f}, lr {float(logs['learning_rate']):.2e}")
             if not math.isfinite(loss):
                 raise TrainingFailed(

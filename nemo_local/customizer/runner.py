@@ -20,14 +20,15 @@ from nemo_local.core.jobs import FINISHED
 from nemo_local.customizer.cards import model_card
 from nemo_local.customizer.hub import FilesUnavailable, Hub
 from nemo_local.customizer.hyperparameters import Plan
-from nemo_local.customizer.progress import Progress, ProgressReader, read_all
+from nemo_local.customizer.progress import DISK_FULL, STOPPED, Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
 from nemo_local.customizer.references import DatasetSource, DatasetUrl, OutputModel
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.3
-TERMINATES_WITHIN_S = 2.0
+LEAVES_CHECKPOINT_WITHIN_S = 8.0
+"""What a training gets to end the step under way and save it, when the platform stops."""
 SERVED_WITHIN_S = 30.0
 ATTEMPTS = 3
 """A job that was running when the platform died is picked up so many times, then failed."""
@@ -159,7 +160,8 @@ class JobRun:
             try:
                 self._follow(process, reader, progress, cancelled)
             finally:
-                end_process(process)
+                cancelled_job = self._records.get(self.id)["status"] == "cancelling"
+                end_process(process, 0 if cancelled_job else LEAVES_CHECKPOINT_WITHIN_S)
         if progress.failure is not None:
             raise JobFailed("TrainingJob", progress.failure["message"], progress.failure)
         if process.returncode != 0 or not progress.finished:
@@ -281,12 +283,12 @@ def start_training(folder: Path, log: IO[bytes], threads: int | None) -> subproc
     )
 
 
-def end_process(process: subprocess.Popen[bytes]) -> None:
-    """End the process, if need be by force."""
+def end_process(process: subprocess.Popen[bytes], within_s: float) -> None:
+    """Ask the process to end, and end it by force when it has not `within_s` seconds later."""
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(TERMINATES_WITHIN_S)
+            process.wait(within_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -300,7 +302,11 @@ def _raise_if(cancelled: threading.Event) -> None:
 
 
 def _how_it_ended(returncode: int | None, progress: Progress) -> str:
+    if returncode == DISK_FULL:
+        return "the disk is full, so that not even the reason could be written; make room"
     at = f"after step {progress.steps} of {progress.prepared.get('total_steps', '?')}"
+    if returncode == STOPPED:
+        return f"the training process was told to end (SIGTERM) {at}"
     if returncode is not None and returncode < 0:
         name = signal.Signals(-returncode).name
         hint = " (most often the machine ran out of memory)" if name == "SIGKILL" else ""

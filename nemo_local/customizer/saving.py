@@ -80,6 +80,8 @@ def _save_checkpoint(job: dict[str, Any], plan: Plan, best: Path, folder: Path) 
     if merged:
         model = PeftModel.from_pretrained(model, best).merge_and_unload()
     config: Any = AutoConfig.from_pretrained(base, local_files_only=True)
+    if hasattr(config, "attention_dropout"):  # a regularisation of this run only
+        model.config.attention_dropout = config.attention_dropout
     model.to(config.dtype or torch.float32).save_pretrained(folder)
     generation = base / "generation_config.json"
     if generation.is_file():  # the trainer writes other stop tokens into the model's own

@@ -18,7 +18,7 @@ from nemo_local.core.query import ListQuery, Page
 from nemo_local.customizer import hyperparameters, logs
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
-from nemo_local.customizer.modules import linear_modules
+from nemo_local.customizer.modules import linear_modules, why_not_packed
 from nemo_local.customizer.records import Records, shown
 from nemo_local.customizer.references import (
     OutputModel,
@@ -90,10 +90,12 @@ class CustomizerService:
         option = _option_for(config, given)
         checkpoint, _ = self.registry.checkpoint(target)
         assert checkpoint is not None, "a ready target has one"
+        unpacked = why_not_packed(checkpoint, option["training_type"])
         plan = hyperparameters.make_plan(
             given,
             linear_modules(checkpoint),
             option["micro_batch_size"] * (option.get("data_parallel_size") or 1),
+            can_pack=not unpacked,
         )
         teacher = self._teacher(given, option)
         source = find_dataset(body["dataset"], self._platform)
@@ -140,7 +142,8 @@ class CustomizerService:
             "hyperparameters": hyperparameters.shown(given, option["training_type"], plan),
             "output_model": str(output),
             "integrations": body.get("integrations"),
-            "warnings": _warnings(body, option) or None,
+            "warnings": _warnings(body, option, unpacked, config.get("chat_prompt_template"))
+            or None,
             "run": {
                 "task": task,
                 "source": asdict(source),
@@ -305,14 +308,28 @@ def _option_for(config: Document, given: Document) -> Document:
     return option
 
 
-def _warnings(body: Document, option: Document) -> list[Document]:
+def _warnings(
+    body: Document, option: Document, unpacked: str, template: str | None
+) -> list[Document]:
     warnings = []
     given = body["hyperparameters"]
-    if given.get("lora") and option["finetuning_type"] == "all_weights":
-        warnings.append(("hyperparameters.lora is not used", "all_weights trains no adapter"))
-    if given.get("sequence_packing_enabled"):
+    kinds = f"{option['training_type']}/{option['finetuning_type']}"
+    for name, used in (
+        ("lora", option["finetuning_type"] != "all_weights"),
+        ("sft", option["training_type"] != "dpo"),
+        ("dpo", option["training_type"] == "dpo"),
+        ("distillation", option["training_type"] == "distillation"),
+    ):
+        if given.get(name) and not used:
+            warnings.append((f"hyperparameters.{name} is not used", f"it has no part in {kinds}"))
+    if given.get("sequence_packing_enabled") and unpacked:
+        warnings.append(("Sequence packing is off", unpacked))
+    if template and option["finetuning_type"] == "lora":
         warnings.append(
-            ("Sequence packing is off", "not supported here; rows of like length share a batch")
+            (
+                "Inference renders adapters with the template of their base model",
+                "chat_prompt_template shapes training only; lora_merged stores it with the model",
+            )
         )
     if body.get("integrations"):
         warnings.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -17,13 +18,16 @@ from transformers import (
 )
 
 from nemo_local.customizer.batches import make_tokens
+from nemo_local.customizer.dropout import add_hidden_dropout
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
+from nemo_local.customizer.memory import is_out_of_memory, longest_that_fits, release
 from nemo_local.customizer.objectives import make_trainer
 from nemo_local.customizer.optimization import make_optimizer, make_schedule
+from nemo_local.customizer.packing import PackingCollator
 from nemo_local.customizer.preferences import Pairs
-from nemo_local.customizer.progress import ProgressWriter, TrainingFailed, read_all
+from nemo_local.customizer.progress import ProgressWriter, Stopped, TrainingFailed, read_all
 from nemo_local.customizer.rendering import Tokens
-from nemo_local.customizer.reporting import Reporter, last_checkpoint
+from nemo_local.customizer.reporting import LossWindow, Reporter, StopAt, last_checkpoint
 from nemo_local.customizer.rows import Row
 from nemo_local.customizer.saving import finish
 
@@ -40,15 +44,18 @@ def train(
     rows: tuple[list[Row], list[Row]],
     job_dir: Path,
     progress: ProgressWriter,
+    stop: Event | None = None,
 ) -> None:
     """Train a job on (training, validation) rows; the output is left where `output_folder` says.
 
-    Goes on from the last whole checkpoint in the folder, when there is one.
+    Goes on from the last whole checkpoint in the folder, when there is one. Once `stop` is set, the
+    run leaves a checkpoint after the step under way and ends.
 
     Raises:
+        Stopped: it was told to end before the last step.
         TrainingFailed, InvalidRow, UntrainableData: with the reason, as a sentence.
     """
-    plan = Plan.from_json(job["plan"])
+    plan, stop = Plan.from_json(job["plan"]), stop or Event()
     checkpoint = Path(job["model_path"])
     if job["threads"]:
         torch.set_num_threads(job["threads"])
@@ -58,16 +65,51 @@ def train(
         tokenizer.chat_template = job["chat_prompt_template"]
     training, validation = make_tokens(job, rows, tokenizer)
 
+    data = (training, validation)
+    longest = max(training.lengths)
+    size, halved = _pass_size(plan, longest), ""
+    while True:
+        try:
+            return _run(job, plan, device, tokenizer, data, size, halved, job_dir, progress, stop)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            what = str(error).split("\n", 1)[0]
+            print(f"out of memory at {size} rows a pass: {what}")
+        # Out here, where the error no longer holds what the run had allocated.
+        release()
+        if size == 1:
+            model = _model(checkpoint, plan, device, longest)
+            fits = longest_that_fits(model, longest, _sequences_a_row(plan))
+            raise TrainingFailed(_what_fits(longest, fits))
+        size = _pass_size(plan, longest, at_most=size // 2)
+        halved = ", halved because memory ran out"
+
+
+def _run(
+    job: dict[str, Any],
+    plan: Plan,
+    device: torch.device,
+    tokenizer: Any,
+    data: tuple[Tokens | Pairs, Tokens | Pairs],
+    size: int,
+    halved: str,
+    job_dir: Path,
+    progress: ProgressWriter,
+    stop: Event,
+) -> None:
+    """Train with `size` rows a pass, from the last checkpoint to the end."""
+    training, validation = data
     set_seed(plan.seed)
     longest = max(training.lengths)
-    model = _model(checkpoint, plan, device, longest)
-    size, accumulation = _pass_size(plan, longest)
+    model = _model(Path(job["model_path"]), plan, device, longest)
+    accumulation = plan.batch_size // size
     resume_from = last_checkpoint(job_dir / "checkpoints")
     done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
     rows_count = len(training.lengths)
     total = plan.total_steps(rows_count)
     precision, why = _precision(job["precision"], device)
-    note = f"{device.type}, {precision} ({why}), {size} x {accumulation} rows a step"
+    note = f"{device.type}, {precision} ({why}), {size} x {accumulation} rows a step{halved}"
     progress.write(
         "prepared",
         rows=rows_count,
@@ -81,7 +123,7 @@ def train(
     )
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     print(f"{plan}\n{note}\n{trained:,} weights are trained")
-    optimizer = make_optimizer(model, plan)
+    optimizer, window = make_optimizer(model, plan), LossWindow.of(resume_from)
     trainer = make_trainer(
         plan,
         arguments=dict(
@@ -112,12 +154,21 @@ def train(
         train_dataset=_dataset(training),
         eval_dataset=_dataset(validation) if validation.lengths else None,
         optimizers=(optimizer, make_schedule(optimizer, plan, total)),
-        callbacks=[Reporter(progress, read_all(job_dir), job_dir / "best", plan)],
+        callbacks=[
+            window,
+            Reporter(progress, read_all(job_dir), job_dir / "best", plan, window),
+            StopAt(stop),
+        ],
+        **_packed(plan, tokenizer, longest),
     )
-    trainer.lengths = sorted(training.lengths)
+    # Rows of one length have their place in an epoch by chance alone.
+    trainer.lengths = [0] * rows_count if plan.pack_sequences else sorted(training.lengths)
+    trainer.window = window
     if plan.training_type == "distillation":
         trainer.teacher = _teacher(job, tokenizer, model)
     trainer.remove_callback(PrinterCallback)
+    if stop.is_set():
+        raise Stopped
     started, started_cpu = time.monotonic(), time.process_time()
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     print(
@@ -125,6 +176,8 @@ def train(
         f"an epoch in {time.monotonic() - started:.1f} s "
         f"({time.process_time() - started_cpu:.1f} CPU s)"
     )
+    if stop.is_set() and trainer.state.global_step < total:
+        raise Stopped
     finish(trainer, job, job_dir, progress)
 
 
@@ -159,8 +212,11 @@ def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> 
         use_safetensors=True,
         dtype=torch.float32 if whole or size <= FP32_UP_TO_BYTES else torch.bfloat16,
         **({"attn_implementation": "eager"} if eager else {}),
+        **({"attention_dropout": plan.attention_dropout} if plan.attention_dropout else {}),
     )
     model.to(device)
+    if plan.hidden_dropout:
+        add_hidden_dropout(model, plan.hidden_dropout)
     if whole:
         return model
     return get_peft_model(
@@ -191,17 +247,32 @@ def _teacher(job: dict[str, Any], tokenizer: Any, student: Any) -> Any:
     return teacher.to(student.device).eval().requires_grad_(False)
 
 
-def _pass_size(plan: Plan, longest: int) -> tuple[int, int]:
-    """Rows of one forward pass, and how many passes make a step."""
-    batch_size = plan.batch_size
-    if plan.training_type == "dpo":  # a row is two sequences
-        longest *= 2
-    rows = max(
+def _packed(plan: Plan, tokenizer: Any, longest: int) -> dict[str, Any]:
+    """What a trainer of packed rows gets besides; no row is longer than the longest sequence."""
+    if not plan.pack_sequences:
+        return {}
+    return {"data_collator": PackingCollator(tokenizer.pad_token_id, longest)}
+
+
+def _what_fits(longest: int, fits: int) -> str:
+    words = f"memory ran out with one row of {longest} tokens at a time; "
+    if fits:
+        words += f"rows of {fits} tokens fit: lower the config's max_seq_length to that, or "
+    return words + "train fewer weights (lora, a smaller adapter_dim), or take a smaller model"
+
+
+def _sequences_a_row(plan: Plan) -> int:
+    return 2 if plan.training_type == "dpo" else 1
+
+
+def _pass_size(plan: Plan, longest: int, at_most: int | None = None) -> int:
+    """Rows of one forward pass; it divides the batch."""
+    batch_size, tokens = plan.batch_size, longest * _sequences_a_row(plan)
+    return max(
         size
-        for size in range(1, batch_size + 1)
-        if batch_size % size == 0 and (size == 1 or size * longest <= TOKENS_PER_PASS)
+        for size in range(1, (at_most or batch_size) + 1)
+        if batch_size % size == 0 and (size == 1 or size * tokens <= TOKENS_PER_PASS)
     )
-    return rows, batch_size // rows
 
 
 def _dataset(tokens: Tokens | Pairs) -> Dataset:

@@ -79,6 +79,15 @@ def test_preference_training_has_defaults_of_its_own():
     assert Plan.from_json(json.loads(json.dumps(made.as_json()))) == made
 
 
+def test_dropouts_and_packing_are_part_of_the_plan():
+    made = plan(sft={"attention_dropout": 0.1, "hidden_dropout": None})
+    assert (made.attention_dropout, made.hidden_dropout) == (0.1, None)
+    assert plan(training_type="dpo", sft={"hidden_dropout": 0.1}).hidden_dropout is None
+    assert plan(sequence_packing_enabled=True).pack_sequences
+    given = {"finetuning_type": "lora", "sequence_packing_enabled": True}
+    assert not make_plan(given, LLAMA, 1, can_pack=False).pack_sequences
+
+
 def test_all_weights_need_no_target_modules():
     made = plan(finetuning_type="all_weights", lora={"adapter_dim": 4})
     assert made.target_modules == () and not made.makes_adapter
@@ -112,6 +121,11 @@ def test_validation_interval(interval, max_steps, steps):
         (["q_proj", "linear_qkv"], ("q_proj", "k_proj", "v_proj")),
         (["*_proj"], (*LEAVES, *MLP)),
         (["*.layers.1.*.v_proj"], ("model.layers.1.self_attn.v_proj",)),
+        (["*.layers.1.*.linear_fc2"], ("model.layers.1.mlp.down_proj",)),
+        (
+            ["*.layers.0.*.linear_proj", "linear_fc2"],
+            ("model.layers.0.self_attn.o_proj", "down_proj"),
+        ),
     ],
 )
 def test_target_modules_have_two_vocabularies_and_wildcards(given, modules):
@@ -138,7 +152,7 @@ def test_target_modules_have_two_vocabularies_and_wildcards(given, modules):
         ({"dpo": {"sft_loss_weight": -1}}, "hyperparameters.dpo.sft_loss_weight must be at least"),
         ({"dpo": {"max_grad_norm": 0}}, "hyperparameters.dpo.max_grad_norm must be greater than 0"),
         ({"training_type": "distillation"}, "hyperparameters.distillation.teacher is missing"),
-        ({"sft": {"hidden_dropout": 0.1}}, "sft.hidden_dropout is not supported"),
+        ({"sft": {"hidden_dropout": 1}}, "sft.hidden_dropout must be at least 0 and below 1"),
     ],
 )
 def test_a_value_out_of_bounds_is_named(changed, words):

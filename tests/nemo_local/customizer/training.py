@@ -43,13 +43,13 @@ def make_job(checkpoint, **hyperparameters):
     }
 
 
-def train_job(job, job_dir):
-    """Train to the end; returns what was reported."""
+def train_job(job, job_dir, stop=None):
+    """Train to the end, or until `stop`; returns what was reported."""
     from nemo_local.customizer.trainer import train
 
     progress = ProgressWriter(job_dir)
     try:
-        train(job, read_rows(job, job_dir / "data"), job_dir, progress)
+        train(job, read_rows(job, job_dir / "data"), job_dir, progress, stop)
     finally:
         progress.close()
     return read_all(job_dir)
