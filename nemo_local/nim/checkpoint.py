@@ -106,7 +106,6 @@ def load_checkpoint(entry: CatalogModel, device: str) -> Checkpoint:
         local_files_only=True,
         use_safetensors=True,
         dtype=torch.float32 if entry.num_parameters <= SMALL_MODEL else torch.bfloat16,
-        attn_implementation="sdpa",
     )
     model.to(place).eval().requires_grad_(False)
     stop_ids = _stop_ids(model, tokenizer)
