@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     catalog = load_catalog(settings)
     data_store = DataStoreService(documents, settings.home / "blobs")
     entity_store = EntityStoreService(documents)
-    deployment = DeploymentService(documents, nim, catalog)
+    deployment = DeploymentService(documents, nim, catalog, platform)
     evaluator = EvaluatorService(
         documents, platform, settings.nim_url, settings.home / "evaluation", settings.token
     )

@@ -1,11 +1,13 @@
 """Customizer: fine-tuning jobs, and the configurations and targets they start from.
 
 Covered:     jobs (create, list, get, status, cancel, logs, delete), configs and targets (CRUD),
-             SFT with LoRA on chat, tool-calling and prompt/completion rows, live status with loss
-             series, best checkpoint, early stopping, resuming after a crash of the platform.
-Not covered: other training and fine-tuning types, p-tuning, checkpoints from `ngc://` or `hf://`,
-             precisions below 16 bits: refused by name. More than one device, sequence packing,
-             Weights & Biases: the job goes on without them and says so in `warnings`.
+             training types sft, dpo and distillation, each of an adapter, of an adapter that is
+             merged, or of all weights; chat, tool-calling, prompt/completion and preference
+             rows; live status with loss series, best checkpoint, early stopping, resuming after
+             a crash of the platform.
+Not covered: grpo, p-tuning, checkpoints from `ngc://` or `hf://`, precisions below 16 bits:
+             refused by name. More than one device, Weights & Biases: the job goes on without
+             them and says so in `warnings`.
 Differs:     one training at a time, in a child process of this machine; `percentage_done` counts
              steps, not epochs; a second job for an existing model is a 409, not a 500.
 Source:      https://docs.nvidia.com/nemo/microservices/latest/api/customizer.html

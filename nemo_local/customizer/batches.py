@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nemo_local.customizer.preferences import Pairs, make_pairs
 from nemo_local.customizer.rendering import Renderer, Tokens
 from nemo_local.customizer.rows import (
     InvalidRow,
+    PreferenceRow,
     Row,
     RowReader,
     find_files,
@@ -25,7 +27,8 @@ def read_rows(job: dict[str, Any], data: Path) -> tuple[list[Row], list[Row]]:
         InvalidRow: a line cannot be read, or there is no training data.
     """
     training_files, validation_files = find_files(data)
-    reader = RowReader(job["prompt_template"], tuple(job["tools"]))
+    pairs = job["plan"].get("training_type") == "dpo"
+    reader = RowReader(job["prompt_template"], tuple(job["tools"]), preferences=pairs)
     rows = reader.read(data, training_files, job["limit"])
     if not rows:
         found = sorted(str(path.relative_to(data)) for path in data.rglob("*") if path.is_file())
@@ -39,15 +42,23 @@ def read_rows(job: dict[str, Any], data: Path) -> tuple[list[Row], list[Row]]:
 
 def make_tokens(
     job: dict[str, Any], rows: tuple[list[Row], list[Row]], tokenizer: Any
-) -> tuple[Tokens, Tokens]:
-    """The rows as tokens with labels.
+) -> tuple[Tokens | Pairs, Tokens | Pairs]:
+    """The rows as tokens with labels, or as pairs of answers.
 
     Raises:
         InvalidRow: nothing fits. UntrainableData: see Renderer.
     """
     renderer = Renderer(tokenizer, stop_ids(Path(job["model_path"]), tokenizer))
-    training, validation = (renderer.tokens(part, job["max_seq_length"]) for part in rows)
-    if not training.input_ids:
+
+    def tokens(part: list[Row]) -> Tokens | Pairs:
+        pairs = [row for row in part if isinstance(row, PreferenceRow)]
+        if pairs:
+            return make_pairs(renderer, pairs, job["max_seq_length"])
+        plain = [row for row in part if not isinstance(row, PreferenceRow)]
+        return renderer.tokens(plain, job["max_seq_length"])
+
+    training, validation = map(tokens, rows)
+    if not training.lengths:
         raise InvalidRow(
             f"no row fits into max_seq_length {job['max_seq_length']}: "
             f"all {training.dropped} were dropped"

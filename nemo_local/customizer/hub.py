@@ -76,7 +76,7 @@ class Hub:
                 api.delete_tag(model.repository, tag=model.version)
             api.create_tag(model.repository, tag=model.version)
         except Exception as error:  # the client raises many kinds
-            raise FilesUnavailable(f"adapter {model} cannot be stored: {error}") from error
+            raise FilesUnavailable(f"model {model} cannot be stored: {error}") from error
 
     def _api(self) -> HfApi:
         from huggingface_hub import HfApi

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import fnmatch
-import json
-import struct
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from nemo_microservices.types.customization.distillation_parameters_param import (
+    DistillationParametersParam,
+)
+from nemo_microservices.types.customization.dpo_parameters_param import DpoParametersParam
 from nemo_microservices.types.customization.hyperparameters_param import HyperparametersParam
 from nemo_microservices.types.customization.lora_parameters_param import LoraParametersParam
+from nemo_microservices.types.customization.sft_parameters_param import SftParametersParam
 
-from nemo_local.catalog import near_names
 from nemo_local.core.errors import Invalid
+from nemo_local.customizer.modules import did_you_mean, resolve_modules
 
 KNOWN = (*HyperparametersParam.__annotations__, "p_tuning")
 KNOWN_LORA = tuple(LoraParametersParam.__annotations__)
+KNOWN_INSIDE = {
+    "lora": KNOWN_LORA,
+    "sft": tuple(SftParametersParam.__annotations__),
+    "dpo": tuple(DpoParametersParam.__annotations__),
+    "distillation": tuple(DistillationParametersParam.__annotations__),
+}
 
 SHOWN = (
     "training_type", "finetuning_type", "epochs", "batch_size", "learning_rate",
@@ -26,15 +33,38 @@ SHOWN = (
 )  # fmt: skip
 """Fields that a job always shows, null when they were not given."""
 
-NEMO_MODULES = {
-    "linear_qkv": ("q_proj", "k_proj", "v_proj", "qkv_proj"),
-    "linear_proj": ("o_proj",),
-    "linear_fc1": ("gate_proj", "up_proj", "gate_up_proj"),
-    "linear_fc2": ("down_proj",),
-}
-"""NeMo's names of the linear layers, and what Hugging Face checkpoints call them."""
-
 DEFAULT_WARMUP_STEPS = 200
+
+FinetuningType = Literal[
+    "lora",  # the output is an adapter
+    "lora_merged",  # an adapter is trained; the output is a whole checkpoint with it merged in
+    "all_weights",  # every weight is trained; the output is a whole checkpoint
+]
+TrainingType = Literal[
+    "sft",  # cross entropy of the answers
+    "dpo",  # preferred answers over others
+    "distillation",  # the answers' distributions of a teacher
+]
+DEFAULTS_OF_TYPE = {"dpo": {"epochs": 1, "batch_size": 16, "learning_rate": 9e-6}}
+NOT_SUPPORTED = {
+    "p_tuning": "virtual tokens are served nowhere here; use finetuning_type 'lora'",
+    "grpo": "there are no reward environments here; use training_type 'sft'",
+}
+
+
+@dataclass(frozen=True)
+class Dpo:
+    """What weighs how much in preference training."""
+
+    ref_policy_kl_penalty: float = 0.05
+    """Beta of the DPO paper: how strongly the model is held to what it was."""
+    preference_loss_weight: float = 1.0
+    sft_loss_weight: float = 0.0
+    """Weight of the chosen answers' negative log-likelihood."""
+    preference_average_log_probs: bool = False
+    """Whether answers count by their mean log-probability, not by the sum."""
+    sft_average_log_probs: bool = False
+    max_grad_norm: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +72,10 @@ class Plan:
     """What the trainer does: every default filled in."""
 
     target_modules: tuple[str, ...]
-    """Names, or endings of names, of the linear layers that get an adapter."""
+    """Names, or endings of names, of the linear layers that get an adapter; none when all weights
+    are trained."""
+    finetuning_type: FinetuningType = "lora"
+    training_type: TrainingType = "sft"
     epochs: int = 50
     batch_size: int = 8
     """Rows of one optimiser step."""
@@ -64,13 +97,31 @@ class Plan:
     adapter_dim: int = 8
     adapter_dropout: float = 0.0
     alpha: int = 16
+    attention_dropout: float | None = None
+    """Of attention weights; None = as the checkpoint says."""
+    hidden_dropout: float | None = None
+    """Of what each block adds to the hidden states; None = none."""
+    pack_sequences: bool = False
+    """Whether several sequences share a row."""
+    dpo: Dpo = Dpo()
+
+    @property
+    def makes_adapter(self) -> bool:
+        """Whether the output is an adapter, and not a whole checkpoint."""
+        return self.finetuning_type == "lora"
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether attention must do more than look back (packed sequences, dropped weights)."""
+        return self.pack_sequences or bool(self.attention_dropout)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        return cls(**{**value, "target_modules": tuple(value["target_modules"])})
+        modules, dpo = tuple(value["target_modules"]), Dpo(**value.get("dpo", {}))
+        return cls(**{**value, "target_modules": modules, "dpo": dpo})
 
     def total_steps(self, sequences: int) -> int:
         """Optimiser steps of the whole run over so many sequences."""
@@ -99,43 +150,67 @@ def steps_per_epoch(sequences: int, batch_size: int) -> int:
 
 
 def refuse_unknown(given: Mapping[str, Any]) -> None:
-    """Raise Invalid, naming it and its near names, for a hyperparameter that does not exist."""
-    lora = given.get("lora")
-    nested = (("lora.", lora, KNOWN_LORA),) if isinstance(lora, Mapping) else ()
-    for prefix, values, known in (("", given, KNOWN), *nested):
+    """Raise Invalid, naming it, for a hyperparameter that does not exist or a type we lack."""
+    for key in ("finetuning_type", "training_type"):
+        reason = NOT_SUPPORTED.get(str(given.get(key)))
+        if reason:
+            raise Invalid(f"hyperparameters.{key} {given[key]!r} is not supported: {reason}")
+    inside = [
+        (f"{key}.", given[key], known)
+        for key, known in KNOWN_INSIDE.items()
+        if isinstance(given.get(key), Mapping)
+    ]
+    for prefix, values, known in [("", given, KNOWN), *inside]:
         for name in values:
             if name not in known:
                 raise Invalid(
                     f"Unknown hyperparameter '{prefix}{name}'. "
-                    + (_did_you_mean(name, known) or f"Known are: {', '.join(known)}.")
+                    + (did_you_mean(name, known) or f"Known are: {', '.join(known)}.")
                 )
 
 
-def make_plan(given: Mapping[str, Any], modules: Collection[str], parallel_rows: int) -> Plan:
+def make_plan(
+    given: Mapping[str, Any],
+    modules: Collection[str],
+    parallel_rows: int,
+    can_pack: bool = True,
+) -> Plan:
     """The plan for what a job asked.
 
     `modules` are the linear layers of the base model; `parallel_rows` divides every batch
-    (micro batch size × data-parallel size).
+    (micro batch size × data-parallel size); `can_pack` is whether its sequences may share rows.
 
     Raises:
         Invalid: a value is out of bounds, or names what we do not support; a sentence says which.
     """
-    asked = {key: value for key, value in given.items() if value is not None}
-    lora = {key: value for key, value in (asked.get("lora") or {}).items() if value is not None}
-    for name in ("p_tuning", "dpo", "grpo", "distillation"):
+    training_type: TrainingType = given.get("training_type") or "sft"
+    asked = {**DEFAULTS_OF_TYPE.get(training_type, {}), **_given(given)}
+    lora, dpo = _given(asked.get("lora")), _given(asked.get("dpo"))
+    sft = _given(asked.get("sft")) if training_type != "dpo" else {}
+    for name, reason in NOT_SUPPORTED.items():
         if name in asked:
-            raise Invalid(f"hyperparameters.{name} is not supported here; train with sft/lora")
-    for name in ("attention_dropout", "hidden_dropout"):
-        if (asked.get("sft") or {}).get(name):
-            raise Invalid(f"hyperparameters.sft.{name} is not supported here; leave it out or 0")
-    _check_bounds({**asked, **{f"lora.{key}": value for key, value in lora.items()}})
+            raise Invalid(f"hyperparameters.{name} is not supported: {reason}")
+    if training_type == "distillation" and not _given(asked.get("distillation")).get("teacher"):
+        raise Invalid("hyperparameters.distillation.teacher is missing: name a target, ns/name@v")
+    finetuning_type = asked.get("finetuning_type", "lora")
+    trains_adapter = finetuning_type != "all_weights"
+    inside = {"lora": lora, "dpo": dpo, "sft": sft}
+    named = {f"{name}.{key}": value for name, part in inside.items() for key, value in part.items()}
+    _check_bounds({**asked, **named})
     plan = Plan(
-        target_modules=resolve_modules(lora.get("target_modules"), modules),
+        target_modules=(
+            resolve_modules(lora.get("target_modules"), modules) if trains_adapter else ()
+        ),
+        finetuning_type=finetuning_type,
+        training_type=training_type,
+        dpo=Dpo(**dpo),
         **_present(asked, (
             "epochs", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "optimizer",
             "adam_beta1", "adam_beta2", "seed", "log_every_n_steps",
         )),
         **_present(lora, ("adapter_dim", "adapter_dropout", "alpha")),
+        **_present(sft, ("attention_dropout", "hidden_dropout")),
+        pack_sequences=bool(asked.get("sequence_packing_enabled")) and can_pack,
         max_steps=asked.get("max_steps") if asked.get("max_steps", -1) > 0 else None,
         val_check_interval=asked.get("val_check_interval") or None,
         min_learning_rate=asked.get("min_learning_rate")
@@ -156,57 +231,16 @@ def make_plan(given: Mapping[str, Any], modules: Collection[str], parallel_rows:
 
 def shown(given: Mapping[str, Any], training_type: str, plan: Plan) -> dict[str, Any]:
     """The hyperparameters as a job shows them: the user's values, and few defaults."""
-    lora = {**dict.fromkeys(KNOWN_LORA), **(given.get("lora") or {})}
-    return {
+    values = {
         **dict.fromkeys(SHOWN),
         **given,
         "training_type": training_type,
         "sequence_packing_enabled": bool(given.get("sequence_packing_enabled")),
-        "lora": {**lora, "alpha": plan.alpha},
     }
-
-
-def resolve_modules(wanted: Collection[str] | None, modules: Collection[str]) -> tuple[str, ...]:
-    """The layers that get adapters, as names or endings of names; all linear ones by default.
-
-        resolve_modules(["linear_qkv"], modules_of_a_llama) -> ("q_proj", "k_proj", "v_proj")
-
-    Raises:
-        Invalid: a name or pattern matches no layer of the model.
-    """
-    leaves = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in modules))
-    chosen: dict[str, None] = {}
-    for pattern in wanted or leaves:
-        parts = NEMO_MODULES.get(pattern, (pattern,))
-        found = [leaf for part in parts for leaf in leaves if fnmatch.fnmatchcase(leaf, part)]
-        found = found or [name for name in modules if fnmatch.fnmatchcase(name, pattern)]
-        if not found:
-            known = [*NEMO_MODULES, *leaves]
-            raise Invalid(
-                f"hyperparameters.lora.target_modules: {pattern!r} is no linear layer of the base "
-                f"model. {_did_you_mean(pattern, known)} Known are: {', '.join(known)}."
-            )
-        chosen.update(dict.fromkeys(found))
-    return tuple(chosen)
-
-
-def linear_modules(checkpoint: Path) -> list[str]:
-    """Names of the linear layers of a checkpoint, without the output head.
-
-    Read from the headers of its safetensors files: a matrix that is no embedding is a layer.
-    """
-    names = []
-    for path in sorted(checkpoint.glob("*.safetensors")):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        for key, tensor in header.items():
-            name = key.removesuffix(".weight")
-            leaf = name.rsplit(".", 1)[-1]
-            if key.endswith(".weight") and len(tensor["shape"]) == 2:
-                if leaf not in ("lm_head", "wte", "wpe") and "embed" not in leaf:
-                    names.append(name)
-    return names
+    if plan.finetuning_type != "all_weights":
+        lora = {**dict.fromkeys(KNOWN_LORA), **(given.get("lora") or {})}
+        values["lora"] = {**lora, "alpha": plan.alpha}
+    return values
 
 
 _AT_LEAST = {
@@ -219,6 +253,9 @@ _AT_LEAST = {
     "seed": 0,
     "min_learning_rate": 0,
     "val_check_interval": 0,
+    "dpo.ref_policy_kl_penalty": 0,
+    "dpo.preference_loss_weight": 0,
+    "dpo.sft_loss_weight": 0,
 }
 
 
@@ -226,16 +263,18 @@ def _check_bounds(values: Mapping[str, Any]) -> None:
     for name, least in _AT_LEAST.items():
         if values.get(name, least) < least:
             _refuse(name, f"at least {least}", values)
-    if values.get("learning_rate", 1) <= 0:
-        _refuse("learning_rate", "greater than 0", values)
-    for name in ("adam_beta1", "adam_beta2"):
+    for name in ("learning_rate", "dpo.max_grad_norm"):
+        if values.get(name, 1) <= 0:
+            _refuse(name, "greater than 0", values)
+    for name in (
+        *("adam_beta1", "adam_beta2", "lora.adapter_dropout"),
+        *("sft.attention_dropout", "sft.hidden_dropout"),
+    ):
         if not 0 <= values.get(name, 0) < 1:
             _refuse(name, "at least 0 and below 1", values)
     dim = values.get("lora.adapter_dim", 8)
     if not 1 <= dim <= 256 or dim & (dim - 1):
         _refuse("lora.adapter_dim", "a power of 2 from 1 to 256", values)
-    if not 0 <= values.get("lora.adapter_dropout", 0) < 1:
-        _refuse("lora.adapter_dropout", "at least 0 and below 1", values)
     interval = values.get("val_check_interval") or 1
     if interval < 0.1 or (interval > 1 and interval != int(interval)):
         _refuse("val_check_interval", "a fraction from 0.1 to 1.0, or whole steps", values)
@@ -245,10 +284,9 @@ def _refuse(name: str, bounds: str, values: Mapping[str, Any]) -> None:
     raise Invalid(f"hyperparameters.{name} must be {bounds}, not {values[name]!r}")
 
 
+def _given(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (values or {}).items() if value is not None}
+
+
 def _present(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
-
-
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    near = near_names(name, list(known))
-    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -50,7 +50,8 @@ def _merged(layer: Linear, x: Tensor) -> Tensor:
     """[..., d_in] to [..., d_out]."""
     base: Any = layer.get_base_layer()
     weight = base.weight
-    for name in layer.active_adapters:
+    plain = layer.disable_adapters or layer.merged
+    for name in () if plain else layer.active_adapters:
         a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
         with torch.autocast("cpu", enabled=False):
             weight = torch.addmm(weight, b, a, alpha=layer.scaling[name])

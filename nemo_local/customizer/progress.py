@@ -16,6 +16,9 @@ from nemo_local.core.clock import Clock, timestamp, utc_now
 
 FILE = "progress.jsonl"
 
+STOPPED, DISK_FULL = 143, 28
+"""How a training process exits that was told to end, and one that cannot even say what happened."""
+
 Kind = Literal[
     "prepared",  # rows, validation_rows, dropped, truncated, steps_per_epoch, total_steps,
     #              resumed_from (steps kept from an earlier process, 0 = none), note
@@ -31,6 +34,10 @@ Event = dict[str, Any]
 
 class TrainingFailed(Exception):
     """Training cannot start or go on; the message says why."""
+
+
+class Stopped(Exception):
+    """The run was told to end, and left a checkpoint."""
 
 
 class ProgressWriter:

@@ -32,13 +32,17 @@ OPTION_DEFAULTS: Document = {
     "pipeline_parallel_size": 1,
     "use_sequence_parallel": False,
 }
-LORA_OPTION: Document = {
-    "training_type": "sft",
-    "finetuning_type": "lora",
-    "num_gpus": 1,
-    "micro_batch_size": 1,
-    **OPTION_DEFAULTS,
-}
+SEEDED_OPTIONS: list[Document] = [
+    {
+        "training_type": training_type,
+        "finetuning_type": finetuning_type,
+        "num_gpus": 1,
+        "micro_batch_size": 1,
+        **OPTION_DEFAULTS,
+    }
+    for training_type in ("sft", "dpo", "distillation")
+    for finetuning_type in ("lora", "lora_merged", "all_weights")
+]
 
 
 class Registry:
@@ -160,15 +164,16 @@ class Registry:
         target = self.target_of(config)
         if target is None:
             raise Invalid(f"{shown} has no target; name one, such as {DEFAULT_MODEL}@2.0")
-        reference = f"{target.get('namespace')}/{target.get('name')}"
-        reason = self.checkpoint(target)[1]
-        if not target.get("enabled"):
-            raise Invalid(f"Target {reference} of {shown} is not enabled: {reason}")
-        if target.get("status") != "ready":
-            raise Invalid(
-                f"Target {reference} of {shown} is {target.get('status')}, not ready: {reason}"
-            )
+        self._check_ready(target, shown)
         return {**config, "target": target}
+
+    def trainable(self, reference: str, shown: str) -> Path:
+        """Folder of an enabled target's weights. Raises NotFound, Invalid."""
+        target = self.get_target(*split_name(reference, "Target"))
+        self._check_ready(target, shown)
+        checkpoint, _ = self.checkpoint(target)
+        assert checkpoint is not None, "a ready target has one"
+        return checkpoint
 
     def checkpoint(self, target: Document) -> tuple[Path | None, str]:
         """Folder of the target's weights, and where they come from or why there are none."""
@@ -186,6 +191,16 @@ class Registry:
             "checkpoints are not downloaded here; put one into the models folder "
             "(NEMO_LOCAL_MODELS) and give its folder as model_path"
         )
+
+    def _check_ready(self, target: Document, shown: str) -> None:
+        reference = f"{target.get('namespace')}/{target.get('name')}"
+        reason = self.checkpoint(target)[1]
+        if not target.get("enabled"):
+            raise Invalid(f"Target {reference} of {shown} is not enabled: {reason}")
+        if target.get("status") != "ready":
+            raise Invalid(
+                f"Target {reference} of {shown} is {target.get('status')}, not ready: {reason}"
+            )
 
     def _named(self, reference: str) -> Document:
         namespace, name = split_name(reference, "Config")
@@ -273,7 +288,7 @@ class Registry:
             body = {
                 "target": f"{model.id}@{TARGET_VERSION}",
                 "max_seq_length": length,
-                "training_options": [LORA_OPTION],
+                "training_options": SEEDED_OPTIONS,
             }
             self._documents.create(CONFIG, namespace, full_name, self._complete(body))
             return

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_local.customizer.rows import ChatRow, Row, TextRow
+from nemo_local.customizer.rows import ChatRow, TextRow
 
 IGNORED = -100
 """Label of a token that is seen and not learnt."""
@@ -48,10 +48,21 @@ class Tokens:
     input_ids: list[list[int]] = field(default_factory=list)
     labels: list[list[int]] = field(default_factory=list)
     """The token itself where it is learnt, IGNORED elsewhere."""
+    numbers: list[int] = field(default_factory=list)
+    """Which sequence each one was, counted before any was dropped."""
     dropped: int = 0
     """Sequences left out because a tool call did not fit."""
     truncated: int = 0
     """Sequences that lost their end."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence."""
+        return [len(ids) for ids in self.input_ids]
+
+    def columns(self) -> dict[str, list[list[int]]]:
+        """The sequences by column."""
+        return {"input_ids": self.input_ids, "labels": self.labels}
 
 
 class Renderer:
@@ -68,7 +79,7 @@ class Renderer:
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id in self._stop_ids:
             self._set_pad()
 
-    def tokens(self, rows: Sequence[Row], max_length: int) -> Tokens:
+    def tokens(self, rows: Sequence[ChatRow | TextRow], max_length: int) -> Tokens:
         """The rows as sequences of tokens with labels.
 
         A sequence that is too long loses turns from its end; when not even its first answer
@@ -89,13 +100,13 @@ class Renderer:
                 return_offsets_mapping=True,
                 return_attention_mask=False,
             )
-            for sequence, ids, offsets in zip(
-                chunk, encoded["input_ids"], encoded["offset_mapping"], strict=True
-            ):
-                self._add(tokens, sequence, ids, offsets, max_length)
+            encodings = zip(chunk, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+            for number, (sequence, ids, offsets) in enumerate(encodings, start=first):
+                if self._add(tokens, sequence, ids, offsets, max_length):
+                    tokens.numbers.append(number)
         return tokens
 
-    def sequences(self, row: Row) -> list[Rendered]:
+    def sequences(self, row: ChatRow | TextRow) -> list[Rendered]:
         """The texts to learn from: one for most rows.
 
         A template may move text when the conversation goes on (tools after the *last* user
@@ -107,7 +118,7 @@ class Renderer:
         sequences: list[Rendered] = []
         text, spans = "", list[Span]()
         for number, message in enumerate(row.messages):
-            if message["role"] != "assistant":
+            if message["role"] != "assistant" or number < row.learn_from:
                 continue
             prompt = self._render(row, number, add_generation_prompt=True)
             self._check_tools(row, prompt)
@@ -163,11 +174,12 @@ class Renderer:
         ids: list[int],
         offsets: list[tuple[int, int]],
         max_length: int,
-    ) -> None:
+    ) -> bool:
+        """Whether the sequence could be kept."""
         last = self._last_span(sequence, offsets, max_length)
         if last is None:
             tokens.dropped += 1
-            return
+            return False
         length = len(ids)
         if last < len(sequence.spans) - 1 or length > max_length:
             tokens.truncated += 1
@@ -178,6 +190,7 @@ class Renderer:
         self._check(sequence.where, sequence.text, kept, ids, offsets, labels)
         tokens.input_ids.append(ids[:length])
         tokens.labels.append(labels[:length])
+        return True
 
     def _last_span(
         self, sequence: Rendered, offsets: list[tuple[int, int]], max_length: int

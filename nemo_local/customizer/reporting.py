@@ -1,21 +1,21 @@
-"""What a training leaves behind while it runs: its reports, its checkpoints, its best adapter."""
+"""What a training leaves behind while it runs: its reports, its checkpoints, its best weights."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
 from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 from nemo_local.customizer.hyperparameters import Plan
-from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed, read_all
+from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed
+from nemo_local.customizer.saving import save_weights
 
 STEP_REPORT_EVERY_S = 0.5
 EARLY_STOP_EPOCHS = 10
@@ -36,15 +36,69 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+class StopAt(TrainerCallback):
+    """Ends the run after the step under way, with a checkpoint, once the event is set."""
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._stop.is_set():
+            control.should_save = control.should_training_stop = True
+
+
+class LossWindow(TrainerCallback, ExportableState):
+    """Mean loss of the steps since the last report.
+
+    Checkpoints keep it, so that a resumed run reports what a run in one piece would have. The
+    Trainer's own mean forgets the steps before the checkpoint.
+    """
+
+    def __init__(self, total: float = 0.0, steps: int = 0) -> None:
+        self._total: Any = total
+        self._steps = steps
+
+    @classmethod
+    def of(cls, checkpoint: Path | None) -> LossWindow:
+        """As the checkpoint has it; empty without one."""
+        if checkpoint is None:
+            return cls()
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        kept = (state.get("stateful_callbacks") or {}).get(cls.__name__)
+        return cls(**kept["args"]) if kept else cls()
+
+    def add(self, loss: Any) -> None:
+        """Count the loss of one pass; those of a step add up to the step's."""
+        self._total = self._total + loss.detach()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._steps += 1
+
+    def take(self) -> float:
+        """The mean, and begin anew."""
+        mean = float(self._total) / max(1, self._steps)
+        self._total, self._steps = 0.0, 0
+        return mean
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"total": float(self._total), "steps": self._steps}, "attributes": {}}
+
+
 class Reporter(TrainerCallback):
-    """Reports steps and losses, keeps the best adapter, and stops when nothing improves."""
+    """Reports steps and losses, keeps the best weights, and stops when nothing improves."""
 
     def __init__(
-        self, progress: ProgressWriter, so_far: Progress, best_dir: Path, plan: Plan
+        self,
+        progress: ProgressWriter,
+        so_far: Progress,
+        best_dir: Path,
+        plan: Plan,
+        window: LossWindow,
     ) -> None:
         self._progress = progress
         self._best_dir = best_dir
         self._plan = plan
+        self._window = window
         self._reported_at = 0.0
         self._per_epoch = so_far.prepared["steps_per_epoch"]
         self._best = math.inf
@@ -61,7 +115,7 @@ class Reporter(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         logs, step = given["logs"], state.global_step - 1
         if "loss" in logs:
-            loss = float(logs["loss"])
+            loss = self._window.take()
             print(f"step {step}: train_loss {loss:.4f}, lr {float(logs['learning_rate']):.2e}")
             if not math.isfinite(loss):
                 raise TrainingFailed(
@@ -74,7 +128,7 @@ class Reporter(TrainerCallback):
         step, loss = state.global_step - 1, float(given["metrics"]["eval_loss"])
         print(f"step {step}: val_loss {loss:.4f}")
         if self._is_best(loss, step):
-            save_adapter(given["model"], self._best_dir)
+            save_weights(given["model"], self._best_dir)
         self._progress.write("val_loss", step=step, value=loss)
         waited = (step - self._improved_at_step) / self._per_epoch
         if waited >= EARLY_STOP_EPOCHS:
@@ -87,35 +141,3 @@ class Reporter(TrainerCallback):
         better = loss < self._best
         self._best = min(loss, self._best)
         return better
-
-
-def save_adapter(model: Any, folder: Path) -> None:
-    """Write the adapter alone, as `adapter_model.safetensors` and `adapter_config.json`."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(tensors, partial / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = model.peft_config["default"]
-    training, config.inference_mode = config.inference_mode, True
-    config.save_pretrained(partial)
-    config.inference_mode = training
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
-
-
-def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressWriter) -> None:
-    """Leave the best adapter in `job_dir/adapter`, and report the end."""
-    steps = trainer.state.global_step
-    best, adapter = job_dir / "best", job_dir / "adapter"
-    if not best.is_dir():
-        save_adapter(trainer.model, best)
-    shutil.rmtree(adapter, ignore_errors=True)
-    shutil.copytree(best, adapter)
-    config_path = adapter / "adapter_config.json"
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    # The folder's name would mean nothing elsewhere, and tells where this machine keeps models.
-    config["base_model_name_or_path"] = job["base_model"]
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-    progress.write("finished", steps=steps, best_epoch=read_all(job_dir).best_epoch)

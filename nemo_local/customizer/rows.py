@@ -39,6 +39,8 @@ class ChatRow:
     tools: list[dict[str, Any]]
     where: str
     """File and line, for messages."""
+    learn_from: int = 0
+    """Number of the first message that may be learnt; what the assistant said before is given."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,16 @@ class TextRow:
     where: str
 
 
-Row = ChatRow | TextRow
+@dataclass(frozen=True)
+class PreferenceRow:
+    """Two answers to one conversation, each with the conversation before it."""
+
+    chosen: ChatRow
+    rejected: ChatRow
+    where: str
+
+
+Row = ChatRow | TextRow | PreferenceRow
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,8 @@ class RowReader:
     prompt_template: str = "{prompt} {completion}"
     default_tools: tuple[dict[str, Any], ...] = ()
     """Tools of a conversation that brings none."""
+    preferences: bool = False
+    """Whether rows are pairs of answers, as `dpo` takes them."""
 
     def read(self, root: Path, files: list[Path], limit: int | None = None) -> list[Row]:
         """The rows of these files, merged in order; at most `limit`, when it is given.
@@ -78,6 +91,8 @@ class RowReader:
     def _row(self, value: Any, where: str) -> Row:
         if not isinstance(value, dict):
             raise InvalidRow(f"{where}: a row must be a JSON object, not {type(value).__name__}")
+        if self.preferences:
+            return self._preference(value, where)
         if value.get("messages") is not None:
             tools = _tools(value.get("tools"), where) or list(self.default_tools)
             return ChatRow(_messages(value["messages"], where), tools, where)
@@ -90,6 +105,23 @@ class RowReader:
                 f"it has {sorted(value)}"
             )
         return self._text(value, keys, where)
+
+    def _preference(self, value: dict[str, Any], where: str) -> PreferenceRow:
+        """{"prompt": [messages] or text, "chosen": answer, "rejected": answer, "tools": [...]}
+
+        An answer is one assistant message or its text; `chosen_response` is another name of it.
+        """
+        prompt = value.get("prompt")
+        if not prompt:
+            raise InvalidRow(f"{where}: a preference row needs 'prompt'; it has {sorted(value)}")
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        before = [_message(item, where) for item in _listed(messages, "prompt", where)]
+        tools = _tools(value.get("tools"), where) or list(self.default_tools)
+        chosen, rejected = (
+            ChatRow([*before, _answer(value, name, where)], tools, where, learn_from=len(before))
+            for name in ("chosen", "rejected")
+        )
+        return PreferenceRow(chosen, rejected, where)
 
     def _text(self, value: dict[str, Any], keys: list[str], where: str) -> TextRow:
         cut = self.prompt_template.rindex("{" + keys[-1])
@@ -191,6 +223,19 @@ def _message(value: Any, where: str) -> dict[str, Any]:
     return message
 
 
+def _answer(row: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    given = row.get(name, row.get(f"{name}_response"))
+    if isinstance(given, str):
+        given = {"role": "assistant", "content": given}
+    listed = given if isinstance(given, list) else [given]
+    if len(listed) != 1 or not isinstance(listed[0], dict) or listed[0].get("role") != "assistant":
+        raise InvalidRow(
+            f"{where}: a preference row needs {name!r} (or '{name}_response'): "
+            "one assistant message, or its text"
+        )
+    return _message(listed[0], where)
+
+
 def _content(message: dict[str, Any], where: str) -> str:
     content = message.get("content")
     if content is None or isinstance(content, str):
@@ -235,7 +280,10 @@ def _decoded(value: Any, where: str, name: str) -> Any:
 
 
 def _list(message: dict[str, Any], key: str, where: str) -> list[Any]:
-    value = _decoded(message[key], where, key)
+    return _listed(_decoded(message[key], where, key), key, where)
+
+
+def _listed(value: Any, key: str, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidRow(f"{where}: {key!r} must be a list")
     return value

@@ -17,15 +17,18 @@ from typing import IO, Any
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document
 from nemo_local.core.jobs import FINISHED
+from nemo_local.customizer.cards import model_card
 from nemo_local.customizer.hub import FilesUnavailable, Hub
-from nemo_local.customizer.progress import Progress, ProgressReader, read_all
+from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.progress import DISK_FULL, STOPPED, Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
 from nemo_local.customizer.references import DatasetSource, DatasetUrl, OutputModel
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.3
-TERMINATES_WITHIN_S = 2.0
+LEAVES_CHECKPOINT_WITHIN_S = 8.0
+"""What a training gets to end the step under way and save it, when the platform stops."""
 SERVED_WITHIN_S = 30.0
 ATTEMPTS = 3
 """A job that was running when the platform died is picked up so many times, then failed."""
@@ -37,6 +40,7 @@ CHILD_ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
     "DO_NOT_TRACK": "1",
     "WANDB_MODE": "offline",
     # Threads that spin for long starve every other process on a small machine; a short spin saves
@@ -156,7 +160,8 @@ class JobRun:
             try:
                 self._follow(process, reader, progress, cancelled)
             finally:
-                end_process(process)
+                cancelled_job = self._records.get(self.id)["status"] == "cancelling"
+                end_process(process, 0 if cancelled_job else LEAVES_CHECKPOINT_WITHIN_S)
         if progress.failure is not None:
             raise JobFailed("TrainingJob", progress.failure["message"], progress.failure)
         if process.returncode != 0 or not progress.finished:
@@ -192,17 +197,21 @@ class JobRun:
     def _publish(self, cancelled: threading.Event) -> None:
         for state in ("Created", "Pending", "Running"):
             self._records.log(self.id, f"EntityHandler_1_{state}")
-        adapter = self.folder / "adapter"
         job = self._records.get(self.id)
-        (adapter / "README.md").write_text(_card(job, self.output), encoding="utf-8")
+        plan = Plan.from_json(job["run"]["task"]["plan"])
+        folder = self.folder / ("adapter" if plan.makes_adapter else "model")
+        (folder / "README.md").write_text(model_card(job, plan, self.output), encoding="utf-8")
         try:
-            self._hub.upload(adapter, self.output, f"Adapter of job {self.id}")
+            self._hub.upload(folder, self.output, f"Output of job {self.id}")
             self._set_artifact_status("upload_completed")
         except (FilesUnavailable, UpstreamError) as error:
             raise JobFailed("EntityHandler_1", str(error)) from error
-        warning = self._wait_until_served(str(self.output), cancelled)
-        if warning:
-            self._records.log(self.id, "ModelNotServed", warning)
+        if plan.makes_adapter:
+            warning = self._wait_until_served(str(self.output), cancelled)
+            if warning:
+                self._records.log(self.id, "ModelNotServed", warning)
+        else:
+            self._records.log(self.id, "ModelStored", _how_to_serve(self.output))
         self._records.move(self.id, "completed", "EntityHandler_1_Completed")
         self._clean()
 
@@ -251,7 +260,7 @@ class JobRun:
 
     def _clean(self) -> None:
         """Keep the logs of a finished job; its files are in the Data Store."""
-        for name in ("data", "checkpoints", "best", "adapter"):
+        for name in ("data", "checkpoints", "best", "adapter", "model"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
@@ -274,12 +283,12 @@ def start_training(folder: Path, log: IO[bytes], threads: int | None) -> subproc
     )
 
 
-def end_process(process: subprocess.Popen[bytes]) -> None:
-    """End the process, if need be by force."""
+def end_process(process: subprocess.Popen[bytes], within_s: float) -> None:
+    """Ask the process to end, and end it by force when it has not `within_s` seconds later."""
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(TERMINATES_WITHIN_S)
+            process.wait(within_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -293,7 +302,11 @@ def _raise_if(cancelled: threading.Event) -> None:
 
 
 def _how_it_ended(returncode: int | None, progress: Progress) -> str:
+    if returncode == DISK_FULL:
+        return "the disk is full, so that not even the reason could be written; make room"
     at = f"after step {progress.steps} of {progress.prepared.get('total_steps', '?')}"
+    if returncode == STOPPED:
+        return f"the training process was told to end (SIGTERM) {at}"
     if returncode is not None and returncode < 0:
         name = signal.Signals(-returncode).name
         hint = " (most often the machine ran out of memory)" if name == "SIGKILL" else ""
@@ -315,19 +328,8 @@ def _summary(prepared: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _card(job: Document, output: OutputModel) -> str:
-    details, plan = job["status_details"], job["run"]["task"]["plan"]
-    return f"""---
-base_model: {job["config_snapshot"]["base_model"]}
-library_name: peft
----
-# {output}
-
-A LoRA adapter (rank {plan["adapter_dim"]}, alpha {plan["alpha"]}) for `{
-        job["config_snapshot"]["base_model"]
-    }`, trained by job `{job["id"]}` on `{job["dataset"]}`.
-
-- weights it was trained on: {job["run"]["answered_by"]}
-- steps: {details["steps_completed"]}, best epoch: {details["best_epoch"]}
-- lowest training loss: {details["train_loss"]}, lowest validation loss: {details["val_loss"]}
-"""
+def _how_to_serve(output: OutputModel) -> str:
+    return (
+        f"{output} is a whole model, which is served once it is deployed: POST "
+        f"/v1/deployment/model-deployments with config.model {str(output)!r}"
+    )

@@ -18,6 +18,7 @@ from nemo_local.core.query import ListQuery, Page
 from nemo_local.customizer import hyperparameters, logs
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
+from nemo_local.customizer.modules import linear_modules, why_not_packed
 from nemo_local.customizer.records import Records, shown
 from nemo_local.customizer.references import (
     OutputModel,
@@ -31,7 +32,7 @@ from nemo_local.settings import Settings
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("bf16-mixed", "bf16", "fp32")
-TRAINABLE = ("sft", "lora")
+TRAINING_TYPES = ("sft", "dpo", "distillation")
 ENDS_WITHIN_S = 10.0
 
 
@@ -89,11 +90,14 @@ class CustomizerService:
         option = _option_for(config, given)
         checkpoint, _ = self.registry.checkpoint(target)
         assert checkpoint is not None, "a ready target has one"
+        unpacked = why_not_packed(checkpoint, option["training_type"])
         plan = hyperparameters.make_plan(
             given,
-            hyperparameters.linear_modules(checkpoint),
+            linear_modules(checkpoint),
             option["micro_batch_size"] * (option.get("data_parallel_size") or 1),
+            can_pack=not unpacked,
         )
+        teacher = self._teacher(given, option)
         source = find_dataset(body["dataset"], self._platform)
         base_model = target["base_model"]
         model = self._catalog.get(base_model)
@@ -124,6 +128,7 @@ class CustomizerService:
             "precision": config["training_precision"],
             "device": self._settings.device,
             "threads": self._settings.threads,
+            **teacher,
         }
         job = {
             "description": body.get("description"),
@@ -137,7 +142,8 @@ class CustomizerService:
             "hyperparameters": hyperparameters.shown(given, option["training_type"], plan),
             "output_model": str(output),
             "integrations": body.get("integrations"),
-            "warnings": _warnings(body, option) or None,
+            "warnings": _warnings(body, option, unpacked, config.get("chat_prompt_template"))
+            or None,
             "run": {
                 "task": task,
                 "source": asdict(source),
@@ -201,10 +207,23 @@ class CustomizerService:
         """One page of targets."""
         return select(self._documents.all(TARGET), query, lambda target: {})
 
+    def _teacher(self, given: Document, option: Document) -> Document:
+        """What the training process is told of the teacher; nothing when there is none.
+
+        Raises:
+            NotFound: no such target. Invalid: it is not enabled, or has no weights here.
+        """
+        if option["training_type"] != "distillation":
+            return {}
+        name = given["distillation"]["teacher"]
+        checkpoint = self.registry.trainable(name, "hyperparameters.distillation.teacher")
+        return {"teacher": name, "teacher_path": str(checkpoint)}
+
     def _register(
         self, output: OutputModel, target: Document, snapshot: Document, job: Document
     ) -> None:
         """Announce the model in the Entity Store; what a failed run left is replaced."""
+        option = snapshot["training_option"]
         try:
             existing = self._platform.get(output.entity_path)
         except UpstreamError as error:
@@ -234,8 +253,10 @@ class CustomizerService:
                 "precision": snapshot["precision"],
                 "tensor_parallelism": 1,
             },
-            "peft": {"finetuning_type": "lora"},
         }
+        # What has no `peft` is a model of its own and no adapter of its base.
+        if option["finetuning_type"] == "lora":
+            entity["peft"] = {"finetuning_type": "lora"}
         try:
             self._platform.post("/v1/models", json=entity)
         except UpstreamError as error:
@@ -273,8 +294,11 @@ def _option_for(config: Document, given: Document) -> Document:
             f"hyperparameters: {'/'.join(wanted)} is not offered by this config; "
             f"available (training_type/finetuning_type): {available}"
         )
-    if wanted != TRAINABLE:
-        raise Invalid(f"hyperparameters: {'/'.join(wanted)} is not supported here; use sft/lora")
+    if wanted[0] not in TRAINING_TYPES:
+        raise Invalid(
+            f"hyperparameters.training_type {wanted[0]!r} is not supported here; "
+            f"use {' or '.join(TRAINING_TYPES)}"
+        )
     if config["training_precision"] not in PRECISIONS:
         raise Invalid(
             f"training_precision {config['training_precision']!r} of the config is not supported "
@@ -284,11 +308,28 @@ def _option_for(config: Document, given: Document) -> Document:
     return option
 
 
-def _warnings(body: Document, option: Document) -> list[Document]:
+def _warnings(
+    body: Document, option: Document, unpacked: str, template: str | None
+) -> list[Document]:
     warnings = []
-    if body["hyperparameters"].get("sequence_packing_enabled"):
+    given = body["hyperparameters"]
+    kinds = f"{option['training_type']}/{option['finetuning_type']}"
+    for name, used in (
+        ("lora", option["finetuning_type"] != "all_weights"),
+        ("sft", option["training_type"] != "dpo"),
+        ("dpo", option["training_type"] == "dpo"),
+        ("distillation", option["training_type"] == "distillation"),
+    ):
+        if given.get(name) and not used:
+            warnings.append((f"hyperparameters.{name} is not used", f"it has no part in {kinds}"))
+    if given.get("sequence_packing_enabled") and unpacked:
+        warnings.append(("Sequence packing is off", unpacked))
+    if template and option["finetuning_type"] == "lora":
         warnings.append(
-            ("Sequence packing is off", "not supported here; rows of like length share a batch")
+            (
+                "Inference renders adapters with the template of their base model",
+                "chat_prompt_template shapes training only; lora_merged stores it with the model",
+            )
         )
     if body.get("integrations"):
         warnings.append(

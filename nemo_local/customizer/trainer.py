@@ -1,17 +1,15 @@
-"""LoRA fine-tuning of one job with TRL's SFTTrainer and PEFT."""
+"""Fine-tuning of one job with TRL's trainers and PEFT."""
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from torch.nn import functional
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,17 +17,22 @@ from transformers import (
     PrinterCallback,
     set_seed,
 )
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
 from nemo_local.customizer import attention
-from nemo_local.customizer.batches import LengthBuckets, make_tokens
+from nemo_local.customizer.batches import make_tokens
+from nemo_local.customizer.dropout import add_hidden_dropout
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
 from nemo_local.customizer.lora_forward import merge_in_forward
-from nemo_local.customizer.progress import ProgressWriter, TrainingFailed, read_all
-from nemo_local.customizer.rendering import IGNORED, Tokens
-from nemo_local.customizer.reporting import Reporter, finish, last_checkpoint
+from nemo_local.customizer.memory import is_out_of_memory, longest_that_fits, release
+from nemo_local.customizer.objectives import make_trainer
+from nemo_local.customizer.optimization import make_optimizer, make_schedule
+from nemo_local.customizer.packing import PackingCollator
+from nemo_local.customizer.preferences import Pairs
+from nemo_local.customizer.progress import ProgressWriter, Stopped, TrainingFailed, read_all
+from nemo_local.customizer.rendering import Tokens
+from nemo_local.customizer.reporting import LossWindow, Reporter, StopAt, last_checkpoint
 from nemo_local.customizer.rows import Row
+from nemo_local.customizer.saving import finish
 
 CHECKPOINT_EVERY_STEPS = 25
 TOKENS_PER_PASS = 8192
@@ -42,15 +45,18 @@ def train(
     rows: tuple[list[Row], list[Row]],
     job_dir: Path,
     progress: ProgressWriter,
+    stop: Event | None = None,
 ) -> None:
-    """Train the adapter of a job on (training, validation) rows and leave it in `job_dir/adapter`.
+    """Train a job on (training, validation) rows; the output is left where `output_folder` says.
 
-    Goes on from the last whole checkpoint in the folder, when there is one.
+    Goes on from the last whole checkpoint in the folder, when there is one. Once `stop` is set, the
+    run leaves a checkpoint after the step under way and ends.
 
     Raises:
+        Stopped: it was told to end before the last step.
         TrainingFailed, InvalidRow, UntrainableData: with the reason, as a sentence.
     """
-    plan = Plan.from_json(job["plan"])
+    plan, stop = Plan.from_json(job["plan"]), stop or Event()
     checkpoint = Path(job["model_path"])
     if job["threads"]:
         torch.set_num_threads(job["threads"])
@@ -60,33 +66,68 @@ def train(
         tokenizer.chat_template = job["chat_prompt_template"]
     training, validation = make_tokens(job, rows, tokenizer)
 
+    data = (training, validation)
+    longest = max(training.lengths)
+    size, halved = _pass_size(plan, longest), ""
+    while True:
+        try:
+            return _run(job, plan, device, tokenizer, data, size, halved, job_dir, progress, stop)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            what = str(error).split("\n", 1)[0]
+            print(f"out of memory at {size} rows a pass: {what}")
+        # Out here, where the error no longer holds what the run had allocated.
+        release()
+        if size == 1:
+            model = _model(checkpoint, plan, device, longest)
+            fits = longest_that_fits(model, longest, _sequences_a_row(plan))
+            raise TrainingFailed(_what_fits(longest, fits))
+        size = _pass_size(plan, longest, at_most=size // 2)
+        halved = ", halved because memory ran out"
+
+
+def _run(
+    job: dict[str, Any],
+    plan: Plan,
+    device: torch.device,
+    tokenizer: Any,
+    data: tuple[Tokens | Pairs, Tokens | Pairs],
+    size: int,
+    halved: str,
+    job_dir: Path,
+    progress: ProgressWriter,
+    stop: Event,
+) -> None:
+    """Train with `size` rows a pass, from the last checkpoint to the end."""
+    training, validation = data
     set_seed(plan.seed)
-    longest = max(map(len, training.input_ids))
-    model = _model(checkpoint, plan, device, longest)
-    merge_in_forward(model)
-    size, accumulation = _pass_size(plan.batch_size, longest)
+    longest = max(training.lengths)
+    model = _model(Path(job["model_path"]), plan, device, longest)
+    accumulation = plan.batch_size // size
     resume_from = last_checkpoint(job_dir / "checkpoints")
     done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
-    total = plan.total_steps(len(training.input_ids))
+    rows_count = len(training.lengths)
+    total = plan.total_steps(rows_count)
     precision, why = _precision(job["precision"], device)
-    note = f"{device.type}, {precision} ({why}), {size} x {accumulation} rows a step"
+    note = f"{device.type}, {precision} ({why}), {size} x {accumulation} rows a step{halved}"
     progress.write(
         "prepared",
-        rows=len(training.input_ids),
-        validation_rows=len(validation.input_ids),
+        rows=rows_count,
+        validation_rows=len(validation.lengths),
         dropped=training.dropped + validation.dropped,
         truncated=training.truncated + validation.truncated,
-        steps_per_epoch=steps_per_epoch(len(training.input_ids), plan.batch_size),
+        steps_per_epoch=steps_per_epoch(rows_count, plan.batch_size),
         total_steps=total,
         resumed_from=done,
         note=note,
     )
-    print(f"{plan}\n{note}\n{model.get_nb_trainable_parameters()[0]:,} weights are trained")
-    optimizer = _optimizer(model, plan)
-    trainer = _Trainer(
-        model=model,
-        processing_class=tokenizer,
-        args=SFTConfig(
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    print(f"{plan}\n{note}\n{trained:,} weights are trained")
+    optimizer, window = make_optimizer(model, plan), LossWindow.of(resume_from)
+    trainer = make_trainer(
+        plan,
+        arguments=dict(
             output_dir=str(job_dir / "checkpoints"),
             per_device_train_batch_size=size,
             gradient_accumulation_steps=accumulation,
@@ -100,69 +141,45 @@ def train(
             dataloader_pin_memory=device.type == "cuda",
             logging_steps=plan.log_every_n_steps,
             logging_nan_inf_filter=False,
-            eval_strategy="steps" if validation.input_ids else "no",
-            eval_steps=plan.validation_interval(len(training.input_ids)),
+            eval_strategy="steps" if validation.lengths else "no",
+            eval_steps=plan.validation_interval(rows_count),
             save_steps=CHECKPOINT_EVERY_STEPS,
             save_total_limit=2,
             seed=plan.seed,
             max_length=None,
             report_to=[],
             disable_tqdm=True,
-            dataset_kwargs={"skip_prepare_dataset": True},
         ),
+        model=model,
+        processing_class=tokenizer,
         train_dataset=_dataset(training),
-        eval_dataset=_dataset(validation) if validation.input_ids else None,
-        optimizers=(optimizer, _schedule(optimizer, plan, total)),
-        callbacks=[Reporter(progress, read_all(job_dir), job_dir / "best", plan)],
+        eval_dataset=_dataset(validation) if validation.lengths else None,
+        optimizers=(optimizer, make_schedule(optimizer, plan, total)),
+        callbacks=[
+            window,
+            Reporter(progress, read_all(job_dir), job_dir / "best", plan, window),
+            StopAt(stop),
+        ],
+        **_packed(plan, tokenizer, longest),
     )
+    # Rows of one length have their place in an epoch by chance alone.
+    trainer.lengths = [0] * rows_count if plan.pack_sequences else sorted(training.lengths)
+    trainer.window = window
+    if plan.training_type == "distillation":
+        trainer.teacher = _teacher(job, tokenizer, model)
     trainer.remove_callback(PrinterCallback)
+    if stop.is_set():
+        raise Stopped
     started, started_cpu = time.monotonic(), time.process_time()
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     print(
-        f"{trainer.state.global_step - done} steps of {sum(map(len, training.input_ids)):,} tokens "
+        f"{trainer.state.global_step - done} steps of {sum(training.lengths):,} tokens "
         f"an epoch in {time.monotonic() - started:.1f} s "
         f"({time.process_time() - started_cpu:.1f} CPU s)"
     )
+    if stop.is_set() and trainer.state.global_step < total:
+        raise Stopped
     finish(trainer, job, job_dir, progress)
-
-
-class _Trainer(SFTTrainer):
-    """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
-
-    @property
-    def _unmasked(self) -> bool:
-        return bool(self.model.config._attn_implementation == attention.NAME)
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        assert not return_outputs, "only losses are asked for"
-        labels = inputs["labels"][:, 1:]
-        learnt = labels != IGNORED
-        columns = learnt.any(0).nonzero().squeeze(1)
-        logits = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=None if self._unmasked else inputs["attention_mask"],
-            logits_to_keep=columns,
-            use_cache=False,
-        ).logits
-        loss = functional.cross_entropy(
-            logits[learnt[:, columns]].float(), labels[learnt], reduction="sum"
-        )
-        count = learnt.sum() if num_items_in_batch is None else num_items_in_batch
-        return loss / count
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LengthBuckets(list(map(len, dataset["input_ids"])), batch, self.args.seed)
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Checkpoints need no card; the adapter gets its own."""
 
 
 def _device(wanted: str) -> torch.device:
@@ -188,15 +205,25 @@ def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
 def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> Any:
     size = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+    # Steps smaller than half a bf16 unit would be lost on weights that are trained themselves.
+    whole = plan.finetuning_type == "all_weights"
+    ordinary = plan.training_type != "dpo" and not (plan.pack_sequences or plan.attention_dropout)
+    row_by_row = ordinary and attention.suits(config, device, longest)
     model: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint,
         local_files_only=True,
         use_safetensors=True,
-        dtype=torch.float32 if size <= FP32_UP_TO_BYTES else torch.bfloat16,
-        attn_implementation=attention.NAME if attention.suits(config, device, longest) else None,
+        dtype=torch.float32 if whole or size <= FP32_UP_TO_BYTES else torch.bfloat16,
+        attn_implementation=attention.NAME if row_by_row else None,
+        **({"attention_dropout": plan.attention_dropout} if plan.attention_dropout else {}),
     )
-    return get_peft_model(
-        model.to(device),
+    model.to(device)
+    if plan.hidden_dropout:
+        add_hidden_dropout(model, plan.hidden_dropout)
+    if whole:
+        return model
+    adapted = get_peft_model(
+        model,
         LoraConfig(
             r=plan.adapter_dim,
             lora_alpha=plan.alpha,
@@ -206,48 +233,57 @@ def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> 
             task_type="CAUSAL_LM",
         ),
     )
+    merge_in_forward(adapted)
+    return adapted
 
 
-def _pass_size(batch_size: int, longest: int) -> tuple[int, int]:
-    """Rows of one forward pass, and how many passes make a step."""
-    rows = max(
+def _teacher(job: dict[str, Any], tokenizer: Any, student: Any) -> Any:
+    """The frozen model whose distributions are learnt, where the student is."""
+    path, name = Path(job["teacher_path"]), job["teacher"]
+    own = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise TrainingFailed(
+            f"the teacher {name} does not have the tokenizer of the base model ({len(own)} and "
+            f"{len(tokenizer)} tokens); distillation compares token by token and needs one for both"
+        )
+    teacher: Any = AutoModelForCausalLM.from_pretrained(
+        path, local_files_only=True, use_safetensors=True, dtype=student.dtype
+    )
+    return teacher.to(student.device).eval().requires_grad_(False)
+
+
+def _packed(plan: Plan, tokenizer: Any, longest: int) -> dict[str, Any]:
+    """What a trainer of packed rows gets besides; no row is longer than the longest sequence."""
+    if not plan.pack_sequences:
+        return {}
+    return {"data_collator": PackingCollator(tokenizer.pad_token_id, longest)}
+
+
+def _what_fits(longest: int, fits: int) -> str:
+    words = f"memory ran out with one row of {longest} tokens at a time; "
+    if fits:
+        words += f"rows of {fits} tokens fit: lower the config's max_seq_length to that, or "
+    return words + "train fewer weights (lora, a smaller adapter_dim), or take a smaller model"
+
+
+def _sequences_a_row(plan: Plan) -> int:
+    return 2 if plan.training_type == "dpo" else 1
+
+
+def _pass_size(plan: Plan, longest: int, at_most: int | None = None) -> int:
+    """Rows of one forward pass; it divides the batch."""
+    batch_size, tokens = plan.batch_size, longest * _sequences_a_row(plan)
+    return max(
         size
-        for size in range(1, batch_size + 1)
-        if batch_size % size == 0 and (size == 1 or size * longest <= TOKENS_PER_PASS)
-    )
-    return rows, batch_size // rows
-
-
-def _optimizer(model: Any, plan: Plan) -> torch.optim.Optimizer:
-    kind = torch.optim.AdamW if plan.optimizer.startswith("adamw") else torch.optim.Adam
-    return kind(
-        [weight for weight in model.parameters() if weight.requires_grad],
-        lr=plan.learning_rate,
-        betas=(plan.adam_beta1, plan.adam_beta2),
-        weight_decay=plan.weight_decay,
-        fused=True,
+        for size in range(1, (at_most or batch_size) + 1)
+        if batch_size % size == 0 and (size == 1 or size * tokens <= TOKENS_PER_PASS)
     )
 
 
-def _schedule(optimizer: torch.optim.Optimizer, plan: Plan, total_steps: int) -> LambdaLR:
-    """Flat, or: from the minimum up over the warm-up, then down a cosine to the minimum."""
-    warmup = plan.warmup(total_steps)
-    lowest = plan.min_learning_rate / plan.learning_rate
-
-    def factor(step: int) -> float:
-        if plan.optimizer.endswith("flat_lr"):
-            return 1.0
-        if step < warmup:
-            return lowest + (1 - lowest) * step / warmup
-        done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-        return lowest + (1 - lowest) * (1 + math.cos(math.pi * done)) / 2
-
-    return LambdaLR(optimizer, factor)
-
-
-def _dataset(tokens: Tokens) -> Dataset:
+def _dataset(tokens: Tokens | Pairs) -> Dataset:
     """Rows by length, so that validation batches hold little padding."""
-    rows = sorted(zip(tokens.input_ids, tokens.labels, strict=True), key=lambda row: len(row[0]))
+    lengths = tokens.lengths
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
     return Dataset.from_dict(
-        {"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]}
+        {name: [rows[i] for i in order] for name, rows in tokens.columns().items()}
     )

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from typing import Any
+from urllib.parse import quote
 
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
@@ -39,12 +40,14 @@ class DeploymentService:
         documents: Documents,
         nim: Client,
         catalog: Catalog,
+        platform: Client,
         runner: JobRunner | None = None,
         activate_within_s: float = ACTIVATE_WITHIN_S,
     ) -> None:
         self._documents = documents
         self._nim = nim
         self._catalog = catalog
+        self._platform = platform
         self._runner = runner or JobRunner(workers=1, name="deployments")
         self._activate_within_s = activate_within_s
 
@@ -241,10 +244,21 @@ class DeploymentService:
     def _absent(self, model_id: str) -> str | None:
         """Why a model cannot be loaded here, or None when it can."""
         entry = self._catalog.get(model_id)
+        if entry is None and self._is_stored(model_id):
+            return None
         if entry is None:
             near = self._catalog.near(model_id) or list(self._catalog.models)
             return f"unknown model {model_id!r}; known are, for example: {', '.join(near)}"
         return entry.why if entry.path is None else None
+
+    def _is_stored(self, model_id: str) -> bool:
+        """Whether it may be in the Entity Store; then NIM fetches it, or says why it cannot."""
+        namespace, _, name = model_id.partition("/")
+        try:
+            self._platform.get(f"/v1/models/{quote(namespace)}/{quote(name)}")
+        except UpstreamError as error:
+            return error.status != 404
+        return True
 
     def _who_answers(self, models: list[str]) -> str:
         entries = [self._catalog.get(model) for model in models]

@@ -125,7 +125,6 @@ def load_checkpoint(
         local_files_only=True,
         use_safetensors=True,
         dtype=_dtype(entry),
-        attn_implementation="sdpa",
     )
     model.to(place).eval().requires_grad_(False)
     stop_ids = _stop_ids(model, tokenizer)

@@ -1,4 +1,5 @@
-"""What is served follows what the platform says: deployments name base models, entities adapters.
+"""What is served follows what the platform says: deployments name base models and whole models of
+the Data Store, entities name adapters.
 
 The platform stays the only memory. Without it we keep what we have; before it ever answered we
 serve every base model of the catalogue.
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
@@ -20,26 +22,14 @@ from nemo_local.core.client import Client, UpstreamError
 from nemo_local.nim.errors import Busy
 from nemo_local.nim.lora import UnservableAdapter
 from nemo_local.nim.models import Served
+from nemo_local.nim.stored import WantedAdapter, WantedCheckpoint, split_files_url
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 2.0
 WANTED_STATES = ("created", "pending", "ready")
-
-
-@dataclass(frozen=True)
-class WantedAdapter:
-    """An adapter the Entity Store lists as uploaded."""
-
-    model_id: str
-    base_id: str
-    entity_id: str
-    files_url: str
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Changes when the same name comes to mean other weights."""
-        return (self.entity_id, self.files_url)
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt")
 
 
 @dataclass(frozen=True)
@@ -49,6 +39,7 @@ class Wanted:
     bases: dict[str, bool]
     """Base model id -> whether adapters may be served beside it."""
     adapters: dict[str, WantedAdapter]
+    stored: dict[str, WantedCheckpoint]
 
 
 class Servable(Protocol):
@@ -87,6 +78,7 @@ class Reconciler:
         self._loaded: dict[str, tuple[str, str]] = {}
         self._refused: dict[str, tuple[tuple[str, str], str]] = {}
         self._retrying: dict[str, str] = {}
+        self._unusable: dict[str, str] = {}
         self._known: Wanted | None = None
         self._trouble = ""
         self._stopping = threading.Event()
@@ -114,16 +106,16 @@ class Reconciler:
             wanted = self._wanted()
             self._unload(wanted)
             self._load_bases(wanted)
-            self._load_adapters(wanted)
+            self._retrying = {**self._load_stored(wanted), **self._load_adapters(wanted)}
             refused = {model_id: reason for model_id, (_, reason) in self._refused.items()}
-            failed = {**self._retrying, **refused}
+            failed = {**self._unusable, **self._retrying, **refused}
         self.settled.set()
         return {"models": self._models.ids(), "failed": failed}
 
     @property
     def nothing_wanted(self) -> bool:
         """Whether the platform wants no model at all, so that there is nothing to wait for."""
-        return self._known is not None and not self._known.bases
+        return self._known is not None and not (self._known.bases or self._known.stored)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -135,34 +127,63 @@ class Reconciler:
 
     def _wanted(self) -> Wanted:
         try:
-            bases = self._wanted_bases()
-            self._known = Wanted(bases, self._wanted_adapters(bases))
+            bases, stored = self._wanted_by_deployments()
+            self._known = Wanted(bases, self._wanted_adapters(bases), stored)
         except UpstreamError as error:
             if self._trouble != str(error):
                 logger.warning("no list of what to serve, keeping what is served: %s", error)
                 self._trouble = str(error)
             if self._known is None:
                 known = self._catalog.models.values()
-                return Wanted({e.id: True for e in known if self._fixed or e.path is not None}, {})
+                bases = {e.id: True for e in known if self._fixed or e.path is not None}
+                return Wanted(bases, {}, {})
         else:
             self._trouble = ""
         assert self._known is not None
         return self._known
 
-    def _wanted_bases(self) -> dict[str, bool]:
+    def _wanted_by_deployments(self) -> tuple[dict[str, bool], dict[str, WantedCheckpoint]]:
         if self._fixed:
-            return dict.fromkeys(self._catalog.models, True)
+            return dict.fromkeys(self._catalog.models, True), {}
         bases: dict[str, bool] = {}
+        stored: dict[str, WantedCheckpoint] = {}
+        self._unusable = {}
         for deployment in self._pages("/v1/deployment/model-deployments", {}):
             if deployment["status_details"]["status"] not in WANTED_STATES:
                 continue
             nim = self._config_of(deployment).get("nim_deployment") or {}
             with_adapters = not nim.get("disable_lora_support")
             for model_id in deployment.get("models") or []:
+                if model_id not in self._catalog.models:
+                    checkpoint = self._stored(model_id)
+                    if checkpoint is not None:
+                        stored[model_id] = checkpoint
+                        continue
                 entry = self._catalog.get(model_id)
                 if entry is not None and entry.path is not None:
                     bases[entry.id] = bases.get(entry.id, False) or with_adapters
-        return bases
+        return bases, stored
+
+    def _stored(self, model_id: str) -> WantedCheckpoint | None:
+        """The whole model of this name in the Data Store; None when there is none to load."""
+        namespace, _, name = model_id.partition("/")
+        try:
+            entity = self._platform.get(f"/v1/models/{quote(namespace)}/{quote(name)}")
+        except UpstreamError as error:
+            if error.status != 404:
+                raise
+            return None
+        artifact = entity.get("artifact") or {}
+        if entity.get("peft"):
+            base = _name_of(entity.get("base_model"))
+            self._unusable[model_id] = f"it is an adapter, served while {base} is deployed"
+            return None
+        if artifact.get("status") != "upload_completed":
+            self._unusable[model_id] = f"its artifact is {artifact.get('status')!r}"
+            return None
+        base_entry = self._catalog.get(_name_of(entity.get("base_model")))
+        stand_in = base_entry is not None and base_entry.stand_in
+        return WantedCheckpoint(model_id, entity["id"], artifact["files_url"], stand_in)
 
     def _config_of(self, deployment: dict[str, Any]) -> dict[str, Any]:
         config = deployment["config"]
@@ -199,11 +220,9 @@ class Reconciler:
 
     def _unload(self, wanted: Wanted) -> None:
         for one in self._models.all():
-            if one.folder is None:
-                stays = one.id in wanted.bases
-            else:
-                adapter = wanted.adapters.get(one.id)
-                stays = adapter is not None and adapter.key == self._loaded.get(one.id)
+            from_store = wanted.adapters.get(one.id) or wanted.stored.get(one.id)
+            stays = from_store is not None and from_store.key == self._loaded.get(one.id)
+            stays = stays or (one.folder is None and one.id in wanted.bases)
             if not stays and one.id in self._models.ids():
                 self._models.unload(one.id)
         served = set(self._models.ids())
@@ -211,7 +230,7 @@ class Reconciler:
             entity_id, _ = self._loaded.pop(model_id)
             shutil.rmtree(self._folder / entity_id, ignore_errors=True)
         for model_id, (key, _) in list(self._refused.items()):
-            current = wanted.adapters.get(model_id)
+            current = wanted.adapters.get(model_id) or wanted.stored.get(model_id)
             same = current.key == key if current else model_id in wanted.bases
             if not same:
                 del self._refused[model_id]
@@ -227,7 +246,32 @@ class Reconciler:
             except (OSError, ValueError, RuntimeError, KeyError) as error:
                 self._refuse(model_id, ("", str(entry.path)), f"{entry.path}: {error}")
 
-    def _load_adapters(self, wanted: Wanted) -> None:
+    def _load_stored(self, wanted: Wanted) -> dict[str, str]:
+        """Load whole models. Returns those to try again, and why."""
+        served = set(self._models.ids())
+        retrying: dict[str, str] = {}
+        for checkpoint in wanted.stored.values():
+            id_ = checkpoint.model_id
+            if id_ in served or id_ in self._refused:
+                continue
+            folder = self._folder / checkpoint.entity_id
+            try:
+                self._download(checkpoint.files_url, folder, CHECKPOINT_FILES)
+                try:
+                    self._models.load_base(checkpoint.entry(folder))
+                    self._loaded[id_] = checkpoint.key
+                    continue
+                except (OSError, ValueError, RuntimeError, KeyError) as error:
+                    self._refuse(id_, checkpoint.key, f"{checkpoint.files_url}: {error}")
+            except UnservableAdapter as error:
+                self._refuse(id_, checkpoint.key, str(error))
+            except (HfHubHTTPError, OSError) as error:
+                retrying[id_] = self._noted(id_, error)
+            shutil.rmtree(folder, ignore_errors=True)
+        return retrying
+
+    def _load_adapters(self, wanted: Wanted) -> dict[str, str]:
+        """Load adapters. Returns those to try again, and why."""
         served = set(self._models.ids())
         retrying: dict[str, str] = {}
         for adapter in wanted.adapters.values():
@@ -236,26 +280,30 @@ class Reconciler:
                 continue
             folder = self._folder / adapter.entity_id
             try:
-                self._download(adapter, folder)
+                self._download(adapter.files_url, folder, ADAPTER_FILES)
                 self._models.load_adapter(id_, adapter.base_id, folder, adapter.files_url)
                 self._loaded[id_] = adapter.key
                 continue
             except UnservableAdapter as error:
                 self._refuse(id_, adapter.key, str(error))
             except (HfHubHTTPError, OSError, Busy) as error:
-                retrying[id_] = f"{type(error).__name__}: {error}"
-                if self._retrying.get(id_) != retrying[id_]:
-                    logger.warning("adapter %s not loaded, trying again: %s", id_, error)
+                retrying[id_] = self._noted(id_, error)
             shutil.rmtree(folder, ignore_errors=True)
-        self._retrying = retrying
+        return retrying
+
+    def _noted(self, model_id: str, error: Exception) -> str:
+        reason = f"{type(error).__name__}: {error}"
+        if self._retrying.get(model_id) != reason:
+            logger.warning("%s not loaded, trying again: %s", model_id, error)
+        return reason
 
     def _refuse(self, model_id: str, key: tuple[str, str], reason: str) -> None:
         logger.error("%s cannot be served: %s", model_id, reason)
         self._refused[model_id] = (key, reason)
 
-    def _download(self, adapter: WantedAdapter, folder: Path) -> None:
-        """Fetch the adapter's files into `folder`; only data is fetched, never a pickle."""
-        namespace, name, revision = split_files_url(adapter.files_url)
+    def _download(self, files_url: str, folder: Path, files: tuple[str, ...]) -> None:
+        """Fetch a model's files into `folder`; only data is fetched, never a pickle."""
+        namespace, name, revision = split_files_url(files_url)
         snapshot_download(
             f"{namespace}/{name}",
             revision=revision,
@@ -263,25 +311,8 @@ class Reconciler:
             # The platform's own token or none; never the user's Hub token.
             token=self._token or False,
             local_dir=folder,
-            allow_patterns=["adapter_config.json", "adapter_model.safetensors"],
+            allow_patterns=list(files),
         )
-
-
-def split_files_url(url: str) -> tuple[str, str, str | None]:
-    """Namespace, repository and revision of a model URL.
-
-        "hf://ns/name@cust-1" -> ("ns", "name", "cust-1")
-        "hf://models/ns/name" -> ("ns", "name", None)
-
-    Raises:
-        UnservableAdapter: it is not a model in the Data Store.
-    """
-    path = url.removeprefix("hf://").removeprefix("nds://").removeprefix("models/")
-    namespace, _, rest = path.partition("/")
-    name, _, revision = rest.strip("/").partition("@")
-    if path == url or not namespace or not name or "/" in name:
-        raise UnservableAdapter(f"files_url {url!r} does not have the form hf://namespace/name")
-    return namespace, name, revision or None
 
 
 def _name_of(base_model: Any) -> str:

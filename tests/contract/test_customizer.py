@@ -133,6 +133,77 @@ def test_the_tutorials_job_is_trained_registered_and_served(running, sdk):
     eventually(gone, "the deleted model is no longer served")
 
 
+@pytest.mark.parametrize("finetuning_type", ["lora_merged", "all_weights"])
+def test_a_whole_model_is_stored_and_served_once_it_is_deployed(running, sdk, finetuning_type):
+    name = finetuning_type.replace("_", "-")
+    job = create(
+        sdk,
+        output_model=f"ns/{name}@v1",
+        hyperparameters={**TUTORIAL, "finetuning_type": finetuning_type, "max_steps": 3},
+    )
+    eventually(
+        lambda: sdk.customization.jobs.status(job.id).status in ("completed", "failed"), "it ended"
+    )
+    status = sdk.customization.jobs.status(job.id)
+    assert status.status == "completed", status.status_logs[-1]
+    model = sdk.models.retrieve(f"{name}@v1", namespace="ns")
+    assert model.peft is None and model.artifact.status == "upload_completed"
+    files = running.hf().list_repo_files(f"ns/{name}", revision="v1")
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(files)
+    client = running.openai()
+    assert job.output_model not in [entry.id for entry in client.models.list()]
+
+    deploy(sdk, name, job.output_model)
+
+    def deployed():
+        deployment = sdk.deployment.model_deployments.retrieve(name, namespace="ns")
+        assert deployment.status_details.status != "failed", deployment.status_details
+        return deployment.deployed
+
+    eventually(deployed, "the model is deployed")
+    (listed,) = [entry for entry in client.models.list() if entry.id == job.output_model]
+    assert listed.parent is None and listed.max_model_len == 512
+    answer = client.chat.completions.create(
+        model=job.output_model, messages=[{"role": "user", "content": "add 3"}], max_tokens=4
+    )
+    assert answer.model == job.output_model and answer.usage.completion_tokens > 0
+    sdk.deployment.model_deployments.delete(name, namespace="ns")
+    assert job.output_model not in [entry.id for entry in client.models.list()]
+
+
+def deploy(sdk, name, model):
+    nim = {"image_name": "nvcr.io/nim/meta/llama", "image_tag": "1.8.3", "gpu": 1}
+    sdk.deployment.model_deployments.create(
+        name=name, namespace="ns", config={"model": model, "nim_deployment": nim}
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("ns/a@v1", "it is an adapter, served while meta/none is deployed"),
+        ("ns/unheard-of@v1", "unknown model"),
+    ],
+)
+def test_what_is_no_whole_model_is_not_deployed_and_says_why(running, sdk, model, words):
+    sdk.models.create(
+        name="a@v1",
+        namespace="ns",
+        base_model="meta/none",
+        peft={"finetuning_type": "lora"},
+        artifact={"files_url": "hf://ns/a@v1", "status": "upload_completed"},
+    )
+    deploy(sdk, "a", model)
+
+    def details():
+        return sdk.deployment.model_deployments.retrieve("a", namespace="ns").status_details
+
+    eventually(lambda: details().status == "failed", "the deployment failed")
+    assert words in details().description
+    sdk.deployment.model_deployments.delete("a", namespace="ns")
+    sdk.models.delete("a@v1", namespace="ns")
+
+
 def test_cancel_ends_a_job_within_five_seconds(running, sdk):
     job = create(sdk, hyperparameters={**TUTORIAL, "epochs": 500})
     eventually(lambda: sdk.customization.jobs.status(job.id).steps_completed > 0, "the job trains")

@@ -10,10 +10,30 @@ import pytest
 from nemo_local.settings import Settings
 from tests.conftest import free_port, running_control_plane
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
+from tests.nemo_local.customizer.training import make_job
 
 MODEL = "meta/llama-3.2-1b-instruct"
 CONFIG = f"{MODEL}@v1.0.0+80GB"
 ROWS = [call_row(number) for number in range(24)]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def job(checkpoint):
+    """An adapter's training, as its process is told."""
+    return {**make_job(checkpoint), "precision": "bf16-mixed"}
+
+
+@pytest.fixture
+def job_dir(tmp_path):
+    """A job's folder with 30 training and 6 validation rows."""
+    write_rows(tmp_path / "data/training/a.jsonl", [call_row(i) for i in range(30)])
+    write_rows(tmp_path / "data/validation/a.jsonl", [call_row(i) for i in range(30, 36)])
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

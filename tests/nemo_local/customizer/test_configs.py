@@ -22,7 +22,9 @@ def test_the_catalogue_is_offered(client):
     assert config["training_precision"] == "bf16-mixed"
     assert config["dataset_schemas"][0]["required"] == ["prompt", "completion"]
     assert [(o["training_type"], o["finetuning_type"]) for o in config["training_options"]] == [
-        ("sft", "lora")
+        (training_type, finetuning_type)
+        for training_type in ("sft", "dpo", "distillation")
+        for finetuning_type in ("lora", "lora_merged", "all_weights")
     ]
     target = config["target"]
     assert (target["namespace"], target["name"]) == ("meta", "llama-3.2-1b-instruct@2.0")
@@ -43,7 +45,8 @@ def test_configs_are_filtered_by_their_target_and_sorted(client):
     assert enabled == names(**{"filter[enabled]": "true"}) and CONFIG in enabled
     assert all(name.startswith(MODEL) for name in enabled)
     assert names(**{"filter[target_base_model]": MODEL}) == enabled
-    assert names(**{"filter[finetuning_type]": "all_weights"}) == []
+    assert set(names(**{"filter[finetuning_type]": "all_weights"})) == set(names())
+    assert names(**{"filter[training_type]": "grpo"}) == []
     assert set(names(**{"filter[training_type]": "sft"})) == set(names())
     assert names(sort="name") == sorted(names(), key=lambda full: full.split("/", 1)[1])
     largest = names(sort="-num_parameters")

@@ -1,14 +1,16 @@
+import json
+
 import pytest
 
 from nemo_local.core.errors import Invalid
 from nemo_local.customizer.hyperparameters import (
+    Dpo,
     Plan,
-    linear_modules,
     make_plan,
     refuse_unknown,
-    resolve_modules,
     shown,
 )
+from nemo_local.customizer.modules import linear_modules, resolve_modules
 
 LEAVES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -66,6 +68,32 @@ def test_defaults_are_the_documented_ones():
     assert (made.adapter_dim, made.alpha, made.adapter_dropout) == (8, 16, 0.0)
 
 
+def test_preference_training_has_defaults_of_its_own():
+    made = plan(training_type="dpo")
+    assert (made.epochs, made.batch_size, made.learning_rate) == (1, 16, 9e-6)
+    assert made.min_learning_rate == pytest.approx(9e-7)
+    assert plan(training_type="dpo", epochs=3, learning_rate=1e-5).epochs == 3
+    given = {"ref_policy_kl_penalty": 0.2, "sft_loss_weight": 0.5, "max_grad_norm": None}
+    made = plan(training_type="dpo", dpo=given)
+    assert made.dpo == Dpo(ref_policy_kl_penalty=0.2, sft_loss_weight=0.5)
+    assert Plan.from_json(json.loads(json.dumps(made.as_json()))) == made
+
+
+def test_dropouts_and_packing_are_part_of_the_plan():
+    made = plan(sft={"attention_dropout": 0.1, "hidden_dropout": None})
+    assert (made.attention_dropout, made.hidden_dropout) == (0.1, None)
+    assert plan(training_type="dpo", sft={"hidden_dropout": 0.1}).hidden_dropout is None
+    assert plan(sequence_packing_enabled=True).pack_sequences
+    given = {"finetuning_type": "lora", "sequence_packing_enabled": True}
+    assert not make_plan(given, LLAMA, 1, can_pack=False).pack_sequences
+
+
+def test_all_weights_need_no_target_modules():
+    made = plan(finetuning_type="all_weights", lora={"adapter_dim": 4})
+    assert made.target_modules == () and not made.makes_adapter
+    assert "lora" not in shown({"finetuning_type": "all_weights"}, "sft", made)
+
+
 def test_steps_of_the_recorded_run():
     made = plan(epochs=2, batch_size=16)
     assert made.total_steps(3500) == 438
@@ -93,6 +121,11 @@ def test_validation_interval(interval, max_steps, steps):
         (["q_proj", "linear_qkv"], ("q_proj", "k_proj", "v_proj")),
         (["*_proj"], (*LEAVES, *MLP)),
         (["*.layers.1.*.v_proj"], ("model.layers.1.self_attn.v_proj",)),
+        (["*.layers.1.*.linear_fc2"], ("model.layers.1.mlp.down_proj",)),
+        (
+            ["*.layers.0.*.linear_proj", "linear_fc2"],
+            ("model.layers.0.self_attn.o_proj", "down_proj"),
+        ),
     ],
 )
 def test_target_modules_have_two_vocabularies_and_wildcards(given, modules):
@@ -115,8 +148,11 @@ def test_target_modules_have_two_vocabularies_and_wildcards(given, modules):
         ({"lora": {"alpha": 0}}, "lora.alpha must be at least 1"),
         ({"lora": {"target_modules": ["qproj"]}}, "'qproj' is no linear layer of the base model"),
         ({"p_tuning": {}}, "hyperparameters.p_tuning is not supported"),
-        ({"dpo": {}}, "hyperparameters.dpo is not supported"),
-        ({"sft": {"hidden_dropout": 0.1}}, "sft.hidden_dropout is not supported"),
+        ({"grpo": {}}, "hyperparameters.grpo is not supported"),
+        ({"dpo": {"sft_loss_weight": -1}}, "hyperparameters.dpo.sft_loss_weight must be at least"),
+        ({"dpo": {"max_grad_norm": 0}}, "hyperparameters.dpo.max_grad_norm must be greater than 0"),
+        ({"training_type": "distillation"}, "hyperparameters.distillation.teacher is missing"),
+        ({"sft": {"hidden_dropout": 1}}, "sft.hidden_dropout must be at least 0 and below 1"),
     ],
 )
 def test_a_value_out_of_bounds_is_named(changed, words):
@@ -135,6 +171,7 @@ def test_a_batch_must_hold_whole_micro_batches():
     [
         ({"epoch": 2}, "Unknown hyperparameter 'epoch'. Did you mean 'epochs'"),
         ({"lora": {"adapter_size": 2}}, "Unknown hyperparameter 'lora.adapter_size'. Did you mean"),
+        ({"dpo": {"beta": 2}}, "Unknown hyperparameter 'dpo.beta'. Known are: "),
         ({"zzz": 2}, "Unknown hyperparameter 'zzz'. Known are: "),
     ],
 )

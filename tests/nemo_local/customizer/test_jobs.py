@@ -18,6 +18,17 @@ from tests.nemo_local.customizer.tiny_llama import call_row
 
 JOBS = "/v1/customization/jobs"
 LONG = {"epochs": 400, "log_every_n_steps": 2}
+LORA_ONLY = {
+    "max_seq_length": 256,
+    "target": f"{MODEL}@2.0",
+    "training_options": [
+        {"training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 1}
+    ],
+}
+
+
+def teacher(target):
+    return {"training_type": "distillation", "distillation": {"teacher": target}}
 
 
 @pytest.fixture
@@ -78,9 +89,18 @@ def details_of(job, message):
         ({"dataset": "s3://bucket"}, 422, "does not have the form hf://datasets/namespace/name"),
         ({"hyperparameters": {"epoch": 2}}, 422, "Unknown hyperparameter 'epoch'. Did you mean"),
         ({"hyperparameters": {"epochs": 0}}, 422, "hyperparameters.epochs must be at least 1"),
-        ({"hyperparameters": {"finetuning_type": "all_weights"}}, 422,
+        ({"config": LORA_ONLY, "hyperparameters": {"finetuning_type": "all_weights"}}, 422,
          "sft/all_weights is not offered by this config; available"),
-        ({"hyperparameters": {"finetuning_type": "p_tuning"}}, 422, "finetuning_type"),
+        ({"hyperparameters": {"finetuning_type": "p_tuning"}}, 422,
+         "hyperparameters.finetuning_type 'p_tuning' is not supported: virtual tokens"),
+        ({"hyperparameters": {"training_type": "grpo"}}, 422,
+         "hyperparameters.training_type 'grpo' is not supported: there are no reward"),
+        ({"hyperparameters": {"training_type": "distillation"}}, 422,
+         "hyperparameters.distillation.teacher is missing"),
+        ({"hyperparameters": teacher("meta/llama-3.2-1b-instruct@2")}, 404,
+         "Target meta/llama-3.2-1b-instruct@2 not found. Did you mean meta/llama-3.2-1b"),
+        ({"hyperparameters": teacher("meta/llama-3.1-8b-instruct@2.0")}, 422,
+         "of hyperparameters.distillation.teacher is not enabled: no weights"),
         ({"output_model": "a/b/c@v1"}, 422, "output_model 'a/b/c' does not have the form"),
         ({"output_model": "ns/x@v 1"}, 422, "the version 'v 1' must have letters"),
         ({"output_model": "ns/x--y"}, 422, "cannot name a repository"),
@@ -160,6 +180,30 @@ def test_a_job_trains_and_is_complete_when_inference_serves_its_adapter(
     assert error.value.status == 409
     assert client.delete(f"{JOBS}/{job['id']}") == {}
     assert not folder.exists()
+
+
+def test_preference_and_distillation_jobs_train(client, running, serves, create, tmp_path):
+    rows = [{"prompt": f"add {i}", "chosen": "yes", "rejected": "no"} for i in range(24)]
+    upload(running, tmp_path, {"training/a.jsonl": rows}, "ns/pairs")
+    preferring = create(
+        dataset="hf://datasets/ns/pairs",
+        output_model="ns/dpo@v1",
+        hyperparameters={"training_type": "dpo", "dpo": {"ref_policy_kl_penalty": 0.1}},
+    )
+    distilled = create(
+        output_model="ns/kd@v1", hyperparameters=teacher(f"{MODEL}@2.0") | {"max_steps": 2}
+    )
+    serves += ["ns/dpo@v1", "ns/kd@v1"]
+    assert distilled["hyperparameters"]["distillation"] == {"teacher": f"{MODEL}@2.0"}
+    assert distilled["config_snapshot"]["training_option"]["training_type"] == "distillation"
+    for job in (preferring, distilled):
+        job = wait_for(client, job["id"], "completed")
+        assert job["status"] == "completed", job["status_details"]["status_logs"][-1]
+        assert job["status_details"]["val_loss"] is not None
+
+    body = job_body(output_model="ns/x@v2", hyperparameters={"training_type": "dpo"})
+    job = wait_for(client, client.post(JOBS, json=body)["id"], "completed")
+    assert "a preference row needs 'prompt'" in details_of(job, "TrainingJob_Failed")
 
 
 def test_a_broken_line_fails_the_job_and_is_named(client, running, dataset, tmp_path):
@@ -284,18 +328,27 @@ def test_the_next_platform_goes_on_with_a_job(own_settings, tmp_path, number):
         for line in job["status_details"]["status_logs"]
         if line["message"] == "TrainingJobRunning"
     ]
-    assert "resumed from step" in resumed[-1]
+    resumed_from = int(resumed[-1].rsplit("resumed from step ", 1)[1])
+    if number == signal.SIGTERM:  # it left a checkpoint of where it was
+        assert resumed_from >= 27
+    else:
+        assert resumed_from % 25 == 0
     series = job["status_details"]["metrics"]["metrics"]["train_loss"]
     assert [point["step"] for point in series] == list(range(4, 90, 5))
 
 
 def test_what_is_not_supported_and_harmless_is_a_warning(client, create):
     job = create(
-        hyperparameters={"sequence_packing_enabled": True, **LONG},
+        hyperparameters={
+            **LONG,
+            "training_type": "dpo",
+            "sequence_packing_enabled": True,
+            "sft": {"hidden_dropout": 0.1},
+        },
         integrations=[{"type": "wandb", "wandb": {"project": "p", "tags": ["t"]}}],
     )
     assert [warning["message"] for warning in job["warnings"]] == [
-        "Sequence packing is off", "Integrations are ignored",
+        "hyperparameters.sft is not used", "Sequence packing is off", "Integrations are ignored",
     ]  # fmt: skip
     assert job["integrations"][0]["wandb"]["project"] == "p"
     assert client.delete(f"{JOBS}/{job['id']}") == {}

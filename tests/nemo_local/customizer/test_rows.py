@@ -150,3 +150,17 @@ def test_a_tenth_is_split_off_and_it_is_always_the_same(count, validation):
     assert len(split) == validation and len(training) == count - validation
     assert (training, split) == split_validation(rows)
     assert not set(training) & set(split)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"chosen": "a", "rejected": "b"}, "a preference row needs 'prompt'; it has"),
+        ({"prompt": "p", "chosen": "a"}, r"needs 'rejected' \(or 'rejected_response'\): one"),
+        ({"prompt": "p", "chosen": {"role": "user"}, "rejected": "b"}, "needs 'chosen'"),
+        ({"prompt": [{"role": "x"}], "chosen": "a", "rejected": "b"}, "role 'x' is not one of"),
+    ],
+)
+def test_a_preference_row_that_lacks_something_is_named(tmp_path, row, words):
+    with pytest.raises(InvalidRow, match=f"training/a.jsonl line 1.*{words}"):
+        read(tmp_path, json.dumps(row), reader=RowReader(preferences=True))

@@ -29,8 +29,9 @@ def make(documents: Documents, tmp_path: Path) -> Iterator[Make]:
 
         def service(nim_url: str) -> DeploymentService:
             nim = clients.enter_context(closing(Client(nim_url)))
+            platform = clients.enter_context(closing(Client(f"http://127.0.0.1:{free_port()}")))
             runner = InlineRunner(name="test")
-            return DeploymentService(documents, nim, catalog, runner, activate_within_s=0)
+            return DeploymentService(documents, nim, catalog, platform, runner, activate_within_s=0)
 
         yield service
 

@@ -1,0 +1,52 @@
+"""What to do when memory runs out in training."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import torch
+
+from nemo_local.customizer import objectives
+
+SHORTEST = 16
+"""Tokens of the shortest row that is tried."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or on the CPU."""
+    # The CPU's allocator raises a plain RuntimeError.
+    refused = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return refused or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def release() -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def longest_that_fits(model: Any, longest: int, sequences: int) -> int:
+    """Tokens of one row that can be trained on, found by halving `longest`; 0 when none can.
+
+    A row is one sequence, or two of a pair.
+    """
+    length = longest // 2
+    while length >= SHORTEST:
+        try:
+            _try_pass(model, sequences, length)
+            return length
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        release()
+        length //= 2
+    return 0
+
+
+def _try_pass(model: Any, sequences: int, length: int) -> None:
+    ids = torch.ones((sequences, length), dtype=torch.long, device=model.device)
+    learnt = torch.ones((sequences, length - 1), dtype=torch.bool, device=model.device)
+    objectives.answer_logits(model, {"input_ids": ids}, learnt).sum().backward()
+    model.zero_grad(set_to_none=True)

@@ -1,0 +1,99 @@
+"""What a training writes for others: an adapter, or a whole checkpoint as the Hub keeps them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.progress import ProgressWriter, read_all
+
+
+def output_folder(job_dir: Path, plan: Plan) -> Path:
+    """Where a job leaves its output: `adapter/`, or `model/` for a whole checkpoint."""
+    return job_dir / ("adapter" if plan.makes_adapter else "model")
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Write what is trained: the adapter alone, or all weights as they are in memory."""
+    with _whole(folder) as partial:
+        if isinstance(model, PeftModel):
+            _save_adapter(model, partial)
+        else:
+            model.save_pretrained(partial)
+
+
+def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressWriter) -> None:
+    """Leave the output of the best weights in its folder, and report the end."""
+    plan, best = Plan.from_json(job["plan"]), job_dir / "best"
+    if not best.is_dir():
+        save_weights(trainer.model, best)
+    with _whole(output_folder(job_dir, plan)) as output:
+        if plan.makes_adapter:
+            shutil.copytree(best, output, dirs_exist_ok=True)
+            _name_base(output, job["base_model"])
+        else:
+            _save_checkpoint(job, plan, best, output)
+            trainer.processing_class.save_pretrained(output)
+    progress.write(
+        "finished", steps=trainer.state.global_step, best_epoch=read_all(job_dir).best_epoch
+    )
+
+
+def _save_adapter(model: Any, folder: Path) -> None:
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = model.peft_config["default"]
+    training, config.inference_mode = config.inference_mode, True
+    config.save_pretrained(folder)
+    config.inference_mode = training
+
+
+def _name_base(folder: Path, base_model: str) -> None:
+    """The base's folder would mean nothing elsewhere, and tells where this machine keeps models."""
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_model
+    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _save_checkpoint(job: dict[str, Any], plan: Plan, best: Path, folder: Path) -> None:
+    """The best weights as a checkpoint of the base's own precision; an adapter is merged in."""
+    base = Path(job["model_path"])
+    merged = plan.finetuning_type == "lora_merged"
+    # Added in float32, so that rounding happens once.
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base if merged else best, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    )
+    if merged:
+        model = PeftModel.from_pretrained(model, best).merge_and_unload()
+    config: Any = AutoConfig.from_pretrained(base, local_files_only=True)
+    if hasattr(config, "attention_dropout"):  # a regularisation of this run only
+        model.config.attention_dropout = config.attention_dropout
+    model.to(config.dtype or torch.float32).save_pretrained(folder)
+    generation = base / "generation_config.json"
+    if generation.is_file():  # the trainer writes other stop tokens into the model's own
+        shutil.copy(generation, folder)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write into, that takes the place of `folder` once it is complete."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)

@@ -1,0 +1,69 @@
+"""What the Data Store keeps for inference: adapters, and whole models such as fine-tunings of all
+weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_local.catalog import CatalogModel, context_length, count_parameters
+from nemo_local.nim.lora import UnservableAdapter
+
+
+@dataclass(frozen=True)
+class WantedAdapter:
+    """An adapter the Entity Store lists as uploaded."""
+
+    model_id: str
+    base_id: str
+    entity_id: str
+    files_url: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Changes when the same name comes to mean other weights."""
+        return (self.entity_id, self.files_url)
+
+
+@dataclass(frozen=True)
+class WantedCheckpoint:
+    """A whole model of the Data Store that a deployment names."""
+
+    model_id: str
+    entity_id: str
+    files_url: str
+    stand_in: bool
+    """Whether it was made from a stand-in."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Changes when the same name comes to mean other weights."""
+        return (self.entity_id, self.files_url)
+
+    def entry(self, folder: Path) -> CatalogModel:
+        """It as a model to load, once its files are in `folder`."""
+        return CatalogModel(
+            id=self.model_id,
+            path=folder,
+            answered_by=self.model_id,
+            stand_in=self.stand_in,
+            max_model_len=context_length(folder),
+            num_parameters=count_parameters(folder),
+            role="chat",
+            why=f"weights of {self.files_url}",
+        )
+
+
+def split_files_url(url: str) -> tuple[str, str, str | None]:
+    """Namespace, repository and revision of a model URL.
+
+        "hf://ns/name@cust-1" -> ("ns", "name", "cust-1")
+        "hf://models/ns/name" -> ("ns", "name", None)
+
+    Raises:
+        UnservableAdapter: it is not a model in the Data Store.
+    """
+    path = url.removeprefix("hf://").removeprefix("nds://").removeprefix("models/")
+    namespace, _, rest = path.partition("/")
+    name, _, revision = rest.strip("/").partition("@")
+    if path == url or not namespace or not name or "/" in name:
+        raise UnservableAdapter(f"files_url {url!r} does not have the form hf://namespace/name")
+    return namespace, name, revision or None

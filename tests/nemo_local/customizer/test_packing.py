@@ -1,0 +1,78 @@
+"""Sequences that share rows."""
+
+import pytest
+import torch
+
+from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.modules import why_not_packed
+from nemo_local.customizer.packing import PackingCollator, first_fit
+from nemo_local.customizer.rendering import IGNORED
+from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
+
+pytestmark = OF_THE_LIBRARIES
+
+
+def test_each_sequence_goes_into_the_first_row_with_room_the_longest_first():
+    assert first_fit([3, 5, 2, 4], 7) == [[1, 2], [3, 0]]
+    assert first_fit([9, 1], 5) == [[0], [1]]  # one that is too long has a row of its own
+
+
+def test_positions_start_anew_and_no_first_token_is_learnt():
+    batch = PackingCollator(pad_id=0, capacity=6)(
+        [
+            {"input_ids": [5, 6], "labels": [5, 6]},
+            {"input_ids": [7, 8, 9, 10], "labels": [IGNORED, IGNORED, 9, 10]},
+            {"input_ids": [11, 12, 13], "labels": [11, 12, 13]},
+        ]
+    )
+    assert batch["input_ids"].tolist() == [[7, 8, 9, 10, 5, 6], [11, 12, 13, 0, 0, 0]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 1, 2]]
+    assert batch["labels"].tolist() == [
+        [IGNORED, IGNORED, 9, 10, IGNORED, 6],
+        [IGNORED, 12, 13, IGNORED, IGNORED, IGNORED],
+    ]
+    assert all(values.dtype == torch.long for values in batch.values())
+
+
+def test_a_packed_run_takes_the_same_steps_and_learns_as_well(checkpoint, job_dir, tmp_path):
+    progress = train_job(make_job(checkpoint, sequence_packing_enabled=True, epochs=3), job_dir)
+    assert (progress.steps, progress.prepared["steps_per_epoch"]) == (24, 8)
+    assert progress.val_loss[-1]["value"] < progress.val_loss[0]["value"]
+    assert progress.train_loss[-1]["value"] < progress.train_loss[0]["value"] - 0.1
+
+
+def test_packing_is_off_where_nobody_tested_it(checkpoint, tmp_path):
+    assert why_not_packed(checkpoint, "sft") == ""
+    assert "two answers" in why_not_packed(checkpoint, "dpo")
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    assert why_not_packed(tmp_path, "sft").startswith("not tested for 'mamba', only for llama, ")
+
+
+@pytest.mark.parametrize("finetuning_type", ["lora", "all_weights"])
+def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_own(
+    checkpoint, finetuning_type
+):
+    from nemo_local.customizer.objectives import answer_logits
+    from nemo_local.customizer.trainer import _model
+
+    plan = Plan.from_json(
+        make_job(checkpoint, sequence_packing_enabled=True, finetuning_type=finetuning_type)["plan"]
+    )
+    model = _model(checkpoint, plan, torch.device("cpu"), longest=60)
+    generator = torch.Generator().manual_seed(0)
+    sequences = [
+        torch.randint(7, 264, (length,), generator=generator).tolist() for length in (30, 22, 40)
+    ]
+
+    def loss(rows):
+        batch = PackingCollator(pad_id=2, capacity=60)(
+            [{"input_ids": ids, "labels": [IGNORED] * 5 + ids[5:]} for ids in rows]
+        )
+        labels = batch["labels"][:, 1:]
+        learnt = labels != IGNORED
+        logits = answer_logits(model.eval(), batch, learnt)
+        return torch.nn.functional.cross_entropy(logits, labels[learnt], reduction="sum")
+
+    with torch.no_grad():
+        together, alone = loss(sequences), sum(loss([ids]) for ids in sequences)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-4)

@@ -1,0 +1,153 @@
+"""What a run does when it is told to end, when memory runs out, and when the disk is full."""
+
+import errno
+import json
+import shutil
+from threading import Event
+
+import pytest
+import torch
+
+from nemo_local.customizer.progress import Stopped, TrainingFailed, read_all
+from nemo_local.customizer.train import reason_of
+from nemo_local.processes import wait_until
+from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
+
+pytestmark = OF_THE_LIBRARIES
+
+
+class AfterLogs(Event):
+    """Set once a run has logged so many losses."""
+
+    def __init__(self, job_dir, count):
+        super().__init__()
+        self._job_dir, self._count = job_dir, count
+
+    def is_set(self):
+        return len(read_all(self._job_dir).train_loss) >= self._count
+
+
+def losses(progress):
+    return [(point["step"], pytest.approx(point["value"], abs=1e-5)) for point in progress]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"finetuning_type": "all_weights", "sft": {"hidden_dropout": 0.1}},
+        {"sequence_packing_enabled": True, "lora": {"adapter_dropout": 0.1}},
+    ],
+    ids=["lora", "all weights with dropout", "packed"],
+)
+def test_a_run_that_was_told_to_end_goes_on_as_if_nothing_had_been(
+    checkpoint, job_dir, tmp_path, changed
+):
+    job, whole = make_job(checkpoint, **changed), tmp_path / "whole"
+    shutil.copytree(job_dir / "data", whole / "data")
+    expected = train_job(job, whole)
+    with pytest.raises(Stopped):
+        train_job(job, job_dir, AfterLogs(job_dir, 2))
+    assert sorted(path.name for path in (job_dir / "checkpoints").iterdir()) == ["checkpoint-7"]
+    progress = train_job(job, job_dir)
+    assert progress.prepared["resumed_from"] == 7
+    assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
+    assert losses(expected.val_loss) == [(p["step"], p["value"]) for p in progress.val_loss]
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """Lets a pass fail that has more tokens than the memory holds."""
+    from nemo_local.customizer import objectives
+
+    inner, limit = objectives.answer_logits, [0]
+
+    def within(model, inputs, learnt):
+        if torch.is_grad_enabled() and inputs["input_ids"].numel() > limit[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return inner(model, inputs, learnt)
+
+    monkeypatch.setattr(objectives, "answer_logits", within)
+    return limit
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(checkpoint, job_dir, memory):
+    job = make_job(checkpoint, batch_size=8)
+    memory[0] = 3 * 75  # two rows of about 70 tokens, and no four
+    progress = train_job(job, job_dir)
+    note = progress.prepared["note"]
+    assert "2 x 4 rows a step, halved because memory ran out" in note
+    assert progress.finished and progress.steps == 8
+
+
+def test_a_row_that_does_not_fit_fails_the_run_with_what_would(checkpoint, job_dir, memory):
+    memory[0] = 40
+    with pytest.raises(TrainingFailed) as failure:
+        train_job(make_job(checkpoint), job_dir)
+    assert "with one row of " in str(failure.value)
+    assert "tokens fit: lower the config's max_seq_length to that" in str(failure.value)
+    memory[0] = 0
+    with pytest.raises(TrainingFailed, match="at a time; train fewer weights"):
+        train_job(make_job(checkpoint), job_dir)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_told_as_that(error, tmp_path):
+    reason = reason_of(error, tmp_path)
+    assert reason.startswith("the disk is full (") and "make room" in reason
+
+
+def test_other_errors_keep_their_type_and_words(tmp_path):
+    assert reason_of(TrainingFailed("so"), tmp_path) == "so"
+    assert reason_of(ValueError("so"), tmp_path) == "ValueError: so"
+
+
+def test_dropouts_act_in_training_only_and_are_not_stored(checkpoint, job_dir):
+
+    from nemo_local.customizer.dropout import add_hidden_dropout
+    from tests.nemo_local.customizer.test_outputs import load
+
+    model, ids = load(checkpoint), torch.tensor([[0, 4, 70, 71, 72, 1]])
+    before = model.eval()(ids).logits
+    add_hidden_dropout(model, 0.5)
+    torch.testing.assert_close(model.eval()(ids).logits, before)
+    assert (model.train()(ids).logits - before).abs().max() > 0.1
+    with pytest.raises(TrainingFailed, match="Linear has no blocks named self_attn or mlp"):
+        add_hidden_dropout(torch.nn.Linear(2, 2), 0.5)
+
+    plain, seen = make_job(checkpoint, max_steps=2, log_every_n_steps=1), []
+    for sft in ({}, {"attention_dropout": 0.5}, {"hidden_dropout": 0.5}):
+        job = {**plain, "plan": make_job(
+            checkpoint, max_steps=2, log_every_n_steps=1, finetuning_type="all_weights", sft=sft
+        )["plan"]}  # fmt: skip
+        shutil.rmtree(job_dir / "checkpoints", ignore_errors=True)
+        seen.append(train_job(job, job_dir).train_loss[0]["value"])
+        stored = json.loads((job_dir / "model/config.json").read_text())
+        assert stored["attention_dropout"] == 0.0
+    assert len(set(seen)) == 3
+
+
+def test_sigterm_lets_the_process_end_its_step_and_leave_a_checkpoint(checkpoint, job_dir):
+    from nemo_local.customizer.progress import STOPPED
+    from nemo_local.customizer.reporting import last_checkpoint
+    from nemo_local.customizer.runner import end_process, start_training
+
+    job = make_job(checkpoint, epochs=400, log_every_n_steps=1)
+    (job_dir / "job.json").write_text(json.dumps(job))
+    with (job_dir / "train.log").open("wb") as log:
+        process = start_training(job_dir, log, threads=1)
+        try:
+            wait_until(lambda: len(read_all(job_dir).train_loss) > 3, 120, "it trains")
+        finally:
+            end_process(process, within_s=60)
+    steps = len(read_all(job_dir).train_loss)
+    assert process.returncode == STOPPED and read_all(job_dir).failure is None
+    assert last_checkpoint(job_dir / "checkpoints").name in (
+        f"checkpoint-{steps}", f"checkpoint-{steps + 1}",
+    )  # fmt: skip

@@ -1,0 +1,82 @@
+"""The view shows what training trains on; the platform's own renderer is the reference."""
+
+import json
+
+import pytest
+
+from nemo_local.customizer.rendering import IGNORED, Renderer
+from nemo_local.customizer.rows import RowReader
+from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer, write_rows
+from utils.model_view import Piece, View, model_views
+
+
+@pytest.fixture(scope="module")
+def tok():
+    return tokenizer()
+
+
+def conversation(*turns, tools=()):
+    return {"messages": [{"role": r, "content": c} for r, c in turns], "tools": list(tools)}
+
+
+def as_text(row):
+    """The row as Arrow keeps it: arguments and tools as JSON text, no content."""
+    call = row["messages"][1]["tool_calls"][0]["function"]
+    kept = {"name": call["name"], "arguments": json.dumps(call["arguments"])}
+    answer = {"role": "assistant", "content": None, "tool_calls": [{"function": kept}]}
+    return {"messages": [row["messages"][0], answer], "tools": json.dumps(row["tools"])}
+
+
+TOOLS = call_row(1)["tools"]
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "8"}
+EXAMPLES = {
+    "a call": call_row(7),
+    "a call as Arrow keeps it": as_text(call_row(7)),
+    "two answers": conversation(
+        ("developer", "s"), ("user", "é1"), ("assistant", "ü"), ("user", "c"), ("assistant", "d")
+    ),
+    "tools that move": conversation(
+        ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), tools=TOOLS
+    ),
+    "a call, its result and an answer": {
+        "messages": [*call_row(7)["messages"], RESULT, {"role": "assistant", "content": "8."}],
+        "tools": TOOLS,
+    },
+    "parts": {"messages": [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": "c"},
+    ]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_view_shows_the_tokens_that_training_learns(tok, tmp_path, name):
+    path = write_rows(tmp_path / "a.jsonl", [EXAMPLES[name]])
+    rows = RowReader().read(tmp_path, [path])
+    reference = Renderer(tok, [tok.eos_token_id]).tokens(rows, 1000)
+    views = model_views(EXAMPLES[name], tok)
+    assert len(views) == len(reference.input_ids)
+    for view, ids, labels in zip(views, reference.input_ids, reference.labels, strict=True):
+        assert view.text == tok.decode(ids)
+        assert view.tokens == len(ids)
+        assert view.learnt == sum(label != IGNORED for label in labels)
+        learnt = "".join(piece.text for piece in view.pieces if piece.learnt)
+        assert learnt == tok.decode([label for label in labels if label != IGNORED])
+
+
+def test_what_is_learnt_stands_between_marks(tok):
+    (view,) = model_views(call_row(7), tok)
+    assert view.marked() == (
+        "<|bos|><|user|>sum 7<|eot_id|>[add][sum]<|assistant|>"
+        '⟦{"name": "sum", "parameters": {"a": 7}}<|eot_id|>⟧'
+    )
+    assert View((Piece("a", False), Piece("b", True)), 2, 1).marked("<", ">") == "a<b>"
+
+
+def test_an_example_that_cannot_be_learnt_says_why(tok):
+    with pytest.raises(ValueError, match="no assistant message"):
+        model_views(conversation(("user", "a")), tok)
+    odd = tokenizer()
+    odd.chat_template = "{{ messages | length }}{{ messages[-1].content }}"
+    with pytest.raises(ValueError, match="message 2 cannot be found"):
+        model_views(conversation(("user", "a"), ("assistant", "b")), odd)

@@ -1,0 +1,140 @@
+"""What a model sees of a training example, and which of its tokens it learns. Needs no endpoint.
+
+The example is rendered with the model's own chat template, as training and inference render it.
+The answer is what the whole text has more than the prompt before it; the loss is on nothing else.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+ROLES = {"developer": "system", "function": "tool"}
+"""Roles that training and inference know under another name."""
+
+
+class Tokenizer(Protocol):
+    """What is asked of a tokenizer; a fast one of `transformers` has it.
+
+    AutoTokenizer.from_pretrained("meta-llama/Llama-3.2-1B-Instruct")
+    """
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
+
+    def __call__(self, text: str, **options: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring tokens that are all learnt, or all only seen."""
+
+    text: str
+    learnt: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """One sequence of tokens, as training takes it."""
+
+    pieces: tuple[Piece, ...]
+    tokens: int
+    learnt: int
+    """Tokens that have a part in the loss."""
+
+    @property
+    def text(self) -> str:
+        """All of it, without marks."""
+        return "".join(piece.text for piece in self.pieces)
+
+    def marked(self, before: str = "⟦", after: str = "⟧") -> str:
+        """The text, with what is learnt between two marks.
+
+        View(...).marked() -> '<|user|>add 3<|assistant|>⟦{"name": "add"}<|eot_id|>⟧'
+        """
+        return "".join(
+            f"{before}{piece.text}{after}" if piece.learnt else piece.text for piece in self.pieces
+        )
+
+
+def model_views(example: Mapping[str, Any], tokenizer: Tokenizer) -> list[View]:
+    """The sequences that a chat or tool-calling example becomes: one for most examples.
+
+        model_views({"messages": [user, assistant], "tools": [...]}, tokenizer)[0].marked()
+
+    A template may move text when the conversation goes on, such as the tools to the last user
+    message. Then an earlier answer was given to another prompt, and has a sequence of its own.
+
+    Raises:
+        ValueError: there is no assistant message, or the template shows an answer differently from
+            the prompt that it follows, so that training would refuse the example too.
+    """
+    messages = [_normal(message) for message in example["messages"]]
+    tools = _decoded(example.get("tools")) or None
+
+    def render(count: int, prompt: bool) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                messages[:count], tools=tools, add_generation_prompt=prompt, tokenize=False
+            )
+        )
+
+    texts: list[tuple[str, list[tuple[int, int]]]] = []
+    for number, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt, full = render(number, True), render(number + 1, False)
+        if not full.startswith(prompt):
+            raise ValueError(
+                f"message {number + 1} cannot be found: the chat template shows the answer "
+                "differently from the prompt it follows"
+            )
+        full = full.rstrip()
+        span = (len(prompt), len(full))
+        if texts and prompt.startswith(texts[-1][0]):
+            texts[-1] = (full, [*texts[-1][1], span])
+        else:
+            texts.append((full, [span]))
+    if not texts:
+        raise ValueError("the example has no assistant message, so there is nothing to learn")
+    return [_view(text, spans, tokenizer) for text, spans in texts]
+
+
+def _view(text: str, spans: Sequence[tuple[int, int]], tokenizer: Tokenizer) -> View:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = encoded["offset_mapping"]
+    learnt = [any(start <= first < last <= end for start, end in spans) for first, last in offsets]
+    # A piece begins where its first token does, so that together they are the text.
+    begins = [i for i in range(len(offsets)) if i == 0 or learnt[i] != learnt[i - 1]]
+    places = [0, *(offsets[i][0] for i in begins[1:]), len(text)]
+    pieces = tuple(Piece(text[places[n] : places[n + 1]], learnt[i]) for n, i in enumerate(begins))
+    return View(pieces, len(offsets), sum(learnt))
+
+
+def _normal(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message as templates expect it: text content, arguments as an object."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content)
+    normal = {
+        "role": ROLES.get(message["role"], message["role"]),
+        "content": content or "",
+    }
+    calls = _decoded(message.get("tool_calls"))
+    if calls:
+        normal["tool_calls"] = [_call(call) for call in calls]
+    for key in ("name", "tool_call_id"):
+        if message.get(key) is not None:
+            normal[key] = message[key]
+    return normal
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    arguments = _decoded(function.get("arguments")) or {}
+    normal = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    return {**normal, "id": call["id"]} if call.get("id") is not None else normal
+
+
+def _decoded(value: Any) -> Any:
+    """A value that may be stored as JSON text, which is how Arrow keeps mixed objects."""
+    return json.loads(value or "null") if isinstance(value, str) else value
