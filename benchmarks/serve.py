@@ -156,7 +156,9 @@ def _says_something(chunk: Json) -> bool:
     return any(delta.get("content") or delta.get("tool_calls") for delta in deltas)
 
 
-async def load(url: str, server: Server, asked: list[Json], at_once: int) -> tuple[float, list]:
+async def load(
+    url: str, server: Server, asked: list[Json], at_once: int
+) -> tuple[float, list[Timing]]:
     """Seconds for all of the prompts with so many at a time, and each request's timing."""
     waiting = list(enumerate(asked))[::-1]
     timings: list[Timing] = []
@@ -216,13 +218,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="servers whose names begin so")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="servers of these names")
     parser.add_argument("--port", type=int, default=18400)
     given = parser.parse_args()
     asked = prompts(given.requests)
     found: list[Json] = []
     for number, server in enumerate(SERVERS):
-        if given.only is None or server.name.startswith(tuple(given.only)):
+        if given.only is None or server.name in given.only:
             found += measure(server, asked, given.concurrency, given.port + number)
     print("\n" + table(found))
     print("\n" + LLAMA_CPP)
