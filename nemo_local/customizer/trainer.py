@@ -207,8 +207,7 @@ def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> 
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     # Steps smaller than half a bf16 unit would be lost on weights that are trained themselves.
     whole = plan.finetuning_type == "all_weights"
-    ordinary = plan.training_type != "dpo" and not (plan.pack_sequences or plan.attention_dropout)
-    row_by_row = ordinary and attention.suits(config, device, longest)
+    row_by_row = not plan.needs_masks and attention.suits(config, device, longest)
     model: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint,
         local_files_only=True,

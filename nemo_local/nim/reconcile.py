@@ -265,7 +265,7 @@ class Reconciler:
                     self._refuse(id_, checkpoint.key, f"{checkpoint.files_url}: {error}")
             except UnservableAdapter as error:
                 self._refuse(id_, checkpoint.key, str(error))
-            except (HfHubHTTPError, OSError) as error:
+            except (HfHubHTTPError, OSError, Busy) as error:
                 retrying[id_] = self._noted(id_, error)
             shutil.rmtree(folder, ignore_errors=True)
         return retrying

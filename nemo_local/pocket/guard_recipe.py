@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import AddedToken as Token
@@ -141,7 +141,9 @@ def train(recipe: Recipe, out: Path, state_path: Path, compiled: bool = False) -
     tokenizer = _tokenizer(recipe, state_path.with_suffix(".tokenizer"))
     model = new_model(recipe, tokenizer)
     model.set_attn_implementation(SHORT_ATTENTION)
-    layers = torch.compile(model.model, dynamic=True) if compiled else model.model
+    layers: torch.nn.Module = model.model
+    if compiled:
+        layers = cast(torch.nn.Module, torch.compile(layers, dynamic=True))
     optimizers = _optimizers(model, recipe)
     done: dict[str, float] = {"pool": 0, "steps": 0, "tokens": 0, "seconds": 0, "loss": 0}
     total: dict[str, torch.Tensor] = {}

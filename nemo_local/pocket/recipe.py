@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import cast
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # two threads beside another process: 6x
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
@@ -68,7 +69,9 @@ def train(out: Path, total_tokens: int, seed: int, device: str, compiled: bool =
     torch.manual_seed(seed)
     tokenizer = _tokenizer(out, seed)
     model = new_model(tokenizer).to(device)
-    layers = torch.compile(model.model, dynamic=True) if compiled else model.model
+    layers: torch.nn.Module = model.model
+    if compiled:
+        layers = cast(torch.nn.Module, torch.compile(layers, dynamic=True))
     optimizers = _optimizers(model)
     seen, steps = _restore(out, model, optimizers, device)
     rng = Random(f"pretraining {seed} {seen}")
