@@ -61,10 +61,10 @@ class Recipe:
     inner: int = 512
     context: int = 4096
     """Positions the model accepts (tokens); training texts reach about 900."""
-    pools: int = 20
+    pools: int = 40
     """Length of the rate's schedule."""
-    stop: int = 14
-    """Pools really trained; the bundled weights stopped early, to spare the machine."""
+    stop: int = 40
+    """Pools really trained."""
     averaged: int = 3
     """The last pools whose weights are averaged into the result, which stands in for a slow end."""
     pool_examples: int = 2560

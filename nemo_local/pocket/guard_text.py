@@ -30,7 +30,7 @@ from nemo_local.pocket.guard_prompt import TAXONOMY, Verdict
 from nemo_local.pocket.world import dataset_tool, draw_request, pretraining_tool
 
 # Shares of the text; the rest is what remains.
-UNSAFE_SHARE = 0.48
+UNSAFE_SHARE = 0.4
 AGENT_SHARE = 0.2
 LONG_SHARE = 0.08
 FULL_LIST_SHARE = 0.3

@@ -27,7 +27,7 @@ def test_the_same_seed_gives_the_same_examples() -> None:
 def test_classes_are_balanced_and_unsafe_ones_name_listed_categories_only() -> None:
     drawn = list(islice(examples(random.Random(5)), 4000))
     unsafe = [e for e in drawn if not e.verdict.user_safe or e.verdict.response_safe is False]
-    assert 0.4 < len(unsafe) / len(drawn) < 0.55
+    assert 0.3 < len(unsafe) / len(drawn) < 0.5
     assert all(set(e.verdict.categories) <= set(e.categories) for e in drawn)
     assert not any(e.verdict.categories for e in drawn if e not in unsafe)
     assert all((e.response is None) == (e.verdict.response_safe is None) for e in drawn)
