@@ -92,7 +92,8 @@ def measure(name: str, count: int, threads: int) -> dict[str, float]:
 
 def make_job(job_dir: Path, count: int, threads: int) -> dict[str, Any]:
     """A training job on generated rows, as the platform hands it to its training process."""
-    from nemo_local.customizer.hyperparameters import linear_modules, make_plan
+    from nemo_local.customizer.hyperparameters import make_plan
+    from nemo_local.customizer.modules import linear_modules
     from nemo_local.pocket.world import rows
     from utils import jsonl, xlam
 
