@@ -148,6 +148,6 @@ def test_sigterm_lets_the_process_end_its_step_and_leave_a_checkpoint(checkpoint
             end_process(process, within_s=60)
     steps = len(read_all(job_dir).train_loss)
     assert process.returncode == STOPPED and read_all(job_dir).failure is None
-    assert last_checkpoint(job_dir / "checkpoints").name in (
-        f"checkpoint-{steps}", f"checkpoint-{steps + 1}",
-    )  # fmt: skip
+    kept = last_checkpoint(job_dir / "checkpoints")
+    assert kept is not None
+    assert kept.name in (f"checkpoint-{steps}", f"checkpoint-{steps + 1}")
