@@ -41,13 +41,6 @@ class Followed(Trainer):
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         return LengthBuckets(self.lengths, batch, self.args.seed)
 
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Checkpoints need no card; the output gets its own."""
-
-
-class AnswerTrainer(Followed, SFTTrainer):
-    """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
-
     def compute_loss(
         self,
         model: Any,
@@ -56,6 +49,16 @@ class AnswerTrainer(Followed, SFTTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         assert not return_outputs, "only losses are asked for"
+        return self.loss_of(model, inputs, num_items_in_batch)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Checkpoints need no card; the output gets its own."""
+
+
+class AnswerTrainer(Followed, SFTTrainer):
+    """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
+
+    def loss_of(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
         labels = inputs["labels"][:, 1:]
         learnt = labels != IGNORED
         loss = self.loss_sum(answer_logits(model, inputs, learnt), labels[learnt], inputs, learnt)
@@ -111,20 +114,13 @@ class PreferenceTrainer(Followed, DPOTrainer):
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        assert not return_outputs, "only losses are asked for"
+    def loss_of(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
         if not self._dpo.sft_loss_weight:
-            return super().compute_loss(model, inputs)
+            return DPOTrainer.compute_loss(self, model, inputs)
         seen: list[Tensor] = []
         hook = model.register_forward_hook(lambda _, __, output: seen.append(output.log_probs))
         try:
-            loss = super().compute_loss(model, inputs)
+            loss = DPOTrainer.compute_loss(self, model, inputs)
         finally:
             hook.remove()
         chosen = inputs["input_ids"].shape[0] // 2

@@ -17,8 +17,8 @@ from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
 from nemo_local.nim.reconcile import Reconciler, Servable
 from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
-from nemo_local.nim.remote_routes import remote_router
-from nemo_local.nim.routes import router
+from nemo_local.nim.remote_routes import RemoteHandlers
+from nemo_local.nim.routes import Handlers, router
 from nemo_local.nim.service import NimService
 from nemo_local.nim.tool_formats import ToolFormat, formats_by_model
 from nemo_local.settings import Settings, SettingsError
@@ -79,7 +79,7 @@ def _own_engine(settings: Settings, catalog: Catalog, platform: Client) -> _Part
     async def stop() -> None:
         engine.stop()
 
-    return _Parts(router(service, reconciler), reconciler, engine.start, stop)
+    return _Parts(router(Handlers(service, reconciler)), reconciler, engine.start, stop)
 
 
 def _remote_engine(settings: Settings, catalog: Catalog, platform: Client) -> _Parts:
@@ -99,7 +99,8 @@ def _remote_engine(settings: Settings, catalog: Catalog, platform: Client) -> _P
         await asynchronous.close()
         remote.close()
 
-    return _Parts(remote_router(models, asynchronous, reconciler), reconciler, lambda: None, stop)
+    handlers = RemoteHandlers(models, asynchronous, reconciler)
+    return _Parts(router(handlers), reconciler, lambda: None, stop)
 
 
 def _reconciler(

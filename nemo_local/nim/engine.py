@@ -112,7 +112,7 @@ class Engine:
         return self._change(change)
 
     def add_adapter(self, base_id: str, name: str, adapter: Adapter) -> None:
-        """Serve an adapter beside its base model. Raises UnservableAdapter when it does not fit."""
+        """Serve an adapter beside its base model. Raises Unservable when it does not fit."""
 
         def change() -> bool:
             adapters = self._batches[base_id].checkpoint.adapters

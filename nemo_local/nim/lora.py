@@ -30,8 +30,8 @@ _PLAIN = {
 }
 
 
-class UnservableAdapter(Exception):
-    """An adapter that cannot be served as it is; the message names the reason."""
+class Unservable(Exception):
+    """A model or adapter that cannot be served as it is; the message names the reason."""
 
 
 @dataclass(frozen=True)
@@ -59,31 +59,31 @@ def read_adapter(folder: Path) -> Adapter:
     """The adapter stored in `folder` (adapter_config.json, adapter_model.safetensors).
 
     Raises:
-        UnservableAdapter: a file is missing, or the adapter is more than plain LoRA.
+        Unservable: a file is missing, or the adapter is more than plain LoRA.
     """
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
-        raise UnservableAdapter("no adapter_model.safetensors (other formats are not loaded)")
+        raise Unservable("no adapter_model.safetensors (other formats are not loaded)")
     if not (folder / "adapter_config.json").is_file():
-        raise UnservableAdapter("no adapter_config.json")
+        raise Unservable("no adapter_config.json")
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         tensors = load_file(weights)
     except Exception as error:  # safetensors raises its own type, derived from Exception only
-        raise UnservableAdapter(f"cannot be read: {error}") from error
+        raise Unservable(f"cannot be read: {error}") from error
     for key, plain in _PLAIN.items():
         if config.get(key) not in plain:
-            raise UnservableAdapter(f"{key}={config[key]!r} is not supported")
+            raise Unservable(f"{key}={config[key]!r} is not supported")
     sides: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         found = _KEY.fullmatch(key)
         if found is None:
-            raise UnservableAdapter(f"tensor {key!r} is not a LoRA matrix of a linear layer")
+            raise Unservable(f"tensor {key!r} is not a LoRA matrix of a linear layer")
         sides.setdefault(found["module"], {})[found["side"]] = tensor
     pairs = {}
     for module, pair in sides.items():
         if set(pair) != {"A", "B"}:
-            raise UnservableAdapter(f"{module} has only one of lora_A and lora_B")
+            raise Unservable(f"{module} has only one of lora_A and lora_B")
         pairs[module] = (pair["A"], pair["B"] * _scaling(config, module))
     return Adapter(pairs)
 
@@ -112,14 +112,14 @@ class AdapterSet:
         self.groups: list[Group] = []
 
     def check(self, adapter: Adapter) -> None:
-        """Raise UnservableAdapter when a layer does not exist here or has another size."""
+        """Raise Unservable when a layer does not exist here or has another size."""
         for name, (a, b) in adapter.pairs.items():
             layer = self._layers.get(name) or self._find(name)
             if layer is None:
-                raise UnservableAdapter(f"the base model has no linear layer {name!r}")
+                raise Unservable(f"the base model has no linear layer {name!r}")
             base = layer.base if isinstance(layer, LoraLinear) else layer
             if (a.shape[1], b.shape[0]) != (base.in_features, base.out_features):
-                raise UnservableAdapter(f"{name} is made for a base model of another size")
+                raise Unservable(f"{name} is made for a base model of another size")
 
     def add(self, name: str, adapter: Adapter) -> None:
         """Make the adapter available to rows under this name."""

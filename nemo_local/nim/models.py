@@ -17,7 +17,7 @@ from nemo_local.catalog import CatalogModel, near_names
 from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint, weight_bytes
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
-from nemo_local.nim.lora import UnservableAdapter, read_adapter
+from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.residents import Resident, Residents
 from nemo_local.nim.tool_formats import ToolFormat
 
@@ -170,7 +170,7 @@ class Models(Registry):
                 served = self.get(model_id)
                 try:
                     self._bring(served)
-                except (OSError, ValueError, RuntimeError, KeyError, UnservableAdapter) as error:
+                except (OSError, ValueError, RuntimeError, KeyError, Unservable) as error:
                     raise BadValue(f"{model_id} cannot be loaded: {error}", "model") from error
         return lease
 
@@ -200,7 +200,7 @@ class Models(Registry):
         """Serve the adapter in `folder`, which must stay, under `model_id`.
 
         Raises:
-            UnservableAdapter: it is not a plain LoRA adapter for this base model, or too large.
+            Unservable: it is not a plain LoRA adapter for this base model, or too large.
             Busy: the memory is full of models that are answering.
         """
         served = Served(model_id, self.get(base_id).entry, root=root, folder=folder)
@@ -238,7 +238,7 @@ class Models(Registry):
             size = adapter.size(base.checkpoint.model.dtype)
             limit = self._residents.limit
             if limit is not None and base.size + size > limit:
-                raise UnservableAdapter(
+                raise Unservable(
                     f"with its base it needs {(base.size + size) // 2**20} MB of weights, more "
                     f"than the limit of {limit // 2**20} MB; raise NEMO_LOCAL_NIM_MEMORY"
                 )

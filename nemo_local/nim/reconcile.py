@@ -8,10 +8,10 @@ serve every base model of the catalogue.
 import logging
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from huggingface_hub import snapshot_download
@@ -20,11 +20,12 @@ from huggingface_hub.errors import HfHubHTTPError
 from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.nim.errors import Busy
-from nemo_local.nim.lora import UnservableAdapter
+from nemo_local.nim.lora import Unservable
 from nemo_local.nim.models import Served
-from nemo_local.nim.stored import WantedAdapter, WantedCheckpoint, split_files_url
+from nemo_local.nim.stored import Stored, WantedAdapter, WantedCheckpoint, split_files_url
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T", bound=Stored)
 
 POLL_S = 2.0
 WANTED_STATES = ("created", "pending", "ready")
@@ -205,7 +206,7 @@ class Reconciler:
             if uploaded and entry is not None and bases.get(entry.id):
                 model_id = f"{entity['namespace']}/{entity['name']}"
                 adapters[model_id] = WantedAdapter(
-                    model_id, entry.id, entity["id"], artifact["files_url"]
+                    model_id, entity["id"], artifact["files_url"], entry.id
                 )
         return adapters
 
@@ -248,46 +249,43 @@ class Reconciler:
 
     def _load_stored(self, wanted: Wanted) -> dict[str, str]:
         """Load whole models. Returns those to try again, and why."""
-        served = set(self._models.ids())
-        retrying: dict[str, str] = {}
-        for checkpoint in wanted.stored.values():
-            id_ = checkpoint.model_id
-            if id_ in served or id_ in self._refused:
-                continue
-            folder = self._folder / checkpoint.entity_id
+
+        def load(one: WantedCheckpoint, folder: Path) -> None:
             try:
-                self._download(checkpoint.files_url, folder, CHECKPOINT_FILES)
-                try:
-                    self._models.load_base(checkpoint.entry(folder))
-                    self._loaded[id_] = checkpoint.key
-                    continue
-                except (OSError, ValueError, RuntimeError, KeyError) as error:
-                    self._refuse(id_, checkpoint.key, f"{checkpoint.files_url}: {error}")
-            except UnservableAdapter as error:
-                self._refuse(id_, checkpoint.key, str(error))
-            except (HfHubHTTPError, OSError, Busy) as error:
-                retrying[id_] = self._noted(id_, error)
-            shutil.rmtree(folder, ignore_errors=True)
-        return retrying
+                self._models.load_base(one.entry(folder))
+            except (OSError, ValueError, RuntimeError, KeyError) as error:
+                raise Unservable(f"{one.files_url}: {error}") from error
+
+        return self._fetch_and_load(wanted.stored.values(), CHECKPOINT_FILES, load)
 
     def _load_adapters(self, wanted: Wanted) -> dict[str, str]:
         """Load adapters. Returns those to try again, and why."""
+
+        def load(one: WantedAdapter, folder: Path) -> None:
+            self._models.load_adapter(one.model_id, one.base_id, folder, one.files_url)
+
+        served = set(self._models.ids())
+        with_base = [one for one in wanted.adapters.values() if one.base_id in served]
+        return self._fetch_and_load(with_base, ADAPTER_FILES, load)
+
+    def _fetch_and_load(
+        self, wanted: Iterable[T], files: tuple[str, ...], load: Callable[[T, Path], None]
+    ) -> dict[str, str]:
         served = set(self._models.ids())
         retrying: dict[str, str] = {}
-        for adapter in wanted.adapters.values():
-            id_ = adapter.model_id
-            if id_ in served or id_ in self._refused or adapter.base_id not in served:
+        for one in wanted:
+            if one.model_id in served or one.model_id in self._refused:
                 continue
-            folder = self._folder / adapter.entity_id
+            folder = self._folder / one.entity_id
             try:
-                self._download(adapter.files_url, folder, ADAPTER_FILES)
-                self._models.load_adapter(id_, adapter.base_id, folder, adapter.files_url)
-                self._loaded[id_] = adapter.key
+                self._download(one.files_url, folder, files)
+                load(one, folder)
+                self._loaded[one.model_id] = one.key
                 continue
-            except UnservableAdapter as error:
-                self._refuse(id_, adapter.key, str(error))
+            except Unservable as error:
+                self._refuse(one.model_id, one.key, str(error))
             except (HfHubHTTPError, OSError, Busy) as error:
-                retrying[id_] = self._noted(id_, error)
+                retrying[one.model_id] = self._noted(one.model_id, error)
             shutil.rmtree(folder, ignore_errors=True)
         return retrying
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.core.client import Client, Unreachable, UpstreamError
-from nemo_local.nim.lora import UnservableAdapter, read_adapter
+from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.models import Registry, Served
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class RemoteModels(Registry):
         """Have the remote server load the adapter in `folder`, which it must see too.
 
         Raises:
-            UnservableAdapter: the adapter is no plain LoRA, or the server refuses it or cannot.
+            Unservable: the adapter is no plain LoRA, or the server refuses it or cannot.
             ConnectionError: the server does not answer; trying again may help.
         """
         read_adapter(folder)
@@ -90,12 +90,12 @@ class RemoteModels(Registry):
             except UpstreamError as error:
                 if error.status in (404, 405):
                     continue
-                raise UnservableAdapter(f"the remote server refused it: {error.detail}") from error
+                raise Unservable(f"the remote server refused it: {error.detail}") from error
             self._unload_path = unload_path
             self._put(served)
             logger.info("the remote server loaded adapter %s", model_id)
             return
-        raise UnservableAdapter(
+        raise Unservable(
             "the remote server loads no adapters while it runs (for vLLM: --enable-lora and "
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; for SGLang: --enable-lora)"
         )

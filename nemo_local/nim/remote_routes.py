@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from nemo_local.core.client import AsyncClient, UpstreamError
@@ -17,31 +17,8 @@ from nemo_local.nim.service import API, RELEASE, metadata_of
 Json = dict[str, Any]
 
 
-def remote_router(models: RemoteModels, remote: AsyncClient, reconciler: Reconciler) -> APIRouter:
-    """Every route of the inference process, computed elsewhere."""
-    nim = RemoteHandlers(models, remote, reconciler)
-    routes = APIRouter()
-    for method, path, handler in (
-        ("GET", "/v1/health/live", nim.live),
-        ("GET", "/v1/health/ready", nim.ready),
-        ("GET", "/v1/models", nim.list_models),
-        ("GET", "/v1/models/{model_id:path}", nim.get_model),
-        ("POST", "/v1/chat/completions", nim.forward),
-        ("POST", "/v1/completions", nim.forward),
-        ("POST", "/v1/embeddings", nim.forward),
-        ("POST", "/v1/classify", nim.forward),
-        ("GET", "/v1/metadata", nim.metadata),
-        ("GET", "/v1/version", nim.version),
-        ("GET", "/v1/metrics", nim.metrics),
-        ("GET", "/metrics", nim.metrics),
-        ("POST", "/internal/refresh", nim.refresh),
-    ):
-        routes.add_api_route(path, handler, methods=[method], response_model=None)
-    return routes
-
-
 class RemoteHandlers:
-    """One method for each kind of route."""
+    """One method for each route; what has to be computed is forwarded."""
 
     def __init__(self, models: RemoteModels, remote: AsyncClient, reconciler: Reconciler) -> None:
         self._models = models
@@ -72,6 +49,8 @@ class RemoteHandlers:
             return await self._stream(path, sent)
         reply = await self._remote.post(path, json=sent)
         return JSONResponse({**reply, "model": served.id} if isinstance(reply, dict) else reply)
+
+    chat = complete = embed = classify = forward
 
     async def _stream(self, path: str, sent: Json) -> Response:
         """The remote server's bytes as they come; its refusals are ordinary errors."""

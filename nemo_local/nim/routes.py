@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from nemo_local.nim.answers import Answer, Json, chat_body, completion_body
 from nemo_local.nim.errors import Busy, NimError
 from nemo_local.nim.reconcile import Reconciler
+from nemo_local.nim.remote_routes import RemoteHandlers
 from nemo_local.nim.schemas import (
     ChatRequest,
     ClassifyRequest,
@@ -27,9 +28,8 @@ CLIENT_CLOSED = 499
 """Status in our own log for a client that left; it never sees it."""
 
 
-def router(service: NimService, reconciler: Reconciler) -> APIRouter:
+def router(nim: "Handlers | RemoteHandlers") -> APIRouter:
     """Every route of the inference process."""
-    nim = Handlers(service, reconciler)
     routes = APIRouter()
     for method, path, handler in (
         ("GET", "/v1/health/live", nim.live),

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_local.catalog import CatalogModel, context_length, count_parameters
-from nemo_local.nim.lora import UnservableAdapter
+from nemo_local.nim.lora import Unservable
 
 
 @dataclass(frozen=True)
-class WantedAdapter:
-    """An adapter the Entity Store lists as uploaded."""
+class Stored:
+    """A model of the Entity Store whose files are in the Data Store."""
 
     model_id: str
-    base_id: str
     entity_id: str
     files_url: str
 
@@ -24,19 +23,18 @@ class WantedAdapter:
 
 
 @dataclass(frozen=True)
-class WantedCheckpoint:
-    """A whole model of the Data Store that a deployment names."""
+class WantedAdapter(Stored):
+    """An adapter that is uploaded."""
 
-    model_id: str
-    entity_id: str
-    files_url: str
+    base_id: str
+
+
+@dataclass(frozen=True)
+class WantedCheckpoint(Stored):
+    """A whole model that a deployment names."""
+
     stand_in: bool
     """Whether it was made from a stand-in."""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Changes when the same name comes to mean other weights."""
-        return (self.entity_id, self.files_url)
 
     def entry(self, folder: Path) -> CatalogModel:
         """It as a model to load, once its files are in `folder`."""
@@ -59,11 +57,11 @@ def split_files_url(url: str) -> tuple[str, str, str | None]:
         "hf://models/ns/name" -> ("ns", "name", None)
 
     Raises:
-        UnservableAdapter: it is not a model in the Data Store.
+        Unservable: it is not a model in the Data Store.
     """
     path = url.removeprefix("hf://").removeprefix("nds://").removeprefix("models/")
     namespace, _, rest = path.partition("/")
     name, _, revision = rest.strip("/").partition("@")
     if path == url or not namespace or not name or "/" in name:
-        raise UnservableAdapter(f"files_url {url!r} does not have the form hf://namespace/name")
+        raise Unservable(f"files_url {url!r} does not have the form hf://namespace/name")
     return namespace, name, revision or None
