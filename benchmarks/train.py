@@ -149,7 +149,7 @@ def trl(job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
         args=SFTConfig(
             output_dir=str(job_dir / "trl"), per_device_train_batch_size=BATCH,
             num_train_epochs=EPOCHS, learning_rate=RATE, lr_scheduler_type="cosine",
-            warmup_ratio=0.1, bf16=has_bf16(), use_cpu=True, save_strategy="no", report_to=[],
+            warmup_steps=0.1, bf16=has_bf16(), use_cpu=True, save_strategy="no", report_to=[],
             disable_tqdm=True, max_length=None, seed=SEED,
         ),
         train_dataset=Dataset.from_dict(
