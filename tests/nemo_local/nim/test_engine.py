@@ -12,7 +12,7 @@ from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, Busy, TimeUp, UnknownModel
 from nemo_local.nim.generation import Generation, TextStream
-from nemo_local.nim.lora import UnservableAdapter, read_adapter
+from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.metrics import Metrics
 from tests.nemo_local.nim.conftest import MODEL, Writer
 from tests.tiny_checkpoint import make_adapter
@@ -245,7 +245,7 @@ def test_unloading_ends_replies_with_an_error(writer: Writer, tmp_path: Path) ->
 def test_a_bad_adapter_leaves_the_engine_at_work(writer: Writer, tmp_path: Path) -> None:
     adapter = read_adapter(make_adapter(tmp_path / "a", 1))
     adapter.pairs["model.layers.9.mlp.up_proj"] = next(iter(adapter.pairs.values()))
-    with pytest.raises(UnservableAdapter):
+    with pytest.raises(Unservable):
         writer.engine.add_adapter(MODEL, "a", adapter)
     assert writer.write(writer.generation("Hello"))[0].error is None
 

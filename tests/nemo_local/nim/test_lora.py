@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from nemo_local.nim.checkpoint import Checkpoint, new_cache
-from nemo_local.nim.lora import AdapterSet, UnservableAdapter, read_adapter
+from nemo_local.nim.lora import AdapterSet, Unservable, read_adapter
 from tests.tiny_checkpoint import make_adapter
 
 IDS = torch.tensor([[7, 8, 9, 10, 11], [20, 21, 22, 23, 24], [7, 8, 9, 10, 11]])
@@ -88,29 +88,29 @@ def test_more_than_plain_lora_is_refused_by_name(
 ) -> None:
     folder = make_adapter(tmp_path / "a", 1)
     change_config(folder, **changes)
-    with pytest.raises(UnservableAdapter, match=reason):
+    with pytest.raises(Unservable, match=reason):
         read_adapter(folder)
 
 
 def test_broken_and_missing_files_are_refused(tmp_path: Path) -> None:
     folder = make_adapter(tmp_path / "a", 1)
     (folder / "adapter_model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(UnservableAdapter, match="cannot be read"):
+    with pytest.raises(Unservable, match="cannot be read"):
         read_adapter(folder)
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    with pytest.raises(UnservableAdapter, match="safetensors"):
+    with pytest.raises(Unservable, match="safetensors"):
         read_adapter(folder)
     save_file({"embedding": torch.zeros(1)}, folder / "adapter_model.safetensors")
-    with pytest.raises(UnservableAdapter, match="'embedding'"):
+    with pytest.raises(Unservable, match="'embedding'"):
         read_adapter(folder)
 
 
 def test_an_adapter_for_another_model_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     adapter = read_adapter(make_adapter(tmp_path / "a", 1))
     other = AdapterSet(torch.nn.ModuleDict({"model": torch.nn.Linear(2, 2)}))
-    with pytest.raises(UnservableAdapter, match="no linear layer"):
+    with pytest.raises(Unservable, match="no linear layer"):
         other.check(adapter)
     name = next(iter(adapter.pairs))
     adapter.pairs[name] = (torch.zeros(4, 999), torch.zeros(999, 4))
-    with pytest.raises(UnservableAdapter, match="another size"):
+    with pytest.raises(Unservable, match="another size"):
         checkpoint.adapters.check(adapter)

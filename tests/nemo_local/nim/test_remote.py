@@ -14,7 +14,7 @@ from openai import BadRequestError, NotFoundError, OpenAI
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client
 from nemo_local.nim.app import create_app
-from nemo_local.nim.lora import UnservableAdapter
+from nemo_local.nim.lora import Unservable
 from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
 from nemo_local.processes import is_answering, wait_until
 from nemo_local.settings import Settings, SettingsError
@@ -126,7 +126,7 @@ def test_adapters_are_loaded_where_the_server_can(served: Any, tmp_path: Path) -
     models.load_base(entry("acme/base", None))
     folder = make_adapter(tmp_path / "a", 1)
     if path == "/nothing":
-        with pytest.raises(UnservableAdapter, match="loads no adapters while it runs"):
+        with pytest.raises(Unservable, match="loads no adapters while it runs"):
             models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a@v1")
         assert models.ids() == ["acme/base"]
         return

@@ -10,7 +10,7 @@ from nemo_local.nim.checkpoint import weight_bytes
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, Busy, UnknownModel
 from nemo_local.nim.generation import Generation
-from nemo_local.nim.lora import UnservableAdapter, read_adapter
+from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Lease, Models
 from tests.nemo_local.nim.conftest import Writer
@@ -143,7 +143,7 @@ def test_what_exceeds_the_limit_alone_is_refused_with_the_setting(
     with pytest.raises(ValueError, match="NEMO_LOCAL_NIM_MEMORY"):
         models.load_base(entry(A, make_checkpoint(tmp_path / "a")))
     served = Served(tmp_path, BASE + adapter_bytes - 1)
-    with pytest.raises(UnservableAdapter, match="NEMO_LOCAL_NIM_MEMORY"):
+    with pytest.raises(Unservable, match="NEMO_LOCAL_NIM_MEMORY"):
         served.load_adapter("ns/x", 1)
     assert "ns/x" not in served.models.ids()
     served.engine.stop()
