@@ -54,7 +54,11 @@ NOT_SUPPORTED = {
 
 @dataclass(frozen=True)
 class Dpo:
-    """What weighs how much in preference training."""
+    """What weighs how much in preference training.
+
+    The defaults are those of the real Customizer's job compiler.
+    Source: https://github.com/NVIDIA-NeMo/nemo-platform
+    """
 
     ref_policy_kl_penalty: float = 0.05
     """Beta of the DPO paper: how strongly the model is held to what it was."""

@@ -3,7 +3,7 @@
     python -m nemo_local.pocket.guard_recipe --out nemo_local/pocket/weights/guard
 
 State is saved after every pool of batches; the same command continues an interrupted run.
-`--compile` is about twice as fast, after a minute of compiling, where a C++ compiler is installed.
+`--compile` needs a C++ compiler and a minute of compiling, and is faster from then on.
 Batch contents depend on the seed and the pool's number only.
 """
 
