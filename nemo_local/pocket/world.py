@@ -42,6 +42,8 @@ NOUNS: dict[str, str] = {
     noun: domain for domain, (nouns, _) in DOMAINS.items() for noun in nouns.split("|")
 }
 RESERVED_NOUNS = frozenset(nouns.split("|")[-1] for nouns, _ in DOMAINS.values())
+TOOLS_OFFERED = (28, 20, 18, 19, 5, 5, 3, 2)
+"""Weights of one to eight tools in a request, as in the real set's first 500 rows."""
 _VERBS_PER_NOUN = 4
 _SWITCHED_ON = ("with {w}", "{w} on", "{w} set to true", "and {w}", "with {w} enabled")
 _SWITCHED_OFF = ("without {w}", "{w} off", "{w} set to false", "not {w}", "with {w} disabled")
@@ -149,7 +151,7 @@ def draw_request(
         for _ in range(rng.choice((1, 1, 1, 2))):
             calls.append(_call(rng, calls[0][0] if again else draw(rng)))
     tools = list({tool.name: tool for tool, _ in calls}.values())
-    wanted = rng.choices((1, 2, 3, 4, 5, 6), weights=(14, 26, 28, 18, 9, 5))[0]
+    wanted = rng.choices(range(1, 9), TOOLS_OFFERED)[0]
     for _ in range(3 * wanted):
         if len(tools) >= wanted:
             break
@@ -217,9 +219,9 @@ def _name(rng: Random, verb: str, noun: str, parameters: Sequence[str]) -> str:
     style = rng.random()
     if verb in READING and style < 0.25 and (noun not in NOUNS or verb == _verbs_for(noun)[0]):
         return snake
-    if parameters and style < 0.35:
+    if parameters and style > 0.95:
         return f"{verb}_{snake}_by_{parameters[0]}"
-    if style < 0.42:
+    if style > 0.92:
         return verb + "".join(part.capitalize() for part in noun.split(" "))
     return f"{verb}_{snake}"
 
