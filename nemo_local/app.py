@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         documents, platform, nim, catalog, settings.home / "customization", settings
     )
     services: list[Service] = [deployment, customizer, evaluator, guardrails]
-    startup = _Startup(platform, services, settings.dataset_rows)
+    startup = _Startup(platform, services, settings.dataset_rows, customizer.prepare)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -109,12 +109,19 @@ def create_app(settings: Settings) -> FastAPI:
 class _Startup:
     """Starts the services once the HTTP server answers, since they call each other through it."""
 
-    def __init__(self, platform: Client, services: list[Service], dataset_rows: int) -> None:
+    def __init__(
+        self,
+        platform: Client,
+        services: list[Service],
+        dataset_rows: int,
+        when_ready: Callable[[], None],
+    ) -> None:
         self.state: Literal["starting", "ready", "failed"] = "starting"
         self.reason = ""
         self._platform = platform
         self._services = services
         self._dataset_rows = dataset_rows
+        self._when_ready = when_ready
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="startup", daemon=True)
 
@@ -133,6 +140,7 @@ class _Startup:
                 service.start()
             publish(self._platform, self._dataset_rows, self._stopping.is_set)
             self.state = "ready"
+            self._when_ready()
         except Exception as error:
             logger.exception("the platform could not start")
             self.state, self.reason = "failed", f"{type(error).__name__}: {error}"

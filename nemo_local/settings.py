@@ -57,6 +57,8 @@ class Settings:
     """NEMO_LOCAL_REQUEST_TIMEOUT: seconds a request to inference may take; 0 = no limit."""
     nim_memory_mb: int | None = None
     """NEMO_LOCAL_NIM_MEMORY: MB for weights in inference; None = all models stay loaded."""
+    spare_training: int = 1
+    """NEMO_LOCAL_SPARE_TRAINING: 1 = a training process waits, imported, for a job; 0 = none."""
 
     @classmethod
     def from_environment(
@@ -130,9 +132,11 @@ _VARIABLES = {
     "tool_parsers": "NEMO_LOCAL_TOOL_PARSERS",
     "request_timeout_s": "NEMO_LOCAL_REQUEST_TIMEOUT",
     "nim_memory_mb": "NEMO_LOCAL_NIM_MEMORY",
+    "spare_training": "NEMO_LOCAL_SPARE_TRAINING",
 }
 _NUMBERS = (
     "port", "nim_port", "threads", "dataset_rows", "request_timeout_s", "nim_memory_mb",
+    "spare_training",
 )  # fmt: skip
 
 

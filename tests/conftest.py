@@ -138,9 +138,14 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A fresh home, free ports, no data set."""
+    """A fresh home, free ports, no data set, no spare training process."""
     return Settings.from_environment(
-        {}, home=tmp_path / "home", port=free_port(), nim_port=free_port(), dataset_rows=0
+        {},
+        home=tmp_path / "home",
+        port=free_port(),
+        nim_port=free_port(),
+        dataset_rows=0,
+        spare_training=0,
     )
 
 

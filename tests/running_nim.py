@@ -9,6 +9,7 @@ import uvicorn
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.nim.app import create_app
+from nemo_local.nim.reconcile import POLL_S
 from nemo_local.processes import wait_until
 from nemo_local.settings import Settings
 from tests.tiny_checkpoint import make_checkpoint
@@ -25,10 +26,10 @@ def make_models_dir(folder: Path) -> Path:
 
 
 @contextmanager
-def running_nim(settings: Settings) -> Iterator[Client]:
+def running_nim(settings: Settings, poll_s: float = POLL_S) -> Iterator[Client]:
     """NIM of these settings until the block ends, ready to answer."""
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, poll_s=poll_s),
         settings.host,
         settings.nim_port,
         log_config=None,

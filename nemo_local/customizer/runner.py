@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document
@@ -20,39 +17,20 @@ from nemo_local.core.jobs import FINISHED
 from nemo_local.customizer.cards import model_card
 from nemo_local.customizer.hub import FilesUnavailable, Hub
 from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.processes import Process, TrainingProcesses, end_process
 from nemo_local.customizer.progress import DISK_FULL, STOPPED, Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
 from nemo_local.customizer.references import DatasetSource, DatasetUrl, OutputModel
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.3
+POLL_S = 0.1
+ASK_AGAIN_S = 0.3
 LEAVES_CHECKPOINT_WITHIN_S = 8.0
 """What a training gets to end the step under way and save it, when the platform stops."""
 SERVED_WITHIN_S = 30.0
 ATTEMPTS = 3
 """A job that was running when the platform died is picked up so many times, then failed."""
-
-CHILD_ENVIRONMENT = {
-    "PYTHONUNBUFFERED": "1",
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TQDM_DISABLE": "1",
-    "DO_NOT_TRACK": "1",
-    "WANDB_MODE": "offline",
-    # Threads that spin for long starve every other process on a small machine; a short spin saves
-    # an eighth of a step.
-    "OMP_WAIT_POLICY": "passive",
-    "GOMP_SPINCOUNT": "30000",
-    # glibc gives every large tensor back to the kernel and asks for it again: a third of a step.
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-    "MALLOC_TOP_PAD_": "67108864",
-}
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NEMO_LOCAL_TOKEN", "WANDB_API_KEY")
 
 
 class JobFailed(Exception):
@@ -79,6 +57,7 @@ class JobRun:
         platform: Client,
         nim: Client,
         jobs_dir: Path,
+        processes: TrainingProcesses,
     ) -> None:
         self.id: str = job["id"]
         self.folder = jobs_dir / self.id
@@ -87,6 +66,7 @@ class JobRun:
         self._hub = hub
         self._platform = platform
         self._nim = nim
+        self._processes = processes
 
     def __call__(self, cancelled: threading.Event) -> None:
         """Run to the end, or until `cancelled`. Every outcome is recorded; nothing is raised."""
@@ -110,6 +90,9 @@ class JobRun:
         except Exception as error:
             logger.exception("customization job %s crashed", self.id)
             self._fail(JobFailed("Job", f"{type(error).__name__}: {error}"))
+        finally:
+            # Not before: beside a training it would take its memory and its processor.
+            self._processes.prepare()
 
     def interrupted(self) -> None:
         """End a cancelled job; a job the platform left when it stopped stays as it is."""
@@ -156,7 +139,7 @@ class JobRun:
         progress.apply(reader.read())
         progress.failure, progress.finished = None, False
         with (self.folder / "train.log").open("ab") as log:
-            process = start_training(self.folder, log, job["run"]["task"]["threads"])
+            process = self._processes.start(self.folder, log)
             try:
                 self._follow(process, reader, progress, cancelled)
             finally:
@@ -174,7 +157,7 @@ class JobRun:
 
     def _follow(
         self,
-        process: subprocess.Popen[bytes],
+        process: Process,
         reader: ProgressReader,
         progress: Progress,
         cancelled: threading.Event,
@@ -221,7 +204,7 @@ class JobRun:
         reason = "inference does not list it"
         while time.monotonic() < deadline:
             try:
-                answer = self._nim.post("/internal/refresh")
+                answer = self._nim.post("/internal/refresh", timeout=SERVED_WITHIN_S)
                 if model_id in answer["models"]:
                     return ""
                 reason = answer.get("failed", {}).get(model_id, reason)
@@ -229,7 +212,7 @@ class JobRun:
                 reason = str(error)
                 if self._is_listed(model_id):  # another inference server, without our refresh
                     return ""
-            if cancelled.wait(POLL_S):
+            if cancelled.wait(ASK_AGAIN_S):
                 raise Interrupted
         return f"{model_id} is stored, but not served after {SERVED_WITHIN_S:g} s: {reason}"
 
@@ -262,38 +245,6 @@ class JobRun:
         """Keep the logs of a finished job; its files are in the Data Store."""
         for name in ("data", "checkpoints", "best", "adapter", "model"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-
-
-def start_training(folder: Path, log: IO[bytes], threads: int | None) -> subprocess.Popen[bytes]:
-    """The training process of a job's folder; it ends when this process does."""
-    environment = {key: value for key, value in os.environ.items() if key not in SECRETS}
-    environment |= CHILD_ENVIRONMENT
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    root = str(Path(__file__).parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return subprocess.Popen(
-        [sys.executable, "-m", "nemo_local.customizer.train", str(folder)],
-        stdin=subprocess.PIPE,  # its end of file tells the child that we are gone
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-        env=environment,
-        start_new_session=True,  # Ctrl-C in the platform's terminal must not fail the job
-    )
-
-
-def end_process(process: subprocess.Popen[bytes], within_s: float) -> None:
-    """Ask the process to end, and end it by force when it has not `within_s` seconds later."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.stdin:
-        process.stdin.close()
 
 
 def _raise_if(cancelled: threading.Event) -> None:

@@ -19,6 +19,7 @@ from nemo_local.customizer import hyperparameters, logs
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
 from nemo_local.customizer.modules import linear_modules, why_not_packed
+from nemo_local.customizer.processes import TrainingProcesses
 from nemo_local.customizer.records import Records, shown
 from nemo_local.customizer.references import (
     OutputModel,
@@ -58,6 +59,7 @@ class CustomizerService:
         self._jobs_dir = jobs_dir
         self._settings = settings
         self._hub = Hub(platform.base_url, settings.token)
+        self._processes = TrainingProcesses(settings.threads, bool(settings.spare_training))
         # One worker: one training at a time, others wait.
         self._runner = runner or JobRunner(workers=1, name="customizer")
 
@@ -71,8 +73,14 @@ class CustomizerService:
                 logger.info("customization job %s is picked up again", job["id"])
                 self._submit(job)
 
+    def prepare(self) -> None:
+        """Have a process wait for the first job; one that is under way prepares for the next."""
+        if all(job["status"] in FINISHED for job in self._records.all()):
+            self._processes.prepare()
+
     def stop(self) -> None:
         """End the running training; the next start goes on with it."""
+        self._processes.close()
         self._runner.shutdown()
 
     def create_job(self, body: Document) -> Document:
@@ -281,7 +289,10 @@ class CustomizerService:
         self._runner.submit(job["id"], self._run_of(job))
 
     def _run_of(self, job: Document) -> JobRun:
-        return JobRun(job, self._records, self._hub, self._platform, self._nim, self._jobs_dir)
+        return JobRun(
+            job, self._records, self._hub, self._platform, self._nim, self._jobs_dir,
+            self._processes,
+        )  # fmt: skip
 
 
 def _option_for(config: Document, given: Document) -> Document:

@@ -1,12 +1,15 @@
-"""The training process of one job: `python -m nemo_local.customizer.train <job folder>`.
+"""The training process of one job: `python -m nemo_local.customizer.train --job`.
 
-The folder holds `job.json` (see runner.py) and `data/`. The process reports to `progress.jsonl` and
-leaves its output in `adapter/` or `model/`. It ends when its standard input closes: then its
-parent is gone.
+Its standard input names the job in one line: {"folder": "...", "environment": {"NAME": "..."}}. The
+folder holds `job.json` (see runner.py) and `data/`. The process reports to `progress.jsonl`, logs
+to `train.log` and leaves its output in `adapter/` or `model/`. With `--spare` it imports what a
+training needs before that line comes. It ends when its standard input closes: then its parent is
+gone.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -26,6 +29,18 @@ from nemo_local.customizer.progress import (
 )
 from nemo_local.customizer.rendering import UntrainableData
 from nemo_local.customizer.rows import InvalidRow
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "peft",
+    "nemo_local.customizer.trainer",
+    "transformers.models.llama.modeling_llama",  # of the usual base; found by its name, late
+)
+LOWEST_PRIORITY = 19
+PARENT_GONE = 3
+"""How the process exits when nobody is there to give it work, or to read its reports."""
 
 
 def main(job_dir: Path, stop: threading.Event) -> int:
@@ -77,20 +92,67 @@ def stop_on_sigterm() -> threading.Event:
     return stop
 
 
+def take_job() -> Path:
+    """The folder of the job that standard input names, whose environment and log are ours now.
+
+    Returns once the line is there. Ends the process if the input closes first.
+    """
+    with open(0, "rb", buffering=0, closefd=False) as lines:
+        line = lines.readline()
+    if not line.endswith(b"\n"):
+        os._exit(PARENT_GONE)
+    end_with_parent()
+    job = json.loads(line)
+    os.environ.update(job["environment"])
+    os.chdir(job["folder"])
+    log = os.open("train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for output in (1, 2):
+        os.dup2(log, output)
+    os.close(log)
+    return Path(job["folder"])
+
+
+def import_libraries(taken: threading.Event) -> None:
+    """Import what a training needs, behind all other work, until the job is there.
+
+    In a thread of its own: on Linux a priority is that of a thread, and who has lowered it may not
+    raise it again. The training runs in the main thread, which kept its own.
+    """
+    if sys.platform == "linux":
+        os.nice(LOWEST_PRIORITY)
+    for name in LIBRARIES:
+        if taken.is_set():
+            return  # the main thread imports the rest, and faster
+        importlib.import_module(name)
+
+
 def end_with_parent() -> None:
     """End this process when standard input closes; the kernel closes it for a dead parent."""
 
     def wait() -> None:
         while os.read(0, 4096):
             continue
-        os._exit(3)
+        os._exit(PARENT_GONE)
 
     threading.Thread(target=wait, name="parent watch", daemon=True).start()
 
 
+def run(spare: bool) -> int:
+    """Wait for the job and run it; returns the exit status."""
+    taken = threading.Event()
+    importing = threading.Thread(target=import_libraries, args=(taken,), daemon=True)
+    if spare:
+        importing.start()
+    job_dir = take_job()
+    stop = stop_on_sigterm()
+    taken.set()
+    if spare:
+        importing.join()
+    return main(job_dir, stop)
+
+
 if __name__ == "__main__":
-    end_with_parent()
-    status = main(Path(sys.argv[1]), stop_on_sigterm())
+    status = run(spare="--spare" in sys.argv)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # taking torch apart politely lasts a second and more

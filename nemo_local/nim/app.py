@@ -15,7 +15,7 @@ from nemo_local.core.web import BothSlashes, RequestLog, TokenCheck
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
-from nemo_local.nim.reconcile import Reconciler, Servable
+from nemo_local.nim.reconcile import POLL_S, Reconciler, Servable
 from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
 from nemo_local.nim.remote_routes import RemoteHandlers
 from nemo_local.nim.routes import Handlers, router
@@ -27,15 +27,18 @@ PLATFORM_TIMEOUT_S = 10.0
 NO_LIMIT_S = 86_400.0
 
 
-def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, catalog: Catalog | None = None, poll_s: float = POLL_S
+) -> FastAPI:
     """The application; models load and unload while it runs, between startup and shutdown.
 
-    With `settings.engine_url` another server computes (see `remote`), else this process does.
+    It looks at the platform every `poll_s` seconds, and whenever it is told to. With
+    `settings.engine_url` another server computes (see `remote`), else this process does.
     """
     catalog = catalog or load_catalog(settings)
     platform = Client(settings.platform_url, settings.token, timeout_s=PLATFORM_TIMEOUT_S)
     build = _own_engine if settings.engine_url is None else _remote_engine
-    parts = build(settings, catalog, platform)
+    parts = build(settings, catalog, platform, poll_s)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -66,7 +69,7 @@ class _Parts:
     stop: Callable[[], Awaitable[None]]
 
 
-def _own_engine(settings: Settings, catalog: Catalog, platform: Client) -> _Parts:
+def _own_engine(settings: Settings, catalog: Catalog, platform: Client, poll_s: float) -> _Parts:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     metrics = Metrics()
@@ -74,7 +77,7 @@ def _own_engine(settings: Settings, catalog: Catalog, platform: Client) -> _Part
     memory = None if settings.nim_memory_mb is None else settings.nim_memory_mb * 2**20
     models = Models(engine, settings.device, _tool_formats(settings), memory)
     service = NimService(models, engine, metrics, settings.request_timeout_s or math.inf)
-    reconciler = _reconciler(settings, models, catalog, platform)
+    reconciler = _reconciler(settings, models, catalog, platform, poll_s)
 
     async def stop() -> None:
         engine.stop()
@@ -82,7 +85,7 @@ def _own_engine(settings: Settings, catalog: Catalog, platform: Client) -> _Part
     return _Parts(router(Handlers(service, reconciler)), reconciler, engine.start, stop)
 
 
-def _remote_engine(settings: Settings, catalog: Catalog, platform: Client) -> _Parts:
+def _remote_engine(settings: Settings, catalog: Catalog, platform: Client, poll_s: float) -> _Parts:
     url = remote_url(settings.engine_url or "")
     try:
         catalog = remote_catalog(settings.engine_models, catalog)
@@ -92,7 +95,7 @@ def _remote_engine(settings: Settings, catalog: Catalog, platform: Client) -> _P
     remote = Client(url, settings.engine_key, timeout_s=PLATFORM_TIMEOUT_S)
     asynchronous = AsyncClient(url, settings.engine_key, timeout_s=limit)
     models = RemoteModels(remote)
-    reconciler = _reconciler(settings, models, catalog, platform, fixed=True)
+    reconciler = _reconciler(settings, models, catalog, platform, poll_s, fixed=True)
 
     async def stop() -> None:
         reconciler.stop()  # it talks to the remote server
@@ -108,6 +111,7 @@ def _reconciler(
     models: Servable,
     catalog: Catalog,
     platform: Client,
+    poll_s: float,
     fixed: bool = False,
 ) -> Reconciler:
     return Reconciler(
@@ -117,6 +121,7 @@ def _reconciler(
         hub_url=f"{settings.platform_url}/v1/hf",
         token=settings.token,
         folder=settings.home / "nim" / "adapters",
+        poll_s=poll_s,
         fixed=fixed,
     )
 

@@ -22,6 +22,7 @@ def tiny_platform(folder: Path) -> Iterator[Running]:
         models_dir=make_models_dir(folder / "models"),
         dataset_rows=0,
         threads=1,
+        spare_training=0,
     )
     with running_control_plane(settings) as running, running_nim(settings):
         client = running.client()

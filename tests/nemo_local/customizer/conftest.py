@@ -43,7 +43,7 @@ def models_dir(tmp_path_factory):
     return folder
 
 
-def make_settings(home, models_dir):
+def make_settings(home, models_dir, spare_training=0):
     return Settings.from_environment(
         {},
         home=home,
@@ -53,6 +53,7 @@ def make_settings(home, models_dir):
         dataset_rows=0,
         device="cpu",
         threads=1,
+        spare_training=spare_training,
     )
 
 

@@ -134,14 +134,14 @@ def test_dropouts_act_in_training_only_and_are_not_stored(checkpoint, job_dir):
 
 
 def test_sigterm_lets_the_process_end_its_step_and_leave_a_checkpoint(checkpoint, job_dir):
+    from nemo_local.customizer.processes import TrainingProcesses, end_process
     from nemo_local.customizer.progress import STOPPED
     from nemo_local.customizer.reporting import last_checkpoint
-    from nemo_local.customizer.runner import end_process, start_training
 
     job = make_job(checkpoint, epochs=400, log_every_n_steps=1)
     (job_dir / "job.json").write_text(json.dumps(job))
     with (job_dir / "train.log").open("wb") as log:
-        process = start_training(job_dir, log, threads=1)
+        process = TrainingProcesses(threads=1).start(job_dir, log)
         try:
             wait_until(lambda: len(read_all(job_dir).train_loss) > 3, 120, "it trains")
         finally:

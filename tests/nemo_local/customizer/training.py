@@ -1,11 +1,13 @@
-"""Training runs in this process, without a platform around them."""
+"""Training runs in this process without a platform around them, and processes that train."""
 
+import psutil
 import pytest
 
 from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.hyperparameters import make_plan
 from nemo_local.customizer.modules import linear_modules
 from nemo_local.customizer.progress import ProgressWriter, read_all
+from nemo_local.processes import wait_until
 
 OF_THE_LIBRARIES = [
     # Warnings of the training libraries among themselves.
@@ -53,3 +55,18 @@ def train_job(job, job_dir, stop=None):
     finally:
         progress.close()
     return read_all(job_dir)
+
+
+def spares(parent=None):
+    """The training processes that were started without a job."""
+    return [
+        process
+        for process in (parent or psutil.Process()).children()
+        if process.status() != psutil.STATUS_ZOMBIE and "--spare" in process.cmdline()
+    ]
+
+
+def wait_for_spare(parent=None):
+    """The only spare, once it is there."""
+    wait_until(lambda: len(spares(parent)) == 1, 60, "a spare waits")
+    return spares(parent)[0]

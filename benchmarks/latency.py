@@ -1,0 +1,180 @@
+"""How long a user waits: from a job's submission to its first step, from its end to an answer.
+
+    python benchmarks/latency.py
+
+Starts a platform of its own, uploads generated rows, and sends the same short job through the
+official SDK several times: first to a platform that starts every training process with its job,
+then to one that keeps a spare. Before each job it waits until the platform computes nothing. The
+first step is the first that the job's status shows, by the status's own clock. Prints medians.
+"""
+
+import argparse
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+from huggingface_hub import HfApi
+from nemo_microservices import NeMoMicroservices
+from openai import OpenAI
+
+from nemo_local.pocket.world import rows as pocket_rows
+from nemo_local.processes import family, start_platform, stop_platform, wait_until
+from nemo_local.settings import Settings
+from utils import jsonl, xlam
+
+BASE = "meta/llama-3.2-1b-instruct"
+REPOSITORY = "latency/rows"
+BATCH, RATE, RANK, SEED, STEPS, VALIDATION_ROWS = 16, 2e-3, 32, 42, 20, 100
+POLL_S = 0.03
+WAITS = ("submit -> first step", "last step -> completed", "completed -> first answer")
+Sample = dict[str, Any]
+
+
+def main() -> None:
+    """Measure both kinds of platform and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=3200, help="training rows")
+    parser.add_argument("--jobs", type=int, default=3, help="jobs for each kind of platform")
+    options = parser.parse_args()
+    print(f"| training process | {' | '.join(f'{wait}, s' for wait in WAITS)} |")
+    print("|---|" + "---|" * len(WAITS))
+    for name, spare in (("started with the job", 0), ("spare", 1)):
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(Path(folder), spare, options.rows, options.jobs)
+        cells = [f"{statistics.median(values):.2f}" for values in zip(*found, strict=True)]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def measure(folder: Path, spare: int, rows: int, jobs: int) -> list[tuple[float, ...]]:
+    """The waits of each job, in the order of WAITS (s)."""
+    files, sample = write_files(folder, rows)
+    with running(folder / "home", spare) as settings:
+        nemo = NeMoMicroservices(
+            base_url=settings.platform_url, inference_base_url=settings.nim_url
+        )
+        chat = OpenAI(base_url=f"{settings.nim_url}/v1", api_key="none")
+        upload(settings, files)
+        ask(chat, BASE, sample)  # as notebook 2 does before it trains
+        found = []
+        for number in range(jobs):
+            wait_until(lambda: is_idle(settings.home), 120, "the platform is idle")
+            found.append(waits_of(nemo, chat, f"latency/run{number}@v1", sample))
+            print(f"spare {spare}, job {number}: {found[-1]}", file=sys.stderr, flush=True)
+        return found
+
+
+def waits_of(
+    nemo: NeMoMicroservices, chat: OpenAI, output: str, sample: Sample
+) -> tuple[float, ...]:
+    """Train one job and ask what it made."""
+    job = nemo.customization.jobs.create(
+        config=f"{BASE}@v1.0.0+80GB",
+        dataset=f"hf://datasets/{REPOSITORY}",
+        output_model=output,
+        hyperparameters={
+            "training_type": "sft", "finetuning_type": "lora", "max_steps": STEPS, "epochs": 2,
+            "batch_size": BATCH, "learning_rate": RATE, "seed": SEED, "log_every_n_steps": 10,
+            "lora": {"adapter_dim": RANK, "alpha": RANK, "adapter_dropout": 0.0},
+        },
+    )  # fmt: skip
+    first = when(nemo, job.id, lambda status: bool(status.steps_completed))
+    last = when(nemo, job.id, lambda status: "TrainingJobCompleted" in _messages(status))
+    done = when(nemo, job.id, lambda status: status.status == "completed")
+    seen = time.monotonic()
+    ask(chat, output, sample)
+    answered = time.monotonic() - seen
+    return _seconds(job.created_at, first), _seconds(last, done), answered
+
+
+def when(nemo: NeMoMicroservices, job_id: str, holds: Callable[[Any], bool]) -> Any:
+    """When a job's status changed to what holds, as it says itself."""
+    while True:
+        status = nemo.customization.jobs.status(job_id)
+        if holds(status):
+            return status.updated_at
+        if status.status in ("failed", "cancelled"):
+            sys.exit(f"the job is {status.status}: {status.status_logs[-1]}")
+        time.sleep(POLL_S)
+
+
+def ask(chat: OpenAI, model: str, sample: Sample) -> None:
+    """One small answer."""
+    chat.chat.completions.create(
+        model=model, messages=sample["messages"][:1], tools=sample["tools"], max_tokens=16
+    )
+
+
+def write_files(folder: Path, rows: int) -> tuple[list[Path], Sample]:
+    """Training and validation files of generated rows, and one row to ask about."""
+    wanted = 3 * (rows + VALIDATION_ROWS)
+    sound = iter(xlam.prepare(islice(pocket_rows(wanted, SEED), wanted)).rows)
+    files = []
+    for part, size in (("training", rows), ("validation", VALIDATION_ROWS)):
+        examples = [xlam.to_chat_example(row) for row in islice(sound, size)]
+        files.append(folder / part / "rows.jsonl")
+        jsonl.write(files[-1], examples)
+    return files, dict(examples[0])
+
+
+def upload(settings: Settings, files: list[Path]) -> None:
+    """Put the files into the Data Store."""
+    hub = HfApi(endpoint=f"{settings.platform_url}/v1/hf", token=False)
+    hub.create_repo(REPOSITORY, repo_type="dataset")
+    for path in files:
+        name = f"{path.parent.name}/{path.name}"
+        hub.upload_file(
+            path_or_fileobj=path, path_in_repo=name, repo_id=REPOSITORY, repo_type="dataset"
+        )
+
+
+@contextmanager
+def running(home: Path, spare: int) -> Iterator[Settings]:
+    """A platform on free ports until the block ends."""
+    settings = Settings.from_environment(
+        home=home, port=_free_port(), nim_port=_free_port(), dataset_rows=0, spare_training=spare
+    )
+    try:
+        start_platform(settings)
+        yield settings
+    finally:
+        stop_platform(home)
+
+
+def is_idle(home: Path) -> bool:
+    """Whether its processes take less than a twentieth of a core."""
+
+    def spent() -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in family(home))
+
+    try:
+        before = spent()
+        time.sleep(2)
+        return spent() - before < 0.1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _messages(status: Any) -> list[str]:
+    return [line.message for line in status.status_logs]
+
+
+def _seconds(begin: Any, end: Any) -> float:
+    return round((end - begin).total_seconds(), 3)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

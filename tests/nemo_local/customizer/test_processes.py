@@ -1,0 +1,94 @@
+"""Training processes without a platform: who gets a job, what it is told, when it ends."""
+
+import json
+import os
+import sys
+import threading
+
+import pytest
+
+from nemo_local.customizer.processes import TrainingProcesses, end_process
+from nemo_local.customizer.progress import read_all
+from nemo_local.customizer.train import LOWEST_PRIORITY, PARENT_GONE, import_libraries
+from nemo_local.processes import wait_until
+from tests.nemo_local.customizer.training import make_job, spares, wait_for_spare
+
+
+@pytest.fixture
+def processes():
+    """Training processes with a spare, which ends with the test."""
+    made = TrainingProcesses(threads=1, with_spare=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run_job(checkpoint, job_dir):
+    """Hands a job to training processes and waits for its end; returns its process."""
+
+    def run_job(processes, environment=None):
+        (job_dir / "job.json").write_text(json.dumps(make_job(checkpoint, max_steps=2)))
+        with (job_dir / "train.log").open("ab") as log:
+            process = processes.start(job_dir, log, environment)
+            try:
+                process.wait(120)
+            finally:
+                end_process(process, 0)
+        return process
+
+    return run_job
+
+
+def test_a_spare_ends_when_nobody_holds_its_input(processes):
+    processes.prepare()
+    process = processes._spare
+    process.stdin.close()
+    assert process.wait(10) == PARENT_GONE
+
+
+def test_what_a_job_brings_along_is_seen_by_its_process_only(processes, run_job, job_dir):
+    processes.prepare()
+    spare = wait_for_spare()
+    process = run_job(processes, {"WANDB_API_KEY": "secret", "TRANSFORMERS_VERBOSITY": "info"})
+    assert process.pid == spare.pid and process.returncode == 0
+    assert read_all(job_dir).finished
+    assert "secret" not in (job_dir / "train.log").read_text()
+    assert "secret" not in " ".join(process.args)
+
+
+def test_without_a_spare_a_job_starts_its_own_process(run_job, job_dir):
+    process = run_job(TrainingProcesses(threads=1))
+    assert process.args[-1] == "--job" and process.returncode == 0
+    assert read_all(job_dir).finished and spares() == []
+
+
+def test_a_spare_that_died_is_no_loss(processes, run_job):
+    processes.prepare()
+    spare = wait_for_spare()
+    spare.kill()
+    wait_until(lambda: spares() == [], 10, "it has died")
+    process = run_job(processes)
+    assert process.pid != spare.pid and process.returncode == 0
+    processes.prepare()
+    assert wait_for_spare().pid != spare.pid
+    processes.close()
+    processes.prepare()
+    assert spares() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_only_the_thread_that_imports_gives_way_to_others():
+    def priority():
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    before, seen, taken = priority(), [], threading.Event()
+    taken.set()  # so that nothing is imported
+
+    def run():
+        import_libraries(taken)
+        seen.append(priority())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [LOWEST_PRIORITY] and priority() == before

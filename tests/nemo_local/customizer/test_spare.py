@@ -1,0 +1,101 @@
+"""A platform that keeps a training process waiting, and inference that must be told of adapters."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from nemo_local.processes import child_environment, is_answering, wait_until
+from tests.conftest import running_control_plane
+from tests.nemo_local.customizer.conftest import ROWS, job_body, make_settings, upload
+from tests.nemo_local.customizer.test_jobs import JOBS, details_of, wait_for, wait_for_steps
+from tests.nemo_local.customizer.training import spares, wait_for_spare
+from tests.running_nim import running_nim
+
+NEVER_S = 3600.0
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, models_dir):
+    """A control plane with a spare, and inference that looks at it only when it is told to."""
+    settings = make_settings(tmp_path_factory.mktemp("home"), models_dir, spare_training=1)
+    with running_control_plane(settings) as running, running_nim(settings, NEVER_S):
+        upload(running, tmp_path_factory.mktemp("rows"), {"training/a.jsonl": ROWS}, "ns/d")
+        yield running
+
+
+@pytest.fixture
+def client(running):
+    return running.client()
+
+
+def create(client, dataset="ns/d", **changed):
+    return client.post(JOBS, json=job_body(dataset=f"hf://datasets/{dataset}", **changed))
+
+
+def test_a_job_takes_the_spare_and_leaves_another_when_its_adapter_answers(running, client):
+    spare = wait_for_spare()
+    job = create(client, output_model="ns/quick@v1", hyperparameters={"log_every_n_steps": 1})
+    job = wait_for(client, job["id"], "completed")
+    # At once, although inference would not look by itself: no wait here.
+    with running.openai() as openai:
+        answer = openai.chat.completions.create(
+            model="ns/quick@v1", messages=[{"role": "user", "content": "add 3"}], max_tokens=4
+        )
+    assert answer.usage.completion_tokens > 0
+    assert job["status"] == "completed" and not spare.is_running()
+    assert job["status_details"]["steps_completed"] == 3
+    logs = client.get(f"{JOBS}/{job['id']}/container-logs")["entries"]
+    assert "step 2: train_loss" in next(iter(logs.values()))["logs"]["main"]
+    assert wait_for_spare().pid != spare.pid
+
+
+def test_a_job_that_fails_in_the_spare_is_reported_as_any_other(running, client, tmp_path):
+    files = {"training/a.jsonl": ROWS, "training/b.jsonl": '{"messages": []}\n'}
+    upload(running, tmp_path, files, "ns/broken")
+    spare = wait_for_spare()
+    job = wait_for(client, create(client, "ns/broken")["id"], "completed")
+    assert job["status"] == "failed" and not spare.is_running()
+    reason = details_of(job, "TrainingJob_Failed")
+    assert reason.startswith("training/b.jsonl line 1: 'messages' must be a list")
+    logs = client.get(f"{JOBS}/{job['id']}/container-logs")
+    assert logs["error"]["message"] == reason and logs["error"]["exception_type"] == "InvalidRow"
+    assert "Traceback" in next(iter(logs["entries"].values()))["logs"]["main"]
+
+
+def test_a_cancelled_job_ends_the_spare_it_took(client):
+    spare = wait_for_spare()
+    job = create(client, hyperparameters={"epochs": 400})
+    wait_for_steps(client, job["id"], 1)
+    assert spare.is_running() and spares() == [spare]  # no second one beside a training
+    client.post(f"{JOBS}/{job['id']}/cancel")
+    assert wait_for(client, job["id"], "cancelled")["status"] == "cancelled"
+    assert not spare.is_running()
+
+
+@contextmanager
+def platform_process(settings):
+    """A control plane in a process of its own, and its spare."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nemo_local", "serve"], env=child_environment(settings)
+    )
+    try:
+        url = settings.platform_url
+        wait_until(lambda: is_answering(url), 60, "the control plane answers")
+        yield process, wait_for_spare(psutil.Process(process.pid))
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_spare_never_outlives_its_platform(tmp_path, models_dir, number):
+    settings = make_settings(tmp_path / "home", models_dir, spare_training=1)
+    with platform_process(settings) as (process, spare):
+        os.kill(process.pid, number)
+        spare.wait(10)
+        process.wait(10)
