@@ -2,7 +2,8 @@ import random
 
 from nemo_local.customizer.batches import LengthBuckets
 
-LENGTHS = [random.Random(0).randint(20, 300) for _ in range(1003)]
+DRAW = random.Random(0)
+LENGTHS = [DRAW.randint(20, 300) for _ in range(1003)]
 
 
 def batches(sampler, size):
@@ -32,3 +33,11 @@ def test_the_order_depends_on_seed_and_epoch_only():
     assert list(first) != list(again)
     again.set_epoch(1)
     assert list(first) == list(again)
+
+
+def test_the_order_is_that_of_every_release_so_that_a_job_goes_on_after_an_update():
+    sampler = LengthBuckets(LENGTHS, 16, seed=1)
+    sampler.set_epoch(2)
+    drawn = list(sampler)
+    assert drawn[:8] == [828, 687, 131, 935, 499, 360, 89, 721]
+    assert drawn[-5:] == [374, 684, 686, 674, 644]

@@ -174,7 +174,7 @@ def test_a_job_trains_and_is_complete_when_inference_serves_its_adapter(
     assert "step 5: val_loss" in entry["logs"]["main"] and logs["error"] is None
     (folder,) = running.settings.home.glob(f"*/{job['id']}")
     wait_until(lambda: not (folder / "adapter").exists(), 10, "the files are cleared away")
-    assert (folder / "train.log").exists()
+    assert (folder / "train.log").exists() and not (folder / "tokens").exists()
     with pytest.raises(UpstreamError) as error:
         client.post(f"{JOBS}/{job['id']}/cancel")
     assert error.value.status == 409
@@ -183,7 +183,12 @@ def test_a_job_trains_and_is_complete_when_inference_serves_its_adapter(
 
 
 def test_preference_and_distillation_jobs_train(client, running, serves, create, tmp_path):
-    rows = [{"prompt": f"add {i}", "chosen": "yes", "rejected": "no"} for i in range(24)]
+    rows: list[dict] = [
+        {"prompt": f"add {i}", "chosen": "yes", "rejected": "no"} for i in range(24)
+    ]
+    call = {"function": {"name": "add", "arguments": {"a": "9" * 2000}}}
+    too_long = {"role": "assistant", "tool_calls": [call]}
+    rows.append({"prompt": "add", "chosen": too_long, "rejected": "no"})
     upload(running, tmp_path, {"training/a.jsonl": rows}, "ns/pairs")
     preferring = create(
         dataset="hf://datasets/ns/pairs",
@@ -200,6 +205,8 @@ def test_preference_and_distillation_jobs_train(client, running, serves, create,
         job = wait_for(client, job["id"], "completed")
         assert job["status"] == "completed", job["status_details"]["status_logs"][-1]
         assert job["status_details"]["val_loss"] is not None
+        told = details_of(job, "TrainingJobRunning")
+        assert ("1 dropped at max_seq_length" in told) == (job["id"] == preferring["id"])
 
     body = job_body(output_model="ns/x@v2", hyperparameters={"training_type": "dpo"})
     job = wait_for(client, client.post(JOBS, json=body)["id"], "completed")

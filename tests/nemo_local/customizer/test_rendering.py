@@ -111,6 +111,20 @@ def test_a_text_answer_is_cut_and_a_tool_call_is_dropped(tok, renderer):
     assert (tokens.truncated, tokens.dropped, len(tokens.input_ids)) == (1, 1, 1)
 
 
+def test_a_later_call_is_kept_whole_or_cut_off_whole(tok, renderer):
+    first = call_chat(7)
+    again = [{"role": "tool", "content": "8"}, first.messages[1]]
+    row = ChatRow([*first.messages, *again], first.tools, "a.jsonl line 1")
+    call = '{"name": "sum", "parameters": {"a": 7}}<|eot_id|>'
+    whole = renderer.tokens([row], 500)
+    assert learnt(tok, whole) == f"{call}|{call}" and whole.truncated == 0
+    length = len(whole.input_ids[0])
+    for shorter in range(length - 30, length):
+        cut = renderer.tokens([row], shorter)
+        assert learnt(tok, cut) == call and tok.decode(cut.input_ids[0]).endswith(call)
+        assert (cut.truncated, cut.dropped) == (1, 0)
+
+
 def test_a_prompt_that_fills_the_context_is_dropped(renderer):
     tokens = renderer.tokens([chat(("user", "a" * 50), ("assistant", "b"))], 20)
     assert (tokens.dropped, tokens.input_ids) == (1, [])

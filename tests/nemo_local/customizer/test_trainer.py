@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, train_job
 
 pytestmark = OF_THE_LIBRARIES
@@ -57,3 +58,14 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_same_adapter(
     expected = load_file(whole / "adapter/adapter_model.safetensors")
     resumed = load_file(killed / "adapter/adapter_model.safetensors")
     assert all(abs(expected[key] - resumed[key]).max() < 1e-5 for key in expected)
+
+
+def test_rows_that_are_too_long_are_cut_or_dropped_and_counted(job, job_dir):
+    long_call = call_row(1)
+    long_call["messages"][1]["tool_calls"][0]["function"]["arguments"]["a"] = "9" * 300
+    long_text = {"prompt": "a", "completion": "b" * 300}
+    write_rows(job_dir / "data/training/b.jsonl", [long_call, long_text, long_call])
+    write_rows(job_dir / "data/validation/b.jsonl", [long_call, long_text])
+    prepared = train_job(job, job_dir).prepared
+    assert (prepared["rows"], prepared["validation_rows"]) == (31, 7)
+    assert (prepared["dropped"], prepared["truncated"]) == (3, 2)
