@@ -58,11 +58,14 @@ class Settings:
     nim_memory_mb: int | None = None
     """NEMO_LOCAL_NIM_MEMORY: MB for weights in inference; None = all models stay loaded."""
 
+    mlflow_tracking_uri: str | None = None
+    """MLFLOW_TRACKING_URI: where every training is logged besides; None = nowhere."""
+
     @classmethod
     def from_environment(
         cls, environment: Mapping[str, str] | None = None, **overrides: Any
     ) -> Settings:
-        """Settings from `NEMO_LOCAL_*`; an override that is not None wins.
+        """Settings from `NEMO_LOCAL_*` and MLflow's own; an override that is not None wins.
 
         Raises:
             SettingsError: a value has the wrong type, or `host` is public without a token.
@@ -130,6 +133,7 @@ _VARIABLES = {
     "tool_parsers": "NEMO_LOCAL_TOOL_PARSERS",
     "request_timeout_s": "NEMO_LOCAL_REQUEST_TIMEOUT",
     "nim_memory_mb": "NEMO_LOCAL_NIM_MEMORY",
+    "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
 }
 _NUMBERS = (
     "port", "nim_port", "threads", "dataset_rows", "request_timeout_s", "nim_memory_mb",

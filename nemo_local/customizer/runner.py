@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from nemo_local.core.jobs import FINISHED
 from nemo_local.customizer.cards import model_card
 from nemo_local.customizer.hub import FilesUnavailable, Hub
 from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.integrations import KEY, TRACKING_URI
 from nemo_local.customizer.progress import DISK_FULL, STOPPED, Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
 from nemo_local.customizer.references import DatasetSource, DatasetUrl, OutputModel
@@ -43,6 +45,8 @@ CHILD_ENVIRONMENT = {
     "TQDM_DISABLE": "1",
     "DO_NOT_TRACK": "1",
     "WANDB_MODE": "offline",
+    "WANDB_ERROR_REPORTING": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     # Threads that spin for long starve every other process on a small machine; a short spin saves
     # an eighth of a step.
     "OMP_WAIT_POLICY": "passive",
@@ -52,7 +56,8 @@ CHILD_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
 }
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NEMO_LOCAL_TOKEN", "WANDB_API_KEY")
+NOT_INHERITED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NEMO_LOCAL_TOKEN", KEY, TRACKING_URI)
+"""Secrets, which a training has from its job or not at all."""
 
 
 class JobFailed(Exception):
@@ -79,7 +84,9 @@ class JobRun:
         platform: Client,
         nim: Client,
         jobs_dir: Path,
+        environment: Mapping[str, str],
     ) -> None:
+        """`environment` is for the training process alone, and may hold secrets."""
         self.id: str = job["id"]
         self.folder = jobs_dir / self.id
         self.output = OutputModel(**job["run"]["output"])
@@ -87,6 +94,7 @@ class JobRun:
         self._hub = hub
         self._platform = platform
         self._nim = nim
+        self._environment = environment
 
     def __call__(self, cancelled: threading.Event) -> None:
         """Run to the end, or until `cancelled`. Every outcome is recorded; nothing is raised."""
@@ -156,7 +164,8 @@ class JobRun:
         progress.apply(reader.read())
         progress.failure, progress.finished = None, False
         with (self.folder / "train.log").open("ab") as log:
-            process = start_training(self.folder, log, job["run"]["task"]["threads"])
+            threads = job["run"]["task"]["threads"]
+            process = start_training(self.folder, log, threads, self._environment)
             try:
                 self._follow(process, reader, progress, cancelled)
             finally:
@@ -166,11 +175,7 @@ class JobRun:
             raise JobFailed("TrainingJob", progress.failure["message"], progress.failure)
         if process.returncode != 0 or not progress.finished:
             raise JobFailed("TrainingJob", _how_it_ended(process.returncode, progress))
-        self._records.log(
-            self.id,
-            "TrainingJobCompleted",
-            f"{progress.steps} steps, best epoch {progress.best_epoch}",
-        )
+        self._records.log(self.id, "TrainingJobCompleted", _result(progress))
 
     def _follow(
         self,
@@ -264,10 +269,15 @@ class JobRun:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
-def start_training(folder: Path, log: IO[bytes], threads: int | None) -> subprocess.Popen[bytes]:
-    """The training process of a job's folder; it ends when this process does."""
-    environment = {key: value for key, value in os.environ.items() if key not in SECRETS}
-    environment |= CHILD_ENVIRONMENT
+def start_training(
+    folder: Path, log: IO[bytes], threads: int | None, own: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """The training process of a job's folder; it ends when this process does.
+
+    `own` is added to its environment.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+    environment |= {**CHILD_ENVIRONMENT, **(own or {})}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     root = str(Path(__file__).parents[2])
@@ -319,12 +329,23 @@ def _summary(prepared: dict[str, Any]) -> str:
         f"{prepared['rows']} training and {prepared['validation_rows']} validation sequences",
         f"{prepared['total_steps']} steps",
         prepared["note"],
+        *prepared.get("trackers", []),
     ]
     for key in ("dropped", "truncated"):
         if prepared[key]:
             parts.append(f"{prepared[key]} {key} at max_seq_length")
     if prepared["resumed_from"]:
         parts.append(f"resumed from step {prepared['resumed_from']}")
+    return ", ".join(parts)
+
+
+def _result(progress: Progress) -> str:
+    parts = [f"{progress.steps} steps, best epoch {progress.best_epoch}"]
+    found = progress.best_tool_calls
+    if found:
+        parts.append(
+            f"tool calls there: {found['names']:.2f} right by name, {found['calls']:.2f} wholly"
+        )
     return ", ".join(parts)
 
 
