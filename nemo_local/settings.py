@@ -60,11 +60,14 @@ class Settings:
     spare_training: int = 1
     """NEMO_LOCAL_SPARE_TRAINING: 1 = a training process waits, imported, for a job; 0 = none."""
 
+    mlflow_tracking_uri: str | None = None
+    """MLFLOW_TRACKING_URI: where every training is logged besides; None = nowhere."""
+
     @classmethod
     def from_environment(
         cls, environment: Mapping[str, str] | None = None, **overrides: Any
     ) -> Settings:
-        """Settings from `NEMO_LOCAL_*`; an override that is not None wins.
+        """Settings from `NEMO_LOCAL_*` and MLflow's own; an override that is not None wins.
 
         Raises:
             SettingsError: a value has the wrong type, or `host` is public without a token.
@@ -133,6 +136,7 @@ _VARIABLES = {
     "request_timeout_s": "NEMO_LOCAL_REQUEST_TIMEOUT",
     "nim_memory_mb": "NEMO_LOCAL_NIM_MEMORY",
     "spare_training": "NEMO_LOCAL_SPARE_TRAINING",
+    "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
 }
 _NUMBERS = (
     "port", "nim_port", "threads", "dataset_rows", "request_timeout_s", "nim_memory_mb",

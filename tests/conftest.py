@@ -34,6 +34,8 @@ os.environ.update(
     OMP_WAIT_POLICY="passive",
     TOKENIZERS_PARALLELISM="false",
 )
+# Settings of the platform that have no name of ours.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 class ManualClock:

@@ -50,7 +50,7 @@ def test_readme_lists_every_setting_of_the_notebooks():
 
 def test_readme_lists_every_setting_of_the_platform():
     source = (ROOT / "nemo_local/settings.py").read_text()
-    names = set(re.findall(r"NEMO_LOCAL_[A-Z_]+[A-Z]", source))
+    names = set(re.findall(r"(?:NEMO_LOCAL|MLFLOW)_[A-Z_]+[A-Z]", source))
     assert len(names) == len(dataclasses.fields(Settings))
     assert {name for name in names if f"`{name}`" not in README} == set()
 

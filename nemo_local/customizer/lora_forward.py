@@ -6,6 +6,9 @@ which is built once a forward pass. Both have the same value and the same gradie
 Source: https://arxiv.org/abs/2106.09685, section 4.1 (the merged form, used there to serve).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -33,6 +36,28 @@ def merge_in_forward(model: nn.Module) -> int:
     return changed
 
 
+@contextmanager
+def merged_once(model: nn.Module) -> Iterator[None]:
+    """Within, layers that compute the merged form add their matrices up once, and not every pass.
+
+    The weights themselves are not touched; nothing may change them within.
+    """
+    changed = [
+        (layer, layer.__dict__["forward"])
+        for layer in model.modules()
+        if isinstance(layer, Linear)
+        and getattr(layer.__dict__.get("forward"), "__func__", None) is _merged
+    ]
+    try:
+        for layer, _ in changed:
+            base: Any = layer.get_base_layer()
+            layer.forward = partial(functional.linear, weight=_merged_weight(layer), bias=base.bias)
+        yield
+    finally:
+        for layer, forward in changed:
+            layer.forward = forward
+
+
 def _is_plain(layer: Linear) -> bool:
     base: Any = layer.get_base_layer()
     return (
@@ -49,10 +74,16 @@ def _is_plain(layer: Linear) -> bool:
 def _merged(layer: Linear, x: Tensor) -> Tensor:
     """[..., d_in] to [..., d_out]."""
     base: Any = layer.get_base_layer()
-    weight = base.weight
+    return functional.linear(x, _merged_weight(layer), base.bias)
+
+
+def _merged_weight(layer: Linear) -> Tensor:
+    """W + s B A, [d_out, d_in]."""
+    base: Any = layer.get_base_layer()
+    weight: Tensor = base.weight
     plain = layer.disable_adapters or layer.merged
     for name in () if plain else layer.active_adapters:
         a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
         with torch.autocast("cpu", enabled=False):
             weight = torch.addmm(weight, b, a, alpha=layer.scaling[name])
-    return functional.linear(x, weight, base.bias)
+    return weight

@@ -18,9 +18,10 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from nemo_local.customizer import attention
 from nemo_local.customizer.batches import LengthBuckets
+from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.hyperparameters import Dpo, Plan
 from nemo_local.customizer.rendering import IGNORED
-from nemo_local.customizer.reporting import LossWindow
+from nemo_local.customizer.reporting import LossWindow, Pace
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
@@ -31,11 +32,21 @@ class Followed(Trainer):
     lengths: list[int]
     """Tokens of each row of the training data."""
     window: LossWindow
+    pace: Pace
+    call_accuracy: CallAccuracy | None = None
+    """What is asked at each validation besides the loss."""
 
-    def training_step(self, *given: Any, **options: Any) -> Tensor:
-        loss: Tensor = super().training_step(*given, **options)
+    def training_step(self, model: Any, inputs: Any, *given: Any, **options: Any) -> Tensor:
+        self.pace.count((inputs["input_ids"] != self.processing_class.pad_token_id).sum())
+        loss: Tensor = super().training_step(model, inputs, *given, **options)
         self.window.add(loss)
         return loss
+
+    def evaluation_loop(self, *given: Any, **options: Any) -> Any:
+        output = super().evaluation_loop(*given, **options)
+        if self.call_accuracy is not None:
+            output.metrics.update(self.call_accuracy.measure(self.model))
+        return output
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps

@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from nemo_local.customizer.integrations import KEY, TRACKING_URI
+
 logger = logging.getLogger(__name__)
 
 CHILD_ENVIRONMENT = {
@@ -30,6 +32,8 @@ CHILD_ENVIRONMENT = {
     "TQDM_DISABLE": "1",
     "DO_NOT_TRACK": "1",
     "WANDB_MODE": "offline",
+    "WANDB_ERROR_REPORTING": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "TOKENIZERS_PARALLELISM": "true",  # nothing forks here
     # Threads that spin for long starve every other process on a small machine; a short spin saves
     # an eighth of a step.
@@ -40,7 +44,8 @@ CHILD_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
 }
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NEMO_LOCAL_TOKEN", "WANDB_API_KEY")
+NOT_INHERITED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NEMO_LOCAL_TOKEN", KEY, TRACKING_URI)
+"""Secrets, which a training has from its job or not at all."""
 
 Process = subprocess.Popen[bytes]
 
@@ -94,7 +99,7 @@ class TrainingProcesses:
             end_process(spare, 0)
 
     def _spawn(self, mode: str, folder: Path, output: IO[bytes] | int) -> Process:
-        environment = {key: value for key, value in os.environ.items() if key not in SECRETS}
+        environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
         environment |= CHILD_ENVIRONMENT
         if self._threads:
             environment["OMP_NUM_THREADS"] = str(self._threads)

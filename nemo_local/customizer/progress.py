@@ -21,10 +21,11 @@ STOPPED, DISK_FULL = 143, 28
 
 Kind = Literal[
     "prepared",  # rows, validation_rows, dropped, truncated, steps_per_epoch, total_steps,
-    #              resumed_from (steps kept from an earlier process, 0 = none), note
+    #              resumed_from (steps kept from an earlier process, 0 = none), note, trackers
     "step",  # steps (completed)
     "train_loss",  # step (0-based), value
     "val_loss",  # step (0-based), value
+    "tool_calls",  # step (0-based), names, calls (shares of validation rows, 0 to 1)
     "finished",  # steps, best_epoch
     "failed",  # message, exception_type, trace
 ]
@@ -88,6 +89,7 @@ class Progress:
     train_loss: list[dict[str, Any]] = field(default_factory=list)
     """Points {"step", "timestamp", "value"}; steps are 0-based and global."""
     val_loss: list[dict[str, Any]] = field(default_factory=list)
+    tool_calls: list[Event] = field(default_factory=list)
     finished: bool = False
     failure: Event | None = None
 
@@ -101,11 +103,13 @@ class Progress:
             # A process that resumes repeats the steps after its checkpoint.
             self.prepared, self.steps = event, event["resumed_from"]
             self.failure, self.finished = None, False
-            for series in (self.train_loss, self.val_loss):
+            for series in (self.train_loss, self.val_loss, self.tool_calls):
                 series[:] = [point for point in series if point["step"] < self.steps]
         elif kind in ("train_loss", "val_loss"):
             point = {"step": event["step"], "timestamp": event["at"], "value": event["value"]}
             (self.train_loss if kind == "train_loss" else self.val_loss).append(point)
+        elif kind == "tool_calls":
+            self.tool_calls.append(event)
         elif kind == "failed":
             self.failure = event
         else:
@@ -115,10 +119,19 @@ class Progress:
     @property
     def best_epoch(self) -> int | None:
         """Epoch (from 1) of the lowest validation loss; None before the first validation."""
-        if not self.val_loss:
-            return None
-        best = min(self.val_loss, key=lambda point: point["value"])
-        return int(best["step"] // self.prepared["steps_per_epoch"]) + 1
+        step = self._best_step
+        return None if step is None else step // int(self.prepared["steps_per_epoch"]) + 1
+
+    @property
+    def best_tool_calls(self) -> Event | None:
+        """The `tool_calls` of the lowest validation loss; None when none were asked for."""
+        step = self._best_step
+        return next((event for event in self.tool_calls if event["step"] == step), None)
+
+    @property
+    def _best_step(self) -> int | None:
+        best = min(self.val_loss, key=lambda point: point["value"], default=None)
+        return None if best is None else int(best["step"])
 
     def details(self) -> dict[str, Any]:
         """The fields of `status_details` that training changes."""

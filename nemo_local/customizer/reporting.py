@@ -84,6 +84,33 @@ class LossWindow(TrainerCallback, ExportableState):
         return {"args": {"total": float(self._total), "steps": self._steps}, "attributes": {}}
 
 
+class Pace(TrainerCallback):
+    """Adds to the logs how many tokens a second the steps since the last log took in.
+
+    Padding does not count, nor does the time of validations and checkpoints.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: Any = 0
+        self._seconds = 0.0
+        self._began = time.monotonic()
+
+    def count(self, tokens: Any) -> None:
+        """Add the tokens of one pass."""
+        self._tokens = self._tokens + tokens
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._seconds += time.monotonic() - self._began
+
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if "loss" in given["logs"] and self._seconds:
+            given["logs"]["tokens_per_second"] = float(self._tokens) / self._seconds
+            self._tokens, self._seconds = 0, 0.0
+
+
 class Reporter(TrainerCallback):
     """Reports steps and losses, keeps the best weights, and stops when nothing improves."""
 
@@ -122,6 +149,7 @@ class Reporter(TrainerCallback):
                     f"the training loss became {loss} at step {step}; "
                     "try a lower learning_rate or a longer warm-up"
                 )
+            logs["loss"] = loss  # for the trackers, which come later
             self._progress.write("train_loss", step=step, value=loss)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -130,10 +158,20 @@ class Reporter(TrainerCallback):
         if self._is_best(loss, step):
             save_weights(given["model"], self._best_dir)
         self._progress.write("val_loss", step=step, value=loss)
+        self._report_calls(step, given["metrics"])
         waited = (step - self._improved_at_step) / self._per_epoch
         if waited >= EARLY_STOP_EPOCHS:
             print(f"no improvement above {EARLY_STOP_DELTA} for {EARLY_STOP_EPOCHS} epochs: stop")
             control.should_training_stop = True
+
+    def _report_calls(self, step: int, metrics: dict[str, float]) -> None:
+        if "eval_tool_call_accuracy" in metrics:
+            self._progress.write(
+                "tool_calls",
+                step=step,
+                names=metrics["eval_tool_name_accuracy"],
+                calls=metrics["eval_tool_call_accuracy"],
+            )
 
     def _is_best(self, loss: float, step: int) -> bool:
         if loss < self._best - EARLY_STOP_DELTA:

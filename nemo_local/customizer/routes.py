@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header
 from nemo_microservices.types import CustomizationConfig, CustomizationTarget
 from nemo_microservices.types.customization import (
     CustomizationConfigWithWarningMessage,
@@ -73,8 +73,8 @@ def router(service: CustomizerService) -> APIRouter:
 
 def _job_urls(urls: APIRouter, service: CustomizerService) -> None:
     @urls.post("/jobs", response_model=CustomizationJob, response_model_exclude_unset=True)
-    def create_job(body: JobBody) -> Any:
-        return service.create_job(plain(body))
+    def create_job(body: JobBody, wandb_api_key: Annotated[str | None, Header()] = None) -> Any:
+        return service.create_job(plain(body), wandb_api_key)
 
     @urls.get("/jobs")
     def list_jobs(request: Request) -> Any:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,9 @@ class JobRun:
         nim: Client,
         jobs_dir: Path,
         processes: TrainingProcesses,
+        environment: Mapping[str, str],
     ) -> None:
+        """`environment` is for the training process alone, and may hold secrets."""
         self.id: str = job["id"]
         self.folder = jobs_dir / self.id
         self.output = OutputModel(**job["run"]["output"])
@@ -67,6 +70,7 @@ class JobRun:
         self._platform = platform
         self._nim = nim
         self._processes = processes
+        self._environment = environment
 
     def __call__(self, cancelled: threading.Event) -> None:
         """Run to the end, or until `cancelled`. Every outcome is recorded; nothing is raised."""
@@ -139,7 +143,7 @@ class JobRun:
         progress.apply(reader.read())
         progress.failure, progress.finished = None, False
         with (self.folder / "train.log").open("ab") as log:
-            process = self._processes.start(self.folder, log)
+            process = self._processes.start(self.folder, log, self._environment)
             try:
                 self._follow(process, reader, progress, cancelled)
             finally:
@@ -149,11 +153,7 @@ class JobRun:
             raise JobFailed("TrainingJob", progress.failure["message"], progress.failure)
         if process.returncode != 0 or not progress.finished:
             raise JobFailed("TrainingJob", _how_it_ended(process.returncode, progress))
-        self._records.log(
-            self.id,
-            "TrainingJobCompleted",
-            f"{progress.steps} steps, best epoch {progress.best_epoch}",
-        )
+        self._records.log(self.id, "TrainingJobCompleted", _result(progress))
 
     def _follow(
         self,
@@ -270,12 +270,23 @@ def _summary(prepared: dict[str, Any]) -> str:
         f"{prepared['rows']} training and {prepared['validation_rows']} validation sequences",
         f"{prepared['total_steps']} steps",
         prepared["note"],
+        *prepared.get("trackers", []),
     ]
     for key in ("dropped", "truncated"):
         if prepared[key]:
             parts.append(f"{prepared[key]} {key} at max_seq_length")
     if prepared["resumed_from"]:
         parts.append(f"resumed from step {prepared['resumed_from']}")
+    return ", ".join(parts)
+
+
+def _result(progress: Progress) -> str:
+    parts = [f"{progress.steps} steps, best epoch {progress.best_epoch}"]
+    found = progress.best_tool_calls
+    if found:
+        parts.append(
+            f"tool calls there: {found['names']:.2f} right by name, {found['calls']:.2f} wholly"
+        )
     return ", ".join(parts)
 
 

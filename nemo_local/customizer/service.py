@@ -15,7 +15,7 @@ from nemo_local.core.errors import Conflict, Invalid
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.customizer import hyperparameters, logs
+from nemo_local.customizer import hyperparameters, integrations, logs
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
 from nemo_local.customizer.modules import linear_modules, why_not_packed
@@ -83,8 +83,10 @@ class CustomizerService:
         self._processes.close()
         self._runner.shutdown()
 
-    def create_job(self, body: Document) -> Document:
+    def create_job(self, body: Document, wandb_api_key: str | None = None) -> Document:
         """The new job, in state `created`. Everything a request can get wrong is told here.
+
+        `wandb_api_key` is for this job's training process, while this platform runs.
 
         Raises:
             Invalid: a hyperparameter, config, precision or name we cannot use.
@@ -106,6 +108,9 @@ class CustomizerService:
             can_pack=not unpacked,
         )
         teacher = self._teacher(given, option)
+        key = (wandb_api_key or "").strip() or None
+        wandb = integrations.asked_of_wandb(body.get("integrations"), key)
+        integrations.check_mlflow(self._settings.mlflow_tracking_uri)
         source = find_dataset(body["dataset"], self._platform)
         base_model = target["base_model"]
         model = self._catalog.get(base_model)
@@ -136,6 +141,7 @@ class CustomizerService:
             "precision": config["training_precision"],
             "device": self._settings.device,
             "threads": self._settings.threads,
+            "wandb": wandb,
             **teacher,
         }
         job = {
@@ -150,7 +156,7 @@ class CustomizerService:
             "hyperparameters": hyperparameters.shown(given, option["training_type"], plan),
             "output_model": str(output),
             "integrations": body.get("integrations"),
-            "warnings": _warnings(body, option, unpacked, config.get("chat_prompt_template"))
+            "warnings": _warnings(body, option, unpacked, config.get("chat_prompt_template"), wandb)
             or None,
             "run": {
                 "task": task,
@@ -162,7 +168,7 @@ class CustomizerService:
         self._register(output, target, snapshot, job)
         (self._jobs_dir / job_id).mkdir(parents=True)
         created = self._records.create(job_id, namespace, job)
-        self._queue(created)
+        self._queue(created, key)
         return shown(created)
 
     def job(self, job_id: str) -> Document:
@@ -279,19 +285,20 @@ class CustomizerService:
                 raise Conflict(f"Job {job_id} is still being cancelled; delete it again later")
             time.sleep(0.05)
 
-    def _queue(self, job: Document) -> None:
+    def _queue(self, job: Document, key: str | None) -> None:
         for message in ("PVCCreated", "EntityHandler_0_Created"):
             self._records.log(job["id"], message)
         self._records.move(job["id"], "pending", "EntityHandler_0_Pending")
-        self._submit(job)
+        self._submit(job, key)
 
-    def _submit(self, job: Document) -> None:
-        self._runner.submit(job["id"], self._run_of(job))
+    def _submit(self, job: Document, key: str | None = None) -> None:
+        self._runner.submit(job["id"], self._run_of(job, key))
 
-    def _run_of(self, job: Document) -> JobRun:
+    def _run_of(self, job: Document, key: str | None = None) -> JobRun:
+        environment = integrations.environment(key, self._settings.mlflow_tracking_uri)
         return JobRun(
             job, self._records, self._hub, self._platform, self._nim, self._jobs_dir,
-            self._processes,
+            self._processes, environment,
         )  # fmt: skip
 
 
@@ -320,7 +327,11 @@ def _option_for(config: Document, given: Document) -> Document:
 
 
 def _warnings(
-    body: Document, option: Document, unpacked: str, template: str | None
+    body: Document,
+    option: Document,
+    unpacked: str,
+    template: str | None,
+    wandb: Document | None,
 ) -> list[Document]:
     warnings = []
     given = body["hyperparameters"]
@@ -342,10 +353,9 @@ def _warnings(
                 "chat_prompt_template shapes training only; lora_merged stores it with the model",
             )
         )
-    if body.get("integrations"):
-        warnings.append(
-            ("Integrations are ignored", "losses are in status_details; nothing is sent elsewhere")
-        )
+    offline = integrations.offline_warning(wandb)
+    if offline:
+        warnings.append(offline)
     if option["num_gpus"] > 1 or (option.get("num_nodes") or 1) > 1:
         warnings.append(("Training uses one device", "more than one is not supported here"))
     return [{"message": message, "explanation": why} for message, why in warnings]

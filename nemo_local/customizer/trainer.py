@@ -20,6 +20,7 @@ from transformers import (
 
 from nemo_local.customizer import attention
 from nemo_local.customizer.batches import make_tokens
+from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.dropout import add_hidden_dropout
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
 from nemo_local.customizer.lora_forward import merge_in_forward
@@ -30,9 +31,10 @@ from nemo_local.customizer.packing import PackingCollator
 from nemo_local.customizer.preferences import Pairs
 from nemo_local.customizer.progress import ProgressWriter, Stopped, TrainingFailed, read_all
 from nemo_local.customizer.rendering import Tokens
-from nemo_local.customizer.reporting import LossWindow, Reporter, StopAt, last_checkpoint
+from nemo_local.customizer.reporting import LossWindow, Pace, Reporter, StopAt, last_checkpoint
 from nemo_local.customizer.rows import Row
 from nemo_local.customizer.saving import finish
+from nemo_local.customizer.trackers import Trackers
 
 CHECKPOINT_EVERY_STEPS = 25
 TOKENS_PER_PASS = 8192
@@ -67,11 +69,29 @@ def train(
     training, validation = make_tokens(job, rows, tokenizer)
 
     data = (training, validation)
-    longest = max(training.lengths)
+    asked = None
+    if plan.training_type != "dpo":
+        asked = CallAccuracy.of(rows[1], tokenizer, checkpoint, job["max_seq_length"])
+    with Trackers(job, job_dir) as trackers:
+        _train_what_fits(
+            job, plan, device, tokenizer, data, job_dir, progress, stop, trackers, asked
+        )
+
+
+def _train_what_fits(
+    job: dict[str, Any],
+    plan: Plan,
+    device: torch.device,
+    tokenizer: Any,
+    data: tuple[Tokens | Pairs, Tokens | Pairs],
+    *others: Any,
+) -> None:
+    """Run with as many rows a pass as memory holds."""
+    longest = max(data[0].lengths)
     size, halved = _pass_size(plan, longest), ""
     while True:
         try:
-            return _run(job, plan, device, tokenizer, data, size, halved, job_dir, progress, stop)
+            return _run(job, plan, device, tokenizer, data, size, halved, *others)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -80,7 +100,7 @@ def train(
         # Out here, where the error no longer holds what the run had allocated.
         release()
         if size == 1:
-            model = _model(checkpoint, plan, device, longest)
+            model = _model(Path(job["model_path"]), plan, device, longest)
             fits = longest_that_fits(model, longest, _sequences_a_row(plan))
             raise TrainingFailed(_what_fits(longest, fits))
         size = _pass_size(plan, longest, at_most=size // 2)
@@ -98,6 +118,8 @@ def _run(
     job_dir: Path,
     progress: ProgressWriter,
     stop: Event,
+    trackers: Trackers,
+    call_accuracy: CallAccuracy | None,
 ) -> None:
     """Train with `size` rows a pass, from the last checkpoint to the end."""
     training, validation = data
@@ -121,10 +143,11 @@ def _run(
         total_steps=total,
         resumed_from=done,
         note=note,
+        trackers=trackers.where,
     )
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    print(f"{plan}\n{note}\n{trained:,} weights are trained")
-    optimizer, window = make_optimizer(model, plan), LossWindow.of(resume_from)
+    print("\n".join([str(plan), note, f"{trained:,} weights are trained", *trackers.where]))
+    optimizer, window, pace = make_optimizer(model, plan), LossWindow.of(resume_from), Pace()
     trainer = make_trainer(
         plan,
         arguments=dict(
@@ -147,7 +170,8 @@ def _run(
             save_total_limit=2,
             seed=plan.seed,
             max_length=None,
-            report_to=[],
+            report_to=[],  # trackers come after our own callbacks, which complete the logs
+            run_name=job_dir.name,
             disable_tqdm=True,
         ),
         model=model,
@@ -157,14 +181,16 @@ def _run(
         optimizers=(optimizer, make_schedule(optimizer, plan, total)),
         callbacks=[
             window,
+            pace,
             Reporter(progress, read_all(job_dir), job_dir / "best", plan, window),
             StopAt(stop),
+            *trackers.callbacks(done),
         ],
         **_packed(plan, tokenizer, longest),
     )
     # Rows of one length have their place in an epoch by chance alone.
     trainer.lengths = [0] * rows_count if plan.pack_sequences else sorted(training.lengths)
-    trainer.window = window
+    trainer.window, trainer.pace, trainer.call_accuracy = window, pace, call_accuracy
     if plan.training_type == "distillation":
         trainer.teacher = _teacher(job, tokenizer, model)
     trainer.remove_callback(PrinterCallback)

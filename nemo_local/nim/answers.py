@@ -6,10 +6,10 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemo_local.core.tool_formats import Reading
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.tool_calls import ToolUse, new_call_id
-from nemo_local.nim.tool_formats import Reading
 
 Json = dict[str, Any]
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI
 from nemo_local.catalog import Catalog, load_catalog
 from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.tool_formats import ToolFormat, formats_by_model
 from nemo_local.core.web import BothSlashes, RequestLog, TokenCheck
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
@@ -20,7 +21,6 @@ from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
 from nemo_local.nim.remote_routes import RemoteHandlers
 from nemo_local.nim.routes import Handlers, router
 from nemo_local.nim.service import NimService
-from nemo_local.nim.tool_formats import ToolFormat, formats_by_model
 from nemo_local.settings import Settings, SettingsError
 
 PLATFORM_TIMEOUT_S = 10.0

@@ -9,8 +9,8 @@ import json
 import re
 from typing import Any
 
-from nemo_local.nim.tool_calls import ToolCall, ToolUse, new_call_id
-from nemo_local.nim.tool_formats import Reading, ToolFormat, json_text
+from nemo_local.core.tool_formats import Reading, ToolCall, ToolFormat, json_text
+from nemo_local.nim.tool_calls import ToolUse, new_call_id
 
 Json = dict[str, Any]
 

@@ -17,9 +17,9 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from nemo_local.catalog import CatalogModel
+from nemo_local.core.tool_formats import ToolFormat, format_of_template
 from nemo_local.nim.constraints import Grammars
 from nemo_local.nim.lora import AdapterSet
-from nemo_local.nim.tool_formats import ToolFormat, format_of_template
 
 logger = logging.getLogger(__name__)
 

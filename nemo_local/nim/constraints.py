@@ -15,9 +15,9 @@ from typing import Any, Literal
 import xgrammar
 from transformers import PreTrainedTokenizerBase
 
+from nemo_local.core.tool_formats import LLAMA_FORM, CallForm
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
-from nemo_local.nim.tool_formats import LLAMA_FORM, CallForm
 
 Schema = dict[str, Any]
 REMEMBERED_BYTES = 2**26

@@ -14,12 +14,12 @@ from types import MappingProxyType
 from typing import Any
 
 from nemo_local.catalog import CatalogModel, near_names
+from nemo_local.core.tool_formats import ToolFormat
 from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint, weight_bytes
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
 from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.residents import Resident, Residents
-from nemo_local.nim.tool_formats import ToolFormat
 
 logger = logging.getLogger(__name__)
 

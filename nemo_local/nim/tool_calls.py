@@ -1,4 +1,4 @@
-"""Tool calls, and what a request asks of them."""
+"""What a request asks of tools."""
 
 import uuid
 from dataclasses import dataclass
@@ -6,14 +6,6 @@ from typing import Any, Literal
 
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """One call: the tool's name and its arguments as JSON text."""
-
-    name: str
-    arguments: str
 
 
 def new_call_id() -> str:

@@ -355,7 +355,8 @@ def test_what_is_not_supported_and_harmless_is_a_warning(client, create):
         integrations=[{"type": "wandb", "wandb": {"project": "p", "tags": ["t"]}}],
     )
     assert [warning["message"] for warning in job["warnings"]] == [
-        "hyperparameters.sft is not used", "Sequence packing is off", "Integrations are ignored",
+        "hyperparameters.sft is not used", "Sequence packing is off",
+        "Weights & Biases runs offline",
     ]  # fmt: skip
     assert job["integrations"][0]["wandb"]["project"] == "p"
     assert client.delete(f"{JOBS}/{job['id']}") == {}

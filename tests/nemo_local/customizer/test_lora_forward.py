@@ -52,6 +52,23 @@ def test_loss_and_gradients_are_those_of_peft(checkpoint):
     assert len(gradients) == 28
 
 
+def test_matrices_added_up_once_give_the_same_and_only_within(checkpoint):
+    import torch
+
+    from nemo_local.customizer.lora_forward import merge_in_forward, merged_once
+
+    model, ids = adapted(checkpoint), torch.arange(3, 63).reshape(3, 20)
+    merge_in_forward(model)
+    layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
+    own, expected = layer.forward, model(ids).logits
+    with pytest.raises(KeyError), torch.no_grad(), merged_once(model):
+        assert layer.forward is not own
+        torch.testing.assert_close(model(ids).logits, expected, rtol=0, atol=0)
+        raise KeyError
+    assert layer.forward is own
+    torch.testing.assert_close(model(ids).logits, expected, rtol=0, atol=0)
+
+
 def test_layers_with_dropout_keep_the_form_of_peft(checkpoint):
     from nemo_local.customizer.lora_forward import merge_in_forward
 

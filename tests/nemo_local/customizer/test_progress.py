@@ -52,6 +52,19 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint(tmp_path):
     assert progress.steps == 4 and progress.failure is None
 
 
+def test_tool_calls_are_those_of_the_best_validation(tmp_path):
+    writer = ProgressWriter(tmp_path)
+    writer.write("prepared", **PREPARED)
+    for step, loss, calls in ((3, 2.0, 0.25), (5, 1.0, 0.75), (7, 1.5, 0.5)):
+        writer.write("val_loss", step=step, value=loss)
+        assert read_all(tmp_path).best_tool_calls is None or step > 3
+        writer.write("tool_calls", step=step, names=1.0, calls=calls)
+    assert read_all(tmp_path).best_tool_calls["calls"] == 0.75
+    writer.write("prepared", **{**PREPARED, "resumed_from": 4})
+    writer.close()
+    assert read_all(tmp_path).best_tool_calls["calls"] == 0.25
+
+
 def test_half_a_line_waits_and_a_torn_one_is_left_out(tmp_path):
     reader = ProgressReader(tmp_path)
     assert reader.read() == []

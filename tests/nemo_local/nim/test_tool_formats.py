@@ -6,21 +6,22 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from nemo_local.nim.call_stream import ReplyStream
-from nemo_local.nim.checkpoint import load_checkpoint
-from nemo_local.nim.constraints import Constraint, Grammars
-from nemo_local.nim.tool_calls import ToolCall, ToolUse
-from nemo_local.nim.tool_formats import (
+from nemo_local.core.tool_formats import (
     HERMES,
     LLAMA3_JSON,
     MISTRAL,
     PYTHONIC,
     TOOL_FORMATS,
+    ToolCall,
     ToolFormat,
     format_of_template,
     formats_by_model,
     parse_json_calls,
 )
+from nemo_local.nim.call_stream import ReplyStream
+from nemo_local.nim.checkpoint import load_checkpoint
+from nemo_local.nim.constraints import Constraint, Grammars
+from nemo_local.nim.tool_calls import ToolUse
 from tests.tiny_checkpoint import entry, make_checkpoint, make_tokenizer
 
 ADD = '{"name": "add", "parameters": {"a": 1}}'

@@ -18,10 +18,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nemo_local.nim.tool_calls import ToolCall
+PYTHON_TAG = "<|python_tag|>"
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call: the tool's name and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
 
 Calls = list[ToolCall]
-PYTHON_TAG = "<|python_tag|>"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""Which trackers a job is followed in. No torch here.
+
+A Weights & Biases key comes with the POST of a job and is handed to its training process in the
+environment. It is in no file, row or argument, so a job that another platform process picks up has
+none.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from nemo_local.core.documents import Document
+from nemo_local.core.errors import Invalid
+
+KEY = "WANDB_API_KEY"
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+
+PROJECT = "nvidia-nemo-customizer"
+"""Where the real service logs a run that names no project."""
+WANDB_FIELDS = ("project", "entity", "notes", "tags")
+
+
+def asked_of_wandb(integrations: list[Document] | None, key: str | None) -> Document | None:
+    """What the training process is told of Weights & Biases; None when nobody asked for it.
+
+        asked_of_wandb([{"type": "wandb", "wandb": {"project": "p"}}], None)
+        -> {"project": "p", "entity": None, "notes": None, "tags": None, "keyed": False}
+
+    A key alone asks for it too, as at the real service.
+
+    Raises:
+        Invalid: there are two integrations.
+    """
+    given = integrations or []
+    if len(given) > 1:
+        raise Invalid(f"integrations: a job is followed in one W&B run, not in {len(given)}")
+    if not given and not key:
+        return None
+    fields = given[0]["wandb"] if given else {}
+    asked: dict[str, Any] = {name: fields.get(name) for name in WANDB_FIELDS}
+    return {**asked, "project": asked["project"] or PROJECT, "keyed": bool(key)}
+
+
+def offline_warning(asked: Document | None) -> tuple[str, str] | None:
+    """The warning of a job that asked for Weights & Biases and brought no key."""
+    if asked is None or asked["keyed"]:
+        return None
+    return (
+        "Weights & Biases runs offline",
+        "no wandb-api-key came with the job; its run is in the job's folder, for `wandb sync`",
+    )
+
+
+def check_mlflow(tracking_uri: str | None) -> None:
+    """Raises Invalid when MLflow is asked for and not installed."""
+    if tracking_uri and find_spec("mlflow") is None:
+        raise Invalid(
+            f"{TRACKING_URI} is set for this platform, but MLflow is not installed: "
+            "pip install mlflow-skinny, or start the platform without it"
+        )
+
+
+def environment(key: str | None, tracking_uri: str | None) -> dict[str, str]:
+    """What a training process finds in its environment, and nowhere else."""
+    return {**({KEY: key} if key else {}), **(_mlflow(tracking_uri) if tracking_uri else {})}
+
+
+def _mlflow(uri: str) -> dict[str, str]:
+    """MLflow's variables; a password leaves the URI, which MLflow names in its messages.
+
+    _mlflow("http://me:word@host:5000")
+    -> {"MLFLOW_TRACKING_URI": "http://host:5000", "MLFLOW_TRACKING_USERNAME": "me", ...}
+    """
+    if ":" not in uri:  # a folder, and the process works in its own
+        return {TRACKING_URI: str(Path(uri).resolve())}
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.username is None:
+        return {TRACKING_URI: uri}
+    return {
+        TRACKING_URI: parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
+        "MLFLOW_TRACKING_USERNAME": unquote(parts.username),
+        "MLFLOW_TRACKING_PASSWORD": unquote(parts.password or ""),
+    }

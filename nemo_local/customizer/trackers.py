@@ -1,0 +1,185 @@
+"""Where the numbers of a training go besides its status: TensorBoard, Weights & Biases, MLflow.
+
+The trackers are transformers' own callbacks, with the names people know: train/loss,
+train/learning_rate, train/grad_norm, train/tokens_per_second, eval/loss, eval/tool_call_accuracy
+(MLflow has them as loss, ..., eval_loss). No failure of a tracker ends a training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from transformers import TrainerCallback
+from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
+
+from nemo_local.customizer.integrations import KEY, PROJECT, TRACKING_URI
+
+FOLDER = "tensorboard"
+WANDB = {
+    # Seconds: for its server to answer before a run goes on offline, and to take the last numbers,
+    # which are on disk too.
+    "WANDB_INIT_TIMEOUT": "30",
+    "WANDB_FINISH_TIMEOUT": "60",
+}
+MLFLOW = {
+    "MLFLOW_EXPERIMENT_NAME": PROJECT,
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""Settings of the clients; those that the platform was started with win."""
+
+
+class Tolerant(TrainerCallback):
+    """Passes a training's events on to a tracker, up to the tracker's first error."""
+
+    def __init__(self, name: str, make: Callable[[], Any], told: Callable[[str], str]) -> None:
+        """`told` gives a message the form in which it may be printed."""
+        self._name = name
+        self._make = make
+        self._told = told
+        self._tracker: Any = None
+        self._failed = False
+
+    def on_train_begin(self, *given: Any, **options: Any) -> None:
+        self._pass_on("on_train_begin", given, options)
+
+    def on_log(self, *given: Any, **options: Any) -> None:
+        self._pass_on("on_log", given, options)
+
+    def on_train_end(self, *given: Any, **options: Any) -> None:
+        self._pass_on("on_train_end", given, options)
+
+    def _pass_on(self, event: str, given: tuple[Any, ...], options: dict[str, Any]) -> None:
+        if self._failed:
+            return
+        try:
+            self._tracker = self._tracker or self._make()
+            getattr(self._tracker, event)(*given, **options)
+        except Exception as error:
+            self._failed = True
+            reason = self._told(f"{type(error).__name__}: {error}")
+            print(f"{self._name} gets no more of this run: {reason}")
+
+
+class Trackers:
+    """The trackers of one job, for as long as its process trains."""
+
+    def __init__(self, job: dict[str, Any], job_dir: Path) -> None:
+        self._job = job
+        self._folder = job_dir
+        # Out of the environment, which every process started from here would inherit.
+        self._key = os.environ.pop(KEY, "")
+        self._tracking_uri = os.environ.get(TRACKING_URI, "")
+        self._run: Any = None
+        self.where: list[str] = []
+        """Where to look, a phrase for each tracker."""
+
+    def __enter__(self) -> Self:
+        """Begin; that waits for the server of Weights & Biases when a key came."""
+        self.where.append(f"TensorBoard in {self._folder / FOLDER}")
+        asked = self._job.get("wandb")
+        if asked:
+            self.where.append(self._begin_wandb(asked))
+        if self._tracking_uri:
+            _default(**MLFLOW, MLFLOW_TAGS=json.dumps(self._facts()))
+            self.where.append(self._told(f"MLflow at {self._tracking_uri}"))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._run is None:
+            return
+        try:
+            self._run.finish(exit_code=1 if kind else 0)
+        except Exception as problem:
+            print(f"Weights & Biases did not end well: {self._told(str(problem))}")
+
+    def callbacks(self, done: int) -> list[TrainerCallback]:
+        """What the trainer of a run calls that goes on after `done` steps."""
+
+        def tensorboard() -> Any:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # What was logged after the checkpoint is logged again.
+            purge = done + 1 if done else None
+            folder = str(self._folder / FOLDER)
+            return TensorBoardCallback(SummaryWriter(folder, purge_step=purge))
+
+        made: dict[str, Callable[[], Any]] = {"TensorBoard": tensorboard}
+        if self._run is not None:
+            made["Weights & Biases"] = WandbCallback
+        if self._tracking_uri:
+            made["MLflow"] = MLflowCallback
+        return [Tolerant(name, make, self._told) for name, make in made.items()]
+
+    def _begin_wandb(self, asked: dict[str, Any]) -> str:
+        """Start a run; returns where it is."""
+        # All that it writes stays in the job's folder.
+        names = ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")
+        _default(**WANDB, **dict.fromkeys(names, str(self._folder / "wandb")))
+        import wandb
+
+        if self._key:
+            try:
+                self._run = self._init_wandb(asked, self._key, mode="online", resume="allow")
+                return f"Weights & Biases at {self._run.url}"
+            except Exception as error:
+                why = f"its server could not be used, {type(error).__name__}: {error}"
+                with suppress(Exception):  # its process may be gone
+                    wandb.teardown()
+        elif asked["keyed"]:
+            why = "keys are not kept, and the platform has started anew since one came with the job"
+        else:
+            why = "no wandb-api-key came with the job"
+        why = self._told(why)
+        try:
+            self._run = self._init_wandb(asked, None, mode="offline")
+        except Exception as error:
+            return f"no Weights & Biases ({why}; offline, {type(error).__name__}: {error})"
+        return f"Weights & Biases offline ({why}): wandb sync {self._run.settings.sync_dir}"
+
+    def _init_wandb(self, asked: dict[str, Any], key: str | None, **options: Any) -> Any:
+        import wandb
+
+        return wandb.init(
+            id=self._folder.name,  # what another process goes on with is the same run
+            name=self._folder.name,
+            dir=str(self._folder),
+            config=self._facts(),
+            **{name: asked[name] for name in ("project", "entity", "notes", "tags")},
+            **options,
+            settings=wandb.Settings(
+                api_key=key,
+                console="off",
+                disable_git=True,
+                save_code=False,
+                silent=True,
+            ),
+        )
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "customization_job": self._folder.name,
+            "base_model": self._job["base_model"],
+            "dataset": self._job["dataset"],
+        }
+
+    def _told(self, text: str) -> str:
+        """The text as a log may have it: one line, no key, no password of a database."""
+        line = " ".join(text.split())
+        for secret in filter(None, (self._key, urlsplit(self._tracking_uri).password)):
+            line = line.replace(secret, "***")
+        return line
+
+
+def _default(**variables: str) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
