@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from nemo_local.customizer.rows import ChatRow, Row
 
 ROWS = 16
 """Rows that are asked; fewer when the data has fewer."""
+CANDIDATES = 1000
+"""Rows from which they are chosen, the first: the others need not be in memory."""
 LONGEST_ANSWER = 128
 """Tokens; rows with longer answers are not asked."""
 TOKENS_PER_PASS = 8192
@@ -60,13 +63,14 @@ class CallAccuracy:
 
     @classmethod
     def of(
-        cls, rows: Sequence[Row], tokenizer: Any, checkpoint: Path, max_length: int
+        cls, rows: Iterable[Row], tokenizer: Any, checkpoint: Path, max_length: int
     ) -> CallAccuracy | None:
         """For some of these rows; None when no answer among them is a call that can be read."""
         if not tokenizer.chat_template:
             return None
         reader = Reader(tokenizer, stop_ids(checkpoint, tokenizer))
-        chosen = [row for row in rows if isinstance(row, ChatRow) and row.tools]
+        first = islice(rows, CANDIDATES)
+        chosen = [row for row in first if isinstance(row, ChatRow) and row.tools]
         random.Random(SEED).shuffle(chosen)
         questions: list[Question] = []
         for row in chosen:
