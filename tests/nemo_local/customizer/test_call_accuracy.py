@@ -153,7 +153,7 @@ def test_preference_rows_are_not_asked(checkpoint, tmp_path):
 def test_validation_rows_that_were_split_off_are_asked(checkpoint, tmp_path):
     write_rows(tmp_path / "data/training/a.jsonl", [call_row(i) for i in range(20)])
     job = make_job(checkpoint, max_steps=2)
-    assert len(read_rows(job, tmp_path / "data")[1]) == 2
+    assert len(list(read_rows(job, tmp_path / "data")[1])) == 2
     progress = train_job(job, tmp_path)
     steps = [point["step"] for point in progress.val_loss]
     assert [step for step, _, _ in measured(progress)] == steps
