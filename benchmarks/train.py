@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 BASE = Path(__file__).parents[1] / "nemo_local" / "pocket" / "weights" / "base"
@@ -119,7 +120,10 @@ def tokens_of(job: dict[str, Any], job_dir: Path) -> tuple[Any, Any]:
 
     from nemo_local.customizer.batches import make_tokens, read_rows
 
-    return make_tokens(job, read_rows(job, job_dir / "data"), AutoTokenizer.from_pretrained(BASE))
+    rows, tokenizer = read_rows(job, job_dir / "data"), AutoTokenizer.from_pretrained(BASE)
+    files = make_tokens(job, rows, tokenizer, job_dir / "tokens")
+    training, held_out = (SimpleNamespace(**file.dataset().to_dict()) for file in files)
+    return training, held_out
 
 
 def ours(job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+import shutil
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nemo_local.customizer.preferences import Pairs, make_pairs
 from nemo_local.customizer.rendering import Renderer, Tokens
-from nemo_local.customizer.rows import (
-    InvalidRow,
-    PreferenceRow,
-    Row,
-    RowReader,
-    find_files,
-    split_validation,
-)
+from nemo_local.customizer.row_files import Rows, find_files
+from nemo_local.customizer.rows import InvalidRow, PreferenceRow, Row, RowReader
+from nemo_local.customizer.token_files import TokenFile, write_tokens
+
+ROWS_AT_ONCE = 256
+"""Rows whose tokens and offsets are in memory together."""
 
 
-def read_rows(job: dict[str, Any], data: Path) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows of a job's folder.
+def read_rows(job: dict[str, Any], data: Path) -> tuple[Rows, Rows]:
+    """Training and validation rows of a job's folder; each was read once, to be sure of it.
 
     Raises:
         InvalidRow: a line cannot be read, or there is no training data.
@@ -29,24 +30,27 @@ def read_rows(job: dict[str, Any], data: Path) -> tuple[list[Row], list[Row]]:
     training_files, validation_files = find_files(data)
     pairs = job["plan"].get("training_type") == "dpo"
     reader = RowReader(job["prompt_template"], tuple(job["tools"]), preferences=pairs)
-    rows = reader.read(data, training_files, job["limit"])
-    if not rows:
+    training = Rows(reader, data, training_files, job["limit"])
+    count = sum(1 for _ in training)
+    if not count:
         found = sorted(str(path.relative_to(data)) for path in data.rglob("*") if path.is_file())
         raise InvalidRow(
             f"no training rows: expected *.jsonl under training/ in {job['dataset']}, "
             f"found {', '.join(found[:10]) or 'no files'}"
         )
-    validation_rows = reader.read(data, validation_files)
-    return (rows, validation_rows) if validation_rows else split_validation(rows)
+    validation = Rows(reader, data, validation_files)
+    return (training, validation) if sum(1 for _ in validation) else training.split(count)
 
 
 def make_tokens(
-    job: dict[str, Any], rows: tuple[list[Row], list[Row]], tokenizer: Any
-) -> tuple[Tokens | Pairs, Tokens | Pairs]:
-    """The rows as tokens with labels, or as pairs of answers.
+    job: dict[str, Any], rows: tuple[Rows, Rows], tokenizer: Any, folder: Path
+) -> tuple[TokenFile, TokenFile]:
+    """The rows as tokens with labels, or as pairs of answers, in files of this folder.
+
+    What an earlier process left in the folder is made again: the data may have changed.
 
     Raises:
-        InvalidRow: nothing fits. UntrainableData: see Renderer.
+        InvalidRow: nothing fits. UntrainableData: see Renderer. OSError: the disk is full.
     """
     renderer = Renderer(tokenizer, stop_ids(Path(job["model_path"]), tokenizer))
 
@@ -57,7 +61,12 @@ def make_tokens(
         plain = [row for row in part if not isinstance(row, PreferenceRow)]
         return renderer.tokens(plain, job["max_seq_length"])
 
-    training, validation = map(tokens, rows)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    training, validation = (
+        write_tokens(folder / f"{name}.arrow", map(tokens, _chunks(part)))
+        for name, part in zip(("training", "validation"), rows, strict=True)
+    )
     if not training.lengths:
         raise InvalidRow(
             f"no row fits into max_seq_length {job['max_seq_length']}: "
@@ -97,16 +106,18 @@ class LengthBuckets:
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
-        shuffle = random.Random(self._seed * 1_000_003 + self._epoch)
-        order = list(range(len(self._lengths)))
+        shuffle, size = random.Random(self._seed * 1_000_003 + self._epoch), self._batch_size
+        order = array("i", range(len(self._lengths)))
         shuffle.shuffle(order)
-        window = self.WINDOW * self._batch_size
-        batches = []
-        for first in range(0, len(order), window):
-            rows = sorted(order[first : first + window], key=lambda row: self._lengths[row])
-            batches += [
-                rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)
-            ]
+        for first in range(0, len(order), self.WINDOW * size):
+            window = slice(first, first + self.WINDOW * size)
+            order[window] = array("i", sorted(order[window], key=self._lengths.__getitem__))
+        batches = list(range(0, len(order), size))  # each by the place of its first row
         shuffle.shuffle(batches)
-        batches.sort(key=lambda batch: len(batch) < self._batch_size)  # the short one goes last
-        return (row for batch in batches for row in batch)
+        batches.sort(key=lambda first: first + size > len(order))  # the short one goes last
+        return (row for first in batches for row in order[first : first + size])
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    left = iter(rows)
+    return iter(lambda: list(islice(left, ROWS_AT_ONCE)), [])

@@ -5,6 +5,7 @@ N tokens that are learnt, B rows, T tokens of a row, V vocabulary
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 class Followed(Trainer):
     """A trainer that draws rows in the order of LengthBuckets, and tells the loss of every step."""
 
-    lengths: list[int]
+    lengths: Sequence[int]
     """Tokens of each row of the training data."""
     window: LossWindow
 

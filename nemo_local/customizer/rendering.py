@@ -90,20 +90,17 @@ class Renderer:
                 token at which inference does not stop.
         """
         sequences = [sequence for row in rows for sequence in self.sequences(row)]
+        encoded = self._tokenizer(
+            [sequence.text for sequence in sequences],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+        )
+        encodings = zip(sequences, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         tokens = Tokens()
-        # Chunks keep the offsets of a large dataset from living all at once.
-        for first in range(0, len(sequences), 1000):
-            chunk = sequences[first : first + 1000]
-            encoded = self._tokenizer(
-                [sequence.text for sequence in chunk],
-                add_special_tokens=False,
-                return_offsets_mapping=True,
-                return_attention_mask=False,
-            )
-            encodings = zip(chunk, encoded["input_ids"], encoded["offset_mapping"], strict=True)
-            for number, (sequence, ids, offsets) in enumerate(encodings, start=first):
-                if self._add(tokens, sequence, ids, offsets, max_length):
-                    tokens.numbers.append(number)
+        for number, (sequence, ids, offsets) in enumerate(encodings):
+            if self._add(tokens, sequence, ids, offsets, max_length):
+                tokens.numbers.append(number)
         return tokens
 
     def sequences(self, row: ChatRow | TextRow) -> list[Rendered]:

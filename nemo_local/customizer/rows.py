@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import Any
-
-TRAINING_FOLDERS = ("training", "train")
-VALIDATION_FOLDERS = ("validation", "valid", "val", "dev")
-SUFFIXES = (".jsonl", ".json")
-
-SPLIT_SEED = 1111
-"""Seed of the validation split that we carve out, as the real service has it."""
 
 _ROLES = {
     "system": "system",
@@ -74,19 +68,19 @@ class RowReader:
     preferences: bool = False
     """Whether rows are pairs of answers, as `dpo` takes them."""
 
-    def read(self, root: Path, files: list[Path], limit: int | None = None) -> list[Row]:
-        """The rows of these files, merged in order; at most `limit`, when it is given.
+    def read(self, root: Path, files: Iterable[Path], limit: int | None = None) -> Iterator[Row]:
+        """The rows of these files, one by one, merged in order; at most `limit`, when it is given.
 
         Raises:
             InvalidRow: a line is not JSON, or has no schema we know; names file and line.
         """
-        rows: list[Row] = []
-        for path in files:
-            for number, value in _values(path, str(path.relative_to(root))):
-                if limit is not None and len(rows) >= limit:
-                    return rows
-                rows.append(self._row(value, f"{path.relative_to(root)} line {number}"))
-        return rows
+        named = ((path, str(path.relative_to(root))) for path in files)
+        rows = (
+            self._row(value, f"{name} line {number}")
+            for path, name in named
+            for number, value in _values(path, name)
+        )
+        return islice(rows, limit)
 
     def _row(self, value: Any, where: str) -> Row:
         if not isinstance(value, dict):
@@ -139,66 +133,41 @@ def placeholders(template: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(template) if name]
 
 
-def find_files(root: Path) -> tuple[list[Path], list[Path]]:
-    """The training and the validation files of a dataset folder, each in name order.
-
-    `training/` and `validation/` first; else files that are called so; else, without any
-    other hint, every file at the top is training data.
-    """
-    training = _in_folders(root, TRAINING_FOLDERS) or _called(root, TRAINING_FOLDERS)
-    validation = _in_folders(root, VALIDATION_FOLDERS) or _called(root, VALIDATION_FOLDERS)
-    if not training and not validation:
-        training = _files(root.glob("*"))
-    return training, validation
-
-
-def split_validation(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows: a random tenth, at least one, is split off.
-
-    One row alone stays training data, and there is no validation then.
-    """
-    if len(rows) < 2:
-        return rows, []
-    chosen = set(random.Random(SPLIT_SEED).sample(range(len(rows)), max(1, len(rows) // 10)))
-    return (
-        [row for number, row in enumerate(rows) if number not in chosen],
-        [row for number, row in enumerate(rows) if number in chosen],
-    )
-
-
-def _in_folders(root: Path, names: tuple[str, ...]) -> list[Path]:
-    return _files(path for name in names for path in (root / name).rglob("*"))
-
-
-def _called(root: Path, names: tuple[str, ...]) -> list[Path]:
-    return [path for path in _files(root.glob("*")) if path.name.startswith(names)]
-
-
-def _files(paths: Iterator[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix in SUFFIXES and path.is_file())
-
-
 def _values(path: Path, name: str) -> Iterator[tuple[int, Any]]:
     """Line number and value of every row; a `.json` file may also hold one list of rows."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidRow(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    if path.suffix == ".json" and text.lstrip().startswith("["):
-        try:
-            yield from enumerate(json.loads(text), start=1)
-            return
-        except json.JSONDecodeError as error:
-            raise InvalidRow(f"{name} line {error.lineno}: not JSON ({error.msg})") from None
-    # Not splitlines(): text in a row may hold U+2028, which is no line end in JSON Lines.
-    for number, line in enumerate(text.split("\n"), start=1):
+    if path.suffix == ".json" and _first_sign(path, name) == "[":
+        yield from enumerate(_list_of_rows(path, name), start=1)
+        return
+    for number, line in _lines(path, name):
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line)
+            yield number, json.loads(line.removesuffix("\n"))
         except json.JSONDecodeError as error:
             place = f"column {error.colno}"
             raise InvalidRow(f"{name} line {number}: not JSON ({error.msg}, {place})") from None
+
+
+def _lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
+    # Not splitlines(): text in a row may hold U+2028, which is no line end in JSON Lines.
+    with path.open("rb") as binary, TextIOWrapper(binary, encoding="utf-8-sig") as file:
+        try:
+            yield from enumerate(file, start=1)
+        except UnicodeDecodeError as error:
+            byte = binary.tell() - len(error.object) + error.start
+            raise InvalidRow(f"{name}: not UTF-8 text ({error.reason} at byte {byte})") from None
+
+
+def _first_sign(path: Path, name: str) -> str:
+    return next((line.lstrip()[0] for _, line in _lines(path, name) if line.strip()), "")
+
+
+def _list_of_rows(path: Path, name: str) -> Any:
+    """The one value of a file, which is read whole."""
+    try:
+        return json.loads("".join(line for _, line in _lines(path, name)))
+    except json.JSONDecodeError as error:
+        raise InvalidRow(f"{name} line {error.lineno}: not JSON ({error.msg})") from None
 
 
 def _messages(value: Any, where: str) -> list[dict[str, Any]]:

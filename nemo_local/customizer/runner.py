@@ -260,7 +260,7 @@ class JobRun:
 
     def _clean(self) -> None:
         """Keep the logs of a finished job; its files are in the Data Store."""
-        for name in ("data", "checkpoints", "best", "adapter", "model"):
+        for name in ("data", "tokens", "checkpoints", "best", "adapter", "model"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 

@@ -46,6 +46,7 @@ def main(job_dir: Path, stop: threading.Event) -> int:
         return STOPPED
     except Exception as error:
         traceback.print_exc()
+        shutil.rmtree(job_dir / "tokens", ignore_errors=True)  # a full disk has room for the reason
         report = {"exception_type": type(error).__name__, "trace": traceback.format_exc()}
         try:
             progress.write("failed", message=reason_of(error, job_dir), **report)
@@ -65,7 +66,8 @@ def reason_of(error: Exception, job_dir: Path) -> str:
         free = shutil.disk_usage(job_dir).free / 1e9
         return (
             f"the disk is full ({free:.1f} GB are free where jobs are kept): {error}. Checkpoints "
-            "hold the trained weights three times; make room and start the job again"
+            "hold the trained weights three times, and a token of the rows takes 8 bytes; "
+            "make room and start the job again"
         )
     return f"{type(error).__name__}: {error}"
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from array import array
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoConfig,
@@ -27,12 +27,11 @@ from nemo_local.customizer.memory import is_out_of_memory, longest_that_fits, re
 from nemo_local.customizer.objectives import make_trainer
 from nemo_local.customizer.optimization import make_optimizer, make_schedule
 from nemo_local.customizer.packing import PackingCollator
-from nemo_local.customizer.preferences import Pairs
 from nemo_local.customizer.progress import ProgressWriter, Stopped, TrainingFailed, read_all
-from nemo_local.customizer.rendering import Tokens
 from nemo_local.customizer.reporting import LossWindow, Reporter, StopAt, last_checkpoint
-from nemo_local.customizer.rows import Row
+from nemo_local.customizer.row_files import Rows
 from nemo_local.customizer.saving import finish
+from nemo_local.customizer.token_files import TokenFile
 
 CHECKPOINT_EVERY_STEPS = 25
 TOKENS_PER_PASS = 8192
@@ -42,7 +41,7 @@ FP32_UP_TO_BYTES = 1_000_000_000
 
 def train(
     job: dict[str, Any],
-    rows: tuple[list[Row], list[Row]],
+    rows: tuple[Rows, Rows],
     job_dir: Path,
     progress: ProgressWriter,
     stop: Event | None = None,
@@ -64,7 +63,7 @@ def train(
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     if job["chat_prompt_template"]:
         tokenizer.chat_template = job["chat_prompt_template"]
-    training, validation = make_tokens(job, rows, tokenizer)
+    training, validation = make_tokens(job, rows, tokenizer, job_dir / "tokens")
 
     data = (training, validation)
     longest = max(training.lengths)
@@ -92,7 +91,7 @@ def _run(
     plan: Plan,
     device: torch.device,
     tokenizer: Any,
-    data: tuple[Tokens | Pairs, Tokens | Pairs],
+    data: tuple[TokenFile, TokenFile],
     size: int,
     halved: str,
     job_dir: Path,
@@ -152,8 +151,8 @@ def _run(
         ),
         model=model,
         processing_class=tokenizer,
-        train_dataset=_dataset(training),
-        eval_dataset=_dataset(validation) if validation.lengths else None,
+        train_dataset=training.dataset(),
+        eval_dataset=validation.dataset() if validation.lengths else None,
         optimizers=(optimizer, make_schedule(optimizer, plan, total)),
         callbacks=[
             window,
@@ -163,7 +162,8 @@ def _run(
         **_packed(plan, tokenizer, longest),
     )
     # Rows of one length have their place in an epoch by chance alone.
-    trainer.lengths = [0] * rows_count if plan.pack_sequences else sorted(training.lengths)
+    lengths = [0] * rows_count if plan.pack_sequences else sorted(training.lengths)
+    trainer.lengths = array("i", lengths)
     trainer.window = window
     if plan.training_type == "distillation":
         trainer.teacher = _teacher(job, tokenizer, model)
@@ -276,13 +276,4 @@ def _pass_size(plan: Plan, longest: int, at_most: int | None = None) -> int:
         size
         for size in range(1, (at_most or batch_size) + 1)
         if batch_size % size == 0 and (size == 1 or size * tokens <= TOKENS_PER_PASS)
-    )
-
-
-def _dataset(tokens: Tokens | Pairs) -> Dataset:
-    """Rows by length, so that validation batches hold little padding."""
-    lengths = tokens.lengths
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    return Dataset.from_dict(
-        {name: [rows[i] for i in order] for name, rows in tokens.columns().items()}
     )

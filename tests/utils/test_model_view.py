@@ -52,7 +52,7 @@ EXAMPLES = {
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_view_shows_the_tokens_that_training_learns(tok, tmp_path, name):
     path = write_rows(tmp_path / "a.jsonl", [EXAMPLES[name]])
-    rows = RowReader().read(tmp_path, [path])
+    rows = list(RowReader().read(tmp_path, [path]))
     reference = Renderer(tok, [tok.eos_token_id]).tokens(rows, 1000)
     views = model_views(EXAMPLES[name], tok)
     assert len(views) == len(reference.input_ids)

@@ -38,7 +38,7 @@ def load(folder):
 def read_pairs(folder, tokenizer):
     reader = RowReader(preferences=True)
     rows = reader.read(folder, [folder / "data/training/a.jsonl"])
-    return make_pairs(Renderer(tokenizer, [tokenizer.eos_token_id]), rows, 256)
+    return make_pairs(Renderer(tokenizer, [tokenizer.eos_token_id]), list(rows), 256)
 
 
 def answer_log_probs(model, prompt, answer):
@@ -192,7 +192,7 @@ def test_pairs_share_their_prompt_and_one_answer_that_does_not_fit_drops_both(tm
     ]  # fmt: skip
     assert [tok.decode(ids) for ids in found.rejected_ids[:2]] == ["c<|eot_id|>", "no<|eot_id|>"]
     rows = RowReader(preferences=True).read(tmp_path, [tmp_path / "data/training/a.jsonl"])
-    short = make_pairs(Renderer(tok, [1]), rows, 100)
+    short = make_pairs(Renderer(tok, [1]), list(rows), 100)
     assert (len(short.prompt_ids), short.dropped) == (2, 1)
     assert short.lengths == [len(p) + max(len(c), len(r)) for p, c, r in zip(
         short.prompt_ids, short.chosen_ids, short.rejected_ids, strict=True

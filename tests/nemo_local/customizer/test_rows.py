@@ -2,14 +2,8 @@ import json
 
 import pytest
 
-from nemo_local.customizer.rows import (
-    ChatRow,
-    InvalidRow,
-    RowReader,
-    TextRow,
-    find_files,
-    split_validation,
-)
+from nemo_local.customizer.row_files import Rows, find_files, validation_numbers
+from nemo_local.customizer.rows import ChatRow, InvalidRow, RowReader, TextRow
 from tests.nemo_local.customizer.tiny_llama import call_row, tool, write_rows
 
 
@@ -17,7 +11,7 @@ def read(tmp_path, *lines, reader=None, name="training/a.jsonl", limit=None):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines), encoding="utf-8")
-    return (reader or RowReader()).read(tmp_path, [path], limit)
+    return list((reader or RowReader()).read(tmp_path, [path], limit))
 
 
 @pytest.mark.parametrize(
@@ -109,11 +103,32 @@ def test_a_json_file_may_hold_a_list_of_rows(tmp_path):
     assert len(rows) == 2
 
 
-def test_text_that_is_not_utf8_is_refused_by_name(tmp_path):
+def test_a_json_file_that_holds_no_list_is_read_line_by_line(tmp_path):
+    lines = ["", json.dumps(call_row(1)), json.dumps(call_row(2))]
+    rows = read(tmp_path, *lines, name="training/a.json")
+    assert [row.where for row in rows] == [f"training/a.json line {n}" for n in (2, 3)]
+
+
+def test_a_broken_list_is_named_with_its_line(tmp_path):
+    with pytest.raises(InvalidRow, match=r"training/a.json line 2: not JSON \(Expecting value\)"):
+        read(tmp_path, "[", "?", name="training/a.json")
+
+
+@pytest.mark.parametrize("before", [0, 20_000], ids=["at once", "after many lines"])
+def test_text_that_is_not_utf8_is_refused_by_name_and_place(tmp_path, before):
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b'{"prompt": "\xff"}')
-    with pytest.raises(InvalidRow, match=r"a\.jsonl: not UTF-8"):
-        RowReader().read(tmp_path, [path])
+    line = '{"prompt": "é", "completion": "b"}\n'.encode()
+    path.write_bytes(line * before + b'{"prompt": "\xff"}')
+    place = len(line) * before + 12
+    with pytest.raises(InvalidRow, match=rf"a\.jsonl: not UTF-8 text \(.* at byte {place}\)"):
+        list(RowReader().read(tmp_path, [path]))
+
+
+def test_lines_may_end_as_on_windows(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b'{"prompt": "a", "completion": "b"}\r\n' * 2)
+    rows = RowReader().read(tmp_path, [path])
+    assert list(rows) == [TextRow("a ", "b", f"a.jsonl line {number}") for number in (1, 2)]
 
 
 def test_a_line_separator_inside_text_does_not_end_a_row(tmp_path):
@@ -140,16 +155,21 @@ def test_rows_without_tools_get_those_of_the_job(tmp_path):
 
 def test_the_limit_counts_over_all_files(tmp_path):
     files = [write_rows(tmp_path / f"{n}.jsonl", [call_row(1)] * 3) for n in range(2)]
-    assert len(RowReader().read(tmp_path, files, limit=4)) == 4
+    assert len(list(RowReader().read(tmp_path, files, limit=4))) == 4
 
 
 @pytest.mark.parametrize(("count", "validation"), [(1, 0), (2, 1), (19, 1), (40, 4)])
-def test_a_tenth_is_split_off_and_it_is_always_the_same(count, validation):
-    rows = [TextRow(str(number), "c", "w") for number in range(count)]
-    training, split = split_validation(rows)
+def test_a_tenth_is_split_off_and_it_is_always_the_same(tmp_path, count, validation):
+    lines = [{"prompt": str(number), "completion": "c"} for number in range(count)]
+    rows = Rows(RowReader(), tmp_path, [write_rows(tmp_path / "a.jsonl", lines)])
+    training, split = map(list, rows.split(count))
     assert len(split) == validation and len(training) == count - validation
-    assert (training, split) == split_validation(rows)
-    assert not set(training) & set(split)
+    assert [training, split] == [list(part) for part in rows.split(count)]
+    assert set(training) | set(split) == set(rows) and not set(training) & set(split)
+
+
+def test_the_tenth_that_is_split_off_is_that_of_every_release():
+    assert validation_numbers(40) == {9, 12, 13, 22}
 
 
 @pytest.mark.parametrize(

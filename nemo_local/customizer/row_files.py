@@ -1,0 +1,83 @@
+"""The files of a dataset folder, and the rows in them. No torch here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nemo_local.customizer.rows import Row, RowReader
+
+TRAINING_FOLDERS = ("training", "train")
+VALIDATION_FOLDERS = ("validation", "valid", "val", "dev")
+SUFFIXES = (".jsonl", ".json")
+
+SPLIT_SEED = 1111
+"""Seed of the validation split that we carve out, as the real service has it."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of some files, read anew whenever they are gone through; none stays in memory.
+
+    Raises (while they are gone through):
+        InvalidRow: see RowReader.read.
+    """
+
+    reader: RowReader
+    root: Path
+    files: list[Path]
+    limit: int | None = None
+    """Rows at most."""
+    chosen: Callable[[int], bool] | None = None
+    """Whether the row of this number, counted from 0, is one of them; None for all."""
+
+    def __iter__(self) -> Iterator[Row]:
+        rows = self.reader.read(self.root, self.files, self.limit)
+        if self.chosen is None:
+            return rows
+        return (row for number, row in enumerate(rows) if self.chosen(number))
+
+    def split(self, count: int) -> tuple[Rows, Rows]:
+        """Training and validation rows of these `count` rows."""
+        validation = validation_numbers(count)
+        return (
+            replace(self, chosen=lambda number: number not in validation),
+            replace(self, chosen=lambda number: number in validation),
+        )
+
+
+def find_files(root: Path) -> tuple[list[Path], list[Path]]:
+    """The training and the validation files of a dataset folder, each in name order.
+
+    `training/` and `validation/` first; else files that are called so; else, without any
+    other hint, every file at the top is training data.
+    """
+    training = _in_folders(root, TRAINING_FOLDERS) or _called(root, TRAINING_FOLDERS)
+    validation = _in_folders(root, VALIDATION_FOLDERS) or _called(root, VALIDATION_FOLDERS)
+    if not training and not validation:
+        training = _files(root.glob("*"))
+    return training, validation
+
+
+def validation_numbers(count: int) -> frozenset[int]:
+    """Numbers of the rows that are split off for validation: a random tenth, at least one.
+
+    One row alone stays training data, and there is no validation then.
+    """
+    if count < 2:
+        return frozenset()
+    return frozenset(random.Random(SPLIT_SEED).sample(range(count), max(1, count // 10)))
+
+
+def _in_folders(root: Path, names: tuple[str, ...]) -> list[Path]:
+    return _files(path for name in names for path in (root / name).rglob("*"))
+
+
+def _called(root: Path, names: tuple[str, ...]) -> list[Path]:
+    return [path for path in _files(root.glob("*")) if path.name.startswith(names)]
+
+
+def _files(paths: Iterator[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix in SUFFIXES and path.is_file())
