@@ -1,0 +1,129 @@
+"""Memory and time of a job's data: rows in files, tokens in files, batches drawn from them.
+
+    python benchmarks/data_memory.py --rows 200000
+
+Takes the way of a training process up to its first step, and then draws one epoch of batches of 16
+without computing on them; 20,000 rows and `--rows` of them, each in a process of its own. Rows are
+those of the pocket world, 2,000 different ones repeated under changing numbers. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+BASE = Path(__file__).parents[1] / "nemo_local" / "pocket" / "weights" / "base"
+FEW, DIFFERENT, BATCH, SEED = 20_000, 2_000, 16, 7
+COLUMNS = {
+    "rows": "rows", "files_mb": "files, MB", "tokens": "tokens", "tokens_mb": "tokens, MB",
+    "check_s": "check, CPU s", "tokenize_s": "tokenize, CPU s", "draw_s": "draw, CPU s",
+    "before_mb": "before, MB", "peak_mb": "peak, MB", "drawn_mb": "peak after drawing, MB",
+    "mapped_mb": "of that mapped, MB",
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure both sizes, each in a process of its own, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--measure", type=Path, help="a folder with rows; print JSON")
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.measure)))
+        return
+    print("| " + " | ".join(COLUMNS.values()) + " |\n" + "|---" * len(COLUMNS) + "|")
+    for count in (FEW, options.rows):
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder), count)
+            command = [sys.executable, __file__, "--measure", folder]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        result = json.loads(done.stdout.splitlines()[-1])
+        print("| " + " | ".join(f"{result[name]:,}" for name in COLUMNS) + " |", flush=True)
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """What the rows of a folder take: seconds of the processor, and MB of memory."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+
+    from nemo_local.customizer.batches import LengthBuckets, make_tokens, read_rows
+
+    Dataset.from_dict({"a": [[1]]}).select([0])[:]  # the libraries are loaded
+    tokenizer, before = AutoTokenizer.from_pretrained(BASE), memory_mb("VmHWM")
+    clock = [time.process_time()]
+    rows = read_rows(JOB, folder / "data")
+    clock.append(time.process_time())
+    training, _ = make_tokens(JOB, rows, tokenizer, folder / "tokens")
+    clock.append(time.process_time())
+    peak, dataset = memory_mb("VmHWM"), training.dataset()
+    order = iter(LengthBuckets(sorted(training.lengths), BATCH, SEED))
+    while batch := list(islice(order, BATCH)):
+        dataset[batch]
+    clock.append(time.process_time())
+    check, tokenize, draw = (round(end - start, 1) for start, end in pairwise(clock))
+    return {
+        "rows": len(training.lengths),
+        "files_mb": size_mb(folder / "data"),
+        "tokens": sum(training.lengths),
+        "tokens_mb": size_mb(folder / "tokens"),
+        "check_s": check,
+        "tokenize_s": tokenize,
+        "draw_s": draw,
+        "before_mb": before,
+        "peak_mb": peak,
+        "drawn_mb": memory_mb("VmHWM"),
+        "mapped_mb": memory_mb("RssFile"),
+    }
+
+
+JOB: dict[str, Any] = {
+    "plan": {"training_type": "sft"}, "model_path": str(BASE), "dataset": "generated",
+    "limit": None, "tools": [], "prompt_template": "{prompt} {completion}", "max_seq_length": 2048,
+}  # fmt: skip
+
+
+def write(folder: Path, count: int) -> None:
+    """`count` training rows, and 64 of validation, as a job's folder has them."""
+    from utils import jsonl
+
+    for part, size in (("training", count), ("validation", 64)):
+        jsonl.write(folder / "data" / part / "rows.jsonl", islice(examples(), size))
+
+
+def examples() -> Iterator[Any]:
+    """Rows without end."""
+    from nemo_local.pocket.world import rows
+    from utils import xlam
+
+    sound = xlam.prepare(islice(rows(4 * DIFFERENT, SEED), 4 * DIFFERENT)).rows[:DIFFERENT]
+    for number, row in enumerate(cycle(sound)):
+        example = xlam.to_chat_example(row)
+        first, *others = example["messages"]
+        asked = {**first, "content": f"{first['content']} (request {number})"}
+        yield {**example, "messages": [asked, *others]}
+
+
+def size_mb(folder: Path) -> int:
+    return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6)
+
+
+def memory_mb(name: str) -> int:
+    """Memory of this process: VmHWM is the most so far, RssFile is what is mapped of files now.
+
+    Pages of mapped files count while they are in memory; the kernel takes them when it likes.
+    """
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
+    return round(int(line.split()[1]) * 1024 / 1e6)
+
+
+if __name__ == "__main__":
+    main()
