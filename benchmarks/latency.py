@@ -34,7 +34,7 @@ BASE = "meta/llama-3.2-1b-instruct"
 REPOSITORY = "latency/rows"
 BATCH, RATE, RANK, SEED, STEPS, VALIDATION_ROWS = 16, 2e-3, 32, 42, 20, 100
 POLL_S = 0.03
-WAITS = ("submit -> first step", "last step -> completed", "completed -> first answer")
+WAITS = ("submit -> first step", "end of training -> completed", "completed -> first answer")
 Sample = dict[str, Any]
 
 
@@ -85,21 +85,22 @@ def waits_of(
             "lora": {"adapter_dim": RANK, "alpha": RANK, "adapter_dropout": 0.0},
         },
     )  # fmt: skip
-    first = when(nemo, job.id, lambda status: bool(status.steps_completed))
-    last = when(nemo, job.id, lambda status: "TrainingJobCompleted" in _messages(status))
-    done = when(nemo, job.id, lambda status: status.status == "completed")
+    first = when(nemo, job.id, lambda status: bool(status.steps_completed)).updated_at
+    end = when(nemo, job.id, lambda status: status.status == "completed")
     seen = time.monotonic()
     ask(chat, output, sample)
-    answered = time.monotonic() - seen
-    return _seconds(job.created_at, first), _seconds(last, done), answered
+    answered = round(time.monotonic() - seen, 3)
+    logged = {line.message: line.updated_at for line in end.status_logs}
+    stored = logged["EntityHandler_1_Completed"] - logged["TrainingJobCompleted"]
+    return (first - job.created_at).total_seconds(), stored.total_seconds(), answered
 
 
 def when(nemo: NeMoMicroservices, job_id: str, holds: Callable[[Any], bool]) -> Any:
-    """When a job's status changed to what holds, as it says itself."""
+    """The first status of a job that holds."""
     while True:
         status = nemo.customization.jobs.status(job_id)
         if holds(status):
-            return status.updated_at
+            return status
         if status.status in ("failed", "cancelled"):
             sys.exit(f"the job is {status.status}: {status.status_logs[-1]}")
         time.sleep(POLL_S)
@@ -160,14 +161,6 @@ def is_idle(home: Path) -> bool:
         return spent() - before < 0.1
     except psutil.NoSuchProcess:
         return False
-
-
-def _messages(status: Any) -> list[str]:
-    return [line.message for line in status.status_logs]
-
-
-def _seconds(begin: Any, end: Any) -> float:
-    return round((end - begin).total_seconds(), 3)
 
 
 def _free_port() -> int:
