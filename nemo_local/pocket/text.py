@@ -15,7 +15,7 @@ from nemo_local.pocket.parameters import PARAMETERS
 from nemo_local.pocket.vocabulary import DOMAINS, PEOPLE, VERBS, WORDS
 from nemo_local.pocket.world import (
     NOUNS,
-    RESERVED_NOUNS,
+    READING,
     Tool,
     build_tool,
     draw_request,
@@ -87,7 +87,7 @@ class TextMixture:
     def choose_tool(self) -> Example:
         """A request and tools; the answer names the tool and its arguments in words."""
         rng = self.rng
-        draw = self._invented_tool if rng.random() < 0.35 else pretraining_tool
+        draw = self.invented_tool if rng.random() < 0.45 else pretraining_tool
         tools, calls, query = draw_request(rng, draw, single=rng.random() < 0.8)
         form = rng.random() * (0.62 if self.late and rng.random() < 0.5 else 1.0)
         system, answer = "", "; ".join(sentence(tool, arguments) for tool, arguments in calls)
@@ -174,6 +174,19 @@ class TextMixture:
         ]
         return Example(messages, [tool.openai() for tool in tools] if rng.random() < 0.8 else [])
 
+    def invented_tool(
+        self, rng: Random, noun: str | None = None, domain: str | None = None
+    ) -> Tool:
+        """A tool about something that does not exist, so that names are copied and not recalled."""
+        words = [self._name_word() for _ in range(rng.choice((1, 2, 2, 2, 3)))]
+        if rng.random() < 0.4:
+            words[-1] = rng.choice(list(NOUNS)).split(" ")[-1]
+        made = noun or " ".join(words)
+        while made in NOUNS:
+            made = f"{self._name_word()} {made}"
+        verb = rng.choice(READING if rng.random() < 0.4 else list(VERBS))
+        return build_tool(verb, made, domain or rng.choice(list(DOMAINS)))
+
     def _small_talk(self) -> Example:
         rng = self.rng
         name = rng.choice(PEOPLE)
@@ -214,18 +227,6 @@ class TextMixture:
         if kind < 0.92:
             return "".join(rng.choices("0123456789", k=rng.randint(3, 12)))
         return rng.choice(WORDS)
-
-    def _invented_tool(
-        self, rng: Random, noun: str | None = None, domain: str | None = None
-    ) -> Tool:
-        """A tool about something that does not exist, so that names are copied and not recalled."""
-        words = [self._name_word() for _ in range(rng.choice((1, 2, 2, 2, 3)))]
-        if rng.random() < 0.4:
-            words[-1] = rng.choice(list(NOUNS)).split(" ")[-1]
-        made = noun or " ".join(words)
-        if made in RESERVED_NOUNS:
-            made = "-".join(words)
-        return build_tool(rng.choice(list(VERBS)), made, domain or rng.choice(list(DOMAINS)))
 
     def _name_word(self) -> str:
         rng = self.rng

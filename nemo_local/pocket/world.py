@@ -115,10 +115,13 @@ def dataset_tool(rng: Random, noun: str | None = None, domain: str | None = None
 
 
 def pretraining_tool(rng: Random, noun: str | None = None, domain: str | None = None) -> Tool:
-    """A tool that no published row holds."""
+    """A tool that no published row holds; it reads as often as theirs do."""
     while noun is None or noun in RESERVED_NOUNS:
         noun = rng.choice(_nouns_of(domain))
-    return build_tool(rng.choice(_verbs_for(noun)[_VERBS_PER_NOUN:]), noun)
+    verbs = _verbs_for(noun)[_VERBS_PER_NOUN:]
+    if rng.random() < 1 / _VERBS_PER_NOUN:
+        verbs = [verb for verb in verbs if verb in READING]
+    return build_tool(rng.choice(verbs), noun)
 
 
 def build_tool(verb: str, noun: str, domain: str | None = None) -> Tool:
@@ -217,11 +220,13 @@ def _declare(rng: Random, parameter: Parameter, required: bool) -> ToolParameter
 def _name(rng: Random, verb: str, noun: str, parameters: Sequence[str]) -> str:
     snake = noun.replace(" ", "_")
     style = rng.random()
-    if verb in READING and style < 0.25 and (noun not in NOUNS or verb == _verbs_for(noun)[0]):
+    # Invented nouns, which only pretraining has, get the rarer names more often.
+    alone, by, camel = (0.25, 0.95, 0.92) if noun in NOUNS else (0.5, 0.92, 0.8)
+    if verb in READING and style < alone and (noun not in NOUNS or verb == _verbs_for(noun)[0]):
         return snake
-    if parameters and style > 0.95:
+    if parameters and style > by:
         return f"{verb}_{snake}_by_{parameters[0]}"
-    if style > 0.92:
+    if style > camel:
         return verb + "".join(part.capitalize() for part in noun.split(" "))
     return f"{verb}_{snake}"
 

@@ -7,6 +7,7 @@ import pytest
 from nemo_local.pocket.text import TextMixture
 from nemo_local.pocket.world import (
     NOUNS,
+    READING,
     RESERVED_NOUNS,
     dataset_tool,
     draw_request,
@@ -78,7 +79,9 @@ def test_no_tool_of_the_rows_stands_in_the_pretraining_text():
     rng = Random(0)
     published = {dataset_tool(rng).name for _ in range(20_000)}
     pretraining = {pretraining_tool(rng).name for _ in range(20_000)}
-    assert not published & pretraining
+    mixture = TextMixture(rng, ["river", "stone"])
+    invented = {mixture.invented_tool(rng).name for _ in range(20_000)}
+    assert not published & (pretraining | invented)
 
 
 def test_reserved_nouns_stand_in_rows_and_never_in_the_pretraining_text():
@@ -88,6 +91,26 @@ def test_reserved_nouns_stand_in_rows_and_never_in_the_pretraining_text():
     for _ in range(2000):
         tools, _, _ = draw_request(rng, pretraining_tool)
         assert not {tool.noun for tool in tools} & RESERVED_NOUNS
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        lambda tool: tool.name == tool.noun.replace(" ", "_"),
+        lambda tool: "_" not in tool.name and tool.name != tool.noun,
+        lambda tool: "_by_" in tool.name,
+        lambda tool: tool.verb in READING,
+    ],
+    ids=["noun-alone", "camelCase", "by-parameter", "reading-verb"],
+)
+def test_the_pretraining_text_has_each_kind_of_name_as_often_as_the_rows(called):
+    # A base that hardly ever met a name without a verb put one before it.
+    rng = Random(1)
+    mixture = TextMixture(rng, ["river", "stone"])
+    shown = mixture.invented_tool, pretraining_tool
+    of_rows = sum(called(dataset_tool(rng)) for _ in range(4000)) / 4000
+    of_text = sum(called(rng.choice(shown)(rng)) for _ in range(4000)) / 4000
+    assert of_text > 0.9 * of_rows
 
 
 def test_the_pretraining_text_never_shows_a_tool_call():
