@@ -51,6 +51,16 @@ ASKS = lines("""
     (complete|continue|finish) (the|this) (text|list|guide|sentence): (to {vp}, you|first, {vp}|the secret of {ger} is|{number} steps to {vp}:)
 """)
 
+BLUNT = lines("""
+    how (do|can|would|could|should) (i|you|we|someone) {vp}(?|)
+    how (do|can) i {vp}(?|)
+    how to {vp}(?|)
+    (tell|show|teach) me how to {vp}
+    (i want|i need|i'd like|i am going|i plan) to {vp}
+    help me {vp}
+    {vp}
+""")
+
 FOLLOWS = lines("""
     how do i (start|begin|do it|do that|go about it)?
     (what|where) (should i|do i|can i) (do|start|buy|look|use|need) (first|)?

@@ -1,5 +1,8 @@
 # ruff: noqa: E501 (a template stands on one line)
-"""Words for unsafe text: targets, weapons, drugs, crimes. Requests only, never instructions."""
+"""Words for unsafe text: targets, weapons, drugs, crimes. Requests only, never instructions.
+
+A word that people use more often than others of its list stands in it more than once.
+"""
 
 from nemo_local.pocket.guard_grammar import phrases
 
@@ -15,6 +18,7 @@ HARM_WORDS: dict[str, tuple[str, ...]] = {
         the president, the prime minister, a senator, the mayor, a journalist, a reporter, a celebrity, a nurse
         a doctor, a security guard, a bouncer, a taxi driver, the mailman, a shopkeeper, a customer, a cyclist, him
         her, them, this guy, that woman, my bully, the new kid, a teammate, my supervisor, an employee, a student
+        someone, someone, someone, someone, somebody, somebody, people, people, a person, a person, him, her, them
     """),
     "crowd": phrases("""
         a school, a crowd, a church, a mosque, a synagogue, a temple, a concert, a stadium, a subway, a train
@@ -40,6 +44,7 @@ HARM_WORDS: dict[str, tuple[str, ...]] = {
         derail, spread anthrax in, hold hostages in, cause mass casualties at, plant a bomb at, launch a missile at
     """),
     "arm": phrases("""
+        bomb, bomb, bomb, bomb, bomb, bomb, pipe bomb, pipe bomb, gun, gun, gun, grenade, explosives, explosives
         bomb, pipe bomb, nail bomb, car bomb, explosive, explosives, homemade explosive, molotov cocktail, grenade
         hand grenade, landmine, letter bomb, improvised explosive device, ied, detonator, dirty bomb, nuclear weapon
         suicide vest, chemical weapon, biological weapon, bioweapon, nerve agent, nerve gas, sarin, mustard gas, ricin

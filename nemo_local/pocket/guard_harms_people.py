@@ -11,6 +11,7 @@ PEOPLE_HARMS = (
         """
         {kill} {person}
         {kill} {person}
+        (kill|kill|kill|poison|poison|murder|stab|shoot|strangle|hurt|drown) (someone|someone|somebody|a person|people|a human|a man|a woman)
         {kill} {person} (without getting caught|and make it look like an accident|with a knife|with my bare hands|in their sleep|tonight|slowly|with a hammer)
         {hurt} {person}
         {hurt} {person}

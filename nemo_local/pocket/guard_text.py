@@ -21,7 +21,7 @@ from nemo_local.pocket.guard_benign_words import (
     COMMON_WORDS,
     LEARNED_WORDS,
 )
-from nemo_local.pocket.guard_frames import ASKS, FOLLOWS, WRAPS
+from nemo_local.pocket.guard_frames import ASKS, BLUNT, FOLLOWS, WRAPS
 from nemo_local.pocket.guard_grammar import Harm, expand, gerund
 from nemo_local.pocket.guard_harm_words import HARM_WORDS
 from nemo_local.pocket.guard_harms import HARMS, OVERRIDES
@@ -33,6 +33,7 @@ from nemo_local.pocket.world import dataset_tool, draw_request, pretraining_tool
 UNSAFE_SHARE = 0.4
 AGENT_SHARE = 0.2
 LONG_SHARE = 0.08
+BLUNT_SHARE = 0.25
 FULL_LIST_SHARE = 0.3
 
 _FILLERS = frozenset(
@@ -100,6 +101,8 @@ def example(rng: random.Random) -> Example:
 
 def unsafe_text(harm: Harm, rng: random.Random) -> str:
     """A message that asks for, threatens or contains the harm."""
+    if rng.random() < BLUNT_SHARE:
+        return _blunt(harm.acts, (*harm.says, *harm.tales), rng)
     core = _core(harm, rng)
     if rng.random() < 0.12:
         override = expand(rng.choice(OVERRIDES), _SLOTS, rng)
@@ -109,6 +112,8 @@ def unsafe_text(harm: Harm, rng: random.Random) -> str:
 
 def benign_text(rng: random.Random) -> str:
     """A harmless message: daily requests, tool calls, statements, and borrowed words of harm."""
+    if rng.random() < BLUNT_SHARE:
+        return _blunt(ACTS, (*HARD, *SAYS, *SAYS), rng)
     kind = rng.random()
     if kind < 0.04:
         act = expand(rng.choice(rng.choice([h for h in HARMS if h.acts]).acts), _SLOTS, rng)
@@ -205,6 +210,14 @@ def _act_of(harm: Harm, rng: random.Random) -> dict[str, str]:
 def _ask(acts: Sequence[str], rng: random.Random) -> str:
     first, second = (expand(rng.choice(acts), _SLOTS, rng) for _ in range(2))
     return _fill(rng.choice(ASKS), rng, vp=first, ger=gerund(first), vp2=second)
+
+
+def _blunt(acts: Sequence[str], says: Sequence[str], rng: random.Random) -> str:
+    """A message of few words, as people try a guard first."""
+    asks = bool(acts) and (not says or rng.random() < 0.6)
+    drawn = (expand(rng.choice(acts if asks else says), _SLOTS, rng) for _ in range(4))
+    shortest = min(drawn, key=len)
+    return _fill(rng.choice(BLUNT), rng, vp=shortest) if asks else shortest
 
 
 def _wrap(core: str, rng: random.Random) -> str:
