@@ -11,6 +11,7 @@ from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.web import check_name, deleted
 from nemo_local.customizer.references import split_name
+from nemo_local.customizer.special_tokens import check_tokenizer
 
 CONFIG, TARGET = "customization_config", "customization_target"
 NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
@@ -64,6 +65,7 @@ class Registry:
     def create_target(self, body: Document) -> Document:
         """The new target. Raises Conflict, Invalid."""
         namespace, name = _names(body)
+        check_tokenizer(body.get("tokenizer"))
         document = {
             "base_model": f"{namespace}/{name}" if name else None,
             "enabled": True,
@@ -95,6 +97,7 @@ class Registry:
         """The target after a shallow merge, with a `warning_message`."""
         found = self.get_target(namespace, name)
         changes = {key: value for key, value in body.items() if key not in NOT_PATCHED}
+        check_tokenizer(changes.get("tokenizer"))
         moved = {"base_model", "model_path", "model_uri"} & changes.keys()
 
         def merge(target: Document) -> Document:
@@ -236,6 +239,7 @@ class Registry:
             self.get_target(*split_name(target, "Target"))
         elif target is not None:
             namespace, name = _names(target)
+            check_tokenizer(target.get("tokenizer"))
             full = {"namespace": namespace, "name": name, "enabled": True, **target}
             config["target"] = self._with_state(full)
         return config

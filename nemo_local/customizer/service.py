@@ -137,6 +137,7 @@ class CustomizerService:
             "tools": (body.get("dataset_parameters") or {}).get("tools") or [],
             "prompt_template": config["prompt_template"],
             "chat_prompt_template": config.get("chat_prompt_template"),
+            "tokenizer": target.get("tokenizer"),
             "max_seq_length": config["max_seq_length"],
             "precision": config["training_precision"],
             "device": self._settings.device,
@@ -149,15 +150,14 @@ class CustomizerService:
             "project": body.get("project"),
             "ownership": body.get("ownership"),
             "custom_fields": body.get("custom_fields") or {},
-            "config": body["config"],
+            "config": body["config"] if isinstance(body["config"], str) else config,
             "config_snapshot": snapshot,
             "dataset": source.shown,
             "dataset_parameters": body.get("dataset_parameters"),
             "hyperparameters": hyperparameters.shown(given, option["training_type"], plan),
             "output_model": str(output),
             "integrations": body.get("integrations"),
-            "warnings": _warnings(body, option, unpacked, config.get("chat_prompt_template"), wandb)
-            or None,
+            "warnings": _warnings(body, option, unpacked, wandb) or None,
             "run": {
                 "task": task,
                 "source": asdict(source),
@@ -327,11 +327,7 @@ def _option_for(config: Document, given: Document) -> Document:
 
 
 def _warnings(
-    body: Document,
-    option: Document,
-    unpacked: str,
-    template: str | None,
-    wandb: Document | None,
+    body: Document, option: Document, unpacked: str, wandb: Document | None
 ) -> list[Document]:
     warnings = []
     given = body["hyperparameters"]
@@ -346,13 +342,6 @@ def _warnings(
             warnings.append((f"hyperparameters.{name} is not used", f"it has no part in {kinds}"))
     if given.get("sequence_packing_enabled") and unpacked:
         warnings.append(("Sequence packing is off", unpacked))
-    if template and option["finetuning_type"] == "lora":
-        warnings.append(
-            (
-                "Inference renders adapters with the template of their base model",
-                "chat_prompt_template shapes training only; lora_merged stores it with the model",
-            )
-        )
     offline = integrations.offline_warning(wandb)
     if offline:
         warnings.append(offline)

@@ -33,7 +33,9 @@ from nemo_local.customizer.progress import ProgressWriter, Stopped, TrainingFail
 from nemo_local.customizer.reporting import LossWindow, Pace, Reporter, StopAt, last_checkpoint
 from nemo_local.customizer.row_files import Rows
 from nemo_local.customizer.saving import finish
+from nemo_local.customizer.special_tokens import NO_TOKENS, SpecialTokens, load_tokenizer
 from nemo_local.customizer.token_files import TokenFile
+from nemo_local.customizer.token_rows import add_rows, rows_to_train
 from nemo_local.customizer.trackers import Trackers
 
 CHECKPOINT_EVERY_STEPS = 25
@@ -51,6 +53,7 @@ class Run:
     folder: Path
     device: torch.device
     tokenizer: Any
+    special: SpecialTokens
     training: TokenFile
     validation: TokenFile
     progress: ProgressWriter
@@ -85,9 +88,7 @@ def train(
     if job["threads"]:
         torch.set_num_threads(job["threads"])
     device = _device(job["device"])
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    if job["chat_prompt_template"]:
-        tokenizer.chat_template = job["chat_prompt_template"]
+    tokenizer, special = load_tokenizer(job)
     training, validation = make_tokens(job, rows, tokenizer, job_dir / "tokens")
     asked = None
     if plan.training_type != "dpo":
@@ -100,6 +101,7 @@ def train(
                 folder=job_dir,
                 device=device,
                 tokenizer=tokenizer,
+                special=special,
                 training=training,
                 validation=validation,
                 progress=progress,
@@ -125,7 +127,7 @@ def _train_what_fits(run: Run) -> None:
         # Out here, where the error no longer holds what the run had allocated.
         release()
         if size == 1:
-            model = _model(Path(run.job["model_path"]), plan, run.device, longest)
+            model = _model(Path(run.job["model_path"]), plan, run.device, longest, run.special)
             fits = longest_that_fits(model, longest, _sequences_a_row(plan))
             raise TrainingFailed(_what_fits(longest, fits))
         size = _pass_size(plan, longest, at_most=size // 2)
@@ -137,7 +139,7 @@ def _train(run: Run, size: int, halved: str) -> None:
     job, plan, job_dir, device = run.job, run.plan, run.folder, run.device
     training, validation, progress = run.training, run.validation, run.progress
     set_seed(plan.seed)
-    model = _model(Path(job["model_path"]), plan, device, run.longest)
+    model = _model(Path(job["model_path"]), plan, device, run.longest, run.special)
     accumulation = plan.batch_size // size
     resume_from = last_checkpoint(job_dir / "checkpoints")
     done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
@@ -241,7 +243,13 @@ def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
     return "fp32", f"{wanted} asked for, but bf16 is slower than fp32 on a CPU with {capability}"
 
 
-def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> Any:
+def _model(
+    checkpoint: Path,
+    plan: Plan,
+    device: torch.device,
+    longest: int,
+    special: SpecialTokens = NO_TOKENS,
+) -> Any:
     size = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     # Steps smaller than half a bf16 unit would be lost on weights that are trained themselves.
@@ -255,6 +263,7 @@ def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> 
         attn_implementation=attention.NAME if row_by_row else None,
         **({"attention_dropout": plan.attention_dropout} if plan.attention_dropout else {}),
     )
+    add_rows(model, special)
     model.to(device)
     if plan.hidden_dropout:
         add_hidden_dropout(model, plan.hidden_dropout)
@@ -267,10 +276,13 @@ def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> 
             lora_alpha=plan.alpha,
             lora_dropout=plan.adapter_dropout,
             target_modules=list(plan.target_modules),
+            trainable_token_indices=rows_to_train(model, special),
             bias="none",
             task_type="CAUSAL_LM",
         ),
     )
+    # With a name to look up, PEFT would put the whole embedding into every checkpoint once it grew.
+    adapted.peft_config["default"].base_model_name_or_path = ""
     merge_in_forward(adapted)
     return adapted
 

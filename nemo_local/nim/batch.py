@@ -69,10 +69,8 @@ class Batch:
         self._keep([])
 
     def _take(self, rows: list[Generation], logits: Tensor) -> None:
-        usual_stop = self.checkpoint.tokenizer.eos_token_id
-        chosen = choose(logits, rows, self.checkpoint.stop_ids)
-        for row, token_id in zip(rows, chosen, strict=True):
-            row.add(token_id, self.checkpoint.stop_ids, usual_stop)
+        for row, token_id in zip(rows, choose(logits, rows), strict=True):
+            row.add(token_id)
 
     def _leave(self) -> None:
         """Close the rows that ended."""

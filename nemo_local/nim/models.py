@@ -15,7 +15,7 @@ from typing import Any
 
 from nemo_local.catalog import CatalogModel, near_names
 from nemo_local.core.tool_formats import ToolFormat
-from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint, weight_bytes
+from nemo_local.nim.checkpoint import Checkpoint, beside, load_checkpoint, weight_bytes
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
 from nemo_local.nim.lora import Unservable, read_adapter
@@ -74,6 +74,7 @@ class Lease:
     """A model in memory, which stays there until its request is queued or given up."""
 
     checkpoint: Checkpoint
+    """The base model, as the adapter has it."""
     adapter: str | None
     """Name in the checkpoint's adapter set; None for the base model itself."""
     residents: list[Resident]
@@ -155,7 +156,7 @@ class Models(Registry):
         residents = self._residents.pin([served.entry.id, *adapter])
         if residents is None:
             return None
-        return Lease(residents[0].checkpoint, residents[-1].adapter, residents)
+        return Lease(residents[-1].checkpoint, residents[-1].adapter, residents)
 
     def load(self, model_id: str) -> Lease:
         """The model, loaded first where needed; may take seconds.
@@ -200,7 +201,7 @@ class Models(Registry):
         """Serve the adapter in `folder`, which must stay, under `model_id`.
 
         Raises:
-            Unservable: it is not a plain LoRA adapter for this base model, or too large.
+            Unservable: it is not a LoRA adapter for this base model, or too large.
             Busy: the memory is full of models that are answering.
         """
         served = Served(model_id, self.get(base_id).entry, root=root, folder=folder)
@@ -235,6 +236,9 @@ class Models(Registry):
         try:
             base = pinned[0]
             adapter = read_adapter(served.folder)
+            base.checkpoint.adapters.check(adapter)
+            form = self._tool_formats.get(served.id)
+            checkpoint = beside(base.checkpoint, adapter, served.folder, form)
             size = adapter.size(base.checkpoint.model.dtype)
             limit = self._residents.limit
             if limit is not None and base.size + size > limit:
@@ -244,6 +248,6 @@ class Models(Registry):
                 )
             self._residents.make_room(size)
             self._engine.add_adapter(entry.id, served.id, adapter)
-            self._residents.add(served.id, Resident(base.checkpoint, served.id, size))
+            self._residents.add(served.id, Resident(checkpoint, served.id, size))
         finally:
             self._residents.unpin(pinned)

@@ -20,13 +20,18 @@ class Resident:
     """A base model or an adapter whose weights the engine holds."""
 
     checkpoint: Checkpoint
-    """The base model; for an adapter, the one it stands beside."""
+    """The base model; for an adapter, the one it stands beside, as it sees it."""
     adapter: str | None
     """The adapter's name there; None for the base model itself."""
     size: int
     """Bytes of weights."""
     pins: int = 0
     """Requests between being accepted and being queued."""
+
+    @property
+    def base_id(self) -> str:
+        """Id of the base model."""
+        return self.checkpoint.id
 
 
 class Residents:
@@ -77,7 +82,7 @@ class Residents:
         with self._lock:
             gone = self._all.pop(model_id, None)
             if gone is not None and gone.adapter is None:
-                for other in [k for k, v in self._all.items() if v.checkpoint is gone.checkpoint]:
+                for other in [k for k, v in self._all.items() if v.base_id == gone.base_id]:
                     del self._all[other]
             return gone
 
@@ -108,11 +113,11 @@ class Residents:
             beside = {
                 k: v
                 for k, v in self._all.items()
-                if k == model_id or (not resident.adapter and v.checkpoint is resident.checkpoint)
+                if k == model_id or (not resident.adapter and v.base_id == resident.base_id)
             }
             for name in beside:
                 del self._all[name]
-        base_id = resident.checkpoint.id
+        base_id = resident.base_id
         if resident.adapter is None:
             gone = self._engine.remove(base_id, only_idle=True)
         else:

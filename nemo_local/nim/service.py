@@ -149,6 +149,7 @@ class NimService:
                 Generation(
                     prompt=prompt,
                     sampling=rule,
+                    vocabulary=checkpoint.vocabulary,
                     adapter=adapter,
                     stream=TextStream(decode, rule.stop),
                     emit=emit,
@@ -201,7 +202,7 @@ def _prompts_of(
     prompts = [prompt] if one else list(prompt)
     if not prompts:
         raise BadValue("the prompt is empty", "prompt")
-    vocabulary = checkpoint.model.config.vocab_size
+    vocabulary = checkpoint.vocabulary_size
     encoded: list[list[int]] = []
     for item in prompts:
         ids = checkpoint.encode(item, special=True) if isinstance(item, str) else item

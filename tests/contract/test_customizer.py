@@ -8,7 +8,14 @@ from nemo_microservices import ConflictError, NotFoundError, UnprocessableEntity
 
 from nemo_local.settings import Settings
 from tests.conftest import free_port, running_control_plane
-from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
+from tests.nemo_local.customizer.test_special_tokens import CHATML, OVERRIDES
+from tests.nemo_local.customizer.tiny_llama import (
+    TEMPLATE,
+    call_row,
+    make_checkpoint,
+    tokenizer,
+    write_rows,
+)
 from tests.running_nim import eventually, running_nim
 
 pytestmark = pytest.mark.contract
@@ -131,6 +138,63 @@ def test_the_tutorials_job_is_trained_registered_and_served(running, sdk):
         return job.output_model not in [entry.id for entry in client.models.list()]
 
     eventually(gone, "the deleted model is no longer served")
+
+
+@pytest.mark.parametrize("name", ["a-template", "tokens-too"])
+def test_an_adapter_is_asked_in_the_form_it_was_trained_in(running, sdk, name):
+    template, tokens = TEMPLATE.replace("<|user|>", "~~~ user:\r\n") + "\n\n", None
+    if name == "tokens-too":
+        template, tokens = CHATML, OVERRIDES
+    target = {"base_model": MODEL, "num_parameters": 1, "precision": "fp32", "tokenizer": tokens}
+    option = {
+        "training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 1,
+    }  # fmt: skip
+    config = {
+        "max_seq_length": 256,
+        "target": {key: value for key, value in target.items() if value},
+        "training_options": [option],
+        "chat_prompt_template": template,
+    }
+    job = create(
+        sdk,
+        config=config,
+        output_model=f"ns/{name}@v1",
+        hyperparameters=TUTORIAL | {"max_steps": 2},
+    )
+    assert job.warnings is None and job.config_snapshot.tokenizer == tokens
+    eventually(
+        lambda: sdk.customization.jobs.status(job.id).status in ("completed", "failed"), "it ended"
+    )
+    status = sdk.customization.jobs.status(job.id)
+    assert [line.message for line in status.status_logs][-2:] == [
+        "EntityHandler_1_Running", "EntityHandler_1_Completed",
+    ], status.status_logs[-1]  # fmt: skip
+    stored = set(running.hf().list_repo_files(f"ns/{name}", revision="v1"))
+    assert ("tokenizer.json" in stored) == bool(tokens) and "chat_template.jinja" in stored
+
+    row, client = call_row(3), running.openai()
+    expected = tokenizer()
+    expected.chat_template = template
+    expected.add_tokens((tokens or {}).get("additional_special_tokens", []), special_tokens=True)
+    question = {"messages": row["messages"][:1], "tools": row["tools"]}
+    prompt = expected.apply_chat_template(
+        question["messages"], tools=question["tools"], add_generation_prompt=True, tokenize=False
+    )
+    length = len(expected(prompt, add_special_tokens=False).input_ids)
+    for model, same in ((job.output_model, True), (MODEL, False)):
+        answer = client.chat.completions.create(
+            model=model, max_tokens=4, temperature=0, logprobs=True, **question
+        )
+        assert (answer.usage.prompt_tokens == length) is same
+    asked = client.completions.create(
+        model=job.output_model, prompt=prompt, max_tokens=4, temperature=0, logprobs=1
+    )
+    chat = client.chat.completions.create(
+        model=job.output_model, max_tokens=4, temperature=0, logprobs=True, **question
+    )
+    first = chat.choices[0].logprobs.content[0]
+    assert first.token == asked.choices[0].logprobs.tokens[0]
+    assert first.logprob == pytest.approx(asked.choices[0].logprobs.token_logprobs[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("finetuning_type", ["lora_merged", "all_weights"])
