@@ -16,6 +16,7 @@ from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.customizer import hyperparameters, integrations, logs
+from nemo_local.customizer.downloads import TARGET, Downloads
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
 from nemo_local.customizer.modules import linear_modules, why_not_packed
@@ -26,7 +27,7 @@ from nemo_local.customizer.references import (
     find_dataset,
     output_model,
 )
-from nemo_local.customizer.registry import CONFIG, TARGET, Registry
+from nemo_local.customizer.registry import CONFIG, Registry
 from nemo_local.customizer.runner import JobRun
 from nemo_local.settings import Settings
 
@@ -50,7 +51,8 @@ class CustomizerService:
         settings: Settings,
         runner: JobRunner | None = None,
     ) -> None:
-        self.registry = Registry(documents, catalog, settings.models_dir)
+        self._downloads = Downloads(documents, settings)
+        self.registry = Registry(documents, catalog, settings.models_dir, self._downloads)
         self._documents = documents
         self._records = Records(documents)
         self._platform = platform
@@ -66,6 +68,7 @@ class CustomizerService:
     def start(self) -> None:
         """Offer the catalogue, and pick up the jobs that an earlier process left."""
         self.registry.seed()
+        self._downloads.resume()
         for job in self._records.all():
             if job["status"] == "cancelling":
                 self._run_of(job).interrupted()
@@ -79,7 +82,8 @@ class CustomizerService:
             self._processes.prepare()
 
     def stop(self) -> None:
-        """End the running training; the next start goes on with it."""
+        """End the running training and downloads; the next start goes on with them."""
+        self._downloads.stop()
         self._processes.close()
         self._runner.shutdown()
 

@@ -142,7 +142,8 @@ def test_the_tutorials_job_is_trained_registered_and_served(running, sdk):
 
 @pytest.mark.parametrize("name", ["a-template", "tokens-too"])
 def test_an_adapter_is_asked_in_the_form_it_was_trained_in(running, sdk, name):
-    template, tokens = TEMPLATE.replace("<|user|>", "~~~ user:\r\n") + "\n\n", None
+    template, tokens = TEMPLATE.replace('"<|" + m.role + "|>"', '"~~~ " + m.role + ": "'), None
+    template = template.replace('"<|assistant|>"', '"~~~ assistant: "') + "\n\n"
     if name == "tokens-too":
         template, tokens = CHATML, OVERRIDES
     target = {"base_model": MODEL, "num_parameters": 1, "precision": "fp32", "tokenizer": tokens}
