@@ -236,6 +236,40 @@ def test_a_whole_model_is_stored_and_served_once_it_is_deployed(running, sdk, fi
     assert job.output_model not in [entry.id for entry in client.models.list()]
 
 
+def test_a_model_of_the_data_store_is_a_target_and_carries_adapters(running, sdk, tmp_path):
+    running.hf().create_repo("ns/own", repo_type="model")
+    running.hf().upload_folder(
+        repo_id="ns/own", folder_path=make_checkpoint(tmp_path / "own"), repo_type="model"
+    )
+    artifact = {"files_url": "hf://ns/own", "status": "upload_completed"}
+    sdk.models.create(name="own", namespace="ns", artifact=artifact)
+    deploy(sdk, "own", "ns/own")
+    path = {"target_name": "own@1", "namespace": "ns"}
+    sdk.customization.targets.create(
+        name="own@1", namespace="ns", base_model="ns/own", model_uri="hf://ns/own",
+        num_parameters=1, precision="fp32",
+    )  # fmt: skip
+    eventually(
+        lambda: sdk.customization.targets.retrieve(**path).status == "ready", "it is downloaded"
+    )
+    option = {
+        "training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 1,
+    }  # fmt: skip
+    config = {"max_seq_length": 256, "target": "ns/own@1", "training_options": [option]}
+    job = create(
+        sdk, config=config, output_model="ns/on-own@v1", hyperparameters=TUTORIAL | {"max_steps": 2}
+    )
+    eventually(
+        lambda: sdk.customization.jobs.status(job.id).status in ("completed", "failed"), "it ended"
+    )
+    messages = [line.message for line in sdk.customization.jobs.status(job.id).status_logs]
+    assert messages[-1] == "EntityHandler_1_Completed" and "ModelNotServed" not in messages
+    client = running.openai()
+    assert client.models.retrieve("ns/on-own@v1").parent == "ns/own"
+    sdk.deployment.model_deployments.delete("own", namespace="ns")
+    assert "ns/on-own@v1" not in [entry.id for entry in client.models.list()]
+
+
 def deploy(sdk, name, model):
     nim = {"image_name": "nvcr.io/nim/meta/llama", "image_tag": "1.8.3", "gpu": 1}
     sdk.deployment.model_deployments.create(
