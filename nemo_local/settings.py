@@ -56,7 +56,7 @@ class Settings:
     request_timeout_s: int = 600
     """NEMO_LOCAL_REQUEST_TIMEOUT: seconds a request to inference may take; 0 = no limit."""
     nim_memory_mb: int | None = None
-    """NEMO_LOCAL_NIM_MEMORY: MB for weights in inference; None = all models stay loaded."""
+    """NEMO_LOCAL_NIM_MEMORY: MB for weights and caches in inference; None = no limit."""
     spare_training: int = 1
     """NEMO_LOCAL_SPARE_TRAINING: 1 = a training process waits, imported, for a job; 0 = none."""
     hf_endpoint: str | None = None

@@ -60,6 +60,15 @@ class Checkpoint:
         return device
 
     @property
+    def token_bytes(self) -> int:
+        """Bytes of the keys and values of one token."""
+        config: Any = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        numbers = 2 * int(config.num_hidden_layers) * int(heads) * int(size)
+        return numbers * int(self.model.dtype.itemsize)
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """What a reply is written with."""
         return Vocabulary(self.vocabulary_size, self.stop_ids, self.tokenizer.eos_token_id)

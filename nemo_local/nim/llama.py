@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.fused_lora import HEAD, PARTS, FusedAdapters, Selection, Site, member_names
-from nemo_local.nim.kv_cache import KvCache
+from nemo_local.nim.kv_cache import KvCache, capacity
 from nemo_local.nim.lora import LoraLinear
 from nemo_local.nim.prefixes import Prefix, Prefixes
 from nemo_local.nim.token_rows import TokenEmbedding, embed, project
@@ -234,6 +234,19 @@ class LlamaSequences:
         order = self._cache.keep(indices)
         self._names = [self._names[i] for i in order]
         return order
+
+    def room_for(self, rows: int, longest: int) -> tuple[int, int]:
+        have = self._cache.mask.shape
+        return capacity(max(rows, have[0]), max(longest, have[-1]))
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._prefixes.size
+
+    def forget(self, cache: bool) -> None:
+        self._prefixes.clear()
+        if cache and not self._names:
+            self._cache.release()
 
     def _reuse(self, prompt: list[int], adapter: str | None, row: int) -> int:
         """Tokens of the prompt whose keys and values are known and now stand in the row."""
