@@ -56,9 +56,13 @@ class Settings:
     request_timeout_s: int = 600
     """NEMO_LOCAL_REQUEST_TIMEOUT: seconds a request to inference may take; 0 = no limit."""
     nim_memory_mb: int | None = None
-    """NEMO_LOCAL_NIM_MEMORY: MB for weights in inference; None = all models stay loaded."""
+    """NEMO_LOCAL_NIM_MEMORY: MB for weights and caches in inference; None = no limit."""
     spare_training: int = 1
     """NEMO_LOCAL_SPARE_TRAINING: 1 = a training process waits, imported, for a job; 0 = none."""
+    hf_endpoint: str | None = None
+    """NEMO_LOCAL_HF_ENDPOINT: Hub of `hf://` targets that name none; None = our Data Store."""
+    hf_token: str | None = None
+    """NEMO_LOCAL_HF_TOKEN: for gated models; goes to that Hub and to huggingface.co only."""
 
     mlflow_tracking_uri: str | None = None
     """MLFLOW_TRACKING_URI: where every training is logged besides; None = nowhere."""
@@ -136,6 +140,8 @@ _VARIABLES = {
     "request_timeout_s": "NEMO_LOCAL_REQUEST_TIMEOUT",
     "nim_memory_mb": "NEMO_LOCAL_NIM_MEMORY",
     "spare_training": "NEMO_LOCAL_SPARE_TRAINING",
+    "hf_endpoint": "NEMO_LOCAL_HF_ENDPOINT",
+    "hf_token": "NEMO_LOCAL_HF_TOKEN",
     "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
 }
 _NUMBERS = (

@@ -44,7 +44,10 @@ CHILD_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
 }
-NOT_INHERITED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NEMO_LOCAL_TOKEN", KEY, TRACKING_URI)
+NOT_INHERITED = (
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NEMO_LOCAL_TOKEN", "NEMO_LOCAL_HF_TOKEN"),
+    *(KEY, TRACKING_URI),
+)
 """Secrets, which a training has from its job or not at all."""
 
 Process = subprocess.Popen[bytes]

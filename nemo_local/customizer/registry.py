@@ -10,9 +10,11 @@ from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.web import check_name, deleted
+from nemo_local.customizer.downloads import TARGET, Downloads, is_downloaded
 from nemo_local.customizer.references import split_name
+from nemo_local.customizer.special_tokens import check_tokenizer
 
-CONFIG, TARGET = "customization_config", "customization_target"
+CONFIG = "customization_config"
 NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
 
 TARGET_VERSION, CONFIG_VERSION = "2.0", "v1.0.0"
@@ -48,10 +50,17 @@ SEEDED_OPTIONS: list[Document] = [
 class Registry:
     """The configs and targets, those of the catalogue and those that users add."""
 
-    def __init__(self, documents: Documents, catalog: Catalog, models_dir: Path | None) -> None:
+    def __init__(
+        self,
+        documents: Documents,
+        catalog: Catalog,
+        models_dir: Path | None,
+        downloads: Downloads,
+    ) -> None:
         self._documents = documents
         self._catalog = catalog
         self._models_dir = models_dir
+        self._downloads = downloads
 
     def seed(self) -> None:
         """Offer every chat model of the catalogue; those without weights are disabled."""
@@ -62,15 +71,19 @@ class Registry:
                     self._seed_config(model, hardware, weights_changed)
 
     def create_target(self, body: Document) -> Document:
-        """The new target. Raises Conflict, Invalid."""
+        """The new target; its download begins, if it needs one. Raises Conflict, Invalid."""
         namespace, name = _names(body)
+        self._check_target(body)
         document = {
             "base_model": f"{namespace}/{name}" if name else None,
             "enabled": True,
             "custom_fields": {},
             **_rest(body),
         }
-        return self._documents.create(TARGET, namespace, name, self._with_state(document))
+        target = self._documents.create(TARGET, namespace, name, self._with_state(document))
+        if target["status"] == "pending":
+            self._downloads.begin(target)
+        return target
 
     def create_config(self, body: Document) -> Document:
         """The new config. Raises Conflict, Invalid; NotFound for an unknown target."""
@@ -95,12 +108,19 @@ class Registry:
         """The target after a shallow merge, with a `warning_message`."""
         found = self.get_target(namespace, name)
         changes = {key: value for key, value in body.items() if key not in NOT_PATCHED}
+        self._check_target({**found, **changes})
+        if {"model_uri", "hf_endpoint"} & changes.keys():
+            changes.setdefault("model_path", "")  # of the old download
         moved = {"base_model", "model_path", "model_uri"} & changes.keys()
 
         def merge(target: Document) -> Document:
             return self._with_state({**target, **changes}) if moved else changes
 
-        return {**self._documents.update(TARGET, found["id"], merge), "warning_message": None}
+        target = self._documents.update(TARGET, found["id"], merge)
+        if moved and target["status"] == "pending":
+            self._downloads.forget(target["id"])
+            self._downloads.begin(target)
+        return {**target, "warning_message": None}
 
     def update_config(self, namespace: str, name: str, body: Document) -> Document:
         """The config after a shallow merge and changes of options, with a `warning_message`."""
@@ -131,6 +151,7 @@ class Registry:
                     f"Target {reference} is used by config {users[0]['namespace']}/"
                     f"{users[0]['name']}; delete that first"
                 )
+            self._downloads.forget(found["id"])
         return deleted(
             self._documents.delete(kind, found["id"]), timestamp(self._documents.clock())
         )
@@ -184,12 +205,15 @@ class Registry:
             if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
                 return path, f"weights found in {path}"
             return None, f"no checkpoint (config.json, *.safetensors) in {path}"
+        if is_downloaded(target):
+            why = (target.get("custom_fields") or {}).get("why")
+            return None, why or "only targets that are created first are downloaded"
         model = self._catalog.get(target.get("base_model") or "")
         if model is not None:
             return model.path, model.why
         return None, (
-            "checkpoints are not downloaded here; put one into the models folder "
-            "(NEMO_LOCAL_MODELS) and give its folder as model_path"
+            "checkpoints are downloaded from hf://namespace/name only; put others into the "
+            "models folder (NEMO_LOCAL_MODELS) and give their folder as model_path"
         )
 
     def _check_ready(self, target: Document, shown: str) -> None:
@@ -236,13 +260,19 @@ class Registry:
             self.get_target(*split_name(target, "Target"))
         elif target is not None:
             namespace, name = _names(target)
+            self._check_target(target)
             full = {"namespace": namespace, "name": name, "enabled": True, **target}
-            config["target"] = self._with_state(full)
+            config["target"] = self._with_state(full, stored=False)
         return config
 
-    def _with_state(self, target: Document) -> Document:
+    def _check_target(self, target: Document) -> None:
+        check_tokenizer(target.get("tokenizer"))
+        self._downloads.check(target)
+
+    def _with_state(self, target: Document, stored: bool = True) -> Document:
         path, _ = self.checkpoint(target)
-        state = {"model_type": "hf", "status": "ready" if path else "failed"}
+        without = "pending" if stored and is_downloaded(target) else "failed"
+        state = {"model_type": "hf", "status": "ready" if path else without}
         return {**target, "model_path": target.get("model_path") or "", **state}
 
     def _seed_target(self, model: CatalogModel) -> bool:

@@ -24,8 +24,9 @@ from starlette.requests import Request
 
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.web import NULLS, list_query, page_body, plain
+from nemo_local.customizer.downloads import TARGET
 from nemo_local.customizer.hyperparameters import refuse_unknown
-from nemo_local.customizer.registry import CONFIG, TARGET
+from nemo_local.customizer.registry import CONFIG
 from nemo_local.customizer.service import CustomizerService
 
 JOB_FILTERS = (

@@ -16,8 +16,11 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from nemo_local.customizer.batches import stop_ids
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.progress import ProgressWriter, read_all
+from nemo_local.customizer.special_tokens import END, save_tokenizer
+from nemo_local.customizer.token_rows import make_room
 
 
 def output_folder(job_dir: Path, plan: Plan) -> Path:
@@ -43,9 +46,11 @@ def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressW
         if plan.makes_adapter:
             shutil.copytree(best, output, dirs_exist_ok=True)
             _name_base(output, job["base_model"])
+            save_tokenizer(trainer.processing_class, job, output)
         else:
             _save_checkpoint(job, plan, best, output)
             trainer.processing_class.save_pretrained(output)
+            _set_generation(job, trainer.processing_class, output)
     progress.write(
         "finished", steps=trainer.state.global_step, best_epoch=read_all(job_dir).best_epoch
     )
@@ -78,14 +83,27 @@ def _save_checkpoint(job: dict[str, Any], plan: Plan, best: Path, folder: Path) 
         base if merged else best, local_files_only=True, use_safetensors=True, dtype=torch.float32
     )
     if merged:
+        make_room(model, best)
         model = PeftModel.from_pretrained(model, best).merge_and_unload()
     config: Any = AutoConfig.from_pretrained(base, local_files_only=True)
     if hasattr(config, "attention_dropout"):  # a regularisation of this run only
         model.config.attention_dropout = config.attention_dropout
     model.to(config.dtype or torch.float32).save_pretrained(folder)
-    generation = base / "generation_config.json"
-    if generation.is_file():  # the trainer writes other stop tokens into the model's own
-        shutil.copy(generation, folder)
+
+
+def _set_generation(job: dict[str, Any], tokenizer: Any, folder: Path) -> None:
+    """Let the checkpoint generate as its base does, and stop at an end that its target chose.
+
+    The trainer wrote other stop tokens into the model's own configuration.
+    """
+    base, name = Path(job["model_path"]), "generation_config.json"
+    if (base / name).is_file():
+        shutil.copy(base / name, folder)
+    if (job.get("tokenizer") or {}).get(END):
+        path = folder / name
+        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        config["eos_token_id"] = stop_ids(base, tokenizer)
+        path.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 @contextmanager

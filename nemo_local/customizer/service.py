@@ -16,6 +16,7 @@ from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.customizer import hyperparameters, integrations, logs
+from nemo_local.customizer.downloads import TARGET, Downloads
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
 from nemo_local.customizer.modules import linear_modules, why_not_packed
@@ -26,7 +27,7 @@ from nemo_local.customizer.references import (
     find_dataset,
     output_model,
 )
-from nemo_local.customizer.registry import CONFIG, TARGET, Registry
+from nemo_local.customizer.registry import CONFIG, Registry
 from nemo_local.customizer.runner import JobRun
 from nemo_local.settings import Settings
 
@@ -50,7 +51,8 @@ class CustomizerService:
         settings: Settings,
         runner: JobRunner | None = None,
     ) -> None:
-        self.registry = Registry(documents, catalog, settings.models_dir)
+        self._downloads = Downloads(documents, settings)
+        self.registry = Registry(documents, catalog, settings.models_dir, self._downloads)
         self._documents = documents
         self._records = Records(documents)
         self._platform = platform
@@ -66,6 +68,7 @@ class CustomizerService:
     def start(self) -> None:
         """Offer the catalogue, and pick up the jobs that an earlier process left."""
         self.registry.seed()
+        self._downloads.resume()
         for job in self._records.all():
             if job["status"] == "cancelling":
                 self._run_of(job).interrupted()
@@ -79,7 +82,8 @@ class CustomizerService:
             self._processes.prepare()
 
     def stop(self) -> None:
-        """End the running training; the next start goes on with it."""
+        """End the running training and downloads; the next start goes on with them."""
+        self._downloads.stop()
         self._processes.close()
         self._runner.shutdown()
 
@@ -137,6 +141,7 @@ class CustomizerService:
             "tools": (body.get("dataset_parameters") or {}).get("tools") or [],
             "prompt_template": config["prompt_template"],
             "chat_prompt_template": config.get("chat_prompt_template"),
+            "tokenizer": target.get("tokenizer"),
             "max_seq_length": config["max_seq_length"],
             "precision": config["training_precision"],
             "device": self._settings.device,
@@ -149,15 +154,14 @@ class CustomizerService:
             "project": body.get("project"),
             "ownership": body.get("ownership"),
             "custom_fields": body.get("custom_fields") or {},
-            "config": body["config"],
+            "config": body["config"] if isinstance(body["config"], str) else config,
             "config_snapshot": snapshot,
             "dataset": source.shown,
             "dataset_parameters": body.get("dataset_parameters"),
             "hyperparameters": hyperparameters.shown(given, option["training_type"], plan),
             "output_model": str(output),
             "integrations": body.get("integrations"),
-            "warnings": _warnings(body, option, unpacked, config.get("chat_prompt_template"), wandb)
-            or None,
+            "warnings": _warnings(body, option, unpacked, wandb) or None,
             "run": {
                 "task": task,
                 "source": asdict(source),
@@ -327,11 +331,7 @@ def _option_for(config: Document, given: Document) -> Document:
 
 
 def _warnings(
-    body: Document,
-    option: Document,
-    unpacked: str,
-    template: str | None,
-    wandb: Document | None,
+    body: Document, option: Document, unpacked: str, wandb: Document | None
 ) -> list[Document]:
     warnings = []
     given = body["hyperparameters"]
@@ -346,13 +346,6 @@ def _warnings(
             warnings.append((f"hyperparameters.{name} is not used", f"it has no part in {kinds}"))
     if given.get("sequence_packing_enabled") and unpacked:
         warnings.append(("Sequence packing is off", unpacked))
-    if template and option["finetuning_type"] == "lora":
-        warnings.append(
-            (
-                "Inference renders adapters with the template of their base model",
-                "chat_prompt_template shapes training only; lora_merged stores it with the model",
-            )
-        )
     offline = integrations.offline_warning(wandb)
     if offline:
         warnings.append(offline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -32,13 +33,38 @@ from nemo_local.customizer.progress import ProgressWriter, Stopped, TrainingFail
 from nemo_local.customizer.reporting import LossWindow, Pace, Reporter, StopAt, last_checkpoint
 from nemo_local.customizer.row_files import Rows
 from nemo_local.customizer.saving import finish
+from nemo_local.customizer.special_tokens import NO_TOKENS, SpecialTokens, load_tokenizer
 from nemo_local.customizer.token_files import TokenFile
+from nemo_local.customizer.token_rows import add_rows, rows_to_train
 from nemo_local.customizer.trackers import Trackers
 
 CHECKPOINT_EVERY_STEPS = 25
 TOKENS_PER_PASS = 8192
 """Tokens of one forward pass (padding included); a larger batch is accumulated."""
 FP32_UP_TO_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """The training of one job: what is trained on what, and who is told of it."""
+
+    job: dict[str, Any]
+    plan: Plan
+    folder: Path
+    device: torch.device
+    tokenizer: Any
+    special: SpecialTokens
+    training: TokenFile
+    validation: TokenFile
+    progress: ProgressWriter
+    stop: Event
+    trackers: Trackers
+    call_accuracy: CallAccuracy | None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row that is trained on."""
+        return max(self.training.lengths)
 
 
 def train(
@@ -62,35 +88,37 @@ def train(
     if job["threads"]:
         torch.set_num_threads(job["threads"])
     device = _device(job["device"])
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    if job["chat_prompt_template"]:
-        tokenizer.chat_template = job["chat_prompt_template"]
+    tokenizer, special = load_tokenizer(job)
     training, validation = make_tokens(job, rows, tokenizer, job_dir / "tokens")
-
-    data = (training, validation)
     asked = None
     if plan.training_type != "dpo":
         asked = CallAccuracy.of(rows[1], tokenizer, checkpoint, job["max_seq_length"])
     with Trackers(job, job_dir) as trackers:
         _train_what_fits(
-            job, plan, device, tokenizer, data, job_dir, progress, stop, trackers, asked
+            Run(
+                job=job,
+                plan=plan,
+                folder=job_dir,
+                device=device,
+                tokenizer=tokenizer,
+                special=special,
+                training=training,
+                validation=validation,
+                progress=progress,
+                stop=stop,
+                trackers=trackers,
+                call_accuracy=asked,
+            )
         )
 
 
-def _train_what_fits(
-    job: dict[str, Any],
-    plan: Plan,
-    device: torch.device,
-    tokenizer: Any,
-    data: tuple[TokenFile, TokenFile],
-    *others: Any,
-) -> None:
-    """Run with as many rows a pass as memory holds."""
-    longest = max(data[0].lengths)
+def _train_what_fits(run: Run) -> None:
+    """Train with as many rows a pass as memory holds."""
+    plan, longest = run.plan, run.longest
     size, halved = _pass_size(plan, longest), ""
     while True:
         try:
-            return _run(job, plan, device, tokenizer, data, size, halved, *others)
+            return _train(run, size, halved)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -99,32 +127,19 @@ def _train_what_fits(
         # Out here, where the error no longer holds what the run had allocated.
         release()
         if size == 1:
-            model = _model(Path(job["model_path"]), plan, device, longest)
+            model = _model(Path(run.job["model_path"]), plan, run.device, longest, run.special)
             fits = longest_that_fits(model, longest, _sequences_a_row(plan))
             raise TrainingFailed(_what_fits(longest, fits))
         size = _pass_size(plan, longest, at_most=size // 2)
         halved = ", halved because memory ran out"
 
 
-def _run(
-    job: dict[str, Any],
-    plan: Plan,
-    device: torch.device,
-    tokenizer: Any,
-    data: tuple[TokenFile, TokenFile],
-    size: int,
-    halved: str,
-    job_dir: Path,
-    progress: ProgressWriter,
-    stop: Event,
-    trackers: Trackers,
-    call_accuracy: CallAccuracy | None,
-) -> None:
+def _train(run: Run, size: int, halved: str) -> None:
     """Train with `size` rows a pass, from the last checkpoint to the end."""
-    training, validation = data
+    job, plan, job_dir, device = run.job, run.plan, run.folder, run.device
+    training, validation, progress = run.training, run.validation, run.progress
     set_seed(plan.seed)
-    longest = max(training.lengths)
-    model = _model(Path(job["model_path"]), plan, device, longest)
+    model = _model(Path(job["model_path"]), plan, device, run.longest, run.special)
     accumulation = plan.batch_size // size
     resume_from = last_checkpoint(job_dir / "checkpoints")
     done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
@@ -142,10 +157,10 @@ def _run(
         total_steps=total,
         resumed_from=done,
         note=note,
-        trackers=trackers.where,
+        trackers=run.trackers.where,
     )
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    print("\n".join([str(plan), note, f"{trained:,} weights are trained", *trackers.where]))
+    print("\n".join([str(plan), note, f"{trained:,} weights are trained", *run.trackers.where]))
     optimizer, window, pace = make_optimizer(model, plan), LossWindow.of(resume_from), Pace()
     trainer = make_trainer(
         plan,
@@ -174,7 +189,7 @@ def _run(
             disable_tqdm=True,
         ),
         model=model,
-        processing_class=tokenizer,
+        processing_class=run.tokenizer,
         train_dataset=training.dataset(),
         eval_dataset=validation.dataset() if validation.lengths else None,
         optimizers=(optimizer, make_schedule(optimizer, plan, total)),
@@ -182,19 +197,19 @@ def _run(
             window,
             pace,
             Reporter(progress, read_all(job_dir), job_dir / "best", plan, window),
-            StopAt(stop),
-            *trackers.callbacks(done),
+            StopAt(run.stop),
+            *run.trackers.callbacks(done),
         ],
-        **_packed(plan, tokenizer, longest),
+        **_packed(plan, run.tokenizer, run.longest),
     )
     # Rows of one length have their place in an epoch by chance alone.
     lengths = [0] * rows_count if plan.pack_sequences else sorted(training.lengths)
     trainer.lengths = array("i", lengths)
-    trainer.window, trainer.pace, trainer.call_accuracy = window, pace, call_accuracy
+    trainer.window, trainer.pace, trainer.call_accuracy = window, pace, run.call_accuracy
     if plan.training_type == "distillation":
-        trainer.teacher = _teacher(job, tokenizer, model)
+        trainer.teacher = _teacher(job, run.tokenizer, model)
     trainer.remove_callback(PrinterCallback)
-    if stop.is_set():
+    if run.stop.is_set():
         raise Stopped
     started, started_cpu = time.monotonic(), time.process_time()
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
@@ -203,7 +218,7 @@ def _run(
         f"an epoch in {time.monotonic() - started:.1f} s "
         f"({time.process_time() - started_cpu:.1f} CPU s)"
     )
-    if stop.is_set() and trainer.state.global_step < total:
+    if run.stop.is_set() and trainer.state.global_step < total:
         raise Stopped
     finish(trainer, job, job_dir, progress)
 
@@ -228,7 +243,13 @@ def _precision(wanted: str, device: torch.device) -> tuple[str, str]:
     return "fp32", f"{wanted} asked for, but bf16 is slower than fp32 on a CPU with {capability}"
 
 
-def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> Any:
+def _model(
+    checkpoint: Path,
+    plan: Plan,
+    device: torch.device,
+    longest: int,
+    special: SpecialTokens = NO_TOKENS,
+) -> Any:
     size = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     # Steps smaller than half a bf16 unit would be lost on weights that are trained themselves.
@@ -242,6 +263,7 @@ def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> 
         attn_implementation=attention.NAME if row_by_row else None,
         **({"attention_dropout": plan.attention_dropout} if plan.attention_dropout else {}),
     )
+    add_rows(model, special)
     model.to(device)
     if plan.hidden_dropout:
         add_hidden_dropout(model, plan.hidden_dropout)
@@ -254,10 +276,13 @@ def _model(checkpoint: Path, plan: Plan, device: torch.device, longest: int) -> 
             lora_alpha=plan.alpha,
             lora_dropout=plan.adapter_dropout,
             target_modules=list(plan.target_modules),
+            trainable_token_indices=rows_to_train(model, special),
             bias="none",
             task_type="CAUSAL_LM",
         ),
     )
+    # With a name to look up, PEFT would put the whole embedding into every checkpoint once it grew.
+    adapted.peft_config["default"].base_model_name_or_path = ""
     merge_in_forward(adapted)
     return adapted
 

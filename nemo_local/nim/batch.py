@@ -50,6 +50,24 @@ class Batch:
         """Tokens of all rows, prompts included."""
         return sum(row.length for row in self.rows)
 
+    def cache_bytes(self, newcomers: list[Generation]) -> int:
+        """Bytes of keys and values once every row, these too, is as long as it may become.
+
+        Memory that is reserved already counts too.
+        """
+        lengths = [len(r.prompt) + r.sampling.max_tokens for r in (*self.rows, *newcomers)]
+        rows, columns = self._sequences.room_for(len(lengths), max(lengths, default=0))
+        return self.checkpoint.token_bytes * rows * columns
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes kept of prompts of the past, for those that begin alike."""
+        return self._sequences.kept_bytes
+
+    def forget(self) -> None:
+        """Give back the memory that no row needs."""
+        self._sequences.forget(cache=not self.rows)
+
     def drop_given_up(self) -> list[Generation]:
         """The rows nobody waits for any more or whose time is up, now gone."""
         gone = [row for row in self.rows if row.cancelled or row.overdue]
@@ -69,10 +87,8 @@ class Batch:
         self._keep([])
 
     def _take(self, rows: list[Generation], logits: Tensor) -> None:
-        usual_stop = self.checkpoint.tokenizer.eos_token_id
-        chosen = choose(logits, rows, self.checkpoint.stop_ids)
-        for row, token_id in zip(rows, chosen, strict=True):
-            row.add(token_id, self.checkpoint.stop_ids, usual_stop)
+        for row, token_id in zip(rows, choose(logits, rows), strict=True):
+            row.add(token_id)
 
     def _leave(self) -> None:
         """Close the rows that ended."""

@@ -1,7 +1,9 @@
 """A base model in memory: network, tokenizer, grammars, and the adapters beside it."""
 
+import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +21,8 @@ from transformers.utils.logging import disable_progress_bar
 from nemo_local.catalog import CatalogModel
 from nemo_local.core.tool_formats import ToolFormat, format_of_template
 from nemo_local.nim.constraints import Grammars
-from nemo_local.nim.lora import AdapterSet
+from nemo_local.nim.generation import Vocabulary
+from nemo_local.nim.lora import Adapter, AdapterSet, Unservable
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +33,10 @@ neighbours; larger models compute in bfloat16 and fit into memory."""
 
 @dataclass
 class Checkpoint:
-    """One loaded base model. Only the engine's thread computes with it."""
+    """One loaded base model, as it reads and writes by itself or beside an adapter.
+
+    Only the engine's thread computes with it.
+    """
 
     id: str
     model: PreTrainedModel
@@ -39,6 +45,8 @@ class Checkpoint:
     """Tokens of prompt and reply together."""
     stop_ids: frozenset[int]
     """Tokens that end a reply."""
+    vocabulary_size: int
+    """Tokens of prompts and replies count from 0 to below this."""
     grammars: Grammars
     adapters: AdapterSet
     tool_format: ToolFormat
@@ -50,6 +58,20 @@ class Checkpoint:
     def device(self) -> torch.device:
         device: torch.device = self.model.device
         return device
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of the keys and values of one token."""
+        config: Any = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        numbers = 2 * int(config.num_hidden_layers) * int(heads) * int(size)
+        return numbers * int(self.model.dtype.itemsize)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What a reply is written with."""
+        return Vocabulary(self.vocabulary_size, self.stop_ids, self.tokenizer.eos_token_id)
 
     def encode(self, text: str, special: bool) -> list[int]:
         """Token ids of a text; `special` adds what the tokenizer puts around a bare text."""
@@ -76,8 +98,8 @@ class Checkpoint:
     ) -> Tensor:
         """Logits [B, V] after the last of `ids` [B, T], in float32; the cache grows by T.
 
-        B rows, T new tokens, V vocabulary; `mask` is [B, cached + T]; `rows` names each row's
-        adapter.
+        B rows, T new tokens, V vocabulary, which grows by the new tokens of the adapters in use;
+        `mask` is [B, cached + T]; `rows` names each row's adapter.
         """
         self.adapters.select(rows)
         output: Any = self.model(
@@ -89,6 +111,11 @@ class Checkpoint:
             logits_to_keep=1,
         )
         logits: Tensor = output.logits[:, -1].float()
+        if logits.shape[-1] > self.vocabulary_size:
+            # After whatever the model does to the head's output, such as Gemma's soft cap.
+            for row, name in enumerate(rows):
+                own = self.adapters.tokens.get(name or "")
+                logits[row, max(self.vocabulary_size, own.end if own else 0) :] = float("-inf")
         return logits
 
 
@@ -139,11 +166,63 @@ def load_checkpoint(
         tokenizer=tokenizer,
         context=entry.max_model_len,
         stop_ids=frozenset(stop_ids),
+        vocabulary_size=model.config.vocab_size,
         grammars=Grammars(tokenizer, model.config.vocab_size, stop_ids, tool_format.form),
         adapters=AdapterSet(model),
         tool_format=tool_format,
         dropped_ids=_dropped_ids(tokenizer, tool_format),
     )
+
+
+def beside(
+    base: Checkpoint, adapter: Adapter, folder: Path, tool_format: ToolFormat | None = None
+) -> Checkpoint:
+    """The checkpoint as the users of an adapter see it.
+
+    It reads and writes with the tokenizer that is stored with the adapter, or with the base's and
+    the chat template stored there; without a `tool_format` that template decides.
+
+    Raises:
+        Unservable: the tokenizer cannot be read, or has tokens that nobody has rows for.
+    """
+    size = max([base.vocabulary_size, *(token + 1 for token in adapter.token_ids)])
+    tokenizer = _stored_tokenizer(base.tokenizer, folder)
+    if tokenizer is base.tokenizer:
+        return replace(base, vocabulary_size=size)
+    last = max(tokenizer.get_vocab().values())
+    if last >= size:
+        raise Unservable(f"its tokenizer counts to {last}, and there are rows for {size} tokens")
+    stop_ids = _stop_ids(base.model, tokenizer)
+    tool_format = tool_format or format_of_template(str(tokenizer.chat_template or ""))
+    return replace(
+        base,
+        tokenizer=tokenizer,
+        stop_ids=frozenset(stop_ids),
+        vocabulary_size=size,
+        grammars=Grammars(tokenizer, size, stop_ids, tool_format.form),
+        tool_format=tool_format,
+        dropped_ids=_dropped_ids(tokenizer, tool_format),
+    )
+
+
+def _stored_tokenizer(base: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of an adapter's folder, or the base's with the template of that folder; the
+    base's own, the same object, when there is neither."""
+    template = folder / "chat_template.jinja"
+    try:
+        if (folder / "tokenizer.json").is_file():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+            tokenizer("settle")
+        elif template.is_file():
+            tokenizer = copy.copy(base)
+            tokenizer.chat_template = template.read_text(encoding="utf-8")
+        else:
+            return base
+    except Exception as error:  # tokenizers raises plain Exceptions
+        raise Unservable(f"its tokenizer cannot be read: {error}") from error
+    return tokenizer
 
 
 def _dtype(entry: CatalogModel) -> torch.dtype:

@@ -1,6 +1,7 @@
 """The one thread that computes: it takes replies from a bounded queue and writes them together."""
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -37,6 +38,10 @@ class Engine:
         self._metrics = metrics
         self._max_rows = max_rows
         self._max_waiting = max_waiting
+        self.cache_room: Callable[[], float] = lambda: math.inf
+        """Bytes that the caches of all batches may take, asked before a reply is begun."""
+        self.cache_bytes = 0
+        """Bytes that the replies in writing may come to take, and what is kept of past ones."""
         self._batches: dict[str, Batch] = {}
         self._waiting: deque[tuple[str, Generation]] = deque()
         self._changes: deque[_Change] = deque()
@@ -135,6 +140,16 @@ class Engine:
 
         return self._change(change)
 
+    def forget_caches(self) -> None:
+        """Give back the memory of past replies."""
+
+        def change() -> bool:
+            self._forget()
+            self.cache_bytes = self._caches({})
+            return True
+
+        self._change(change)
+
     def _wanted(self, base_id: str, adapter: str | None = None) -> bool:
         """Whether replies of this model, or of this adapter, are in writing or waiting."""
         with self._wake:
@@ -165,6 +180,7 @@ class Engine:
                 newcomers = self._admit()
             for base_id, batch in list(self._batches.items()):
                 self._advance(batch, newcomers.get(base_id, []))
+            self._count_caches()
         self._end(changes)
 
     def _busy(self) -> bool:
@@ -175,17 +191,47 @@ class Engine:
         room = {base_id: self._max_rows - len(b.rows) for base_id, b in self._batches.items()}
         admitted: dict[str, list[Generation]] = {base_id: [] for base_id in room}
         left: deque[tuple[str, Generation]] = deque()
+        limit, full = self.cache_room(), False
         for base_id, row in self._waiting:
             if row.cancelled or row.overdue:
                 self._give_up(row)
             elif base_id not in room or not self._has_adapter(base_id, row.adapter):
                 row.close(UnknownModel(f"model {row.adapter or base_id} was unloaded"))
-            elif len(admitted[base_id]) < room[base_id]:
-                admitted[base_id].append(row)
-            else:
+            elif full or len(admitted[base_id]) >= room[base_id]:
                 left.append((base_id, row))
+            elif self._fits({**admitted, base_id: [*admitted[base_id], row]}, limit):
+                admitted[base_id].append(row)
+            elif self._busy() or any(admitted.values()):
+                left.append((base_id, row))
+                full = True  # nobody overtakes it, or a long reply would wait for ever
+            else:
+                row.close(Busy("the memory that this reply needs is taken; try again"))
         self._waiting = left
         return admitted
+
+    def _fits(self, admitted: dict[str, list[Generation]], limit: float) -> bool:
+        """Whether the caches stay within the limit, if need be without those of past replies."""
+        if limit == math.inf or self._caches(admitted) <= limit:
+            return True
+        self._forget()
+        return self._caches(admitted) <= limit
+
+    def _caches(self, admitted: dict[str, list[Generation]]) -> int:
+        """Bytes that the caches may come to take with these replies."""
+        return sum(
+            batch.kept_bytes + batch.cache_bytes(admitted.get(base_id, []))
+            for base_id, batch in self._batches.items()
+        )
+
+    def _forget(self) -> None:
+        for batch in self._batches.values():
+            batch.forget()
+
+    def _count_caches(self) -> None:
+        limit = self.cache_room()
+        if limit != math.inf:
+            self._fits({}, limit)  # what is kept of prompts has grown
+            self.cache_bytes = self._caches({})
 
     def _has_adapter(self, base_id: str, adapter: str | None) -> bool:
         return adapter is None or adapter in self._batches[base_id].checkpoint.adapters

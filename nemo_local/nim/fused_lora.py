@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nemo_local.nim.lora import AdapterSet
+from nemo_local.nim.token_rows import Chosen
 
 Pair = tuple[Tensor, Tensor]
 Site = tuple[int, str]
@@ -35,6 +36,11 @@ def member_names(site: Site) -> list[str]:
 class Selection(Protocol):
     """Which rows of a pass use which adapter."""
 
+    @property
+    def tokens(self) -> Chosen:
+        """Which of them have tokens of their own."""
+        ...
+
     def add(self, y: Tensor, x: Tensor, site: Site) -> None:
         """Add the adapters' share for inputs x [N, d_in] to outputs y [N, d_out], in place."""
         ...
@@ -45,6 +51,7 @@ class Ranges:
     """Rows that stand together by adapter; other rows use none."""
 
     ranges: list[tuple[dict[Site, Pair], int, int]]
+    tokens: Chosen
 
     def add(self, y: Tensor, x: Tensor, site: Site) -> None:
         for pairs, start, end in self.ranges:
@@ -65,6 +72,7 @@ class Mixed:
     """The rows that use an adapter."""
     places: Tensor
     """Their places in `gather`."""
+    tokens: Chosen
 
     def add(self, y: Tensor, x: Tensor, site: Site) -> None:
         if site in self.stacks:
@@ -85,12 +93,16 @@ class FusedAdapters:
     _pairs: dict[str, dict[Site, Pair]] = field(default_factory=dict)
     _stacked: tuple[str, ...] = ()
     _stacks: dict[Site, Pair] = field(default_factory=dict)
-    _last: tuple[list[str | None], Selection] = field(default_factory=lambda: ([], Ranges([])))
+    _last: tuple[list[str | None], Selection] = field(default_factory=lambda: ([], Ranges([], [])))
 
     def by_range(self, ranges: list[tuple[str | None, int, int]]) -> Selection:
         """For rows that stand together by adapter: (adapter, first row, end)."""
         self._forget_old()
-        return Ranges([(self._fused(n), start, end) for n, start, end in ranges if n is not None])
+        own = self.adapters.tokens
+        return Ranges(
+            [(self._fused(n), start, end) for n, start, end in ranges if n is not None],
+            [(own[n], slice(start, end)) for n, start, end in ranges if n in own],
+        )
 
     def by_row(self, names: list[str | None]) -> Selection:
         """For rows in any order: the adapter of each."""
@@ -102,9 +114,9 @@ class FusedAdapters:
     def _select(self, names: list[str | None]) -> Selection:
         used = sorted({name for name in names if name is not None})
         if not used:
-            return Ranges([])
+            return Ranges([], [])
         if len(used) == 1 and None not in names:
-            return Ranges([(self._fused(used[0]), 0, len(names))])
+            return self.by_range([(used[0], 0, len(names))])
         self._stack(used)
         places = {name: [i for i, n in enumerate(names) if n == name] for name in self._stacked}
         width = max(map(len, places.values()))
@@ -116,8 +128,14 @@ class FusedAdapters:
             rows += rows_of_one
             gather += rows_of_one + [0] * (width - len(rows_of_one))
         device = next(iter(self._stacks.values()))[0].device
-        as_tensor = [torch.tensor(numbers, device=device) for numbers in (gather, rows, at)]
-        return Mixed(self._stacks, *as_tensor)
+        gather_at, rows_at, places_at = (
+            torch.tensor(numbers, device=device) for numbers in (gather, rows, at)
+        )
+        own = self.adapters.tokens
+        tokens: Chosen = [
+            (own[name], torch.tensor(places[name], device=device)) for name in used if name in own
+        ]
+        return Mixed(self._stacks, gather_at, rows_at, places_at, tokens)
 
     def _stack(self, used: list[str]) -> None:
         """Stack the adapters in use; a stack that holds a few others besides will do."""
@@ -148,7 +166,7 @@ class FusedAdapters:
         if self._changes != self.adapters.changes:
             self._changes = self.adapters.changes
             self._pairs, self._stacked, self._stacks = {}, (), {}
-            self._last = ([], Ranges([]))
+            self._last = ([], Ranges([], []))
 
 
 def _join(pairs: dict[str, Pair], site: Site, sizes: list[int]) -> Pair | None:

@@ -56,6 +56,18 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """The tokens that a reply is written with."""
+
+    size: int
+    """They count from 0 to below this."""
+    stop_ids: frozenset[int]
+    """Tokens that end a reply."""
+    usual_stop: int | None
+    """The one of them that is not worth a word."""
+
+
+@dataclass(frozen=True)
 class TokenLogprob:
     """The log probability of a written token and of its likeliest alternatives."""
 
@@ -145,6 +157,7 @@ class Generation:
 
     prompt: list[int]
     sampling: Sampling
+    vocabulary: Vocabulary
     adapter: str | None
     """Adapter in the checkpoint's set; None = the base model."""
     stream: TextStream
@@ -199,14 +212,14 @@ class Generation:
             self._random.manual_seed(random.getrandbits(63) if seed is None else seed % 2**63)
         return self._random
 
-    def add(self, token_id: int, stop_ids: frozenset[int], usual_stop: int | None) -> None:
+    def add(self, token_id: int) -> None:
         """Take the next token: extend the text, and see whether the reply ends here."""
         self.tokens.append(token_id)
         if self.matcher is not None and not self.matcher.is_terminated():
             self.matcher.accept_token(token_id)
-        if token_id in stop_ids and not self.sampling.ignore_eos:
+        if token_id in self.vocabulary.stop_ids and not self.sampling.ignore_eos:
             self.finish_reason = "stop"
-            self.stop_reason = None if token_id == usual_stop else token_id
+            self.stop_reason = None if token_id == self.vocabulary.usual_stop else token_id
         elif self.pieces or self.sampling.stop:
             piece = self.stream.push(token_id)
             if self.stream.stopped_by is not None:

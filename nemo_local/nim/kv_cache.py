@@ -14,6 +14,19 @@ COLUMNS = 256
 """Columns reserved at first; later twice as many whenever they run out."""
 
 
+def capacity(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns that are reserved for so many sequences of so many tokens.
+
+    capacity(5, 300) -> (8, 512)
+    """
+    have_rows, have_columns = min(rows, 1), COLUMNS
+    while have_rows < rows:
+        have_rows *= 2
+    while have_columns < columns:
+        have_columns *= 2
+    return have_rows, have_columns
+
+
 class KvCache:
     """The cache of `len(lengths)` sequences."""
 
@@ -41,11 +54,7 @@ class KvCache:
         """Make sure that this many sequences of this many tokens fit."""
         have_rows, have_columns = self.mask.shape[0], self.mask.shape[-1]
         if rows > have_rows or columns > have_columns:
-            while have_columns < columns:
-                have_columns = max(COLUMNS, 2 * have_columns)
-            while have_rows < rows:
-                have_rows = max(1, 2 * have_rows)
-            self._reserve(have_rows, have_columns)
+            self._reserve(*capacity(max(rows, have_rows), max(columns, have_columns)))
 
     def keep(self, indices: list[int]) -> list[int]:
         """Forget all others; the last ones move into the gaps. Returns the order they now have."""
@@ -60,6 +69,13 @@ class KvCache:
         order = [placed.get(row, row) for row in range(count)]
         self.lengths = [self.lengths[row] for row in order]
         return order
+
+    def release(self) -> None:
+        """Give the memory back; nothing is cached any more."""
+        self.lengths = []
+        self.keys = self.keys[:, :0, ..., :0].clone()
+        self.values = self.values[:, :0, :, :0].clone()
+        self.mask = self.mask[:0, ..., :0].clone()
 
     def _reserve(self, rows: int, columns: int) -> None:
         old_rows, old_columns = self.mask.shape[0], self.mask.shape[-1]

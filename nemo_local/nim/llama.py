@@ -16,9 +16,10 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.fused_lora import HEAD, PARTS, FusedAdapters, Selection, Site, member_names
-from nemo_local.nim.kv_cache import KvCache
+from nemo_local.nim.kv_cache import KvCache, capacity
 from nemo_local.nim.lora import LoraLinear
 from nemo_local.nim.prefixes import Prefix, Prefixes
+from nemo_local.nim.token_rows import TokenEmbedding, embed, project
 
 FUSED_ATTENTION_FROM = 512
 """Prompt tokens from which the fused kernel is worth its start; plain products are faster below."""
@@ -60,7 +61,10 @@ class Llama:
         self.sizes: dict[Site, list[int]] = {}
         sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
         self._weights = {site: self._joined(model, site) for site in [*sites, HEAD]}
-        self._embedding: Tensor = model.model.embed_tokens.weight
+        embedding = model.model.embed_tokens
+        self._embedding: nn.Embedding = (
+            embedding.base if isinstance(embedding, TokenEmbedding) else embedding
+        )
         self._norms = [
             (block.input_layernorm.weight, block.post_attention_layernorm.weight)
             for block in model.model.layers
@@ -74,8 +78,11 @@ class Llama:
         self, ids: Tensor, positions: Tensor, attend: Attend, lora: Selection,
         last: tuple[Tensor, Selection] | None = None,
     ) -> Tensor:  # fmt: skip
-        """Logits [N, V] in float32; with `last` (rows, their adapters) of those rows only."""
-        h = F.embedding(ids, self._embedding)
+        """Logits [N, V] in float32; with `last` (rows, their adapters) of those rows only.
+
+        V grows by the new tokens of the adapters in the pass.
+        """
+        h = embed(ids, self._embedding, self._embedding.num_embeddings, lora.tokens)
         cos, sin = self._rope(positions)
         for layer in range(self.layers):
             q, k, v = self._qkv(layer, self._norm(h, self._norms[layer][0]), lora, cos, sin)
@@ -87,7 +94,8 @@ class Llama:
             x = self._norm(h, self._norms[layer][1])
             gate, up = self._product(x, (layer, "gate_up"), lora).chunk(2, dim=-1)
             h = self._add(h, F.silu(gate) * up, (layer, "down"), lora)
-        return self._product(self._norm(h, self._last_norm), HEAD, lora).float()
+        h = self._norm(h, self._last_norm)
+        return project(self._product(h, HEAD, lora).float(), h, lora.tokens)
 
     def _qkv(
         self, layer: int, x: Tensor, lora: Selection, cos: Tensor, sin: Tensor
@@ -226,6 +234,19 @@ class LlamaSequences:
         order = self._cache.keep(indices)
         self._names = [self._names[i] for i in order]
         return order
+
+    def room_for(self, rows: int, longest: int) -> tuple[int, int]:
+        have = self._cache.mask.shape
+        return capacity(max(rows, have[0]), max(longest, have[-1]))
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._prefixes.size
+
+    def forget(self, cache: bool) -> None:
+        self._prefixes.clear()
+        if cache and not self._names:
+            self._cache.release()
 
     def _reuse(self, prompt: list[int], adapter: str | None, row: int) -> int:
         """Tokens of the prompt whose keys and values are known and now stand in the row."""

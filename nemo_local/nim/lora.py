@@ -10,20 +10,23 @@ Source: https://arxiv.org/abs/2106.09685 (LoRA), https://arxiv.org/abs/2310.1854
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nemo_local.nim.token_rows import EVERY, Chosen, TokenEmbedding, TokenRows, project
+
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
-_PLAIN = {
+_ROWS_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.token_adapter\.trainable_tokens_delta")
+_PLAIN: dict[str, tuple[Any, ...]] = {
     # What else an adapter_config.json may ask for, and the values that mean "nothing of it".
     "use_dora": (False, None),
     "bias": ("none", None),
     "modules_to_save": (None, []),
-    "trainable_token_indices": (None, [], {}),
     "fan_in_fan_out": (False, None),
     "lora_bias": (False, None),
     "layer_replication": (None, []),
@@ -40,10 +43,18 @@ class Adapter:
 
     pairs: dict[str, tuple[Tensor, Tensor]]
     """Per layer (A, B): A is [rank, d_in], B is [d_out, rank] and already scaled."""
+    token_ids: list[int] = field(default_factory=list)
+    """Tokens whose rows are the adapter's own, ascending."""
+    token_rows: dict[str, Tensor] = field(default_factory=dict)
+    """Their rows [K, E] by the name of the embedding or output head."""
 
     def size(self, dtype: torch.dtype) -> int:
         """Bytes of the matrices once they have this type."""
-        return sum(a.numel() + b.numel() for a, b in self.pairs.values()) * dtype.itemsize
+        matrices = [
+            *self.token_rows.values(),
+            *(one for pair in self.pairs.values() for one in pair),
+        ]
+        return sum(matrix.numel() for matrix in matrices) * dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ def read_adapter(folder: Path) -> Adapter:
     """The adapter stored in `folder` (adapter_config.json, adapter_model.safetensors).
 
     Raises:
-        Unservable: a file is missing, or the adapter is more than plain LoRA.
+        Unservable: a file is missing, or the adapter is more than LoRA and rows of tokens.
     """
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file():
@@ -75,6 +86,7 @@ def read_adapter(folder: Path) -> Adapter:
         if config.get(key) not in plain:
             raise Unservable(f"{key}={config[key]!r} is not supported")
     sides: dict[str, dict[str, Tensor]] = {}
+    token_ids, token_rows = _take_token_rows(config, tensors)
     for key, tensor in tensors.items():
         found = _KEY.fullmatch(key)
         if found is None:
@@ -85,7 +97,25 @@ def read_adapter(folder: Path) -> Adapter:
         if set(pair) != {"A", "B"}:
             raise Unservable(f"{module} has only one of lora_A and lora_B")
         pairs[module] = (pair["A"], pair["B"] * _scaling(config, module))
-    return Adapter(pairs)
+    return Adapter(pairs, token_ids, token_rows)
+
+
+def _take_token_rows(
+    config: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[list[int], dict[str, Tensor]]:
+    """The tokens and their rows by module, which are taken out of `tensors`."""
+    given = config.get("trainable_token_indices") or []
+    listed = list(given.values()) if isinstance(given, dict) else [given]
+    ids = listed[0] if listed else []
+    if any(other != ids for other in listed) or len(set(ids)) != len(ids):
+        raise Unservable("trainable_token_indices must name the same tokens everywhere, each once")
+    found = {key: match["module"] for key in tensors if (match := _ROWS_KEY.fullmatch(key))}
+    rows = {module: tensors.pop(key) for key, module in found.items()}
+    if bool(ids) != bool(rows) or any(len(one) != len(ids) for one in rows.values()):
+        counts = ", ".join(f"{len(one)} of {name}" for name, one in rows.items()) or "none"
+        raise Unservable(f"trainable_token_indices names {len(ids)} tokens; rows stored: {counts}")
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return sorted(ids), {name: one[order] for name, one in rows.items()}
 
 
 def _scaling(config: dict[str, object], module: str) -> float:
@@ -105,8 +135,12 @@ class AdapterSet:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        self._embedding = _name_of(model, "get_input_embeddings")
+        self._head = _name_of(model, "get_output_embeddings")
         self._layers: dict[str, LoraLinear] = {}
         self._names: set[str] = set()
+        self.tokens: dict[str, TokenRows] = {}
+        """Tokens that adapters have rows of their own for, by adapter."""
         self.changes = 0
         """Counts additions and removals, for whoever keeps something derived from the adapters."""
         self.groups: list[Group] = []
@@ -120,18 +154,17 @@ class AdapterSet:
             base = layer.base if isinstance(layer, LoraLinear) else layer
             if (a.shape[1], b.shape[0]) != (base.in_features, base.out_features):
                 raise Unservable(f"{name} is made for a base model of another size")
+        if adapter.token_ids:
+            self._check_tokens(adapter)
 
     def add(self, name: str, adapter: Adapter) -> None:
         """Make the adapter available to rows under this name."""
         for module, (a, b) in adapter.pairs.items():
-            layer = self._layers.get(module)
-            if layer is None:
-                base = self._find(module)
-                assert base is not None, "check() passed"
-                layer = self._layers[module] = LoraLinear(base, self)
-                self._model.set_submodule(module, layer)
+            layer = self._wrapped(module)
             weight = layer.base.weight
             layer.pairs[name] = (a.to(weight).contiguous(), b.to(weight).contiguous())
+        if adapter.token_ids:
+            self._add_tokens(name, adapter)
         self._names.add(name)
         self.changes += 1
 
@@ -139,9 +172,12 @@ class AdapterSet:
         """Forget the adapter, and every trace of adapters with the last one."""
         self._names.discard(name)
         self.changes += 1
+        if self.tokens.pop(name, None) is not None and not self.tokens:
+            embedding: Any = self._model.get_submodule(self._embedding)
+            self._model.set_submodule(self._embedding, embedding.base)
         for module, layer in list(self._layers.items()):
             layer.pairs.pop(name, None)
-            if not layer.pairs:
+            if not layer.pairs and not (self.tokens and module == self._head):
                 self._model.set_submodule(module, layer.base)
                 del self._layers[module]
 
@@ -151,6 +187,14 @@ class AdapterSet:
     def pairs_of(self, name: str) -> dict[str, tuple[Tensor, Tensor]]:
         """The matrices of an adapter by linear layer, in the model's type and place."""
         return {m: layer.pairs[name] for m, layer in self._layers.items() if name in layer.pairs}
+
+    def chosen(self) -> Chosen:
+        """Which rows of the next pass have which tokens of their own."""
+        return [
+            (self.tokens[group.adapter], EVERY if group.rows is None else group.rows)
+            for group in self.groups
+            if group.adapter in self.tokens
+        ]
 
     def select(self, rows: list[str | None]) -> None:
         """Set the adapter of each row of the next pass; None is the base model itself."""
@@ -171,13 +215,63 @@ class AdapterSet:
             return None
         return module if isinstance(module, nn.Linear) else None
 
+    def _wrapped(self, name: str) -> "LoraLinear":
+        """The linear layer of this name, with room for adapters beside it."""
+        layer = self._layers.get(name)
+        if layer is None:
+            base = self._find(name)
+            assert base is not None, "check() passed"
+            layer = self._layers[name] = LoraLinear(base, self, is_head=name == self._head)
+            self._model.set_submodule(name, layer)
+        return layer
+
+    def _check_tokens(self, adapter: Adapter) -> None:
+        ids, rows = adapter.token_ids, adapter.token_rows
+        embedding: Any = self._model.get_submodule(self._embedding)
+        base = embedding.base if isinstance(embedding, TokenEmbedding) else embedding
+        vocabulary, size = base.weight.shape
+        elsewhere = sorted(set(rows) - {self._embedding, self._head})
+        if elsewhere or self._embedding not in rows or self._head in adapter.pairs:
+            raise Unservable(
+                f"rows of tokens of {', '.join(rows)}: only those of the embedding, or of it and "
+                "of an output head without LoRA, can be served"
+            )
+        if any(one.shape[1] != size for one in rows.values()):
+            raise Unservable("its rows of tokens are made for a base model of another size")
+        new = [token for token in ids if token >= vocabulary]
+        if new and new != list(range(vocabulary, vocabulary + len(new))):
+            raise Unservable(f"it has no rows for some tokens from {vocabulary} to {new[-1]}")
+        if new and self._head not in rows and not self._tied:
+            raise Unservable(f"it has no rows of the output head for the new tokens {new}")
+
+    def _add_tokens(self, name: str, adapter: Adapter) -> None:
+        inputs = adapter.token_rows[self._embedding]
+        outputs = adapter.token_rows.get(self._head, inputs if self._tied else None)
+        embedding: Any = self._model.get_submodule(self._embedding)
+        if not isinstance(embedding, TokenEmbedding):
+            self._model.set_submodule(self._embedding, TokenEmbedding(embedding, self.chosen))
+        weight = self._wrapped(self._head).base.weight
+        self.tokens[name] = TokenRows(torch.tensor(adapter.token_ids), inputs, outputs).to(weight)
+
+    @property
+    def _tied(self) -> bool:
+        config: Any = self._model.config
+        return bool(config.tie_word_embeddings)
+
+
+def _name_of(model: nn.Module, getter: str) -> str:
+    """The name of the module that this method of a model returns; empty when it has none."""
+    module = getattr(model, getter)() if hasattr(model, getter) else None
+    return next((name for name, other in model.named_modules() if other is module), "")
+
 
 class LoraLinear(nn.Module):
     """A linear layer with adapters beside it."""
 
-    def __init__(self, base: nn.Linear, adapters: AdapterSet) -> None:
+    def __init__(self, base: nn.Linear, adapters: AdapterSet, is_head: bool) -> None:
         super().__init__()
         self.base = base
+        self._is_head = is_head
         self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
         # In a tuple, so that the set (which knows the whole model) is not taken for a child.
         self._adapters = (adapters,)
@@ -194,4 +288,4 @@ class LoraLinear(nn.Module):
                 y = y + x @ a.T @ b.T
             else:
                 y = y.index_add(0, group.rows, x[group.rows] @ a.T @ b.T)
-        return y
+        return project(y, x, self._adapters[0].chosen()) if self._is_head else y

@@ -15,9 +15,10 @@ from typing import Any
 
 from nemo_local.catalog import CatalogModel, near_names
 from nemo_local.core.tool_formats import ToolFormat
-from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint, weight_bytes
+from nemo_local.nim.checkpoint import Checkpoint, beside, load_checkpoint, weight_bytes
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
+from nemo_local.nim.kv_cache import capacity
 from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.residents import Resident, Residents
 
@@ -74,6 +75,7 @@ class Lease:
     """A model in memory, which stays there until its request is queued or given up."""
 
     checkpoint: Checkpoint
+    """The base model, as the adapter has it."""
     adapter: str | None
     """Name in the checkpoint's adapter set; None for the base model itself."""
     residents: list[Resident]
@@ -155,7 +157,7 @@ class Models(Registry):
         residents = self._residents.pin([served.entry.id, *adapter])
         if residents is None:
             return None
-        return Lease(residents[0].checkpoint, residents[-1].adapter, residents)
+        return Lease(residents[-1].checkpoint, residents[-1].adapter, residents)
 
     def load(self, model_id: str) -> Lease:
         """The model, loaded first where needed; may take seconds.
@@ -177,6 +179,35 @@ class Models(Registry):
     def release(self, lease: Lease) -> None:
         """Let the model be unloaded again when nothing is written with it."""
         self._residents.unpin(lease.residents)
+
+    def longest(self, lease: Lease) -> int | None:
+        """Tokens, prompt included, of the longest reply that memory holds; None = no limit."""
+        if self._residents.limit is None:
+            return None
+        left = self._residents.limit - sum(one.size for one in lease.residents)
+        columns = 0
+        while _cache_bytes(lease, columns + 1) <= left:
+            _, columns = capacity(1, columns + 1)
+        return columns
+
+    def make_cache_room(self, lease: Lease, tokens: int) -> None:
+        """Unload what is idle until a reply of so many tokens, prompt included, can be begun.
+
+        Raises:
+            BadValue: it does not fit beside its model alone.
+            Busy: the memory is full of models that are answering.
+        """
+        longest = self.longest(lease)
+        if longest is None:
+            return
+        if tokens > longest:
+            raise BadValue(
+                f"prompt and reply of {tokens} tokens do not fit into memory beside the model; "
+                f"{longest} do. Lower max_tokens, or raise NEMO_LOCAL_NIM_MEMORY",
+                "max_tokens",
+            )
+        with self._loading:
+            self._residents.make_cache_room(_cache_bytes(lease, tokens))
 
     def load_base(self, entry: CatalogModel) -> None:
         """Serve a base model; it is loaded now if it fits beside the others.
@@ -200,7 +231,7 @@ class Models(Registry):
         """Serve the adapter in `folder`, which must stay, under `model_id`.
 
         Raises:
-            Unservable: it is not a plain LoRA adapter for this base model, or too large.
+            Unservable: it is not a LoRA adapter for this base model, or too large.
             Busy: the memory is full of models that are answering.
         """
         served = Served(model_id, self.get(base_id).entry, root=root, folder=folder)
@@ -224,10 +255,10 @@ class Models(Registry):
         """Load what is missing of a model and its base; the caller holds `_loading`."""
         entry = served.entry
         if entry.id not in self._residents:
-            self._residents.make_room(weight_bytes(entry))
-            checkpoint = load_checkpoint(entry, self._device, self._tool_formats.get(entry.id))
-            self._engine.add(checkpoint)
-            self._residents.add(entry.id, Resident(checkpoint, None, weight_bytes(entry)))
+            with self._residents.loading(weight_bytes(entry)):
+                checkpoint = load_checkpoint(entry, self._device, self._tool_formats.get(entry.id))
+                self._engine.add(checkpoint)
+                self._residents.add(entry.id, Resident(checkpoint, None, weight_bytes(entry)))
         if served.folder is None or served.id in self._residents:
             return
         pinned = self._residents.pin([entry.id])
@@ -235,6 +266,9 @@ class Models(Registry):
         try:
             base = pinned[0]
             adapter = read_adapter(served.folder)
+            base.checkpoint.adapters.check(adapter)
+            form = self._tool_formats.get(served.id)
+            checkpoint = beside(base.checkpoint, adapter, served.folder, form)
             size = adapter.size(base.checkpoint.model.dtype)
             limit = self._residents.limit
             if limit is not None and base.size + size > limit:
@@ -242,8 +276,14 @@ class Models(Registry):
                     f"with its base it needs {(base.size + size) // 2**20} MB of weights, more "
                     f"than the limit of {limit // 2**20} MB; raise NEMO_LOCAL_NIM_MEMORY"
                 )
-            self._residents.make_room(size)
-            self._engine.add_adapter(entry.id, served.id, adapter)
-            self._residents.add(served.id, Resident(base.checkpoint, served.id, size))
+            with self._residents.loading(size):
+                self._engine.add_adapter(entry.id, served.id, adapter)
+                self._residents.add(served.id, Resident(checkpoint, served.id, size))
         finally:
             self._residents.unpin(pinned)
+
+
+def _cache_bytes(lease: Lease, tokens: int) -> int:
+    """Bytes of the keys and values of one reply."""
+    rows, columns = capacity(1, tokens)
+    return lease.checkpoint.token_bytes * rows * columns

@@ -40,6 +40,11 @@ class Prefixes:
         self._seen: OrderedDict[Key, list[int]] = OrderedDict()
         self._kept: OrderedDict[Key, Prefix] = OrderedDict()
 
+    @property
+    def size(self) -> int:
+        """Bytes of everything that is kept."""
+        return sum(one.size for one in self._kept.values())
+
     def find(self, prompt: list[int], adapter: str | None) -> tuple[int, Prefix] | None:
         """How many tokens of which kept prefix the prompt begins with; never all of the prompt."""
         key = _key(prompt, adapter)
@@ -70,7 +75,7 @@ class Prefixes:
         key = _key(prompt, adapter)
         self._kept.pop(key, None)
         self._kept[key] = prefix
-        while sum(one.size for one in self._kept.values()) > KEPT_BYTES:
+        while self.size > KEPT_BYTES:
             self._kept.popitem(last=False)
 
     def clear(self) -> None:

@@ -9,7 +9,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -29,7 +29,8 @@ T = TypeVar("T", bound=Stored)
 
 POLL_S = 2.0
 WANTED_STATES = ("created", "pending", "ready")
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *TOKENIZER_FILES)
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt")
 
 
@@ -129,7 +130,7 @@ class Reconciler:
     def _wanted(self) -> Wanted:
         try:
             bases, stored = self._wanted_by_deployments()
-            self._known = Wanted(bases, self._wanted_adapters(bases), stored)
+            self._known = Wanted(bases, self._wanted_adapters(bases, stored), stored)
         except UpstreamError as error:
             if self._trouble != str(error):
                 logger.warning("no list of what to serve, keeping what is served: %s", error)
@@ -158,7 +159,7 @@ class Reconciler:
                 if model_id not in self._catalog.models:
                     checkpoint = self._stored(model_id)
                     if checkpoint is not None:
-                        stored[model_id] = checkpoint
+                        stored[model_id] = replace(checkpoint, with_adapters=with_adapters)
                         continue
                 entry = self._catalog.get(model_id)
                 if entry is not None and entry.path is not None:
@@ -197,16 +198,21 @@ class Reconciler:
                 raise
             return {}  # deleted since; the deployment itself stands
 
-    def _wanted_adapters(self, bases: dict[str, bool]) -> dict[str, WantedAdapter]:
+    def _wanted_adapters(
+        self, bases: dict[str, bool], stored: dict[str, WantedCheckpoint]
+    ) -> dict[str, WantedAdapter]:
+        carriers = {**{one.model_id: one.with_adapters for one in stored.values()}, **bases}
         adapters = {}
         for entity in self._pages("/v1/models", {"filter[peft]": "true"}):
             artifact = entity.get("artifact") or {}
-            entry = self._catalog.get(_name_of(entity.get("base_model")))
-            uploaded = artifact.get("status") == "upload_completed"
-            if uploaded and entry is not None and bases.get(entry.id):
+            base_id = _name_of(entity.get("base_model"))
+            entry = self._catalog.get(base_id)
+            if base_id not in stored and entry is not None:
+                base_id = entry.id
+            if artifact.get("status") == "upload_completed" and carriers.get(base_id):
                 model_id = f"{entity['namespace']}/{entity['name']}"
                 adapters[model_id] = WantedAdapter(
-                    model_id, entity["id"], artifact["files_url"], entry.id
+                    model_id, entity["id"], artifact["files_url"], base_id
                 )
         return adapters
 

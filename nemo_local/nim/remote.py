@@ -80,7 +80,10 @@ class RemoteModels(Registry):
             Unservable: the adapter is no plain LoRA, or the server refuses it or cannot.
             ConnectionError: the server does not answer; trying again may help.
         """
-        read_adapter(folder)
+        if read_adapter(folder).token_ids:
+            raise Unservable("the remote server would not see its rows of tokens; merge it instead")
+        if (folder / "chat_template.jinja").is_file():
+            logger.warning("%s: the remote server may not use its own chat template", model_id)
         served = Served(model_id, self.get(base_id).entry, root=root, folder=folder.resolve())
         body = {"lora_name": model_id, "lora_path": str(served.folder)}
         for path, unload_path in LOAD_PATHS.items():

@@ -1,11 +1,16 @@
 """The weights in memory: under a limit, the least recently used make room for others.
 
-The limit counts weights only; the key-value cache of replies in writing comes on top.
+Beside them the limit counts the keys and values of replies, each as long as it may become, and
+those kept of past prompts. Not counted are the passes themselves, and a cache while it grows: then
+the old one and the new one are there together.
 """
 
 import logging
+import math
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nemo_local.nim.checkpoint import Checkpoint
@@ -20,13 +25,18 @@ class Resident:
     """A base model or an adapter whose weights the engine holds."""
 
     checkpoint: Checkpoint
-    """The base model; for an adapter, the one it stands beside."""
+    """The base model; for an adapter, the one it stands beside, as it sees it."""
     adapter: str | None
     """The adapter's name there; None for the base model itself."""
     size: int
     """Bytes of weights."""
     pins: int = 0
     """Requests between being accepted and being queued."""
+
+    @property
+    def base_id(self) -> str:
+        """Id of the base model."""
+        return self.checkpoint.id
 
 
 class Residents:
@@ -37,6 +47,9 @@ class Residents:
         self._engine = engine
         self._lock = threading.Lock()
         self._all: OrderedDict[str, Resident] = OrderedDict()
+        self._coming = 0
+        """Bytes that are being loaded."""
+        engine.cache_room = self.cache_room
 
     def __contains__(self, model_id: str) -> bool:
         return model_id in self._all
@@ -48,8 +61,12 @@ class Residents:
             return sum(one.size for one in self._all.values())
 
     def fits(self, size: int) -> bool:
-        """Whether that many bytes fit beside what is in memory."""
-        return self.limit is None or self.size + size <= self.limit
+        """Whether that many bytes of weights fit beside what is in memory."""
+        return self.limit is None or self.size + self._engine.cache_bytes + size <= self.limit
+
+    def cache_room(self) -> float:
+        """Bytes that the weights leave for caches."""
+        return math.inf if self.limit is None else self.limit - self.size - self._coming
 
     def pin(self, model_ids: list[str]) -> list[Resident] | None:
         """These residents, kept from being unloaded until `unpin`; None when one is missing."""
@@ -77,23 +94,38 @@ class Residents:
         with self._lock:
             gone = self._all.pop(model_id, None)
             if gone is not None and gone.adapter is None:
-                for other in [k for k, v in self._all.items() if v.checkpoint is gone.checkpoint]:
+                for other in [k for k, v in self._all.items() if v.base_id == gone.base_id]:
                     del self._all[other]
             return gone
 
-    def make_room(self, size: int) -> None:
-        """Unload until `size` more bytes fit; one thread at a time calls this.
+    @contextmanager
+    def loading(self, size: int) -> Iterator[None]:
+        """Room for that many bytes of weights, kept free within; one thread at a time loads.
 
         Raises:
             Busy: everything that could go is answering at the moment.
         """
+        self._coming = size
+        try:
+            if not self.fits(size):
+                self._engine.forget_caches()
+            self._make_room(lambda: self.fits(size))
+            yield
+        finally:
+            self._coming = 0
+
+    def make_cache_room(self, size: int) -> None:
+        """Unload until the weights leave that many bytes. Raises Busy as `loading` does."""
+        self._make_room(lambda: self.cache_room() >= size)
+
+    def _make_room(self, enough: Callable[[], bool]) -> None:
         passed: set[str] = set()
-        while not self.fits(size):
+        while not enough():
             with self._lock:
                 idle = [k for k, v in self._all.items() if not v.pins and k not in passed]
             if not idle:
                 raise Busy(
-                    f"the {(self.limit or 0) // 2**20} MB for weights are taken by models that are "
+                    f"the {(self.limit or 0) // 2**20} MB for models are taken by those that are "
                     "answering; try again, or raise NEMO_LOCAL_NIM_MEMORY"
                 )
             passed.add(idle[0])
@@ -108,11 +140,11 @@ class Residents:
             beside = {
                 k: v
                 for k, v in self._all.items()
-                if k == model_id or (not resident.adapter and v.checkpoint is resident.checkpoint)
+                if k == model_id or (not resident.adapter and v.base_id == resident.base_id)
             }
             for name in beside:
                 del self._all[name]
-        base_id = resident.checkpoint.id
+        base_id = resident.base_id
         if resident.adapter is None:
             gone = self._engine.remove(base_id, only_idle=True)
         else:

@@ -11,7 +11,7 @@ from nemo_local.nim.generation import Generation, TokenLogprob
 _NEVER = float("-inf")
 
 
-def choose(logits: Tensor, rows: list[Generation], stop_ids: frozenset[int]) -> list[int]:
+def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
     """One token id for each row of `logits` [B, V] (float32, changed in place).
 
     Log probabilities are recorded before any rule changes the logits, as vLLM does.
@@ -25,7 +25,7 @@ def choose(logits: Tensor, rows: list[Generation], stop_ids: frozenset[int]) -> 
     for i, row in enumerate(rows):
         _apply_penalties(logits[i], row)
         if row.matcher is None and len(row.tokens) < row.sampling.min_tokens:
-            logits[i, list(stop_ids)] = _NEVER
+            logits[i, list(row.vocabulary.stop_ids)] = _NEVER
     best: list[int] = logits.argmax(dim=-1).tolist()
     chosen = [
         best[i] if row.sampling.greedy else _sample(logits[i], row) for i, row in enumerate(rows)
@@ -42,7 +42,9 @@ def _apply_grammars(logits: Tensor, rows: list[Generation]) -> None:
         return
     bitmask = xgrammar.allocate_token_bitmask(len(rows), logits.shape[-1])
     for i, matcher in held:
-        matcher.fill_next_token_bitmask(bitmask, i)
+        words = -(-rows[i].vocabulary.size // 32)
+        matcher.fill_next_token_bitmask(bitmask[i : i + 1, :words])
+        bitmask[i, words:] = 0  # tokens of other adapters
     xgrammar.apply_token_bitmask_inplace(
         logits, bitmask.to(logits.device), indices=[i for i, _ in held]
     )

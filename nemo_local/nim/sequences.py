@@ -28,6 +28,19 @@ class Sequences(Protocol):
         """Forget all others. Returns the kept indices in the order in which they now stand."""
         ...
 
+    def room_for(self, rows: int, longest: int) -> tuple[int, int]:
+        """Rows and columns of the cache once it holds so many sequences of so many tokens."""
+        ...
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that are kept of sequences of the past."""
+        ...
+
+    def forget(self, cache: bool) -> None:
+        """Forget the past, and give back the memory of the `cache` if no sequence is left."""
+        ...
+
 
 class PaddedSequences:
     """Any causal model: rows end at the right edge of the key-value cache.
@@ -79,6 +92,16 @@ class PaddedSequences:
             for name in ("keys", "values"):
                 setattr(layer, name, getattr(layer, name)[chosen, :, empty:])
         return indices
+
+    def room_for(self, rows: int, longest: int) -> tuple[int, int]:
+        return rows, longest
+
+    @property
+    def kept_bytes(self) -> int:
+        return 0
+
+    def forget(self, cache: bool) -> None:
+        pass
 
     def _merge(self, cache: Cache, mask: Tensor) -> None:
         """Put freshly read rows below the present ones, both right-aligned."""

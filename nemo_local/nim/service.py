@@ -65,7 +65,7 @@ class NimService:
                 echoes=[""] * (request.n or 1),
                 include_usage=request.include_usage,
             )
-            return await self._begin(answer, request, lease.adapter, tokens, logprobs)
+            return await self._begin(answer, request, lease, tokens, logprobs)
 
     async def begin_completion(self, request: CompletionRequest) -> Answer:
         """Start to continue one or several texts. Raises as `begin_chat` does."""
@@ -86,7 +86,7 @@ class NimService:
                 echoes=[text for text in texts for _ in range(request.n or 1)],
                 include_usage=request.include_usage,
             )
-            return await self._begin(answer, request, lease.adapter, tokens, request.logprobs)
+            return await self._begin(answer, request, lease, tokens, request.logprobs)
 
     @asynccontextmanager
     async def _loaded(self, model_id: str) -> AsyncIterator[Lease]:
@@ -117,17 +117,23 @@ class NimService:
         self,
         answer: Answer,
         request: ChatRequest | CompletionRequest,
-        adapter: str | None,
+        lease: Lease,
         max_tokens: int | None,
         logprobs: int | None,
     ) -> Answer:
         """Check the rules, make the replies and hand them to the engine."""
         checkpoint = answer.checkpoint
         deadline = time.monotonic() + self._time_limit_s
+        longest = self.models.longest(lease)
+        cut = longest if max_tokens is None else None
         rules = [
-            sampling_of(request, max_tokens, logprobs, _room(prompt, checkpoint))
+            sampling_of(request, max_tokens, logprobs, _room(prompt, checkpoint, cut))
             for prompt in answer.prompts
         ]
+        if longest is not None:
+            replies = zip(answer.prompts, rules, strict=True)
+            tokens = max(len(prompt) + rule.max_tokens for prompt, rule in replies)
+            await asyncio.to_thread(self.models.make_cache_room, lease, tokens)
         constraint = constraint_of(request, answer.use)
         choices = [
             (prompt, _with_seed(rule, number))
@@ -149,7 +155,8 @@ class NimService:
                 Generation(
                     prompt=prompt,
                     sampling=rule,
-                    adapter=adapter,
+                    vocabulary=checkpoint.vocabulary,
+                    adapter=lease.adapter,
                     stream=TextStream(decode, rule.stop),
                     emit=emit,
                     matcher=matcher,
@@ -172,8 +179,12 @@ def metadata_of(models: Registry) -> dict[str, Any]:
     }
 
 
-def _room(prompt: list[int], checkpoint: Checkpoint) -> int:
-    """Tokens the context leaves for a reply. Raises BadValue when it leaves none."""
+def _room(prompt: list[int], checkpoint: Checkpoint, longest: int | None) -> int:
+    """Tokens that the context, and memory for the `longest` reply, leave for a reply.
+
+    Raises:
+        BadValue: the context leaves none.
+    """
     room = checkpoint.context - len(prompt)
     if not prompt:
         raise BadValue("the prompt is empty", "prompt")
@@ -183,7 +194,7 @@ def _room(prompt: list[int], checkpoint: Checkpoint) -> int:
             f"prompt has {len(prompt)} tokens. Please shorten the messages, tools or prompt.",
             "messages",
         )
-    return room
+    return room if longest is None else max(1, min(room, longest - len(prompt)))
 
 
 def _with_seed(rule: Sampling, number: int) -> Sampling:
@@ -201,7 +212,7 @@ def _prompts_of(
     prompts = [prompt] if one else list(prompt)
     if not prompts:
         raise BadValue("the prompt is empty", "prompt")
-    vocabulary = checkpoint.model.config.vocab_size
+    vocabulary = checkpoint.vocabulary_size
     encoded: list[list[int]] = []
     for item in prompts:
         ids = checkpoint.encode(item, special=True) if isinstance(item, str) else item

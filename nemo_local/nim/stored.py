@@ -35,6 +35,8 @@ class WantedCheckpoint(Stored):
 
     stand_in: bool
     """Whether it was made from a stand-in."""
+    with_adapters: bool = False
+    """Whether adapters may be served beside it."""
 
     def entry(self, folder: Path) -> CatalogModel:
         """It as a model to load, once its files are in `folder`."""

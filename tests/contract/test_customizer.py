@@ -8,7 +8,14 @@ from nemo_microservices import ConflictError, NotFoundError, UnprocessableEntity
 
 from nemo_local.settings import Settings
 from tests.conftest import free_port, running_control_plane
-from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
+from tests.nemo_local.customizer.test_special_tokens import CHATML, OVERRIDES
+from tests.nemo_local.customizer.tiny_llama import (
+    TEMPLATE,
+    call_row,
+    make_checkpoint,
+    tokenizer,
+    write_rows,
+)
 from tests.running_nim import eventually, running_nim
 
 pytestmark = pytest.mark.contract
@@ -133,6 +140,64 @@ def test_the_tutorials_job_is_trained_registered_and_served(running, sdk):
     eventually(gone, "the deleted model is no longer served")
 
 
+@pytest.mark.parametrize("name", ["a-template", "tokens-too"])
+def test_an_adapter_is_asked_in_the_form_it_was_trained_in(running, sdk, name):
+    template, tokens = TEMPLATE.replace('"<|" + m.role + "|>"', '"~~~ " + m.role + ": "'), None
+    template = template.replace('"<|assistant|>"', '"~~~ assistant: "') + "\n\n"
+    if name == "tokens-too":
+        template, tokens = CHATML, OVERRIDES
+    target = {"base_model": MODEL, "num_parameters": 1, "precision": "fp32", "tokenizer": tokens}
+    option = {
+        "training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 1,
+    }  # fmt: skip
+    config = {
+        "max_seq_length": 256,
+        "target": {key: value for key, value in target.items() if value},
+        "training_options": [option],
+        "chat_prompt_template": template,
+    }
+    job = create(
+        sdk,
+        config=config,
+        output_model=f"ns/{name}@v1",
+        hyperparameters=TUTORIAL | {"max_steps": 2},
+    )
+    assert job.warnings is None and job.config_snapshot.tokenizer == tokens
+    eventually(
+        lambda: sdk.customization.jobs.status(job.id).status in ("completed", "failed"), "it ended"
+    )
+    status = sdk.customization.jobs.status(job.id)
+    assert [line.message for line in status.status_logs][-2:] == [
+        "EntityHandler_1_Running", "EntityHandler_1_Completed",
+    ], status.status_logs[-1]  # fmt: skip
+    stored = set(running.hf().list_repo_files(f"ns/{name}", revision="v1"))
+    assert ("tokenizer.json" in stored) == bool(tokens) and "chat_template.jinja" in stored
+
+    row, client = call_row(3), running.openai()
+    expected = tokenizer()
+    expected.chat_template = template
+    expected.add_tokens((tokens or {}).get("additional_special_tokens", []), special_tokens=True)
+    question = {"messages": row["messages"][:1], "tools": row["tools"]}
+    prompt = expected.apply_chat_template(
+        question["messages"], tools=question["tools"], add_generation_prompt=True, tokenize=False
+    )
+    length = len(expected(prompt, add_special_tokens=False).input_ids)
+    for model, same in ((job.output_model, True), (MODEL, False)):
+        answer = client.chat.completions.create(
+            model=model, max_tokens=4, temperature=0, logprobs=True, **question
+        )
+        assert (answer.usage.prompt_tokens == length) is same
+    asked = client.completions.create(
+        model=job.output_model, prompt=prompt, max_tokens=4, temperature=0, logprobs=1
+    )
+    chat = client.chat.completions.create(
+        model=job.output_model, max_tokens=4, temperature=0, logprobs=True, **question
+    )
+    first = chat.choices[0].logprobs.content[0]
+    assert first.token == asked.choices[0].logprobs.tokens[0]
+    assert first.logprob == pytest.approx(asked.choices[0].logprobs.token_logprobs[0], abs=1e-4)
+
+
 @pytest.mark.parametrize("finetuning_type", ["lora_merged", "all_weights"])
 def test_a_whole_model_is_stored_and_served_once_it_is_deployed(running, sdk, finetuning_type):
     name = finetuning_type.replace("_", "-")
@@ -169,6 +234,40 @@ def test_a_whole_model_is_stored_and_served_once_it_is_deployed(running, sdk, fi
     assert answer.model == job.output_model and answer.usage.completion_tokens > 0
     sdk.deployment.model_deployments.delete(name, namespace="ns")
     assert job.output_model not in [entry.id for entry in client.models.list()]
+
+
+def test_a_model_of_the_data_store_is_a_target_and_carries_adapters(running, sdk, tmp_path):
+    running.hf().create_repo("ns/own", repo_type="model")
+    running.hf().upload_folder(
+        repo_id="ns/own", folder_path=make_checkpoint(tmp_path / "own"), repo_type="model"
+    )
+    artifact = {"files_url": "hf://ns/own", "status": "upload_completed"}
+    sdk.models.create(name="own", namespace="ns", artifact=artifact)
+    deploy(sdk, "own", "ns/own")
+    path = {"target_name": "own@1", "namespace": "ns"}
+    sdk.customization.targets.create(
+        name="own@1", namespace="ns", base_model="ns/own", model_uri="hf://ns/own",
+        num_parameters=1, precision="fp32",
+    )  # fmt: skip
+    eventually(
+        lambda: sdk.customization.targets.retrieve(**path).status == "ready", "it is downloaded"
+    )
+    option = {
+        "training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 1,
+    }  # fmt: skip
+    config = {"max_seq_length": 256, "target": "ns/own@1", "training_options": [option]}
+    job = create(
+        sdk, config=config, output_model="ns/on-own@v1", hyperparameters=TUTORIAL | {"max_steps": 2}
+    )
+    eventually(
+        lambda: sdk.customization.jobs.status(job.id).status in ("completed", "failed"), "it ended"
+    )
+    messages = [line.message for line in sdk.customization.jobs.status(job.id).status_logs]
+    assert messages[-1] == "EntityHandler_1_Completed" and "ModelNotServed" not in messages
+    client = running.openai()
+    assert client.models.retrieve("ns/on-own@v1").parent == "ns/own"
+    sdk.deployment.model_deployments.delete("own", namespace="ns")
+    assert "ns/on-own@v1" not in [entry.id for entry in client.models.list()]
 
 
 def deploy(sdk, name, model):

@@ -130,7 +130,7 @@ def test_a_target_we_cannot_fetch_fails_and_its_jobs_are_refused(client, dataset
     assert client.post(f"{BASE}/targets", json=body)["status"] == "failed"
     inline = {"max_seq_length": 100, "training_options": [OPTION], "target": "ns/u@1"}
     status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=inline))
-    assert status == 422 and "is failed, not ready: checkpoints are not downloaded" in detail
+    assert status == 422 and "is failed, not ready: checkpoints are downloaded from hf://" in detail
 
 
 def test_a_seed_that_a_user_disabled_stays_disabled(own_settings):

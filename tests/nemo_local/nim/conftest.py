@@ -54,7 +54,8 @@ class Writer:
         sampling = Sampling(**rules)  # type: ignore[arg-type]
         ids = self.checkpoint.encode(prompt, False) if isinstance(prompt, str) else prompt
         stream = TextStream(self.checkpoint.decode, sampling.stop)
-        return Generation(ids, sampling, adapter, stream, emit, pieces=pieces)
+        vocabulary = self.checkpoint.vocabulary
+        return Generation(ids, sampling, vocabulary, adapter, stream, emit, pieces=pieces)
 
     def write(self, *generations: Generation) -> list[Generation]:
         """Submit all at once and wait until each is closed."""

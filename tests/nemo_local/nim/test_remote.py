@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from openai import BadRequestError, NotFoundError, OpenAI
@@ -19,6 +20,7 @@ from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
 from nemo_local.processes import is_answering, wait_until
 from nemo_local.settings import Settings, SettingsError
 from tests.conftest import free_port
+from tests.nemo_local.nim.test_token_rows import EMBEDDING, with_tokens
 from tests.running_nim import MODEL, OTHER, make_models_dir, running_nim
 from tests.tiny_checkpoint import catalog_of, entry, make_adapter
 
@@ -139,6 +141,23 @@ def test_adapters_are_loaded_where_the_server_can(served: Any, tmp_path: Path) -
     models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a@v1")
     models.unload("acme/base")
     assert loaded == {} and models.ids() == []
+
+
+def test_what_another_server_would_not_see_of_an_adapter_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(f"http://127.0.0.1:{free_port()}")
+    models = RemoteModels(client)
+    models.load_base(entry("acme/base", None))
+    folder = make_adapter(tmp_path / "a", 1)
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(ConnectionError):
+        models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a")
+    assert "ns/a@v1: the remote server may not use its own chat template" in caplog.text
+    with_tokens(folder, [3], **{EMBEDDING: torch.zeros(1, 32)})
+    with pytest.raises(Unservable, match="would not see its rows of tokens; merge it instead"):
+        models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a")
+    client.close()
 
 
 def test_a_server_that_is_down_may_be_asked_again(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
-"""Weights under a memory limit: loaded when asked for, the least recently used unloaded."""
+"""A memory limit: weights are loaded when asked for, and replies wait for room for their cache."""
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nemo_local.nim.checkpoint import weight_bytes
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, Busy, UnknownModel
 from nemo_local.nim.generation import Generation
@@ -28,10 +28,11 @@ class Served:
         self.models = Models(self.engine, "cpu", memory_bytes=limit)
         self.folder = folder
         for seed, model_id in enumerate((A, B)):
-            self.models.load_base(entry(model_id, make_checkpoint(folder / model_id, seed)))
+            path = make_checkpoint(folder / model_id, seed)
+            self.models.load_base(replace(entry(model_id, path), num_parameters=PARAMETERS))
 
     def load_adapter(self, name: str, seed: int, base_id: str = A) -> None:
-        folder = make_adapter(self.folder / name, seed)
+        folder = make_adapter(self.folder / name, seed, rank=64)
         self.models.load_adapter(name, base_id, folder, f"hf://{name}")
 
     def in_memory(self) -> set[str]:
@@ -61,20 +62,24 @@ class Served:
         done.write(generation)
 
 
-BASE = weight_bytes(entry(A, None))
+PARAMETERS = 300_000
+"""What the entries say, ten times the truth, so that a base outweighs the cache of a reply."""
+BASE = 4 * PARAMETERS
+CACHE = 256 * 256
+"""Bytes of the keys and values of a reply of up to 256 tokens: 2 layers, 2 heads of 8 numbers."""
 
 
 @pytest.fixture
 def adapter_bytes(tmp_path: Path) -> int:
     return sum(
         4 * (a.numel() + b.numel())
-        for a, b in read_adapter(make_adapter(tmp_path / "probe", 1)).pairs.values()
+        for a, b in read_adapter(make_adapter(tmp_path / "probe", 1, rank=64)).pairs.values()
     )
 
 
 @pytest.fixture
 def one_base(tmp_path: Path) -> Iterator[Served]:
-    served = Served(tmp_path, BASE)
+    served = Served(tmp_path, BASE + 2 * CACHE)
     yield served
     served.engine.stop()
 
@@ -88,7 +93,7 @@ def test_a_model_that_does_not_fit_is_served_and_loaded_when_asked_for(one_base:
 
 def test_a_model_that_is_answering_is_not_unloaded(one_base: Served) -> None:
     lease = one_base.models.load(A)
-    with pytest.raises(Busy, match="MB for weights") as caught:
+    with pytest.raises(Busy, match="MB for models") as caught:
         one_base.models.load(B)
     assert caught.value.headers["Retry-After"]
     started = threading.Event()
@@ -107,7 +112,8 @@ def test_a_model_that_is_answering_is_not_unloaded(one_base: Served) -> None:
 
 
 def test_the_adapter_not_used_for_longest_goes_first(tmp_path: Path, adapter_bytes: int) -> None:
-    served = Served(tmp_path, BASE + 2 * adapter_bytes)
+    served = Served(tmp_path, BASE + 2 * adapter_bytes + CACHE)
+    assert adapter_bytes > CACHE
     served.load_adapter("ns/x", 1)
     served.load_adapter("ns/y", 2)
     assert served.in_memory() == {A, "ns/x", "ns/y"}
@@ -141,9 +147,96 @@ def test_what_exceeds_the_limit_alone_is_refused_with_the_setting(
 ) -> None:
     models = Models(Engine(Metrics()), "cpu", memory_bytes=BASE - 1)
     with pytest.raises(ValueError, match="NEMO_LOCAL_NIM_MEMORY"):
-        models.load_base(entry(A, make_checkpoint(tmp_path / "a")))
+        path = make_checkpoint(tmp_path / "a")
+        models.load_base(replace(entry(A, path), num_parameters=PARAMETERS))
     served = Served(tmp_path, BASE + adapter_bytes - 1)
     with pytest.raises(Unservable, match="NEMO_LOCAL_NIM_MEMORY"):
         served.load_adapter("ns/x", 1)
     assert "ns/x" not in served.models.ids()
     served.engine.stop()
+
+
+def test_replies_wait_until_their_cache_fits(one_base: Served) -> None:
+    lease = one_base.models.load(A)
+    assert lease.checkpoint.token_bytes * 256 == CACHE
+    batch = one_base.engine._batches[A]
+    most, together = [0], [0]
+
+    def watch(text: str | None) -> None:
+        cache = batch._sequences._cache  # type: ignore[attr-defined]
+        most[0] = max(most[0], cache.keys.nbytes + cache.values.nbytes)
+        together[0] = max(together[0], len(batch.rows))
+
+    rules = {"max_tokens": 100, "pieces": True, "emit": watch}
+    six = [one_base.generation(lease, **rules) for _ in range(6)]
+    writer = Writer(lease.checkpoint, one_base.engine)
+    writer.model_id = A
+    writer.write(*six)
+    assert [one.error for one in six] == [None] * 6
+    assert len({one.text for one in six}) == 1 and len(six[0].tokens) == 100
+    assert together == [2] and most == [2 * CACHE]
+    # One that needs all of the memory waits for the others, and those behind it wait too.
+    mixed = [
+        one_base.generation(lease, max_tokens=tokens, emit=watch) for tokens in (60, 450, 60, 60)
+    ]
+    writer.write(*mixed)
+    assert [len(one.tokens) for one in mixed] == [60, 450, 60, 60] and most == [2 * CACHE]
+
+
+def test_a_reply_that_memory_cannot_hold_is_refused_or_cut(one_base: Served) -> None:
+    lease = one_base.models.load(A)
+    assert one_base.models.longest(lease) == 512
+    one_base.models.make_cache_room(lease, 512)
+    with pytest.raises(BadValue, match="513 tokens do not fit .* 512 do. Lower max_tokens"):
+        one_base.models.make_cache_room(lease, 513)
+    one_base.models.release(lease)
+
+
+def test_idle_weights_make_room_for_a_long_reply(tmp_path: Path) -> None:
+    served = Served(tmp_path, 2 * BASE + CACHE)
+    assert served.in_memory() == {A, B}
+    lease = served.models.load(A)
+    served.models.make_cache_room(lease, 200)
+    assert served.in_memory() == {A, B}
+    served.models.make_cache_room(lease, 300)
+    assert served.in_memory() == {A}
+    served.models.release(lease)
+    # Without that room a reply is refused, and the queue goes on.
+    served.models.release(served.models.load(B))
+    lease = served.models.load(A)
+    long, short = (served.generation(lease, max_tokens=tokens) for tokens in (300, 20))
+    served.write(lease, long)
+    served.write(lease, short)
+    assert isinstance(long.error, Busy) and long.error.headers["Retry-After"]
+    assert short.error is None and len(short.tokens) == 20
+    served.engine.stop()
+
+
+def test_the_cache_of_past_replies_goes_before_a_model_does(tmp_path: Path) -> None:
+    served = Served(tmp_path, 2 * BASE + 2 * CACHE)
+    text = served.ask(A)
+    assert served.engine.cache_bytes == CACHE
+    long = served.models.load(B)
+    served.models.make_cache_room(long, 512)
+    reply = served.generation(long, max_tokens=450)
+    served.write(long, reply)
+    assert reply.error is None and served.engine._batches[A].cache_bytes([]) == 0
+    assert served.ask(A) == text and served.in_memory() == {A, B}
+    served.engine.stop()
+
+
+def test_beginnings_that_prompts_share_are_kept_only_where_there_is_room(tmp_path: Path) -> None:
+    kept, texts = [], []
+    for more in (0, CACHE):
+        served = Served(tmp_path / str(more), BASE + CACHE + more)
+        lease = served.models.load(A)
+        for number in range(3):
+            prompt = [*range(20, 120), number + 5]
+            reply = Writer(lease.checkpoint, served.engine).generation(prompt)
+            served.write(lease, reply)
+            assert reply.error is None
+            texts.append(reply.text)
+        kept.append(served.engine._batches[A].kept_bytes)
+        assert served.engine.cache_bytes <= CACHE + more
+        served.engine.stop()
+    assert kept[0] == 0 < kept[1] and texts[:3] == texts[3:]

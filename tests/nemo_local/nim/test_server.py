@@ -406,7 +406,7 @@ def test_models_take_turns_in_memory_that_holds_one_of_them(
     tmp_path: Path, settings: Settings
 ) -> None:
     small = replace(
-        settings, home=tmp_path, port=free_port(), nim_port=free_port(), nim_memory_mb=0.15
+        settings, home=tmp_path, port=free_port(), nim_port=free_port(), nim_memory_mb=0.2
     )
     with running_nim(small) as client:
         body = {"messages": HELLO, "max_tokens": 5, "temperature": 0}

@@ -1,0 +1,55 @@
+"""The rows that special tokens have in a model: in its embedding, and in its output head.
+
+PEFT trains them beside LoRA and stores them with the adapter, whole and not as differences, so that
+what the base has in their place does not matter.
+Source: https://huggingface.co/docs/peft/package_reference/trainable_tokens
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+
+from nemo_local.customizer.special_tokens import SpecialTokens
+
+
+def add_rows(model: Any, tokens: SpecialTokens) -> None:
+    """Give every new token the mean of the rows before them, the least surprising start.
+
+    Rows that a checkpoint has beyond its vocabulary are used first.
+    """
+    if not tokens.new:
+        return
+    _grow(model, tokens.new[-1] + 1)
+    first = tokens.new[0]
+    with torch.no_grad():
+        for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+            module.weight[tokens.new] = module.weight[:first].float().mean(0).to(module.weight)
+
+
+def rows_to_train(model: Any, tokens: SpecialTokens) -> dict[str, list[int]] | None:
+    """What LoraConfig takes as `trainable_token_indices`; tied heads follow their embedding."""
+    if not tokens.ids:
+        return None
+    modules = [model.get_input_embeddings()]
+    if not model.config.tie_word_embeddings:
+        modules.append(model.get_output_embeddings())
+    return {
+        name.rsplit(".", 1)[-1]: tokens.ids
+        for name, module in model.named_modules()
+        if any(module is one for one in modules)
+    }
+
+
+def make_room(model: Any, adapter: Path) -> None:
+    """Give a base model the rows that a stored adapter will fill."""
+    given = LoraConfig.from_pretrained(adapter).trainable_token_indices or {}
+    _grow(model, max((token + 1 for ids in given.values() for token in ids), default=0))
+
+
+def _grow(model: Any, size: int) -> None:
+    if size > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(size, mean_resizing=False)

@@ -1,0 +1,162 @@
+"""Targets whose weights come from a Hub; here the platform's own Data Store is one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nemo_local.core.client import UpstreamError
+from nemo_local.processes import wait_until
+from tests.conftest import free_port, running_control_plane
+from tests.nemo_local.customizer.conftest import job_body
+from tests.nemo_local.customizer.test_configs import BASE, OPTION, refused
+from tests.nemo_local.customizer.test_jobs import wait_for
+
+BODY = {"namespace": "ns", "num_parameters": 5, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def hub(running, checkpoint, tmp_path_factory):
+    """The Data Store with a checkpoint (`ns/tiny`), and one that is only pickled (`ns/pickled`)."""
+    hub, folder = running.hf(), tmp_path_factory.mktemp("hub")
+    shutil.copytree(checkpoint, folder / "tiny")
+    (folder / "tiny/original").mkdir()
+    for name in ("original/params.json", "model.bin", "code.py"):
+        (folder / "tiny" / name).write_text("{}")
+    (folder / "pickled").mkdir()
+    for name in ("config.json", "pytorch_model.bin"):
+        (folder / "pickled" / name).write_text("{}")
+    for name in ("tiny", "pickled"):
+        hub.create_repo(f"ns/{name}", repo_type="model")
+        hub.upload_folder(repo_id=f"ns/{name}", folder_path=folder / name, repo_type="model")
+    hub.create_tag("ns/tiny", tag="v1", repo_type="model")
+    hub.delete_file("config.json", "ns/tiny", repo_type="model")  # `main` is no checkpoint now
+    return hub
+
+
+def create(client, name, uri, **more):
+    return client.post(f"{BASE}/targets", json=BODY | {"name": name, "model_uri": uri, **more})
+
+
+def settled(client, name):
+    """The target once its download has ended."""
+
+    def target():
+        return client.get(f"{BASE}/targets/ns/{name}")
+
+    wait_until(lambda: target()["status"] not in ("pending", "downloading"), 120, f"{name} ended")
+    return target()
+
+
+def test_a_checkpoint_of_a_hub_is_fetched_and_trained(client, running, hub, serves, dataset):
+    made = create(client, "tiny@1", "hf://ns/tiny@v1")
+    assert (made["status"], made["model_path"]) == ("pending", "")
+    target = settled(client, "tiny@1")
+    assert target["status"] == "ready", target["custom_fields"]
+    assert "weights of hf://ns/tiny@v1 from" in target["custom_fields"]["why"]
+    folder = Path(target["model_path"])
+    assert folder.parent == running.settings.home / "models"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= files
+    assert not {"original", "original/params.json", "model.bin", "code.py", ".cache"} & files
+
+    serves.append("ns/of-the-hub@v1")
+    config = {"max_seq_length": 256, "training_options": [OPTION], "target": "ns/tiny@1"}
+    body = job_body(config=config, output_model="ns/of-the-hub@v1")
+    job = wait_for(client, client.post(f"{BASE}/jobs", json=body)["id"], "completed")
+    assert job["status"] == "completed", job["status_details"]["status_logs"][-1]
+    assert client.get("/v1/models/ns/of-the-hub@v1")["base_model"] == "ns/tiny@1"
+
+    client.delete(f"{BASE}/targets/ns/tiny@1")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "uri", "words"),
+    [
+        ("a", "hf://ns/nowhere", "there is no model repository ns/nowhere at http"),
+        ("b", "hf://ns/tiny@v9", "has no revision 'v9'"),
+        ("c", "hf://ns/tiny", "ns/tiny is no checkpoint that can be trained: it needs config.json"),
+        ("d", "hf://ns/pickled", "*.safetensors (other formats are not loaded) and has"),
+    ],
+)
+def test_a_download_that_fails_says_why(client, hub, dataset, name, uri, words):
+    create(client, name, uri)
+    target = settled(client, name)
+    assert target["status"] == "failed" and words in target["custom_fields"]["why"]
+    config = {"max_seq_length": 100, "training_options": [OPTION], "target": f"ns/{name}"}
+    status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=config))
+    assert status == 422 and f"Target ns/{name} of The inline config is failed" in detail
+    assert words in detail
+
+
+def test_another_uri_is_another_download(client, hub):
+    create(client, "moved", "hf://ns/nowhere")
+    assert settled(client, "moved")["status"] == "failed"
+    changed = client.patch(f"{BASE}/targets/ns/moved", json={"model_uri": "hf://ns/tiny@v1"})
+    assert changed["status"] == "pending"
+    ready = settled(client, "moved")
+    assert ready["status"] == "ready"
+    changed = client.patch(f"{BASE}/targets/ns/moved", json={"description": "mine"})
+    assert (changed["status"], changed["model_path"]) == ("ready", ready["model_path"])
+
+
+def test_a_hub_that_does_not_answer_is_named(client):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    create(client, "offline", "hf://ns/tiny", hf_endpoint=nobody)
+    target = settled(client, "offline")
+    assert target["status"] == "failed"
+    assert f"{nobody} does not answer" in target["custom_fields"]["why"]
+    assert "give that as model_path" in target["custom_fields"]["why"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model_uri": "hf://tiny"}, "does not have the form hf://namespace/name@revision"),
+        ({"model_uri": "hf://ns/../x"}, "does not have the form"),
+        ({"model_uri": "hf://ns/tiny@../../x"}, "does not have the form"),
+        ({"model_uri": "hf://ns/tiny@"}, "does not have the form"),
+        ({"model_uri": "hf://ns/tiny", "hf_endpoint": "file:///x"}, "is not a URL of http"),
+        ({"tokenizer": {"bos_token": "x"}}, "tokenizer.bos_token is not supported"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_at_once(client, changed, words):
+    status, detail = refused(client.post, f"{BASE}/targets", json=BODY | {"name": "x"} | changed)
+    assert status == 422 and words in detail
+    with pytest.raises(UpstreamError):
+        client.get(f"{BASE}/targets/ns/x")
+
+
+def test_the_next_platform_goes_on_with_a_download(own_settings, checkpoint):
+    with running_control_plane(own_settings) as running:
+        hub, client = running.hf(), running.client()
+        hub.create_repo("ns/tiny", repo_type="model")
+        hub.upload_folder(repo_id="ns/tiny", folder_path=checkpoint, repo_type="model")
+        create(client, "tiny", "hf://ns/tiny")
+    with running_control_plane(own_settings) as running:
+        target = settled(running.client(), "tiny")
+        assert target["status"] == "ready", target["custom_fields"]
+
+
+def test_a_token_goes_to_the_hub_it_is_for_and_nowhere_else(documents, settings):
+    from dataclasses import replace
+
+    from nemo_local.customizer.downloads import HUGGING_FACE, Downloads
+
+    secrets = replace(settings, token="ours", hf_token="theirs")
+    own = f"{settings.platform_url}/v1/hf"
+
+    def sent(endpoint, **changed):
+        downloads = Downloads(documents, replace(secrets, **changed))
+        target = {"id": "t", "model_uri": "hf://ns/tiny@v1", "hf_endpoint": endpoint}
+        wanted = downloads._wanted(target)
+        assert json.loads(wanted.line())["revision"] == "v1"
+        return wanted.endpoint, wanted.token
+
+    assert sent(None) == (own, "ours")
+    assert sent(f"{HUGGING_FACE}/") == (HUGGING_FACE, "theirs")
+    assert sent("http://elsewhere") == ("http://elsewhere", None)
+    assert sent(None, hf_endpoint="http://mirror") == ("http://mirror", "theirs")
+    assert sent(own, hf_endpoint="http://mirror") == (own, "ours")
