@@ -53,12 +53,13 @@ def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_o
     checkpoint, finetuning_type
 ):
     from nemo_local.customizer.objectives import answer_logits
+    from nemo_local.customizer.ranks import Ranks
     from nemo_local.customizer.trainer import _model
 
     plan = Plan.from_json(
         make_job(checkpoint, sequence_packing_enabled=True, finetuning_type=finetuning_type)["plan"]
     )
-    model = _model(checkpoint, plan, torch.device("cpu"), longest=60)
+    model = _model(checkpoint, plan, Ranks(), longest=60)
     generator = torch.Generator().manual_seed(0)
     sequences = [
         torch.randint(7, 264, (length,), generator=generator).tolist() for length in (30, 22, 40)
