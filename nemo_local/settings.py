@@ -6,7 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
+
+Parallelism = Literal[
+    "ddp",  # every process has all weights, and the gradients are averaged
+    "fsdp",  # each has a part of the weights, gathered layer by layer
+    "zero2",  # DeepSpeed: each has a part of the gradients and of the optimiser's state
+    "zero3",  # DeepSpeed: and a part of the weights
+]
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -63,6 +70,12 @@ class Settings:
     """NEMO_LOCAL_HF_ENDPOINT: Hub of `hf://` targets that name none; None = our Data Store."""
     hf_token: str | None = None
     """NEMO_LOCAL_HF_TOKEN: for gated models; goes to that Hub and to huggingface.co only."""
+    parallelism: Parallelism = "ddp"
+    """NEMO_LOCAL_PARALLELISM: how several training processes share the work."""
+    training_processes: int | None = None
+    """NEMO_LOCAL_TRAINING_PROCESSES: processes of a training on a CPU; None = one."""
+    training_address: str | None = None
+    """NEMO_LOCAL_TRAINING_ADDRESS: `host[:port]` of this machine for trainings on several."""
 
     mlflow_tracking_uri: str | None = None
     """MLFLOW_TRACKING_URI: where every training is logged besides; None = nowhere."""
@@ -88,6 +101,11 @@ class Settings:
         for name in ("home", "models_dir"):
             if values.get(name) is not None:
                 values[name] = Path(values[name]).expanduser().resolve()
+        if values.get("parallelism", "ddp") not in get_args(Parallelism):
+            raise SettingsError(
+                f"{_VARIABLES['parallelism']} must be one of {', '.join(get_args(Parallelism))}, "
+                f"not {values['parallelism']!r}"
+            )
         if values.get("host", "127.0.0.1") not in LOOPBACK_HOSTS and not values.get("token"):
             raise SettingsError(
                 f"host {values['host']!r} is reachable from other machines, so a token is needed: "
@@ -142,11 +160,14 @@ _VARIABLES = {
     "spare_training": "NEMO_LOCAL_SPARE_TRAINING",
     "hf_endpoint": "NEMO_LOCAL_HF_ENDPOINT",
     "hf_token": "NEMO_LOCAL_HF_TOKEN",
+    "parallelism": "NEMO_LOCAL_PARALLELISM",
+    "training_processes": "NEMO_LOCAL_TRAINING_PROCESSES",
+    "training_address": "NEMO_LOCAL_TRAINING_ADDRESS",
     "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
 }
 _NUMBERS = (
     "port", "nim_port", "threads", "dataset_rows", "request_timeout_s", "nim_memory_mb",
-    "spare_training",
+    "spare_training", "training_processes",
 )  # fmt: skip
 
 

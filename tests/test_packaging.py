@@ -50,7 +50,7 @@ def test_the_pins_carry_no_local_build_or_place():
     ("folders", "asked"),
     [
         (["utils"], lines("requirements.txt")),
-        (["nemo_local"], [*lines("requirements.txt"), *EXTRAS["local"]]),
+        (["nemo_local"], [*lines("requirements.txt"), *EXTRAS["local"], *EXTRAS["deepspeed"]]),
     ],
     ids=["utils", "nemo_local"],
 )

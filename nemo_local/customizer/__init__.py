@@ -6,10 +6,11 @@ Covered:     jobs (create, list, get, status, cancel, logs, delete), configs and
              rows; live status with loss series, best checkpoint, early stopping, resuming after
              a crash of the platform; Weights & Biases (offline without a key), TensorBoard,
              MLflow when the platform has its URI; targets from `hf://`, and with special tokens of
-             their own (`tokenizer.additional_special_tokens`, `tokenizer.eos_token`).
+             their own (`tokenizer.additional_special_tokens`, `tokenizer.eos_token`); several GPUs
+             and machines (DDP, FSDP, ZeRO).
 Not covered: grpo, p-tuning, checkpoints from `ngc://`, other overrides of the tokenizer, precisions
-             below 16 bits: refused by name. More than one device: the job goes on with one and says
-             so in `warnings`.
+             below 16 bits: refused by name. Tensor and pipeline parallelism, and more than one
+             device for dpo: the job goes on without and says so in `warnings`.
 Differs:     one training at a time, in a child process of this machine; `percentage_done` counts
              steps, not epochs; a second job for an existing model is a 409, not a 500.
 Source:      https://docs.nvidia.com/nemo/microservices/latest/api/customizer.html

@@ -5,33 +5,29 @@ N tokens that are learnt, B rows, T tokens of a row, V vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import Trainer
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from nemo_local.customizer import attention
-from nemo_local.customizer.batches import LengthBuckets
 from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.hyperparameters import Dpo, Plan
 from nemo_local.customizer.rendering import IGNORED
 from nemo_local.customizer.reporting import LossWindow, Pace
+from nemo_local.customizer.together import Together
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 
-class Followed(Trainer):
+class Followed(Together):
     """A trainer that draws rows in the order of LengthBuckets, and tells the loss of every step."""
 
-    lengths: Sequence[int]
-    """Tokens of each row of the training data."""
     window: LossWindow
     pace: Pace
     call_accuracy: CallAccuracy | None = None
@@ -50,8 +46,7 @@ class Followed(Trainer):
         return output
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LengthBuckets(self.lengths, batch, self.args.seed)
+        return self.order
 
     def compute_loss(
         self,
@@ -74,7 +69,10 @@ class AnswerTrainer(Followed, SFTTrainer):
         labels = inputs["labels"][:, 1:]
         learnt = labels != IGNORED
         loss = self.loss_sum(answer_logits(model, inputs, learnt), labels[learnt], inputs, learnt)
-        return loss / (learnt.sum() if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            return loss / learnt.sum()
+        # Those of all processes, over which the gradients are averaged.
+        return loss * self.ranks.count / num_items_in_batch
 
     def loss_sum(
         self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], learnt: Tensor
@@ -169,7 +167,8 @@ def answer_logits(model: Any, inputs: dict[str, Any], learnt: Tensor) -> Tensor:
     """
     columns = learnt.any(0).nonzero().squeeze(1)
     given = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
-    if model.config._attn_implementation == attention.NAME:
+    plain = getattr(model, "module", model)
+    if plain.config._attn_implementation == attention.NAME:
         given.pop("attention_mask", None)  # rows are padded on the right
     output: Any = model(**given, logits_to_keep=columns, use_cache=False)
     logits: Tensor = output.logits[learnt[:, columns]].float()

@@ -47,9 +47,9 @@ class ProgressWriter:
     def __init__(self, job_dir: Path, clock: Clock = utc_now) -> None:
         self._clock = clock
         path = job_dir / FILE
-        torn = path.exists() and not path.read_bytes().endswith(b"\n")
+        written = path.read_bytes() if path.exists() else b""
         self._file = path.open("a", encoding="utf-8")
-        if torn:  # a killed process may have left half a line
+        if written and not written.endswith(b"\n"):  # a killed process may have left half a line
             self._file.write("\n")
 
     def write(self, kind: Kind, **values: Any) -> None:
@@ -59,6 +59,16 @@ class ProgressWriter:
 
     def close(self) -> None:
         self._file.close()
+
+
+class Unheard(ProgressWriter):
+    """What a process reports to when another one reports for all."""
+
+    def __init__(self) -> None:
+        """There is no file."""
+
+    def write(self, kind: Kind, **values: Any) -> None:
+        """Nobody reads it."""
 
 
 class ProgressReader:

@@ -10,11 +10,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed
+from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.saving import save_weights
 
 STEP_REPORT_EVERY_S = 0.5
@@ -37,13 +39,19 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class StopAt(TrainerCallback):
-    """Ends the run after the step under way, with a checkpoint, once the event is set."""
+    """Ends the run after the step under way, with a checkpoint, once the event is set.
 
-    def __init__(self, stop: Event) -> None:
+    That of one process is enough: all end after the same step.
+    """
+
+    def __init__(self, stop: Event, ranks: Ranks) -> None:
         self._stop = stop
+        self._ranks = ranks
+        self.stopped = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._stop.is_set():
+        self.stopped = self._ranks.any(self._stop.is_set())
+        if self.stopped:
             control.should_save = control.should_training_stop = True
 
 
@@ -57,6 +65,8 @@ class LossWindow(TrainerCallback, ExportableState):
     def __init__(self, total: float = 0.0, steps: int = 0) -> None:
         self._total: Any = total
         self._steps = steps
+        self._step: Any = 0.0
+        self.ranks = Ranks()
 
     @classmethod
     def of(cls, checkpoint: Path | None) -> LossWindow:
@@ -69,9 +79,11 @@ class LossWindow(TrainerCallback, ExportableState):
 
     def add(self, loss: Any) -> None:
         """Count the loss of one pass; those of a step add up to the step's."""
-        self._total = self._total + loss.detach()
+        self._step = self._step + loss.detach()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._total = self._total + self.ranks.sum(self._step) / self.ranks.count
+        self._step = 0.0
         self._steps += 1
 
     def take(self) -> float:
@@ -90,8 +102,9 @@ class Pace(TrainerCallback):
     Padding does not count, nor does the time of validations and checkpoints.
     """
 
-    def __init__(self) -> None:
-        self._tokens: Any = 0
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._tokens: Any = torch.zeros((), dtype=torch.long)
         self._seconds = 0.0
         self._began = time.monotonic()
 
@@ -107,8 +120,9 @@ class Pace(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         if "loss" in given["logs"] and self._seconds:
-            given["logs"]["tokens_per_second"] = float(self._tokens) / self._seconds
-            self._tokens, self._seconds = 0, 0.0
+            tokens = float(self._ranks.sum(self._tokens))
+            given["logs"]["tokens_per_second"] = tokens / self._seconds
+            self._tokens, self._seconds = torch.zeros_like(self._tokens), 0.0
 
 
 class Reporter(TrainerCallback):
@@ -126,6 +140,7 @@ class Reporter(TrainerCallback):
         self._best_dir = best_dir
         self._plan = plan
         self._window = window
+        self._ranks = window.ranks
         self._reported_at = 0.0
         self._per_epoch = so_far.prepared["steps_per_epoch"]
         self._best = math.inf
@@ -156,7 +171,7 @@ class Reporter(TrainerCallback):
         step, loss = state.global_step - 1, float(given["metrics"]["eval_loss"])
         print(f"step {step}: val_loss {loss:.4f}")
         if self._is_best(loss, step):
-            save_weights(given["model"], self._best_dir)
+            save_weights(given["model"], self._best_dir, self._ranks)
         self._progress.write("val_loss", step=step, value=loss)
         self._report_calls(step, given["metrics"])
         waited = (step - self._improved_at_step) / self._per_epoch

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from nemo_local.customizer.batches import stop_ids
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.progress import ProgressWriter, read_all
+from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import END, save_tokenizer
 from nemo_local.customizer.token_rows import make_room
 
@@ -28,20 +30,31 @@ def output_folder(job_dir: Path, plan: Plan) -> Path:
     return job_dir / ("adapter" if plan.makes_adapter else "model")
 
 
-def save_weights(model: Any, folder: Path) -> None:
-    """Write what is trained: the adapter alone, or all weights as they are in memory."""
-    with _whole(folder) as partial:
-        if isinstance(model, PeftModel):
-            _save_adapter(model, partial)
-        else:
-            model.save_pretrained(partial)
+def save_weights(model: Any, folder: Path, ranks: Ranks) -> None:
+    """Write what is trained: the adapter alone, or all weights as they are in memory.
+
+    Every process must call it, since each may hold a part; the first one writes.
+    """
+    with _gathered(model, ranks):
+        if not ranks.first:
+            if ranks.parallelism == "fsdp" and not isinstance(model, PeftModel):
+                model.save_pretrained(folder, is_main_process=False)
+            return
+        with _whole(folder) as partial:
+            if isinstance(model, PeftModel):
+                _save_adapter(model, partial, ranks)
+            else:
+                model.save_pretrained(partial)
 
 
 def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressWriter) -> None:
     """Leave the output of the best weights in its folder, and report the end."""
-    plan, best = Plan.from_json(job["plan"]), job_dir / "best"
-    if not best.is_dir():
-        save_weights(trainer.model, best)
+    plan, best, ranks = Plan.from_json(job["plan"]), job_dir / "best", trainer.ranks
+    if not ranks.from_first(best.is_dir):
+        save_weights(trainer.model, best, ranks)
+    if not ranks.first:
+        return
+    unset_hf_deepspeed_config()  # ZeRO-3 would split what is loaded here, too
     with _whole(output_folder(job_dir, plan)) as output:
         if plan.makes_adapter:
             shutil.copytree(best, output, dirs_exist_ok=True)
@@ -56,8 +69,15 @@ def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressW
     )
 
 
-def _save_adapter(model: Any, folder: Path) -> None:
-    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+def trained_weights(model: Any) -> dict[str, Any]:
+    """What is trained, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _save_adapter(model: Any, folder: Path, ranks: Ranks) -> None:
+    # Where the base is split, PEFT by itself would gather it from all processes.
+    given = trained_weights(model) if ranks.parallelism == "fsdp" else None
+    tensors = get_peft_model_state_dict(model, given, save_embedding_layers=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = model.peft_config["default"]
@@ -104,6 +124,16 @@ def _set_generation(job: dict[str, Any], tokenizer: Any, folder: Path) -> None:
         config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         config["eos_token_id"] = stop_ids(base, tokenizer)
         path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _gathered(model: Any, ranks: Ranks) -> Any:
+    """Within, the trained weights are whole where ZeRO-3 has split them."""
+    if ranks.parallelism != "zero3":
+        return nullcontext()
+    from deepspeed.runtime.zero import GatheredParameters
+
+    trained = isinstance(model, PeftModel)
+    return GatheredParameters([w for w in model.parameters() if w.requires_grad or not trained])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from nemo_local.core.errors import Conflict, Invalid
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.customizer import hyperparameters, integrations, logs
+from nemo_local.customizer import hyperparameters, integrations, logs, parallelism
 from nemo_local.customizer.downloads import TARGET, Downloads
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
@@ -146,6 +146,7 @@ class CustomizerService:
             "precision": config["training_precision"],
             "device": self._settings.device,
             "threads": self._settings.threads,
+            "parallel": parallelism.asked(option, self._settings),
             "wandb": wandb,
             **teacher,
         }
@@ -161,7 +162,11 @@ class CustomizerService:
             "hyperparameters": hyperparameters.shown(given, option["training_type"], plan),
             "output_model": str(output),
             "integrations": body.get("integrations"),
-            "warnings": _warnings(body, option, unpacked, wandb) or None,
+            "warnings": [
+                *_warnings(body, option, unpacked, wandb),
+                *parallelism.warnings(option, self._settings),
+            ]
+            or None,
             "run": {
                 "task": task,
                 "source": asdict(source),
@@ -349,6 +354,4 @@ def _warnings(
     offline = integrations.offline_warning(wandb)
     if offline:
         warnings.append(offline)
-    if option["num_gpus"] > 1 or (option.get("num_nodes") or 1) > 1:
-        warnings.append(("Training uses one device", "more than one is not supported here"))
     return [{"message": message, "explanation": why} for message, why in warnings]

@@ -2,9 +2,9 @@
 
 Its standard input names the job in one line: {"folder": "...", "environment": {"NAME": "..."}}. The
 folder holds `job.json` (see runner.py) and `data/`. The process reports to `progress.jsonl`, logs
-to `train.log` and leaves its output in `adapter/` or `model/`. With `--spare` it imports what a
-training needs before that line comes. It ends when its standard input closes: then its parent is
-gone.
+to `train.log` and leaves its output in `adapter/` or `model/`. A job for several devices it hands
+on to as many processes (see launch.py). With `--spare` it imports what a training needs before that
+line comes. It ends when its standard input closes: then its parent is gone.
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ def main(job_dir: Path, stop: threading.Event) -> int:
         job = json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
         rows = read_rows(job, job_dir / "data")
         # Only now, so that bad data is told before seconds of imports.
+        from nemo_local.customizer.launch import launch, processes_of
+
+        processes = processes_of(job)
+        if processes.count > 1:
+            return launch(processes, job, job_dir, progress)
         from nemo_local.customizer.trainer import train
 
         train(job, rows, job_dir, progress, stop)

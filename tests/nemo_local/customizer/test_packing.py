@@ -52,13 +52,14 @@ def test_packing_is_off_where_nobody_tested_it(checkpoint, tmp_path):
 def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_own(
     checkpoint, finetuning_type
 ):
+    from nemo_local.customizer.networks import load_model
     from nemo_local.customizer.objectives import answer_logits
-    from nemo_local.customizer.trainer import _model
+    from nemo_local.customizer.ranks import Ranks
 
     plan = Plan.from_json(
         make_job(checkpoint, sequence_packing_enabled=True, finetuning_type=finetuning_type)["plan"]
     )
-    model = _model(checkpoint, plan, torch.device("cpu"), longest=60)
+    model = load_model(checkpoint, plan, Ranks(), longest=60)
     generator = torch.Generator().manual_seed(0)
     sequences = [
         torch.randint(7, 264, (length,), generator=generator).tolist() for length in (30, 22, 40)

@@ -1,0 +1,96 @@
+"""A training on several processes, started by `accelerate launch` within this one."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+from nemo_local.customizer.parallelism import Processes, processes_for
+from nemo_local.customizer.progress import STOPPED, ProgressWriter
+from nemo_local.customizer.rank import END_WITH_PARENT
+
+KILLED_FIRST_S = 10.0
+"""The launcher kills what hangs half a minute after an error; who died sooner was killed first."""
+
+
+def processes_of(job: Mapping[str, Any]) -> Processes:
+    """The processes that a job gets here; a preference training is always one."""
+    wanted = job.get("parallel") or {}
+    most = max(wanted.get("gpus", 1), wanted.get("cpu_processes", 1), wanted.get("machines", 1))
+    if most == 1 or job["plan"].get("training_type") == "dpo":
+        return Processes(1)
+    import torch
+
+    gpus = 0 if job["device"] == "cpu" else torch.cuda.device_count()
+    return processes_for(job, gpus, job["threads"] or os.cpu_count() or 1)
+
+
+def launch(processes: Processes, job: Mapping[str, Any], job_dir: Path, to: ProgressWriter) -> int:
+    """Train on these processes to the end; returns the exit status as train.main does."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    for machine in range(processes.machines):
+        command = shlex.join(processes.command(job_dir, machine))
+        print(f"on machine {machine}: accelerate launch {command}")
+    if job["device"] == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    arguments = [*processes.command(job_dir), END_WITH_PARENT]
+    try:
+        launch_command(launch_command_parser().parse_args(arguments))
+    except SignalException:  # passed on to all processes, which have ended
+        return STOPPED
+    except ChildFailedError as error:
+        to.write("failed", **cause(error.failures))
+        return 1
+    return 0
+
+
+def cause(failures: Mapping[int, Any]) -> dict[str, str]:
+    """What failed first. One process that ends takes the others with it, with errors of their own.
+
+    `failures` are PyTorch's, by rank.
+    """
+    told = {
+        rank: failure.error_file_data
+        for rank, failure in failures.items()
+        if "at" in failure.error_file_data
+    }
+    first = min(told.values(), key=lambda data: float(data["at"]), default=None)
+    for rank, failure in failures.items():
+        if _was_killed(failure, first["at"] if first else None):
+            name = failure.signal_name()
+            hint = " (most often the machine ran out of memory)" if name == "SIGKILL" else ""
+            return _report(
+                f"training process {rank} of {len(failures)} was ended by {name}{hint}; "
+                "see container-logs",
+                name,
+            )
+    if first:
+        message = first["message"]
+        trace = message["extraInfo"]["py_callstack"]
+        return _report(message["message"], first["exception_type"], trace)
+    statuses = ", ".join(str(failure.exitcode) for failure in failures.values())
+    return _report(
+        f"the training processes ended with status {statuses}; see container-logs",
+        "ChildFailedError",
+    )
+
+
+def _was_killed(failure: Any, first_error: float | None) -> bool:
+    """Whether a signal ended it that is not the launcher's, which ends what hangs after an error.
+
+    `first_error` is in seconds since the epoch, None without one.
+    """
+    if failure.exitcode >= 0 or failure.exitcode == -SIGTERM:
+        return False
+    return first_error is None or failure.timestamp - first_error <= KILLED_FIRST_S
+
+
+def _report(message: str, kind: str, trace: str = "") -> dict[str, str]:
+    return {"message": message, "exception_type": kind, "trace": trace}

@@ -1,0 +1,99 @@
+"""The models of a training: the one that learns, with its adapter, and the teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from nemo_local.customizer import attention
+from nemo_local.customizer.dropout import add_hidden_dropout
+from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.lora_forward import merge_in_forward
+from nemo_local.customizer.progress import TrainingFailed
+from nemo_local.customizer.ranks import Ranks
+from nemo_local.customizer.special_tokens import NO_TOKENS, SpecialTokens
+from nemo_local.customizer.token_rows import add_rows, rows_to_train
+
+FP32_UP_TO_BYTES = 1_000_000_000
+
+
+def load_model(
+    checkpoint: Path,
+    plan: Plan,
+    ranks: Ranks,
+    longest: int,
+    special: SpecialTokens = NO_TOKENS,
+) -> Any:
+    """The checkpoint with what the plan trains, where this process computes.
+
+    `longest` is the tokens of the longest row.
+    """
+    size = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
+    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+    # Steps smaller than half a bf16 unit would be lost on weights that are trained themselves.
+    whole = plan.finetuning_type == "all_weights"
+    row_by_row = not plan.needs_masks and attention.suits(config, ranks.device, longest)
+    split = ranks.count > 1 and ranks.parallelism == "fsdp"
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        checkpoint,
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.float32 if whole or size <= FP32_UP_TO_BYTES else torch.bfloat16,
+        attn_implementation=attention.NAME if row_by_row else None,
+        **({"attention_dropout": plan.attention_dropout} if plan.attention_dropout else {}),
+        **(_split_over(ranks) if split else {}),
+    )
+    add_rows(model, special)
+    if not ranks.sharded:
+        model.to(ranks.device)
+    if plan.hidden_dropout:
+        add_hidden_dropout(model, plan.hidden_dropout)
+    if whole:
+        return model
+    adapted = get_peft_model(
+        model,
+        LoraConfig(
+            r=plan.adapter_dim,
+            lora_alpha=plan.alpha,
+            lora_dropout=plan.adapter_dropout,
+            target_modules=list(plan.target_modules),
+            trainable_token_indices=rows_to_train(model, special),
+            bias="none",
+            task_type="CAUSAL_LM",
+        ),
+    )
+    # With a name to look up, PEFT would put the whole embedding into every checkpoint once it grew.
+    adapted.peft_config["default"].base_model_name_or_path = ""
+    if not ranks.sharded:
+        merge_in_forward(adapted)
+    return adapted
+
+
+def load_teacher(job: dict[str, Any], tokenizer: Any, dtype: torch.dtype, device: Any) -> Any:
+    """The frozen model whose distributions are learnt, whole in every process.
+
+    Raises:
+        TrainingFailed: its tokenizer is another than that of the model that learns.
+    """
+    path, name = Path(job["teacher_path"]), job["teacher"]
+    own = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise TrainingFailed(
+            f"the teacher {name} does not have the tokenizer of the base model ({len(own)} and "
+            f"{len(tokenizer)} tokens); distillation compares token by token and needs one for both"
+        )
+    teacher: Any = AutoModelForCausalLM.from_pretrained(
+        path, local_files_only=True, use_safetensors=True, dtype=dtype
+    )
+    return teacher.to(device).eval().requires_grad_(False)
+
+
+def _split_over(ranks: Ranks) -> dict[str, Any]:
+    """What makes transformers load a part of the weights only, for FSDP."""
+    from transformers.distributed import DistributedConfig
+
+    return {"distributed_config": DistributedConfig(fsdp_size=ranks.count)}

@@ -1,0 +1,127 @@
+"""On how many processes a job is trained, and the command that starts them. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from nemo_local.core.documents import Document
+from nemo_local.core.errors import Invalid
+from nemo_local.settings import Parallelism, Settings
+
+SETTING = "NEMO_LOCAL_PARALLELISM"
+PORT = 29500
+"""Where the processes of several machines find each other, unless the address names another."""
+
+FLAGS: dict[Parallelism, list[str]] = {
+    # The launcher of PyTorch, whatever is computed on: Accelerate's own for CPUs needs MPI.
+    "ddp": ["--multi_gpu"],
+    # Likewise; transformers splits the weights when it loads them.
+    "fsdp": ["--multi_gpu"],
+    "zero2": ["--use_deepspeed", "--zero_stage", "2"],
+    "zero3": [
+        *("--use_deepspeed", "--zero_stage", "3"),
+        *("--zero3_init_flag", "false", "--zero3_save_16bit_model", "true"),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of one training."""
+
+    here: int
+    """On this machine."""
+    machines: int = 1
+    parallelism: Parallelism = "ddp"
+    address: str | None = None
+    """host[:port] of this machine, for the others."""
+    threads: int = 1
+    """CPU threads of each."""
+
+    @property
+    def count(self) -> int:
+        return self.here * self.machines
+
+    def command(self, folder: Path, machine: int = 0) -> list[str]:
+        """The arguments of `accelerate launch` on the machine of this number, 0 for this one."""
+        host, _, port = (self.address or "").partition(":")
+        several = self.machines > 1
+        flags = FLAGS[self.parallelism]
+        if several:
+            flags = [*flags, "--main_process_ip", host]
+        if several and "--use_deepspeed" in flags:
+            flags = [*flags, "--deepspeed_multinode_launcher", "standard"]
+        return [
+            *flags,
+            *("--num_machines", str(self.machines), "--machine_rank", str(machine)),
+            *("--num_processes", str(self.count)),
+            *("--main_process_port", port or str(PORT) if several else "0"),
+            *("--num_cpu_threads_per_process", str(self.threads)),
+            *("--mixed_precision", "no", "--dynamo_backend", "no"),
+            *("-m", "nemo_local.customizer.rank", str(folder)),
+        ]
+
+
+def asked(option: Document, settings: Settings) -> Document:
+    """What a training process is told of the processes that its job wants.
+
+    Raises:
+        Invalid: the setting names DeepSpeed, and it is not installed.
+    """
+    parallelism = settings.parallelism
+    if parallelism.startswith("zero") and find_spec("deepspeed") is None:
+        raise Invalid(
+            f"{SETTING} is {parallelism!r} for this platform, but DeepSpeed is not installed: "
+            "pip install deepspeed, or use fsdp"
+        )
+    machines = option.get("num_nodes") or 1
+    return {
+        "gpus": option["num_gpus"],
+        "machines": machines if settings.training_address else 1,
+        "cpu_processes": settings.training_processes or 1,
+        "parallelism": parallelism,
+        "address": settings.training_address,
+    }
+
+
+def warnings(option: Document, settings: Settings) -> list[Document]:
+    """The warnings of a job that asks for more than this platform may have."""
+    gpus, machines = option["num_gpus"], option.get("num_nodes") or 1
+    said = []
+    if option["training_type"] == "dpo" and gpus * machines > 1:
+        said.append(("Training uses one device", "preference training has no other form here"))
+    elif gpus > 1:
+        said.append(
+            (
+                f"Training uses up to {gpus} GPUs, of those that are visible",
+                "without any it uses as many processes as NEMO_LOCAL_TRAINING_PROCESSES says",
+            )
+        )
+    if machines > 1 and not settings.training_address:
+        said.append(
+            (
+                "Training uses one machine",
+                "NEMO_LOCAL_TRAINING_ADDRESS must say where the others find this one",
+            )
+        )
+    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+        if (option.get(name) or 1) > 1:
+            said.append((f"{name} is not used", f"{SETTING} splits weights: fsdp or zero3"))
+    return [{"message": message, "explanation": why} for message, why in said]
+
+
+def processes_for(job: Mapping[str, Any], gpus: int, threads: int) -> Processes:
+    """The processes of a job on a machine with so many usable GPUs and CPU threads."""
+    wanted = job.get("parallel") or {"gpus": 1, "cpu_processes": 1}
+    here = max(1, min(wanted["gpus"], gpus) if gpus else wanted["cpu_processes"])
+    return Processes(
+        here=here,
+        machines=wanted.get("machines", 1),
+        parallelism=wanted.get("parallelism", "ddp"),
+        address=wanted.get("address"),
+        threads=max(1, threads // here),
+    )

@@ -1,0 +1,46 @@
+"""How many rows a forward pass takes, and what to say when memory holds none."""
+
+from __future__ import annotations
+
+from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.ranks import Ranks
+
+TOKENS_PER_PASS = 8192
+"""Tokens of one forward pass (padding included); a larger batch is accumulated."""
+
+
+def pass_size(plan: Plan, longest: int, processes: int = 1, at_most: int | None = None) -> int:
+    """Rows of one forward pass; it divides the rows of a process."""
+    rows, tokens = rows_of_each(plan, processes), longest * sequences_a_row(plan)
+    return max(
+        size
+        for size in range(1, (at_most or rows) + 1)
+        if rows % size == 0 and (size == 1 or size * tokens <= TOKENS_PER_PASS)
+    )
+
+
+def rows_of_each(plan: Plan, processes: int) -> int:
+    """Rows of a batch that a process learns from, at most."""
+    return -(-plan.batch_size // processes)
+
+
+def sequences_a_row(plan: Plan) -> int:
+    """One, or the two answers of a pair."""
+    return 2 if plan.training_type == "dpo" else 1
+
+
+def what_fits(longest: int, fits: int) -> str:
+    """The reason of a run for which one row of `longest` tokens is too much; `fits` may be 0."""
+    words = f"memory ran out with one row of {longest} tokens at a time; "
+    if fits:
+        words += f"rows of {fits} tokens fit: lower the config's max_seq_length to that, or "
+    return words + "train fewer weights (lora, a smaller adapter_dim), or take a smaller model"
+
+
+def what_several_may_do(ranks: Ranks, size: int, what: str) -> str:
+    """The reason of a run of several processes, in which `size` rows were too many for one."""
+    return (
+        f"memory ran out in process {ranks.index} of {ranks.count} with {size} rows at a time "
+        f"({what}); lower batch_size or the config's max_seq_length, or split the weights up "
+        "(NEMO_LOCAL_PARALLELISM fsdp or zero3)"
+    )

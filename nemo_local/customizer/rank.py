@@ -1,0 +1,67 @@
+"""One of several processes of a training: `accelerate launch -m nemo_local.customizer.rank FOLDER`.
+
+The first reports to `progress.jsonl` in the job's folder and writes what all share. With
+`--end-with-parent` a process ends when its standard input closes: then the platform is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+
+from nemo_local.customizer.batches import read_rows
+from nemo_local.customizer.integrations import KEY
+from nemo_local.customizer.progress import STOPPED, ProgressWriter, Stopped, Unheard
+from nemo_local.customizer.train import end_with_parent, reason_of, stop_on_sigterm
+
+END_WITH_PARENT = "--end-with-parent"
+
+
+def main(job_dir: Path, stop: Event) -> int:
+    """Train as one of several; returns the exit status: 0, STOPPED, or 1 with an error file."""
+    first = os.environ["RANK"] == "0"
+    if not first:
+        os.environ.pop(KEY, None)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    try:
+        job = json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
+        rows = read_rows(job, job_dir / "data") if first else None
+        from nemo_local.customizer.trainer import train
+
+        train(job, rows, job_dir, ProgressWriter(job_dir) if first else Unheard(), stop)
+        return 0
+    except Stopped:
+        return STOPPED
+    except Exception as error:
+        traceback.print_exc()
+        with suppress(OSError):  # the disk is full; the launcher says that somebody failed
+            _tell_launcher(error, job_dir)
+        return 1
+
+
+def _tell_launcher(error: Exception, job_dir: Path) -> None:
+    """Leave the reason where PyTorch's launcher looks for it, in the form that it reads."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        extra = {"py_callstack": traceback.format_exc(), "timestamp": str(int(time.time()))}
+        report = {
+            "message": {"message": reason_of(error, job_dir), "extraInfo": extra},
+            "exception_type": type(error).__name__,
+            "at": time.time(),
+        }
+        Path(path).write_text(json.dumps(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if END_WITH_PARENT in sys.argv:
+        end_with_parent()
+    status = main(Path(sys.argv[1]), stop_on_sigterm())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # as in train.py

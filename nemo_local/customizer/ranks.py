@@ -1,0 +1,71 @@
+"""The processes of one training: which of them this is, and what they tell each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+
+from nemo_local.settings import Parallelism
+
+WAITS_AT_MOST = timedelta(minutes=30)
+"""For the others, before a process gives up; one that dies is noticed at once."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that train together; by itself, a training that is one process."""
+
+    index: int = 0
+    count: int = 1
+    parallelism: Parallelism = "ddp"
+    device: torch.device = torch.device("cpu")
+
+    @classmethod
+    def join(cls, device: torch.device, parallelism: Parallelism) -> Ranks:
+        """Those that `accelerate launch` started beside this one; all are there on return."""
+        if "RANK" not in os.environ:
+            return cls(device=device)
+        options: dict[str, Any] = {"timeout": WAITS_AT_MOST}
+        if device.type == "cpu":
+            # Accelerate knows DeepSpeed as something for devices, which is right about the backend.
+            options |= {"backend": "gloo"} if parallelism.startswith("zero") else {"cpu": True}
+        state = PartialState(**options)
+        return cls(state.process_index, state.num_processes, parallelism, state.device)
+
+    @property
+    def first(self) -> bool:
+        """Whether this one reports, and writes what all share."""
+        return self.index == 0
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each holds a part of the weights only."""
+        return self.count > 1 and self.parallelism in ("fsdp", "zero3")
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all processes; each must ask."""
+        if self.count == 1:
+            return value
+        total = value.detach().to(self.device, torch.float64, copy=True)
+        torch.distributed.all_reduce(total)
+        return total
+
+    def any(self, value: bool) -> bool:
+        """Whether it is true for one of them; each must ask."""
+        return bool(self.sum(torch.tensor(float(value))) > 0)
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` gives the first process; each must ask, the others wait for it."""
+        held = [make() if self.first else None]
+        if self.count > 1:
+            torch.distributed.broadcast_object_list(held, src=0, device=self.device)
+        return cast(T, held[0])

@@ -1,0 +1,132 @@
+"""What transformers' Trainer does differently when a training is several processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from nemo_local.customizer.batches import LengthBuckets
+from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.optimization import make_optimizer, make_schedule
+from nemo_local.customizer.ranks import Ranks
+from nemo_local.customizer.saving import trained_weights
+from nemo_local.customizer.shares import OrNothing, Passes, Shares, validation_shares
+
+OPTIMIZER, SCHEDULE = "optimizer", "scheduler.pt"
+
+
+class Together(Trainer):
+    """A trainer whose processes share each batch, and each validation, of one process."""
+
+    plan: Plan
+    ranks = Ranks()
+    order: LengthBuckets
+    """Of the rows that are trained on."""
+    total_steps: int
+    validated_at_once: int
+    """Rows of a batch in validation."""
+
+    optimizer: Any
+    lr_scheduler: Any
+
+    def create_optimizer(self, *_: Any, **__: Any) -> Any:
+        if self.optimizer is None:
+            self.optimizer = make_optimizer(self.model, self.plan)
+        return self.optimizer
+
+    def create_scheduler(self, *_: Any, **__: Any) -> Any:
+        if self.lr_scheduler is None:
+            self.lr_scheduler = make_schedule(self.optimizer, self.plan, self.total_steps)
+        return self.lr_scheduler
+
+    def get_train_dataloader(self) -> Any:
+        if self.ranks.count == 1:
+            return super().get_train_dataloader()
+        size = self.args.per_device_train_batch_size
+        shares = Shares(self.order, self.plan.batch_size, size, self.ranks)
+        return Passes(
+            self.train_dataset,
+            batch_sampler=shares,
+            collate_fn=OrNothing(self.data_collator, self.train_dataset[0]),
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def get_eval_dataloader(self, *given: Any) -> Any:
+        if self.ranks.count == 1:
+            return super().get_eval_dataloader(*given)
+        rows: Any = self.eval_dataset
+        return DataLoader(
+            rows,
+            batch_sampler=validation_shares(len(rows), self.args.eval_batch_size, self.ranks),
+            collate_fn=OrNothing(self.data_collator, rows[0]),
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def evaluation_loop(self, dataloader: Any, *given: Any, **options: Any) -> Any:
+        if self.ranks.count == 1:
+            return super().evaluation_loop(dataloader, *given, **options)
+        self.model.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        for rows, inputs in zip(dataloader.batch_sampler, dataloader, strict=True):
+            loss, _, _ = self.prediction_step(self.model, inputs, prediction_loss_only=True)
+            if rows:  # else it had nothing to predict
+                total += len(rows) * loss
+        count = len(self.eval_dataset)
+        return EvalLoopOutput(
+            predictions=None,
+            label_ids=None,
+            metrics={"eval_loss": float(self.ranks.sum(total)) / count},
+            num_samples=count,
+        )
+
+    # Of a model that transformers has split (FSDP) the Trainer keeps the weights only. What splits
+    # and joins them is imported when it is needed: other trainings start sooner without.
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if self._is_split() and isinstance(self.model, PeftModel):
+            state_dict = trained_weights(self.model)  # else the base would be gathered, too
+        super()._save(output_dir, state_dict)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self._is_split():
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        from transformers.distributed.checkpoint import save_optimizer_distributed
+
+        folder = Path(output_dir)
+        save_optimizer_distributed(self.model, self.optimizer.optimizer, str(folder / OPTIMIZER))
+        if self.ranks.first:
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self._is_split():
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        from transformers.distributed.checkpoint import load_optimizer_distributed
+
+        folder = Path(checkpoint)
+        load_optimizer_distributed(self.model, self.optimizer.optimizer, str(folder / OPTIMIZER))
+        self.lr_scheduler.load_state_dict(torch.load(folder / SCHEDULE, weights_only=True))
+
+    def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
+        if isinstance(self.model, PeftModel) or not self._is_split():
+            super()._load_from_checkpoint(checkpoint, model)
+            return
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+        weights: dict[str, Any] = {}
+        for file in sorted(Path(checkpoint).glob("*.safetensors")):
+            weights |= load_file(file)
+        # Tied weights are stored once.
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        set_model_state_dict(self.model, weights, options=options)
+
+    def _is_split(self) -> bool:
+        return bool(self.is_distributed_loading_by_transformers)

@@ -1,0 +1,110 @@
+"""How many processes a training gets, how they are started, and which rows each of them draws."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from nemo_local.core.errors import Invalid
+from nemo_local.customizer import parallelism
+from nemo_local.customizer.batches import LengthBuckets
+from nemo_local.customizer.parallelism import Processes, processes_for
+from nemo_local.settings import Settings, SettingsError
+
+OPTION = {"training_type": "sft", "finetuning_type": "lora", "num_gpus": 4, "micro_batch_size": 1}
+
+
+def settings(**environment):
+    return Settings.from_environment(
+        {f"NEMO_LOCAL_{name}": value for name, value in environment.items()}
+    )
+
+
+def told(option=OPTION, **environment):
+    return {"parallel": parallelism.asked(option, settings(**environment))}
+
+
+def messages(option=OPTION, **environment):
+    return [warning["message"] for warning in parallelism.warnings(option, settings(**environment))]
+
+
+def test_gpus_are_those_that_the_option_asks_for_and_that_are_there():
+    assert processes_for(told(), gpus=8, threads=16) == Processes(4, threads=4)
+    assert processes_for(told(), gpus=2, threads=16).here == 2
+    assert processes_for(told(TRAINING_PROCESSES="3"), gpus=8, threads=16).here == 4
+
+
+def test_a_cpu_trains_in_one_process_unless_the_setting_says_otherwise():
+    assert processes_for(told(), gpus=0, threads=8) == Processes(1, threads=8)
+    wanted = told(TRAINING_PROCESSES="3", PARALLELISM="fsdp")
+    assert processes_for(wanted, gpus=0, threads=2) == Processes(3, parallelism="fsdp", threads=1)
+    assert processes_for({}, gpus=8, threads=8).count == 1  # a job from before all this
+
+
+def test_an_unknown_parallelism_is_refused_by_name():
+    with pytest.raises(SettingsError, match="NEMO_LOCAL_PARALLELISM must be one of ddp, fsdp, zer"):
+        settings(PARALLELISM="tp")
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="DeepSpeed is installed")
+def test_without_deepspeed_a_job_for_it_is_refused_with_what_to_do():
+    with pytest.raises(Invalid, match="'zero3' .* DeepSpeed is not installed: pip install"):
+        told(PARALLELISM="zero3")
+
+
+def test_a_job_says_which_wishes_of_its_option_are_not_met():
+    assert messages(OPTION | {"num_gpus": 1}) == []
+    assert messages() == ["Training uses up to 4 GPUs, of those that are visible"]
+    several = OPTION | {"num_gpus": 1, "num_nodes": 2}
+    assert messages(several) == ["Training uses one machine"]
+    assert messages(several, TRAINING_ADDRESS="10.0.0.1") == []
+    assert messages(OPTION | {"training_type": "dpo"}) == ["Training uses one device"]
+    split = OPTION | {"num_gpus": 1, "tensor_parallel_size": 2}
+    assert messages(split) == ["tensor_parallel_size is not used"]
+
+
+def test_every_machine_is_started_with_the_same_command_but_for_its_rank():
+    several = told(OPTION | {"num_nodes": 2}, TRAINING_ADDRESS="10.0.0.1:777")
+    processes = processes_for(several, gpus=4, threads=8)
+    first, second = (processes.command(Path("/jobs/cust-1"), machine) for machine in (0, 1))
+    assert " ".join(second).startswith(
+        "--multi_gpu --main_process_ip 10.0.0.1 --num_machines 2 --machine_rank 1 "
+        "--num_processes 8 --main_process_port 777 --num_cpu_threads_per_process 2 "
+    )
+    assert second[-3:] == ["-m", "nemo_local.customizer.rank", "/jobs/cust-1"]
+    assert [b for a, b in zip(first, second, strict=True) if a != b] == ["1"]
+    alone = processes_for(told(), gpus=4, threads=8).command(Path("/jobs/cust-1"))
+    assert alone[alone.index("--main_process_port") + 1] == "0"  # any that is free
+
+
+@pytest.mark.parametrize("rows", [30, 32, 33, 5])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_the_shares_of_a_step_are_the_batch_of_one_process(rows, count, size):
+    from nemo_local.customizer.ranks import Ranks
+    from nemo_local.customizer.shares import Shares
+
+    lengths = list(range(rows))
+    shares = [
+        Shares(LengthBuckets(lengths, 8, seed=1), 8, size, Ranks(index, count))
+        for index in range(count)
+    ]
+    for each in shares:
+        each.set_epoch(2)
+    whole = LengthBuckets(lengths, 8, seed=1)
+    whole.set_epoch(2)
+    order = list(whole)
+    drawn = [list(each) for each in shares]
+    assert {len(passes) for passes in drawn} == {len(each) for each in shares}
+    assert len({len(each) for each in shares}) == 1
+    in_turn = [row for passes in zip(*drawn, strict=True) for part in passes for row in part]
+    assert in_turn == order
+    assert all(len(part) <= size for passes in drawn for part in passes)
+
+
+def test_validation_batches_are_handed_out_in_turn_and_nobody_is_left_waiting():
+    from nemo_local.customizer.ranks import Ranks
+    from nemo_local.customizer.shares import validation_shares
+
+    assert validation_shares(5, 2, Ranks(0, 2)) == [[0, 1], [4]]
+    assert validation_shares(5, 2, Ranks(1, 2)) == [[2, 3], []]
