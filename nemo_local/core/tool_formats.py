@@ -44,20 +44,19 @@ class Reading:
 
 @dataclass(frozen=True)
 class CallForm:
-    """How a constrained reply spells its calls; `begin` has a place for the name as JSON."""
+    """How a constrained reply spells its calls: JSON objects with `name` and `arguments`."""
 
-    begin: str
-    end: str
+    arguments: str
+    """Key of the arguments."""
     separator: str
-    opening: str = ""
-    closing: str = ""
+    """Between two calls."""
+    around_each: tuple[str, str] = ("", "")
+    around_all: tuple[str, str] = ("", "")
 
 
-LLAMA_FORM = CallForm('{{"name": {name}, "parameters": ', "}", "; ")
-HERMES_FORM = CallForm(
-    '<tool_call>\n{{"name": {name}, "arguments": ', "}\n</tool_call>", separator="\n"
-)
-LIST_FORM = CallForm('{{"name": {name}, "arguments": ', "}", ", ", opening="[", closing="]")
+LLAMA_FORM = CallForm("parameters", "; ")
+HERMES_FORM = CallForm("arguments", "\n", around_each=("<tool_call>\n", "\n</tool_call>"))
+LIST_FORM = CallForm("arguments", ", ", around_all=("[", "]"))
 
 
 @dataclass(frozen=True)

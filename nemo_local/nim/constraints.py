@@ -1,7 +1,7 @@
 """What a reply may look like, as grammars that mask the model's next token (xgrammar).
 
-JSON is generated the way `json.dumps` writes it (one line, ", " and ": "): models were trained on
-that, and a weak one cannot run away into white space.
+JSON is generated the way `json.dumps(..., ensure_ascii=False)` writes it (one line, ", " and ": "):
+models were trained on that, and a weak one cannot run away into white space.
 """
 
 import json
@@ -59,6 +59,7 @@ class Grammars:
         self._calls = calls
         self._lock = threading.Lock()
         self._compiled: OrderedDict[str, xgrammar.CompiledGrammar] = OrderedDict()
+        self._bytes = 0
 
     def matcher(self, constraint: Constraint) -> xgrammar.GrammarMatcher:
         """A matcher at the start of a reply.
@@ -82,44 +83,62 @@ class Grammars:
             message = f"the reply cannot be held to this {constraint.kind}: {reason}"
             raise BadValue(message) from error
         with self._lock:
+            if key not in self._compiled:
+                self._bytes += compiled.memory_size_bytes
             self._compiled[key] = compiled
-            sizes = [one.memory_size_bytes for one in self._compiled.values()]
-            while sum(sizes) > REMEMBERED_BYTES:
-                self._compiled.popitem(last=False)
-                sizes.pop(0)
+            while self._bytes > REMEMBERED_BYTES:
+                _, oldest = self._compiled.popitem(last=False)
+                self._bytes -= oldest.memory_size_bytes
         return xgrammar.GrammarMatcher(compiled)
 
     def _compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
         kind, value = constraint.kind, constraint.value
         if kind in ("call", "calls"):
-            tags = _call_tags(value, self._calls, one=kind == "call")
-            return self._compiler.compile_structural_tag(tags)
+            text = _calls_grammar(value, self._calls, one=kind == "call")
+            return self._compiler.compile_grammar(text, root_rule_name="calls")
         return _COMPILE[kind](self._compiler, value)
 
 
-def _call_tags(tools: list[Tool], form: CallForm, one: bool) -> dict[str, Any]:
-    tags = []
-    for tool in tools:
-        function = tool["function"]
-        schema = closed(function.get("parameters") or {"type": "object", "properties": {}})
-        try:
-            grammar = str(_schema_grammar({"type": "object", **schema}))
-        except RuntimeError as error:
-            raise ValueError(f"tool {function['name']!r}: {error}") from error
-        begin = form.begin.format(name=json.dumps(function["name"]))
-        content = {"type": "grammar", "grammar": grammar}
-        tags.append({"type": "tag", "begin": begin, "content": content, "end": form.end})
-    calls: dict[str, Any] = {
-        "type": "tags_with_separator",
-        "tags": tags,
-        "separator": form.separator,
-        "at_least_one": True,
-        "stop_after_first": one,
-    }
-    if form.opening:
-        ends = [{"type": "const_string", "value": end} for end in (form.opening, form.closing)]
-        calls = {"type": "sequence", "elements": [ends[0], calls, ends[1]]}
-    return {"type": "structural_tag", "format": calls}
+def _calls_grammar(tools: list[Tool], form: CallForm, one: bool) -> str:
+    """EBNF whose rule `calls` is the whole reply, and whose rule `root` is one call."""
+    try:
+        text = str(_schema_grammar(_call_schema(tools, form)))
+    except RuntimeError:
+        for tool in tools:
+            _check_alone(tool, form)
+        raise
+    opening, closing = map(json.dumps, form.around_all)
+    before, after = map(json.dumps, form.around_each)
+    more = "" if one else f"({json.dumps(form.separator)} call)*"
+    return f"calls ::= {opening} call {more} {closing}\ncall ::= {before} root {after}\n{text}"
+
+
+def _call_schema(tools: list[Tool], form: CallForm) -> Schema:
+    """One schema for a call of any of the tools: compiled in half the time of one for each."""
+    taken: Schema = {}
+    calls = []
+    for i, tool in enumerate(tools):
+        function, place = tool["function"], f"#/$defs/{i}"
+        given = function.get("parameters") or {"type": "object", "properties": {}}
+        taken[str(i)] = {"type": "object", **closed(given, place)}
+        properties = {"name": {"const": function["name"]}, form.arguments: {"$ref": place}}
+        calls.append(
+            {
+                "type": "object",
+                "properties": properties,
+                "required": list(properties),
+                "additionalProperties": False,
+            }
+        )
+    return {"$defs": taken, "anyOf": calls}
+
+
+def _check_alone(tool: Tool, form: CallForm) -> None:
+    """Raises ValueError, with the tool's name, when its parameters cannot be compiled."""
+    try:
+        _schema_grammar(_call_schema([tool], form))
+    except RuntimeError as error:
+        raise ValueError(f"tool {tool['function']['name']!r}: {error}") from error
 
 
 def _schema_grammar(schema: Schema) -> xgrammar.Grammar:
@@ -129,27 +148,31 @@ def _schema_grammar(schema: Schema) -> xgrammar.Grammar:
     )
 
 
-def closed(schema: Any) -> Any:
+def closed(schema: Any, place: str = "#") -> Any:
     """The schema with every object that names its properties limited to them.
 
         {"type": "object", "properties": {"a": {}}} -> {..., "additionalProperties": False}
 
     JSON Schema would let a model invent further arguments; an object that names none, or says
-    itself what else it takes, stays open.
+    itself what else it takes, stays open. References within the schema begin at `place`, where it
+    will stand in another.
     """
     if isinstance(schema, list):
-        return [closed(item) for item in schema]
+        return [closed(item, place) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    result = {
-        key: {name: closed(inner) for name, inner in value.items()}
-        if key in ("properties", "$defs", "definitions") and isinstance(value, dict)
-        else (value if key in ("enum", "const", "default", "examples") else closed(value))
-        for key, value in schema.items()
-    }
+    result = {key: _closed_value(key, value, place) for key, value in schema.items()}
     if isinstance(result.get("properties"), dict) and result["properties"]:
         result.setdefault("additionalProperties", False)
     return result
+
+
+def _closed_value(key: str, value: Any, place: str) -> Any:
+    if key in ("properties", "$defs", "definitions") and isinstance(value, dict):
+        return {name: closed(inner, place) for name, inner in value.items()}
+    if key == "$ref" and isinstance(value, str) and value.startswith("#"):
+        return place + value[1:]
+    return value if key in ("enum", "const", "default", "examples") else closed(value, place)
 
 
 def _json(compiler: xgrammar.GrammarCompiler, _: Any) -> xgrammar.CompiledGrammar:

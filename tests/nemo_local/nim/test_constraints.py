@@ -40,7 +40,7 @@ def accepts(grammars: Grammars, constraint: Constraint, text: str) -> bool:
 
 
 def call(arguments: dict, name: str = "add") -> str:
-    return json.dumps({"name": name, "parameters": arguments})
+    return json.dumps({"name": name, "parameters": arguments}, ensure_ascii=False)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,29 @@ def test_a_form_that_cannot_be_compiled_is_refused_with_the_reason(
     with pytest.raises(BadValue, match=reason) as caught:
         grammars.matcher(constraint)
     assert "/project" not in str(caught.value)
+
+
+def test_references_of_a_tool_stay_within_its_own_schema(grammars: Grammars) -> None:
+    """Two tools define `calls`, each its own; one of them contains itself."""
+    number = {
+        "$defs": {"calls": {"type": "integer"}},
+        "properties": {"a": {"$ref": "#/$defs/calls"}},
+    }
+    tree = {
+        "definitions": {"calls": {"enum": ["leaf"]}},
+        "properties": {"a": {"$ref": "#/definitions/calls"}, "next": {"$ref": "#"}},
+    }
+    tools = [{"function": {"name": "n", "parameters": number}}]
+    tools.append({"function": {"name": "t", "parameters": tree}})
+    deep = {"a": "leaf", "next": {"a": "leaf", "next": {"a": "leaf"}}}
+    for arguments, name, good in (
+        ({"a": 1}, "n", True),
+        ({"a": "leaf"}, "n", False),
+        (deep, "t", True),
+        ({"a": 1}, "t", False),
+        ({"a": "leaf", "next": {"a": 1}}, "t", False),
+    ):
+        assert accepts(grammars, Constraint("calls", tools), call(arguments, name)) is good
 
 
 def test_objects_are_closed_where_they_name_their_properties() -> None:

@@ -166,10 +166,12 @@ def test_constrained_calls_are_read_back_and_streamed_argument_by_argument(name:
     format_ = TOOL_FORMATS[name]
     form, tokenizer = format_.form, make_tokenizer()
     spelt = [
-        form.begin.format(name=json.dumps(tool)) + json.dumps(arguments) + form.end
+        json.dumps({"name": tool, form.arguments: arguments}, ensure_ascii=False).join(
+            form.around_each
+        )
         for tool, arguments in (("add", ARGUMENTS), ('say "é"', {}))
     ]
-    text = form.opening + form.separator.join(spelt) + form.closing
+    text = form.separator.join(spelt).join(form.around_all)
     grammars = Grammars(tokenizer, len(tokenizer), [4], form)
     matcher = grammars.matcher(Constraint("calls", TOOLS))
     assert matcher.accept_string(text) and matcher.accept_token(4)
