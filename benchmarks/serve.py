@@ -1,11 +1,13 @@
-"""Inference servers beside each other: the same pocket weights, the same 200 tool prompts.
+"""Inference servers beside each other: the same pocket weights, the same tool prompts.
 
-    python benchmarks/serve.py                    every server, one after the other, then a table
-    python benchmarks/serve.py --only ours --requests 64
+    python -m benchmarks.serve                    every server, one after the other, then a table
+    python -m benchmarks.serve --only ours --requests 64
+    python -m benchmarks.serve --only grammar     what holding replies to a grammar costs
 
 Measured from outside over HTTP, with streaming: requests per second, time to the first token and
-the 95th percentile of whole requests, at 1, 8 and 32 requests at a time. Run it on a machine that
-does nothing else; benchmarks/README.md holds the results we quote.
+the 95th percentile of whole requests, at 1, 8 and 32 requests at a time. Each of the three has
+prompts of its own, so that nobody answers from a cache. Run it on a machine that does nothing else;
+benchmarks/README.md says how to install the peers and holds the results we quote.
 """
 
 from __future__ import annotations
@@ -13,45 +15,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+from transformers import AutoTokenizer
 
-from nemo_local.catalog import DEFAULT_MODEL, POCKET_WEIGHTS
+from benchmarks.serve_servers import BASE, Peers, Server, running, servers
+from nemo_local.nim.chat_template import render_chat
+from nemo_local.nim.constraints import Constraint, Grammars
 from nemo_local.pocket.world import rows
 from utils.xlam import parse_row, to_chat_example
 
-BASE = POCKET_WEIGHTS / "base"
 MAX_TOKENS = 48
-ADAPTERS = 8
-START_TIMEOUT_S = 120
-LLAMA_CPP = (
-    "llama.cpp is not measured: `pip install llama-cpp-python[server] gguf` builds it from source, "
-    "and the pocket tokenizer's own word rules need a pre-tokenizer that llama.cpp does not know."
-)
+GRAMMAR_TOKENS = 12
+"""Fewer than any call has, so that free and constrained replies are of one length."""
+GRAMMAR_ROUNDS = 5
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Server:
-    """One server to measure."""
-
-    name: str
-    command: list[str]
-    """With {port} and {work}, a folder for what it needs."""
-    models: list[str]
-    """Asked in turn."""
 
 
 @dataclass(frozen=True)
@@ -60,38 +44,14 @@ class Timing:
 
     first: float
     whole: float
-    chunks: int
+    tokens: int
+    """Written, as the server counts them; 0 when it does not say."""
 
 
-def serve_ours(*models: str) -> list[str]:
-    here = str(Path(__file__).with_name("serve_ours.py"))
-    return [sys.executable, here, "--port", "{port}", "--work", "{work}", *models]
-
-
-def serve_transformers(*options: str) -> list[str]:
-    program = str(Path(sys.executable).with_name("transformers"))
-    return [program, "serve", str(BASE), "--port", "{port}", "--host", "127.0.0.1", *options]
-
-
-ADAPTER_IDS = [f"bench/adapter-{i}@v1" for i in range(ADAPTERS)]
-SERVERS = [
-    Server("ours", serve_ours(), [DEFAULT_MODEL]),
-    Server("ours, one merged model", serve_ours("--merged"), ["bench/merged"]),
-    Server("ours, 8 adapters mixed", serve_ours("--adapters"), ADAPTER_IDS),
-    Server("transformers serve", serve_transformers(), [str(BASE)]),
-    Server("transformers serve, float32", serve_transformers("--dtype", "float32"), [str(BASE)]),
-    Server(
-        "transformers serve, continuous batching",
-        serve_transformers("--continuous-batching"),
-        [str(BASE)],
-    ),
-]
-
-
-def prompts(count: int) -> list[Json]:
+def prompts(count: int, seed: int = 11) -> list[Json]:
     """Conversations of one user turn with one to five tools, without their answers."""
     asked: list[Json] = []
-    for row in rows(3 * count, seed=11):
+    for row in rows(3 * count, seed=seed):
         example = to_chat_example(parse_row(row))
         if example is not None and len(asked) < count:
             user = [m for m in example["messages"] if m["role"] == "user"]
@@ -99,101 +59,82 @@ def prompts(count: int) -> list[Json]:
     return asked
 
 
-@contextmanager
-def running(server: Server, port: int) -> Iterator[str]:
-    """The server's base URL, from its first answer until the block ends."""
-    with tempfile.TemporaryDirectory() as work:
-        command = [part.format(port=port, work=work) for part in server.command]
-        log = Path(work, "log").open("w+")
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        url = f"http://127.0.0.1:{port}"
-        try:
-            deadline = time.monotonic() + START_TIMEOUT_S
-            while not _answers(url):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise SystemExit(f"{server.name} did not start:\n{log.read()[-2000:]}")
-                time.sleep(0.2)
-            yield url
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            log.close()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/v1/models", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
+def as_ids(asked: list[Json]) -> list[Json]:
+    """The same prompts, rendered and split into token ids."""
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    texts = [render_chat(tokenizer, body["messages"], body["tools"]) for body in asked]
+    return [{"prompt": tokenizer(text, add_special_tokens=False)["input_ids"]} for text in texts]
 
 
 async def ask(client: httpx.AsyncClient, body: Json) -> Timing:
-    """One streamed chat completion."""
+    """One streamed completion."""
     begun = time.perf_counter()
-    first, chunks = 0.0, 0
-    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+    first, tokens = 0.0, 0
+    path = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
+    async with client.stream("POST", path, json=body) as response:
         if response.status_code != 200:
             text = (await response.aread()).decode()
             raise SystemExit(f"{body['model']} answered {response.status_code}: {text[:500]}")
         async for line in response.aiter_lines():
-            if line.startswith("data: {") and _says_something(json.loads(line[6:])):
-                first = first or time.perf_counter() - begun
-                chunks += 1
+            if line.startswith("data: {"):
+                chunk = json.loads(line[6:])
+                if _says_something(chunk):
+                    first = first or time.perf_counter() - begun
+                tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
     whole = time.perf_counter() - begun
-    return Timing(first or whole, whole, chunks)
+    return Timing(first or whole, whole, tokens)
 
 
 def _says_something(chunk: Json) -> bool:
     if "error" in chunk:
         raise SystemExit(f"the server failed: {chunk['error']}")
-    deltas = [choice["delta"] for choice in chunk.get("choices", [])]
+    choices = chunk.get("choices", [])
+    deltas = [choice.get("delta") or {"content": choice.get("text")} for choice in choices]
     return any(delta.get("content") or delta.get("tool_calls") for delta in deltas)
 
 
-async def load(
-    url: str, server: Server, asked: list[Json], at_once: int
-) -> tuple[float, list[Timing]]:
-    """Seconds for all of the prompts with so many at a time, and each request's timing."""
+async def load(url: str, models: list[str], asked: list[Json], at_once: int) -> list[Timing]:
+    """Each request's timing, with so many at a time."""
     waiting = list(enumerate(asked))[::-1]
     timings: list[Timing] = []
-    async with httpx.AsyncClient(base_url=url, timeout=600) as client:
+    rules = {"temperature": 0, "max_tokens": MAX_TOKENS, "stream": True}
+    rules["stream_options"] = {"include_usage": True}
+    limits = httpx.Limits(max_connections=at_once)
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
 
         async def one_client() -> None:
             while waiting:
                 number, body = waiting.pop()
-                model = server.models[number % len(server.models)]
-                rules = {"temperature": 0, "max_tokens": MAX_TOKENS, "stream": True}
-                timings.append(await ask(client, {"model": model, **body, **rules}))
+                model = models[number % len(models)]
+                timings.append(await ask(client, {"model": model, **rules, **body}))
 
-        begun = time.perf_counter()
         await asyncio.gather(*(one_client() for _ in range(at_once)))
-        return time.perf_counter() - begun, timings
+    return timings
 
 
-def measure(server: Server, asked: list[Json], concurrency: list[int], port: int) -> list[Json]:
+def measure(server: Server, count: int, concurrency: list[int], port: int) -> list[Json]:
     """One row of figures for each concurrency."""
     found = []
-    with running(server, port) as url:
-        asyncio.run(load(url, server, asked[:16], 8))  # warm: threads, templates, allocator
+    prepare = as_ids if server.ids else list
+    with running(server, port) as started:
+        warm = prepare(prompts(32, seed=10))  # threads, templates, allocator
+        asyncio.run(load(started.url, server.models, warm, 32))
         for at_once in concurrency:
-            seconds, timings = asyncio.run(load(url, server, asked, at_once))
+            asked = prepare(prompts(count, seed=11 + at_once))
+            begun, cpu = time.perf_counter(), started.cpu_s()
+            timings = asyncio.run(load(started.url, server.models, asked, at_once))
+            seconds, cpu = time.perf_counter() - begun, started.cpu_s() - cpu
             wholes = sorted(timing.whole for timing in timings)
+            first = statistics.median(timing.first for timing in timings)
             found.append(
                 {
                     "server": server.name,
                     "concurrency": at_once,
-                    "requests_per_s": round(len(timings) / seconds, 2),
-                    "first_token_ms": round(
-                        statistics.median(timing.first for timing in timings) * 1e3, 1
-                    ),
-                    "p95_ms": round(wholes[int(0.95 * (len(wholes) - 1))] * 1e3, 1),
-                    "chunks": sum(timing.chunks for timing in timings),
+                    "requests_per_s": round(count / seconds, 2),
+                    "first_token_ms": round(first * 1e3, 1),
+                    "p95_ms": round(wholes[int(0.95 * (count - 1))] * 1e3, 1),
+                    "cpu_ms": round(cpu / count * 1e3, 1),
+                    "tokens": round(sum(timing.tokens for timing in timings) / count, 1),
                 }
             )
             print(json.dumps(found[-1]), flush=True)
@@ -203,15 +144,55 @@ def measure(server: Server, asked: list[Json], concurrency: list[int], port: int
 def table(found: list[Json]) -> str:
     """The figures in Markdown."""
     lines = [
-        "| server | at once | requests/s | first token, median ms | whole request, p95 ms |",
-        "|---|---|---|---|---|",
+        "| server | at once | requests/s | first token, median ms | whole request, p95 ms "
+        "| server's CPU time a request, ms | tokens a reply |",
+        "|---|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {row['server']} | {row['concurrency']} | {row['requests_per_s']} "
-        f"| {row['first_token_ms']} | {row['p95_ms']} |"
-        for row in found
-    ]
+    lines += [f"| {' | '.join(str(value) for value in row.values())} |" for row in found]
     return "\n".join(lines)
+
+
+def grammar_cost(server: Server, count: int, port: int) -> str:
+    """What a grammar costs that is known already (requests/s), and at its first use (ms)."""
+    asked = prompts(count, seed=11)
+    bodies = {
+        choice: [
+            {
+                **body, "tool_choice": choice, "stream": False, "stream_options": None,
+                "max_tokens": GRAMMAR_TOKENS, "min_tokens": GRAMMAR_TOKENS,
+            }
+            for body in asked
+        ]
+        for choice in ("auto", "required")
+    }  # fmt: skip
+    seconds: dict[str, list[float]] = {choice: [] for choice in bodies}
+    with running(server, port) as started:
+        for _ in range(GRAMMAR_ROUNDS + 1):
+            for choice, some in bodies.items():
+                begun = time.perf_counter()
+                asyncio.run(load(started.url, server.models, some, 32))
+                seconds[choice].append(time.perf_counter() - begun)
+    # In the first round grammars are new, and so are prompts.
+    known = {choice: statistics.median(several[1:]) for choice, several in seconds.items()}
+    first = sorted(_first_uses(asked))
+    return (
+        f"{count} replies of {GRAMMAR_TOKENS} tokens, 32 at once: free {count / known['auto']:.1f} "
+        f"requests/s, held to calls {count / known['required']:.1f} "
+        f"({known['required'] / known['auto'] - 1:+.1%} time); a grammar's first use "
+        f"{statistics.median(first):.2f} ms (median), {first[int(0.95 * (count - 1))]:.2f} (p95)"
+    )
+
+
+def _first_uses(asked: list[Json]) -> list[float]:
+    """Milliseconds until each prompt's tools, not seen before, are a grammar."""
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    grammars = Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
+    took = []
+    for body in asked:
+        begun = time.perf_counter()
+        grammars.matcher(Constraint("calls", body["tools"]))
+        took.append((time.perf_counter() - begun) * 1e3)
+    return took
 
 
 def main() -> None:
@@ -220,14 +201,24 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="servers of these names")
     parser.add_argument("--port", type=int, default=18400)
+    for name in ("--gguf-python", "--llama-server", "--openvino-python", "--openvino-model"):
+        parser.add_argument(name, type=Path, help="see benchmarks/README.md")
     given = parser.parse_args()
-    asked = prompts(given.requests)
+    peers = Peers(
+        given.gguf_python, given.llama_server, given.openvino_python, given.openvino_model
+    )
     found: list[Json] = []
-    for number, server in enumerate(SERVERS):
+    all_servers = servers(peers)
+    for number, server in enumerate(all_servers):
         if given.only is None or server.name in given.only:
-            found += measure(server, asked, given.concurrency, given.port + number)
+            found += measure(server, given.requests, given.concurrency, given.port + number)
     print("\n" + table(found))
-    print("\n" + LLAMA_CPP)
+    if given.only is None or "grammar" in given.only:
+        print("\n" + grammar_cost(all_servers[0], given.requests, given.port + len(all_servers)))
+    if not peers.gguf_python:
+        print("\nllama.cpp is not measured: --gguf-python was not given.")
+    if not peers.openvino_python:
+        print("\nOpenVINO GenAI is not measured: --openvino-python was not given.")
 
 
 if __name__ == "__main__":

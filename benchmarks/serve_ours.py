@@ -23,7 +23,7 @@ from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
 from nemo_local.nim.reconcile import Reconciler
-from nemo_local.nim.routes import router
+from nemo_local.nim.routes import Handlers, router
 from nemo_local.nim.service import NimService
 from nemo_local.settings import Settings
 
@@ -90,7 +90,7 @@ def main() -> None:
 
     app = FastAPI(lifespan=lifespan)
     install_error_handlers(app)
-    app.include_router(router(NimService(models, engine, metrics), reconciler))
+    app.include_router(router(Handlers(NimService(models, engine, metrics), reconciler)))
     uvicorn.run(app, host="127.0.0.1", port=given.port, log_config=None, access_log=False)
 
 
