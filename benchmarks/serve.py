@@ -99,7 +99,8 @@ async def load(url: str, models: list[str], asked: list[Json], at_once: int) -> 
     timings: list[Timing] = []
     rules = {"temperature": 0, "max_tokens": MAX_TOKENS, "stream": True}
     rules["stream_options"] = {"include_usage": True}
-    limits = httpx.Limits(max_connections=at_once)
+    # A kept connection may be closed by the server just as it is used again.
+    limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
 
         async def one_client() -> None:
