@@ -53,7 +53,7 @@ SIZES = {
     # Seconds, not scores: shows that every cell runs.
     "smoke": Size("smoke", 48, 12, 12, 8, 1, 8, 4e-3, 8, 8, 0.0, 16, 4, 600),
     # Real learning on the embedded platform's pocket model, in minutes on two cores.
-    "workshop": Size("workshop", 3200, 100, 300, 150, 2, 16, 1e-3, 32, 64, 0.0, None, 8, 1800),
+    "workshop": Size("workshop", 3200, 100, 600, 300, 2, 16, 1e-3, 32, 64, 0.0, None, 32, 1800),
     # The original tutorial on a real cluster; it scored 50 rows, which leaves +-13 points.
     "full": Size("full", 3500, 750, 300, 150, 2, 16, 1e-4, 32, 16, 0.1, None, 8, 7200),
 }
