@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +14,8 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
+
+from nemo_local.processes import wait_until
 
 Reply = str | dict[str, Any] | int
 """Text, a whole assistant message, or the status of a failure."""
@@ -102,10 +103,7 @@ def serving(app: ASGIApp, port: int = 0) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < deadline and thread.is_alive(), "the test server did not start"
-        time.sleep(0.01)
+    wait_until(lambda: server.started, 20, "the test server listens")
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:

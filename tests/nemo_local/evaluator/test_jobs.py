@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-import time
 import zipfile
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from nemo_local.core.client import UpstreamError
 from nemo_local.evaluator.service import EvaluatorService
+from nemo_local.processes import wait_until
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.scripted_model import tool_call
 
@@ -238,10 +238,8 @@ def test_cancel_stops_a_running_job(evaluator: Evaluator) -> None:
     evaluator.model.respond = lambda body: "b"
     url = evaluator.put_rows([{"q": str(number), "a": "b"} for number in range(20_000)])
     job = evaluator.run(text_config(url), wait=False)
-    deadline = time.monotonic() + 20
-    while not (evaluator.client.get(f"/v1/evaluation/jobs/{job['id']}/status")["progress"] or 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    status = f"/v1/evaluation/jobs/{job['id']}/status"
+    wait_until(lambda: bool(evaluator.client.get(status)["progress"]), 20, "rows are scored")
     stopping = evaluator.client.post(f"/v1/evaluation/jobs/{job['id']}/cancel")
     assert stopping["status"] in ("cancelling", "cancelled")
     job = evaluator.ended(job["id"])
