@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from nemo_local.customizer import attention
+from nemo_local.customizer.answers_only import end_at_answers
 from nemo_local.customizer.dropout import add_hidden_dropout
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.lora_forward import merge_in_forward
@@ -50,6 +51,8 @@ def load_model(
     add_rows(model, special)
     if not ranks.sharded:
         model.to(ranks.device)
+    if not ranks.sharded and ranks.device.type == "cpu":
+        end_at_answers(model)
     if plan.hidden_dropout:
         add_hidden_dropout(model, plan.hidden_dropout)
     if whole:

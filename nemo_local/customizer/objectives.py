@@ -16,6 +16,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from nemo_local.customizer import attention
+from nemo_local.customizer.answers_only import ends_at_answers
 from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.hyperparameters import Dpo, Plan
 from nemo_local.customizer.rendering import IGNORED
@@ -163,13 +164,18 @@ def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
 def answer_logits(model: Any, inputs: dict[str, Any], learnt: Tensor) -> Tensor:
     """Logits [N, V] (float32) before each token that is learnt; `learnt` is [B, T - 1].
 
-    The output head runs at the columns where some row learns, and nowhere else.
+    The output head runs at these tokens, or else at the columns where some row learns.
     """
-    columns = learnt.any(0).nonzero().squeeze(1)
     given = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
     plain = getattr(model, "module", model)
     if plain.config._attn_implementation == attention.NAME:
         given.pop("attention_mask", None)  # rows are padded on the right
-    output: Any = model(**given, logits_to_keep=columns, use_cache=False)
-    logits: Tensor = output.logits[learnt[:, columns]].float()
+    logits: Tensor
+    if ends_at_answers(plain):
+        answers = functional.pad(learnt, (0, 1))
+        logits = model(**given, answers=answers, use_cache=False).logits[0].float()
+    else:
+        columns = learnt.any(0).nonzero().squeeze(1)
+        output: Any = model(**given, logits_to_keep=columns, use_cache=False)
+        logits = output.logits[learnt[:, columns]].float()
     return logits

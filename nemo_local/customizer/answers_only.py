@@ -1,0 +1,45 @@
+"""The end of a network computed where something is learnt, and nowhere else.
+
+Above the last layer's attention every token is for itself, so only the tokens before a learnt one
+are taken further: through the last layer's MLP, the norm and the output head. In tool calling
+three quarters of the tokens are prompt.
+"""
+
+from types import MethodType
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
+
+Layer = LlamaDecoderLayer | MistralDecoderLayer | Qwen2DecoderLayer
+
+
+def end_at_answers(model: Any) -> bool:
+    """Let a causal model take `answers` [B, T], the tokens to compute logits for.
+
+    With them its logits are [1, N, V], without them [B, T, V] as ever. Returns whether the model
+    has a last layer that can be ended so; others stay as they are.
+    """
+    layers: Any = getattr(model.base_model, "layers", [None])
+    if isinstance(layers[-1], Layer):
+        layers[-1].forward = MethodType(_forward, layers[-1])
+        model.ends_at_answers = True
+    return ends_at_answers(model)
+
+
+def ends_at_answers(model: nn.Module) -> bool:
+    """Whether the model, which may be a PEFT model, takes `answers`."""
+    return getattr(model, "ends_at_answers", False)
+
+
+def _forward(
+    layer: Any, hidden_states: Tensor, answers: Tensor | None = None, **given: Any
+) -> Tensor:
+    """What the layer's class computes, from the MLP on for the `answers` only."""
+    x, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **given)
+    h = hidden_states + x
+    if answers is not None:
+        h = h[answers][None]
+    return h + layer.mlp(layer.post_attention_layernorm(h))

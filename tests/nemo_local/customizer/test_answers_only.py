@@ -1,0 +1,104 @@
+"""One batch of our trainer against TRL's SFTTrainer, which computes everything everywhere."""
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTConfig, SFTTrainer
+
+from nemo_local.customizer.answers_only import ends_at_answers
+from nemo_local.customizer.batches import LengthBuckets
+from nemo_local.customizer.hyperparameters import make_plan
+from nemo_local.customizer.modules import linear_modules
+from nemo_local.customizer.networks import load_model
+from nemo_local.customizer.objectives import make_trainer
+from nemo_local.customizer.ranks import Ranks
+from nemo_local.customizer.rendering import Renderer
+from nemo_local.customizer.rows import RowReader
+from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
+from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
+from tests.nemo_local.customizer.training import OF_THE_LIBRARIES
+
+pytestmark = OF_THE_LIBRARIES
+ROWS = 4
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def checkpoint(request, tmp_path):
+    return make_architecture(request.param, tmp_path / "base")
+
+
+@pytest.fixture
+def tokenizer(checkpoint):
+    found = AutoTokenizer.from_pretrained(checkpoint)
+    found.pad_token = "<|pad|>"
+    return found
+
+
+@pytest.fixture
+def data(tokenizer, tmp_path):
+    """Four rows of different lengths, as tokens with labels."""
+    write_rows(tmp_path / "a.jsonl", [call_row(7 * 10**i) for i in range(ROWS)])
+    rows = list(RowReader().read(tmp_path, [tmp_path / "a.jsonl"]))
+    tokens = Renderer(tokenizer, [tokenizer.eos_token_id]).tokens(rows, 256)
+    assert len(set(map(len, tokens.input_ids))) > 1
+    return Dataset.from_dict({"input_ids": tokens.input_ids, "labels": tokens.labels})
+
+
+def loss_and_gradients(trainer):
+    """Of the first batch; both start with the same matrices."""
+    torch.manual_seed(3)
+    trained = [(n, p) for n, p in trainer.model.named_parameters() if p.requires_grad]
+    for _, weight in sorted(trained, key=lambda pair: pair[0]):
+        torch.nn.init.normal_(weight, std=0.2)
+    inputs = trainer.data_collator([trainer.train_dataset[i] for i in range(ROWS)])
+    learnt = (inputs["labels"] != -100).sum()
+    loss = trainer.compute_loss(trainer.model.train(), dict(inputs), num_items_in_batch=learnt)
+    loss.backward()
+    return loss.detach(), {name: weight.grad for name, weight in trained}
+
+
+def test_loss_and_gradients_of_a_batch_are_those_of_trl(checkpoint, tokenizer, data, tmp_path):
+    options = dict(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], max_length=None,
+        per_device_train_batch_size=ROWS, gradient_checkpointing=False,
+    )  # fmt: skip
+    modules = linear_modules(checkpoint)
+    given = {"finetuning_type": "lora", "batch_size": ROWS, "lora": {"adapter_dim": 4, "alpha": 8}}
+    plan = make_plan(given, modules, 1)
+    ours = make_trainer(
+        plan,
+        arguments=options,
+        model=load_model(checkpoint, plan, Ranks(), 256),
+        processing_class=tokenizer,
+        train_dataset=data,
+    )
+    ours.order, ours.plan, ours.ranks = LengthBuckets([1] * ROWS, ROWS, 1), plan, Ranks()
+    theirs = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32),
+        args=SFTConfig(**options, dataset_kwargs={"skip_prepare_dataset": True}),
+        processing_class=tokenizer,
+        train_dataset=data,
+        peft_config=LoraConfig(r=4, lora_alpha=8, target_modules=list(plan.target_modules)),
+    )
+    expected_loss, expected = loss_and_gradients(theirs)
+    loss, gradients = loss_and_gradients(ours)
+    torch.testing.assert_close(loss, expected_loss)
+    torch.testing.assert_close(gradients, expected, rtol=1e-3, atol=1e-5)
+    assert len(gradients) == 2 * len(plan.target_modules) * 2  # A and B in both layers
+
+
+def test_logits_of_answers_are_those_of_the_whole_pass(checkpoint):
+    plan = make_plan({"finetuning_type": "lora", "lora": {"adapter_dim": 4}}, ["q_proj"], 1)
+    model = load_model(checkpoint, plan, Ranks(), 64).eval()
+    if not ends_at_answers(model):
+        assert model.config.model_type == "gemma2"  # whose layers have another form
+        return
+    ids = torch.arange(3, 63).reshape(3, 20)
+    answers = functional.pad(torch.ones(3, 5, dtype=torch.bool), (15, 0))
+    answers[1] = False
+    with torch.no_grad():
+        found, whole = model(ids, answers=answers).logits[0], model(ids).logits
+    torch.testing.assert_close(found, whole[answers])
