@@ -42,4 +42,5 @@ def _forward(
     h = hidden_states + x
     if answers is not None:
         h = h[answers][None]
-    return h + layer.mlp(layer.post_attention_layernorm(h))
+    y: Tensor = h + layer.mlp(layer.post_attention_layernorm(h))
+    return y

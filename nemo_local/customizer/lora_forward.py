@@ -77,7 +77,8 @@ def _merged(layer: Linear, x: Tensor) -> Tensor:
     names = [] if layer.disable_adapters or layer.merged else layer.active_adapters
     if len(names) == 1 and not torch.is_autocast_enabled("cpu"):
         a, b = layer.lora_A[names[0]].weight, layer.lora_B[names[0]].weight
-        y: Tensor = _Product.apply(x, base.weight, a, b, layer.scaling[names[0]])
+        given = (x, base.weight, a, b, layer.scaling[names[0]])
+        y: Tensor = _Product.apply(*given)  # type: ignore[no-untyped-call]
         return y if base.bias is None else y + base.bias
     return functional.linear(x, _merged_weight(layer), base.bias)
 
