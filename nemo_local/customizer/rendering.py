@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_local.customizer.rows import ChatRow, TextRow
+from nemo_local.customizer.templates import render
 
 IGNORED = -100
 """Label of a token that is seen and not learnt."""
@@ -76,6 +77,8 @@ class Renderer:
         """
         self._tokenizer = tokenizer
         self._stop_ids = set(stop_ids)
+        starts_with_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+        self._text_start = tokenizer.bos_token if starts_with_bos else ""
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id in self._stop_ids:
             self._set_pad()
 
@@ -133,22 +136,13 @@ class Renderer:
         return [*sequences, Rendered(text, spans, row.where)]
 
     def _completion(self, row: TextRow) -> Rendered:
-        tokenizer = self._tokenizer
-        starts_with_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-        prompt = (tokenizer.bos_token if starts_with_bos else "") + row.prompt
-        text = prompt + row.completion + tokenizer.eos_token
+        prompt = self._text_start + row.prompt
+        text = prompt + row.completion + self._tokenizer.eos_token
         return Rendered(text, [Span(len(prompt), len(text), whole=False)], row.where)
 
     def _render(self, row: ChatRow, count: int, add_generation_prompt: bool) -> str:
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    row.messages[:count],
-                    tools=row.tools or None,
-                    add_generation_prompt=add_generation_prompt,
-                    tokenize=False,
-                )
-            )
+            return render(self._tokenizer, row.messages[:count], row.tools, add_generation_prompt)
         except Exception as error:  # a template raises what it likes
             raise UntrainableData(
                 f"{row.where}: the chat template refused the row: {error}"

@@ -9,6 +9,7 @@ line comes. It ends when its standard input closes: then its parent is gone.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -37,6 +38,7 @@ LIBRARIES = (
     "peft",
     "nemo_local.customizer.trainer",
     "transformers.models.llama.modeling_llama",  # of the usual base; found by its name, late
+    "torch.utils.tensorboard",  # every job has this tracker
 )
 LOWEST_PRIORITY = 19
 PARENT_GONE = 3
@@ -60,6 +62,7 @@ def main(job_dir: Path, stop: threading.Event) -> int:
             return launch(processes, job, job_dir, progress)
         from nemo_local.customizer.trainer import train
 
+        gc.freeze()  # the libraries stay; to look through them for garbage takes a third of a step
         train(job, rows, job_dir, progress, stop)
         return 0
     except Stopped:

@@ -1,0 +1,68 @@
+"""A tokenizer's chat template on rows: what `apply_chat_template` gives, in half its time.
+
+It is transformers' own template in transformers' own sandbox, so that a row reads as inference
+would show it. Two things are left out. Rows come from JSON, so their values need no copy that rids
+them of dangerous methods. And the sandbox is not asked about the keys of a dict, which it looks for
+only after Python failed to find an attribute, nor about where a loop stands: most of what templates
+of tools do is to look such things up.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+OF_EVERY_DICT = frozenset(dir(dict))
+"""Names that mean a method, as `schema.items` does; the sandbox decides about them."""
+OF_EVERY_LOOP = frozenset(("first", "last", "index", "index0"))
+"""Names of plain numbers."""
+
+
+def render(
+    tokenizer: Any, messages: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool
+) -> str:
+    """The conversation as text, with `prompt` up to where the assistant has to go on.
+
+    Values are plain JSON, and no field of a message is None.
+
+    Raises:
+        Exception: whatever the template raises; ValueError without a template or a message.
+    """
+    if not messages:
+        raise ValueError("there is no message before the first answer")
+    template = _compiled(tokenizer.get_chat_template(tools=tools or None))
+    return str(
+        template.render(
+            messages=messages,
+            tools=tools or None,
+            documents=None,
+            add_generation_prompt=prompt,
+            **tokenizer.special_tokens_map,
+        )
+    )
+
+
+@lru_cache
+def _compiled(text: str) -> Any:
+    # Imported when a training renders, as it takes long. Despite its name this function keeps
+    # nothing: the environment is ours alone.
+    from jinja2.runtime import LoopContext
+    from transformers.utils.chat_template_utils import _cached_compile_jinja_template
+
+    template: Any = _cached_compile_jinja_template(text)
+    environment = template.environment
+    in_sandbox = environment.getattr
+
+    def get(value: Any, name: str) -> Any:
+        kind = type(value)
+        if kind is dict and name not in OF_EVERY_DICT:
+            try:
+                return value[name]
+            except KeyError:
+                return environment.undefined(obj=value, name=name)
+        if kind is LoopContext and name in OF_EVERY_LOOP:
+            return getattr(value, name)
+        return in_sandbox(value, name)
+
+    environment.getattr = get
+    return template

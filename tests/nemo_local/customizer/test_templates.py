@@ -1,0 +1,99 @@
+"""Rows as text, beside transformers' own way from a template to text."""
+
+import json
+from pathlib import Path
+
+import pytest
+from jinja2.exceptions import SecurityError
+from transformers import AutoTokenizer
+
+import nemo_local.pocket
+from nemo_local.customizer.templates import render
+from nemo_local.pocket.world import rows
+from tests.nemo_local.customizer.tiny_llama import tokenizer
+from utils import xlam
+
+BASE = Path(nemo_local.pocket.__file__).parent / "weights" / "base"
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "items": [1], "keys": None}}}
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "", "parameters": SCHEMA}}]
+CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": "é", "b": [1.5, None]}}}
+MESSAGES = [
+    {"role": "user", "content": "one"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "two", "name": "f"},
+]
+
+
+def usual(tok, messages, tools, prompt):
+    return tok.apply_chat_template(
+        messages, tools=tools or None, add_generation_prompt=prompt, tokenize=False
+    )
+
+
+@pytest.mark.parametrize("prompt", [True, False], ids=["prompt", "whole"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for t in tools or [] %}{{ t.function.name }}{{ t.function.missing }}{% endfor %}!",
+        "{% for t in tools or [] %}{{ t.function.missing is defined }}{{ t['type'] }}{% endfor %}!",
+        "{% for k, v in (tools or [{}])[0].items() %}{{ k }}={{ v | tojson }}{% endfor %}",
+        "{% set p = (tools or [{}])[0].function.parameters.properties.a %}"
+        "{{ p.items is mapping }}{{ p['items'] }}{{ p.keys() | list }}{{ p.get('type') }}{{ p.x }}",
+        "{% for m in messages %}{{ loop.index }}{{ loop.index0 }}{{ loop.first }}{{ loop.last }}"
+        "{{ loop.length }}{{ loop.previtem.role }}{{ loop.cycle('a', 'b') }}{{ m.name }}"
+        "{{ m.tool_calls | length }}{{ m.tool_calls | tojson }}{% endfor %}",
+        "{% set seen = namespace(role='') %}{% for m in messages %}"
+        "{% set seen.role = seen.role + m.role %}{% endfor %}{{ seen.role }}",
+        "{{ bos_token }}{{ pad_token }}{{ add_generation_prompt }}{{ documents }}{{ tools }}",
+        "{{ messages[0].__class__ }}{{ messages[0].content.__class__ }}{{ ''.join(['a']) }}",
+        "{{ messages | map(attribute='role') | join(',') }}{{ messages[-1].content.upper() }}",
+    ],
+    ids=["keys", "defined", "items", "shadowed", "loops", "namespace", "given", "unsafe", "lists"],
+)  # fmt: skip
+def test_a_template_renders_as_transformers_renders_it(template, prompt):
+    tok = tokenizer()
+    tok.chat_template = template
+    for messages in (MESSAGES, MESSAGES[:1]):
+        for tools in (TOOLS, []):
+            outcomes = []
+            for way in (usual, render):
+                try:
+                    outcomes.append(way(tok, messages, tools, prompt))
+                except Exception as error:
+                    outcomes.append((type(error), str(error)))
+            assert outcomes[0] == outcomes[1]
+
+
+def test_generated_rows_read_as_inference_shows_them():
+    tok = AutoTokenizer.from_pretrained(BASE)
+    examples = [xlam.to_chat_example(row) for row in xlam.prepare(rows(60, 5)).rows]
+    assert len(examples) > 20
+    for example in examples:
+        messages = json.loads(json.dumps(example["messages"]))
+        for given, prompt in ((messages[:1], True), (messages, False)):
+            text = render(tok, given, example["tools"], prompt)
+            assert text == usual(tok, given, example["tools"], prompt)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ messages.append(1) }}", "{{ messages[0].update(a=1) }}", "{{ tools[0].clear() }}"],
+    ids=["list", "dict", "tool"],
+)
+def test_a_template_cannot_change_a_row(template):
+    tok = tokenizer()
+    tok.chat_template = template
+    with pytest.raises(SecurityError):
+        render(tok, MESSAGES, TOOLS, True)
+
+
+def test_a_tokenizer_with_a_template_for_tools_uses_it_for_them():
+    tok = tokenizer()
+    tok.chat_template = {"default": "plain", "tool_use": "with tools"}
+    assert render(tok, MESSAGES, [], True) == "plain"
+    assert render(tok, MESSAGES, TOOLS, True) == usual(tok, MESSAGES, TOOLS, True) == "with tools"
+
+
+def test_an_answer_that_comes_first_is_refused():
+    with pytest.raises(ValueError, match="no message before the first answer"):
+        render(tokenizer(), [], [], True)
