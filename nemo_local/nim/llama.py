@@ -296,12 +296,10 @@ class LlamaSequences:
         """
         new, size = q.shape[1], k.shape[-1]
         if new == 1:
-            later = None
-        else:
-            later = torch.ones(new, size, dtype=torch.bool).triu(known + 1)
-        if new >= FUSED_ATTENTION_FROM and later is not None:
-            return F.scaled_dot_product_attention(q[None], k.mT[None], v[None], attn_mask=~later)[0]
-        scores = torch.bmm(q, k) * self._scale
-        if later is not None:
-            scores.masked_fill_(later, float("-inf"))
+            return torch.bmm((torch.bmm(q, k) * self._scale).softmax(dim=-1), v)
+        if new >= FUSED_ATTENTION_FROM:
+            seen = torch.ones(new, size, dtype=torch.bool).tril(known)
+            return F.scaled_dot_product_attention(q[None], k.mT[None], v[None], attn_mask=seen)[0]
+        later = q.new_full((new, size), float("-inf")).triu(known + 1)
+        scores = torch.baddbmm(later, q, k, alpha=self._scale)
         return torch.bmm(scores.softmax(dim=-1), v)
