@@ -168,8 +168,8 @@ def answer_logits(model: Any, inputs: dict[str, Any], learnt: Tensor) -> Tensor:
     columns = learnt.any(0).nonzero().squeeze(1)
     given = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
     plain = getattr(model, "module", model)
-    if plain.config._attn_implementation == attention.NAME:
-        given.pop("attention_mask", None)  # rows are padded on the right
+    if attention.takes_no_mask(plain.config._attn_implementation, inputs["input_ids"].device):
+        given.pop("attention_mask", None)
     output: Any = model(**given, logits_to_keep=columns, use_cache=False)
     logits: Tensor = output.logits[learnt[:, columns]].float()
     return logits
