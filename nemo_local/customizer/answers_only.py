@@ -5,15 +5,12 @@ are taken further: through the last layer's MLP, the norm and the output head. I
 three quarters of the tokens are prompt.
 """
 
-from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
-
-Layer = LlamaDecoderLayer | MistralDecoderLayer | Qwen2DecoderLayer
 
 
 def end_at_answers(model: Any) -> bool:
@@ -23,8 +20,9 @@ def end_at_answers(model: Any) -> bool:
     has a last layer that can be ended so; others stay as they are.
     """
     layers: Any = getattr(model.base_model, "layers", [None])
-    if isinstance(layers[-1], Layer):
-        layers[-1].forward = MethodType(_forward, layers[-1])
+    kind = _ENDING.get(type(layers[-1]))
+    if kind is not None:
+        layers[-1].__class__ = kind
         model.ends_at_answers = True
     return ends_at_answers(model)
 
@@ -34,13 +32,25 @@ def ends_at_answers(model: nn.Module) -> bool:
     return getattr(model, "ends_at_answers", False)
 
 
-def _forward(
-    layer: Any, hidden_states: Tensor, answers: Tensor | None = None, **given: Any
-) -> Tensor:
-    """What the layer's class computes, from the MLP on for the `answers` only."""
-    x, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **given)
-    h = hidden_states + x
-    if answers is not None:
-        h = h[answers][None]
-    y: Tensor = h + layer.mlp(layer.post_attention_layernorm(h))
-    return y
+class _Ending(nn.Module):
+    """What the three classes of layers compute, from the MLP on for the `answers` only."""
+
+    self_attn: Any
+    mlp: Any
+    input_layernorm: Any
+    post_attention_layernorm: Any
+
+    def forward(self, hidden_states: Tensor, answers: Tensor | None = None, **given: Any) -> Tensor:
+        x, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **given)
+        h = hidden_states + x
+        if answers is not None:
+            h = h[answers][None]
+        y: Tensor = h + self.mlp(self.post_attention_layernorm(h))
+        return y
+
+
+# Classes of their own, since transformers wraps the `forward` of a class to compute it twice.
+_ENDING: dict[type, type] = {
+    kind: type(kind.__name__, (_Ending, kind), {})
+    for kind in (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
+}

@@ -11,20 +11,33 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 
-NAME = "row_by_row"
+from nemo_local.customizer.facts import ROW_BY_ROW, SDPA
+
+NAME = ROW_BY_ROW
 UP_TO_TOKENS = 512
 """Longest row for which it is used: all probabilities of a pass are kept for the way back."""
 
 
-def suits(config: PretrainedConfig, device: torch.device, longest: int) -> bool:
-    """Whether a model may train with `attn_implementation=NAME` on rows of so many tokens."""
-    special = ("sliding_window", "attn_logit_softcapping")
-    return (
-        device.type == "cpu"
-        and longest <= UP_TO_TOKENS
-        and not any(getattr(config, name, None) for name in special)
-        and not getattr(config, "attention_dropout", 0.0)
-    )
+def why_not(config: PretrainedConfig, device: torch.device, longest: int) -> str:
+    """Why a model may not train with `attn_implementation=NAME` on rows of so many tokens.
+
+    Empty when it may.
+    """
+    if device.type != "cpu":
+        return f"not on {device.type}"
+    if longest > UP_TO_TOKENS:
+        return f"rows of {longest} tokens, it is for up to {UP_TO_TOKENS}"
+    special = ("sliding_window", "attn_logit_softcapping", "attention_dropout")
+    found = [name for name in special if getattr(config, name, None)]
+    return f"the model has {found[0]}" if found else ""
+
+
+def takes_no_mask(implementation: str, device: torch.device) -> bool:
+    """Whether a model with this attention is given no mask for rows that are padded on the right.
+
+    On a GPU a mask would keep PyTorch from its FlashAttention kernel. On a CPU SDPA has its mask.
+    """
+    return implementation == NAME or (implementation == SDPA and device.type == "cuda")
 
 
 class _RowByRow(torch.autograd.Function):

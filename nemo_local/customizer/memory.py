@@ -8,7 +8,10 @@ from typing import Any
 import torch
 
 from nemo_local.customizer import objectives
+from nemo_local.customizer.choices import Choices
 
+WAY_BACK = {"use_reentrant": False}
+"""How PyTorch computes layers again: it recommends this form, which needs no trained input."""
 SHORTEST = 16
 """Tokens of the shortest row that is tried."""
 
@@ -27,15 +30,18 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def longest_that_fits(model: Any, longest: int, sequences: int) -> int:
+def longest_that_fits(model: Any, longest: int, sequences: int, choices: Choices) -> int:
     """Tokens of one row that can be trained on, found by halving `longest`; 0 when none can.
 
-    A row is one sequence, or two of a pair.
+    A row is one sequence, or two of a pair. Passes are computed as the choices say.
     """
     length = longest // 2
+    model.train()
+    if choices.checkpointing.on:
+        model.gradient_checkpointing_enable(WAY_BACK)
     while length >= SHORTEST:
         try:
-            _try_pass(model, sequences, length)
+            _try_pass(model, sequences, length, choices.bf16)
             return length
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -45,8 +51,10 @@ def longest_that_fits(model: Any, longest: int, sequences: int) -> int:
     return 0
 
 
-def _try_pass(model: Any, sequences: int, length: int) -> None:
+def _try_pass(model: Any, sequences: int, length: int, bf16: bool) -> None:
     ids = torch.ones((sequences, length), dtype=torch.long, device=model.device)
     learnt = torch.ones((sequences, length - 1), dtype=torch.bool, device=model.device)
-    objectives.answer_logits(model, {"input_ids": ids}, learnt).sum().backward()
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        logits = objectives.answer_logits(model, {"input_ids": ids}, learnt)
+    logits.sum().backward()
     model.zero_grad(set_to_none=True)

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.liger import apply_liger_kernel
 
-from nemo_local.customizer import attention
 from nemo_local.customizer.answers_only import end_at_answers
+from nemo_local.customizer.choices import Choices
 from nemo_local.customizer.dropout import add_hidden_dropout
+from nemo_local.customizer.facts import FLASH, ROW_BY_ROW
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.lora_forward import merge_in_forward
 from nemo_local.customizer.progress import TrainingFailed
@@ -19,32 +21,27 @@ from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import NO_TOKENS, SpecialTokens
 from nemo_local.customizer.token_rows import add_rows, rows_to_train
 
-FP32_UP_TO_BYTES = 1_000_000_000
+LIGER_LAYERS = {"cross_entropy": False, "fused_linear_cross_entropy": False}
+"""Liger's norms, positions and gates, but none of its losses: ours has few logits already, and the
+fused one would replace the model's forward, which TRL has wrapped."""
 
 
 def load_model(
     checkpoint: Path,
     plan: Plan,
     ranks: Ranks,
-    longest: int,
+    choices: Choices,
     special: SpecialTokens = NO_TOKENS,
 ) -> Any:
-    """The checkpoint with what the plan trains, where this process computes.
-
-    `longest` is the tokens of the longest row.
-    """
-    size = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
-    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
-    # Steps smaller than half a bf16 unit would be lost on weights that are trained themselves.
-    whole = plan.finetuning_type == "all_weights"
-    row_by_row = not plan.needs_masks and attention.suits(config, ranks.device, longest)
+    """The checkpoint with what the plan trains, where this process computes."""
+    attention = choices.attention.value
     split = ranks.count > 1 and ranks.parallelism == "fsdp"
     model: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint,
         local_files_only=True,
         use_safetensors=True,
-        dtype=torch.float32 if whole or size <= FP32_UP_TO_BYTES else torch.bfloat16,
-        attn_implementation=attention.NAME if row_by_row else None,
+        dtype=torch.bfloat16 if choices.weights.value == "bf16" else torch.float32,
+        attn_implementation=attention if attention in (ROW_BY_ROW, FLASH) else None,
         **({"attention_dropout": plan.attention_dropout} if plan.attention_dropout else {}),
         **(_split_over(ranks) if split else {}),
     )
@@ -55,7 +52,10 @@ def load_model(
         end_at_answers(model)
     if plan.hidden_dropout:
         add_hidden_dropout(model, plan.hidden_dropout)
-    if whole:
+    if choices.liger.on:
+        # Not by the Trainer's `use_liger_kernel`, at which TRL's trainers may change their losses.
+        apply_liger_kernel(model, LIGER_LAYERS)
+    if plan.finetuning_type == "all_weights":
         return model
     adapted = get_peft_model(
         model,

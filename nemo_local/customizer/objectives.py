@@ -168,8 +168,8 @@ def answer_logits(model: Any, inputs: dict[str, Any], learnt: Tensor) -> Tensor:
     """
     given = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
     plain = getattr(model, "module", model)
-    if plain.config._attn_implementation == attention.NAME:
-        given.pop("attention_mask", None)  # rows are padded on the right
+    if attention.takes_no_mask(plain.config._attn_implementation, inputs["input_ids"].device):
+        given.pop("attention_mask", None)
     logits: Tensor
     if ends_at_answers(plain):
         answers = functional.pad(learnt, (0, 1))

@@ -9,25 +9,33 @@ Source: https://arxiv.org/abs/2107.02027
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 
+from nemo_local.customizer.batches import LengthBuckets
+from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.rendering import IGNORED
+
+COUNTED_ROWS = 2048
+"""Rows over which padding is counted, for the log."""
 
 
 @dataclass(frozen=True)
 class PackingCollator:
-    """Turns sequences into rows of at most `capacity` tokens."""
+    """Turns sequences into rows of at most `capacity` tokens; None: into one row, however long."""
 
     pad_id: int
-    capacity: int
+    capacity: int | None
 
     def __call__(self, sequences: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """input_ids, labels and position_ids, each [rows, tokens of the fullest row]."""
-        rows = first_fit([len(sequence["input_ids"]) for sequence in sequences], self.capacity)
+        lengths = [len(sequence["input_ids"]) for sequence in sequences]
+        rows = first_fit(lengths, self.capacity or sum(lengths))
         packed: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": []}
         for row in rows:
             ids, labels, positions = list[int](), list[int](), list[int]()
@@ -47,6 +55,25 @@ class PackingCollator:
             labels += [IGNORED] * missing
             positions += range(missing)
         return {name: torch.tensor(values) for name, values in packed.items()}
+
+
+def padding_shares(lengths: Sequence[int], plan: Plan, size: int) -> tuple[float, float]:
+    """Shares of the tokens of passes of `size` sequences that are padding: alone, and packed.
+
+    Counted over the first batches of the first epoch, in the order in which each would draw them.
+    """
+    by_length, capacity, shares = array("i", sorted(lengths)), max(lengths), []
+    for packed in (False, True):
+        seen = array("i", [0] * len(lengths)) if packed else by_length
+        order = list(islice(LengthBuckets(seen, plan.batch_size, plan.seed), COUNTED_ROWS))
+        real = computed = 0
+        for first in range(0, len(order), size):
+            drawn = [by_length[row] for row in order[first : first + size]]
+            rows = first_fit(drawn, capacity) if packed else [[i] for i in range(len(drawn))]
+            real += sum(drawn)
+            computed += len(rows) * max(sum(drawn[i] for i in row) for row in rows)
+        shares.append(1 - real / computed)
+    return shares[0], shares[1]
 
 
 def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:

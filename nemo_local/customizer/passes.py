@@ -1,9 +1,13 @@
-"""How many rows a forward pass takes, and what to say when memory holds none."""
+"""How many rows a forward pass takes, and what to say when memory holds none. No torch here."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nemo_local.customizer.hyperparameters import Plan
-from nemo_local.customizer.ranks import Ranks
+
+if TYPE_CHECKING:  # torch comes with it
+    from nemo_local.customizer.ranks import Ranks
 
 TOKENS_PER_PASS = 8192
 """Tokens of one forward pass (padding included); a larger batch is accumulated."""
@@ -19,6 +23,17 @@ def pass_size(plan: Plan, longest: int, processes: int = 1, at_most: int | None 
     )
 
 
+def pass_sizes(plan: Plan, longest: int, processes: int = 1) -> tuple[int, ...]:
+    """Rows that a forward pass may have: the most, then about half of it, down to one.
+
+    pass_sizes(a plan of 24 rows, 1000 tokens) -> (8, 4, 2, 1)
+    """
+    sizes = [pass_size(plan, longest, processes)]
+    while sizes[-1] > 1:
+        sizes.append(pass_size(plan, longest, processes, at_most=sizes[-1] // 2))
+    return tuple(sizes)
+
+
 def rows_of_each(plan: Plan, processes: int) -> int:
     """Rows of a batch that a process learns from, at most."""
     return -(-plan.batch_size // processes)
@@ -29,9 +44,10 @@ def sequences_a_row(plan: Plan) -> int:
     return 2 if plan.training_type == "dpo" else 1
 
 
-def what_fits(longest: int, fits: int) -> str:
+def what_fits(longest: int, fits: int, checkpointed: bool) -> str:
     """The reason of a run for which one row of `longest` tokens is too much; `fits` may be 0."""
-    words = f"memory ran out with one row of {longest} tokens at a time; "
+    how = " and activation checkpointing" if checkpointed else ""
+    words = f"memory ran out with one row of {longest} tokens at a time{how}; "
     if fits:
         words += f"rows of {fits} tokens fit: lower the config's max_seq_length to that, or "
     return words + "train fewer weights (lora, a smaller adapter_dim), or take a smaller model"

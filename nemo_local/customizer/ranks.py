@@ -59,6 +59,14 @@ class Ranks:
         torch.distributed.all_reduce(total)
         return total
 
+    def least(self, value: float) -> float:
+        """The smallest value of all processes; each must ask."""
+        if self.count == 1:
+            return value
+        smallest = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(smallest, torch.distributed.ReduceOp.MIN)
+        return float(smallest)
+
     def any(self, value: bool) -> bool:
         """Whether it is true for one of them; each must ask."""
         return bool(self.sum(torch.tensor(float(value))) > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,11 @@ from transformers import PrinterCallback, set_seed
 
 from nemo_local.customizer.batches import LengthBuckets, make_tokens
 from nemo_local.customizer.call_accuracy import CallAccuracy
+from nemo_local.customizer.choices import Choices, choose, with_less_memory
+from nemo_local.customizer.facts import FLASH, Facts
+from nemo_local.customizer.gather import gather
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
-from nemo_local.customizer.memory import is_out_of_memory, longest_that_fits, release
+from nemo_local.customizer.memory import WAY_BACK, is_out_of_memory, longest_that_fits, release
 from nemo_local.customizer.networks import load_model, load_teacher
 from nemo_local.customizer.objectives import make_trainer
 from nemo_local.customizer.packing import PackingCollator
@@ -126,12 +130,27 @@ def train(
 
 
 def _train_what_fits(run: Run) -> None:
-    """Train with as many rows a pass as memory holds."""
-    plan, longest, ranks = run.plan, run.longest, run.ranks
-    size, halved = pass_size(plan, longest, ranks.count), ""
+    """Train with as many rows a pass as memory holds; with one, activations may be computed twice.
+
+    Raises:
+        TrainingFailed: memory does not hold one row, or one of several processes ran out.
+    """
+    plan, ranks = run.plan, run.ranks
+    checkpoint = Path(run.job["model_path"])
+    facts = gather(
+        checkpoint,
+        plan,
+        ranks,
+        run.training.lengths,
+        precision=run.job["precision"],
+        device_asked=run.job["device"],
+        teacher=Path(run.job["teacher_path"]) if plan.training_type == "distillation" else None,
+    )
     while True:
+        choices = choose(facts)
+        size = choices.rows_of_a_pass
         try:
-            return _train(run, size, halved)
+            return _train(run, choices, ", ".join(_in_words(run, facts, choices)))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -141,29 +160,40 @@ def _train_what_fits(run: Run) -> None:
                 raise TrainingFailed(what_several_may_do(ranks, size, what)) from error
         # Out here, where the error no longer holds what the run had allocated.
         release()
-        if size == 1:
-            model = load_model(Path(run.job["model_path"]), plan, ranks, longest, run.special)
-            fits = longest_that_fits(model, longest, sequences_a_row(plan))
-            raise TrainingFailed(what_fits(longest, fits))
-        size = pass_size(plan, longest, ranks.count, at_most=size // 2)
-        halved = ", halved because memory ran out"
+        less = with_less_memory(facts, choices)
+        if less is None:
+            model = load_model(checkpoint, plan, ranks, choices, run.special)
+            fits = longest_that_fits(model, run.longest, sequences_a_row(plan), choices)
+            raise TrainingFailed(what_fits(run.longest, fits, choices.checkpointing.on))
+        facts = less
 
 
-def _train(run: Run, size: int, halved: str) -> None:
-    """Train with `size` rows a pass, from the last checkpoint to the end."""
+def _in_words(run: Run, facts: Facts, choices: Choices) -> Iterator[str]:
+    """How the run is computed, for the job's status; first what it computes on."""
+    size = choices.rows_of_a_pass
+    yield choices.note()
+    shared = f" in each of {facts.processes} processes ({facts.parallelism})"
+    yield (
+        f"{size} x {rows_of_each(run.plan, facts.processes) // size} rows a step"
+        f"{shared if facts.processes > 1 else ''}"
+    )
+    if facts.refused is not None and size < facts.pass_sizes[0]:
+        yield "halved because memory ran out"
+
+
+def _train(run: Run, choices: Choices, note: str) -> None:
+    """Train as was chosen, from the last checkpoint to the end."""
     job, plan, job_dir, ranks = run.job, run.plan, run.folder, run.ranks
     training, validation, progress, device = run.training, run.validation, run.progress, run.device
     set_seed(plan.seed)
-    model = load_model(Path(job["model_path"]), plan, ranks, run.longest, run.special)
-    accumulation = rows_of_each(plan, ranks.count) // size
+    if choices.compile.on:
+        # What cannot be compiled is computed as it would have been.
+        torch._dynamo.config.suppress_errors = True
+    model = load_model(Path(job["model_path"]), plan, ranks, choices, run.special)
     resume_from = ranks.from_first(lambda: last_checkpoint(job_dir / "checkpoints"))
     done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
     rows_count = len(training.lengths)
     total = plan.total_steps(rows_count)
-    precision, why = _precision(job["precision"], device, ranks)
-    note = f"{device.type}, {precision} ({why}), {size} x {accumulation} rows a step{halved}"
-    if ranks.count > 1:
-        note += f" in each of {ranks.count} processes ({ranks.parallelism})"
     where = run.trackers.where if run.trackers else []
     progress.write(
         "prepared",
@@ -179,6 +209,7 @@ def _train(run: Run, size: int, halved: str) -> None:
     )
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     print("\n".join([str(plan), note, f"{trained:,} weights are trained", *where]))
+    print("\n".join(map(str, choices)))
     window, pace, stop_at = LossWindow.of(resume_from), Pace(ranks), StopAt(run.stop, ranks)
     window.ranks = ranks
     so_far = ranks.from_first(lambda: read_all(job_dir))
@@ -188,7 +219,7 @@ def _train(run: Run, size: int, halved: str) -> None:
         teacher = load_teacher(job, run.tokenizer, model.dtype, device)
     trainer = make_trainer(
         plan,
-        arguments=_arguments(run, size, precision),
+        arguments=_arguments(run, choices),
         model=model,
         processing_class=run.tokenizer,
         train_dataset=training.dataset(),
@@ -200,7 +231,7 @@ def _train(run: Run, size: int, halved: str) -> None:
             stop_at,
             *(run.trackers.callbacks(done) if run.trackers else []),
         ],
-        **_packed(plan, run.tokenizer, run.longest),
+        **_packed(run, choices),
     )
     # Rows of one length have their place in an epoch by chance alone.
     lengths = [0] * rows_count if plan.pack_sequences else sorted(training.lengths)
@@ -224,9 +255,9 @@ def _train(run: Run, size: int, halved: str) -> None:
     finish(trainer, job, job_dir, progress)
 
 
-def _arguments(run: Run, size: int, precision: str) -> dict[str, Any]:
-    """What transformers' Trainer is told about a run with `size` rows a pass."""
-    plan, ranks, device = run.plan, run.ranks, run.device
+def _arguments(run: Run, choices: Choices) -> dict[str, Any]:
+    """What transformers' Trainer is told about a run."""
+    plan, ranks, device, size = run.plan, run.ranks, run.device, choices.rows_of_a_pass
     zero = ranks.parallelism.startswith("zero")
     # As one process has them, whatever the share of each.
     at_once = size if ranks.count == 1 else pass_size(plan, run.longest)
@@ -240,8 +271,11 @@ def _arguments(run: Run, size: int, precision: str) -> dict[str, Any]:
         use_cpu=device.type == "cpu" and not zero,
         ddp_backend="gloo" if device.type == "cpu" and zero else None,
         ddp_find_unused_parameters=False,
-        bf16=precision == "bf16",
-        gradient_checkpointing=False,
+        bf16=choices.bf16,
+        tf32=choices.tf32.on if device.type == "cuda" else None,
+        gradient_checkpointing=choices.checkpointing.on,
+        gradient_checkpointing_kwargs=dict(WAY_BACK) if choices.checkpointing.on else None,
+        torch_compile=choices.compile.on,
         dataloader_num_workers=0,
         dataloader_pin_memory=device.type == "cuda",
         logging_steps=plan.log_every_n_steps,
@@ -268,22 +302,12 @@ def _device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _precision(wanted: str, device: torch.device, ranks: Ranks) -> tuple[str, str]:
-    """`bf16` (autocast over the frozen weights) or `fp32`, and why."""
-    if wanted == "fp32":
-        return "fp32", "asked for"
-    if device.type == "cpu" and ranks.parallelism.startswith("zero"):
-        return "fp32", "DeepSpeed on a CPU"
-    if device.type == "cuda":
-        return ("bf16", wanted) if torch.cuda.is_bf16_supported() else ("fp32", "no bf16 here")
-    capability = torch.backends.cpu.get_cpu_capability()
-    if capability == "AVX512" and torch.cpu._is_avx512_bf16_supported():
-        return "bf16", wanted
-    return "fp32", f"{wanted} asked for, but bf16 is slower than fp32 on a CPU with {capability}"
+def _packed(run: Run, choices: Choices) -> dict[str, Any]:
+    """What a trainer of packed rows gets besides; no row is longer than the longest sequence.
 
-
-def _packed(plan: Plan, tokenizer: Any, longest: int) -> dict[str, Any]:
-    """What a trainer of packed rows gets besides; no row is longer than the longest sequence."""
-    if not plan.pack_sequences:
+    FlashAttention keeps sequences apart in one row only, and computes nothing between them.
+    """
+    if not choices.packing.on:
         return {}
-    return {"data_collator": PackingCollator(tokenizer.pad_token_id, longest)}
+    capacity = None if choices.attention.value == FLASH else run.longest
+    return {"data_collator": PackingCollator(run.tokenizer.pad_token_id, capacity)}

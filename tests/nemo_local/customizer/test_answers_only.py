@@ -10,6 +10,8 @@ from trl import SFTConfig, SFTTrainer
 
 from nemo_local.customizer.answers_only import ends_at_answers
 from nemo_local.customizer.batches import LengthBuckets
+from nemo_local.customizer.choices import choose
+from nemo_local.customizer.gather import gather
 from nemo_local.customizer.hyperparameters import make_plan
 from nemo_local.customizer.modules import linear_modules
 from nemo_local.customizer.networks import load_model
@@ -47,6 +49,11 @@ def data(tokenizer, tmp_path):
     return Dataset.from_dict({"input_ids": tokens.input_ids, "labels": tokens.labels})
 
 
+def loaded(checkpoint, plan):
+    """The model as a job trains it."""
+    return load_model(checkpoint, plan, Ranks(), choose(gather(checkpoint, plan, Ranks(), [64])))
+
+
 def loss_and_gradients(trainer):
     """Of the first batch; both start with the same matrices."""
     torch.manual_seed(3)
@@ -71,7 +78,7 @@ def test_loss_and_gradients_of_a_batch_are_those_of_trl(checkpoint, tokenizer, d
     ours = make_trainer(
         plan,
         arguments=options,
-        model=load_model(checkpoint, plan, Ranks(), 256),
+        model=loaded(checkpoint, plan),
         processing_class=tokenizer,
         train_dataset=data,
     )
@@ -92,7 +99,7 @@ def test_loss_and_gradients_of_a_batch_are_those_of_trl(checkpoint, tokenizer, d
 
 def test_logits_of_answers_are_those_of_the_whole_pass(checkpoint):
     plan = make_plan({"finetuning_type": "lora", "lora": {"adapter_dim": 4}}, ["q_proj"], 1)
-    model = load_model(checkpoint, plan, Ranks(), 64).eval()
+    model = loaded(checkpoint, plan).eval()
     if not ends_at_answers(model):
         assert model.config.model_type == "gemma2"  # whose layers have another form
         return

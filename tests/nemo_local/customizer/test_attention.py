@@ -38,15 +38,38 @@ def test_loss_and_gradients_are_those_of_plain_attention(checkpoint, padded):
 
 
 @pytest.mark.parametrize(
-    ("changes", "longest"),
-    [({"sliding_window": 64}, 100), ({"attention_dropout": 0.1}, 100), ({}, 4000)],
+    ("changes", "longest", "reason"),
+    [
+        ({"sliding_window": 64}, 100, "the model has sliding_window"),
+        ({"attention_dropout": 0.1}, 100, "the model has attention_dropout"),
+        ({}, 4000, "rows of 4000 tokens, it is for up to 512"),
+    ],
     ids=["sliding-window", "dropout", "long-rows"],
 )
-def test_models_and_rows_it_does_not_suit_keep_their_own_attention(changes, longest):
+def test_models_and_rows_it_does_not_suit_keep_their_own_attention(changes, longest, reason):
     import torch
     from transformers import LlamaConfig
 
     from nemo_local.customizer import attention
 
-    assert attention.suits(LlamaConfig(), torch.device("cpu"), 100)
-    assert not attention.suits(LlamaConfig(**changes), torch.device("cpu"), longest)
+    assert attention.why_not(LlamaConfig(), torch.device("cpu"), 100) == ""
+    assert reason in attention.why_not(LlamaConfig(**changes), torch.device("cpu"), longest)
+    assert attention.why_not(LlamaConfig(), torch.device("cuda"), 100) == "not on cuda"
+
+
+def test_rows_padded_on_the_right_need_no_mask_for_their_own_tokens(checkpoint):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from nemo_local.customizer import attention
+
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, attn_implementation="sdpa").eval()
+    ids, mask = torch.arange(3, 43).reshape(2, 20), torch.ones(2, 20, dtype=torch.long)
+    mask[1, 11:] = 0
+    with torch.no_grad():
+        without, masked = model(ids).logits, model(ids, attention_mask=mask).logits
+    torch.testing.assert_close(without[mask == 1], masked[mask == 1], rtol=1e-5, atol=1e-6)
+    assert attention.takes_no_mask("sdpa", torch.device("cuda"))
+    assert not attention.takes_no_mask("sdpa", torch.device("cpu"))
+    assert attention.takes_no_mask("row_by_row", torch.device("cpu"))
+    assert not attention.takes_no_mask("flash_attention_2", torch.device("cuda"))

@@ -1,6 +1,7 @@
 """Jobs over HTTP: what is refused before anything starts, and how a job lives and ends."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -172,6 +173,11 @@ def test_a_job_trains_and_is_complete_when_inference_serves_its_adapter(
     logs = client.get(f"{JOBS}/{job['id']}/container-logs")
     (entry,) = logs["entries"].values()
     assert "step 5: val_loss" in entry["logs"]["main"] and logs["error"] is None
+    for name in (
+        *("device", "precision", "weights", "TF32", "attention", "packing", "rows a pass"),
+        *("activation checkpointing", "Liger kernels", "torch.compile"),
+    ):
+        assert re.search(rf"^{re.escape(name)}: \S+ \(.+\)$", entry["logs"]["main"], re.MULTILINE)
     (folder,) = running.settings.home.glob(f"*/{job['id']}")
     wait_until(lambda: not (folder / "adapter").exists(), 10, "the files are cleared away")
     assert (folder / "train.log").exists() and not (folder / "tokens").exists()

@@ -5,7 +5,7 @@ import torch
 
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.modules import why_not_packed
-from nemo_local.customizer.packing import PackingCollator, first_fit
+from nemo_local.customizer.packing import PackingCollator, first_fit, padding_shares
 from nemo_local.customizer.rendering import IGNORED
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
@@ -34,6 +34,24 @@ def test_positions_start_anew_and_no_first_token_is_learnt():
     assert all(values.dtype == torch.long for values in batch.values())
 
 
+def test_without_a_capacity_all_sequences_share_one_row():
+    sequences = [
+        {"input_ids": [5, 6], "labels": [5, 6]},
+        {"input_ids": [7, 8, 9], "labels": [7, 8, 9]},
+    ]
+    batch = PackingCollator(pad_id=0, capacity=None)(sequences)
+    assert batch["input_ids"].tolist() == [[7, 8, 9, 5, 6]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
+
+
+def test_the_padding_that_packing_saves_is_counted():
+    plan = Plan(target_modules=(), batch_size=4)
+    # One batch of four: 4 x 8 tokens for 8 + 4 + 2 + 2, or two rows of 8.
+    assert padding_shares([2, 8, 4, 2], plan, size=4) == (0.5, 0.0)
+    # In passes of two, whatever their order, no row has room for another.
+    assert padding_shares([6, 6, 6, 6], plan, size=2) == (0.0, 0.0)
+
+
 def test_a_packed_run_takes_the_same_steps_and_learns_as_well(checkpoint, job_dir, tmp_path):
     progress = train_job(make_job(checkpoint, sequence_packing_enabled=True, epochs=3), job_dir)
     assert (progress.steps, progress.prepared["steps_per_epoch"]) == (24, 8)
@@ -48,10 +66,13 @@ def test_packing_is_off_where_nobody_tested_it(checkpoint, tmp_path):
     assert why_not_packed(tmp_path, "sft").startswith("not tested for 'mamba', only for llama, ")
 
 
+@pytest.mark.parametrize("capacity", [60, None], ids=["rows", "one row"])
 @pytest.mark.parametrize("finetuning_type", ["lora", "all_weights"])
 def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_own(
-    checkpoint, finetuning_type
+    checkpoint, finetuning_type, capacity
 ):
+    from nemo_local.customizer.choices import choose
+    from nemo_local.customizer.gather import gather
     from nemo_local.customizer.networks import load_model
     from nemo_local.customizer.objectives import answer_logits
     from nemo_local.customizer.ranks import Ranks
@@ -59,14 +80,15 @@ def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_o
     plan = Plan.from_json(
         make_job(checkpoint, sequence_packing_enabled=True, finetuning_type=finetuning_type)["plan"]
     )
-    model = load_model(checkpoint, plan, Ranks(), longest=60)
+    choices = choose(gather(checkpoint, plan, Ranks(), lengths=[30, 60]))
+    model = load_model(checkpoint, plan, Ranks(), choices)
     generator = torch.Generator().manual_seed(0)
     sequences = [
         torch.randint(7, 264, (length,), generator=generator).tolist() for length in (30, 22, 40)
     ]
 
     def loss(rows):
-        batch = PackingCollator(pad_id=2, capacity=60)(
+        batch = PackingCollator(pad_id=2, capacity=capacity)(
             [{"input_ids": ids, "labels": [IGNORED] * 5 + ids[5:]} for ids in rows]
         )
         labels = batch["labels"][:, 1:]

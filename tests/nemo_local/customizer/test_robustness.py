@@ -57,13 +57,14 @@ def test_a_run_that_was_told_to_end_goes_on_as_if_nothing_had_been(
 
 @pytest.fixture
 def memory(monkeypatch):
-    """Lets a pass fail that has more tokens than the memory holds."""
+    """Lets a pass fail that has more tokens than the memory holds: plain, and checkpointed."""
     from nemo_local.customizer import objectives
 
-    inner, limit = objectives.answer_logits, [0]
+    inner, limit = objectives.answer_logits, [0, 0]
 
     def within(model, inputs, learnt):
-        if torch.is_grad_enabled() and inputs["input_ids"].numel() > limit[0]:
+        most = limit[model.is_gradient_checkpointing]
+        if torch.is_grad_enabled() and inputs["input_ids"].numel() > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return inner(model, inputs, learnt)
 
@@ -80,14 +81,32 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(checkpoint, job_dir, 
     assert progress.finished and progress.steps == 8
 
 
+def test_a_row_that_does_not_fit_is_tried_once_more_with_activations_computed_twice(
+    checkpoint, job_dir, memory, capsys
+):
+    memory[:] = 40, 75
+    progress = train_job(make_job(checkpoint, batch_size=8, max_steps=2), job_dir)
+    note = progress.prepared["note"]
+    assert note.endswith(
+        "activation checkpointing, 1 x 8 rows a step, halved because memory ran out"
+    )
+    assert progress.finished and progress.steps == 2
+    log = capsys.readouterr().out.splitlines()
+    assert [line for line in log if line.startswith("activation checkpointing: ")] == [
+        *["activation checkpointing: off (on a CPU only once memory runs out)"] * 4,
+        "activation checkpointing: on (memory ran out with 1 row a pass)",
+    ]
+
+
 def test_a_row_that_does_not_fit_fails_the_run_with_what_would(checkpoint, job_dir, memory):
-    memory[0] = 40
+    memory[:] = 20, 40
     with pytest.raises(TrainingFailed) as failure:
         train_job(make_job(checkpoint), job_dir)
     assert "with one row of " in str(failure.value)
-    assert "tokens fit: lower the config's max_seq_length to that" in str(failure.value)
-    memory[0] = 0
-    with pytest.raises(TrainingFailed, match="at a time; train fewer weights"):
+    # Of at most 61 tokens; with checkpointing, which the run had turned on by then.
+    assert "rows of 30 tokens fit: lower the config's max_seq_length to that" in str(failure.value)
+    memory[:] = 0, 0
+    with pytest.raises(TrainingFailed, match="at a time and activation checkpointing; train fewer"):
         train_job(make_job(checkpoint), job_dir)
 
 

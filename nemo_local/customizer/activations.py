@@ -1,0 +1,66 @@
+"""How much memory a pass takes, as an estimate from the size of a model. No torch here.
+
+N tokens of a pass, T of its longest row, L layers, h hidden size, i intermediate size, a heads
+
+    activations  = N L (4 w i + (29 + 3.5 w) h)     w = 2 bytes a value under bf16, 4 in fp32
+    checkpointed = N L 7 h + the activations of one layer
+
+The factors were read off what PyTorch keeps for the way back through a Llama (LoRA and all weights)
+with fused attention; plain attention keeps its scores besides, N L a T. Not in them: the logits of
+the answers, adapters and their optimiser, buffers of kernels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OF_PLAIN_ATTENTION = 10
+"""Bytes a score: in fp32 before the softmax and after it, and in bf16 for the product."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What of an architecture decides how much a pass keeps."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    """Width of the feed-forward block; of all its experts that see a token."""
+    heads: int
+
+    def activations(self, rows: int, longest: int, width: int, fused: bool) -> int:
+        """Bytes kept for the way back by rows of so many tokens; `width` is bytes a value."""
+        return self.layers * self._of_a_layer(rows, longest, width, fused)
+
+    def checkpointed(self, rows: int, longest: int, width: int, fused: bool) -> int:
+        """Likewise when layers keep their input only and are computed again."""
+        inputs = self.layers * rows * longest * 7 * self.hidden
+        return inputs + self._of_a_layer(rows, longest, width, fused)
+
+    def _of_a_layer(self, rows: int, longest: int, width: int, fused: bool) -> int:
+        of_a_token = 4 * width * self.intermediate + (29 + 3.5 * width) * self.hidden
+        if not fused:
+            of_a_token += OF_PLAIN_ATTENTION * self.heads * longest
+        return int(rows * longest * of_a_token)
+
+
+def resident(
+    parameters: int,
+    weights_width: int,
+    computes_width: int,
+    trains_all: bool,
+    processes: int,
+    parallelism: str,
+) -> int:
+    """Bytes of one process that stay through a run: weights, gradients and the optimiser's state.
+
+    Of all weights that are trained, gradients and Adam's two moments are 12 bytes each. Where bf16
+    is computed from fp32 weights, a pass holds a copy of them.
+    """
+    weights = parameters * weights_width
+    if computes_width < weights_width:
+        weights += parameters * computes_width
+    state = 12 * parameters if trains_all else 0
+    if parallelism in ("fsdp", "zero3"):
+        return (weights + state) // processes
+    return weights + (state // processes if parallelism == "zero2" else state)

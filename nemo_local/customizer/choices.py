@@ -1,0 +1,223 @@
+"""What is chosen for a training on its device, each choice with its reason. No torch here.
+
+    facts -> choose(facts) -> "attention: sdpa (rows are padded on the right, so ...)", ...
+
+On a CPU the choices are those that were measured there. Those for a GPU follow what PyTorch,
+transformers and Liger document; docs/decisions.md says which of them have ever run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+from nemo_local.customizer.facts import AMPERE, EAGER, FLASH, ROW_BY_ROW, SDPA, Choice, Facts
+from nemo_local.customizer.fitting import fit, gb
+from nemo_local.customizer.passes import sequences_a_row
+
+FLASH_HEAD_DIM = 256
+"""The widest heads of FlashAttention 2."""
+FP32_UP_TO_BYTES = 1_000_000_000
+COMPILE_FROM_STEPS = 500
+"""A guess: compiling takes minutes, and a step gains tenths of its time."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """All that was chosen for one run, in the order in which a log tells it."""
+
+    device: Choice
+    precision: Choice
+    weights: Choice
+    tf32: Choice
+    attention: Choice
+    packing: Choice
+    rows: Choice
+    checkpointing: Choice
+    liger: Choice
+    compile: Choice
+
+    def __iter__(self) -> Iterator[Choice]:
+        return (getattr(self, field.name) for field in fields(self))
+
+    @property
+    def bf16(self) -> bool:
+        """Whether products are computed in bf16."""
+        return self.precision.value == "bf16"
+
+    @property
+    def rows_of_a_pass(self) -> int:
+        return int(self.rows.value)
+
+    def note(self) -> str:
+        """The computation in a few words, for the job's status."""
+        extra = (self.packing, self.liger, self.compile, self.checkpointing)
+        used = [choice.name for choice in extra if choice.on]
+        precision = f"{self.precision.value} ({self.precision.reason})"
+        attention = f"{self.attention.value} attention"
+        return ", ".join([self.device.value, precision, attention, *used])
+
+
+def choose(facts: Facts) -> Choices:
+    """What a run with these facts uses."""
+    precision = _precision(facts)
+    bf16 = precision.value == "bf16"
+    weights = _weights(facts)
+    attention = _attention(facts, bf16)
+    rows, checkpointing = fit(
+        facts,
+        width=2 if bf16 else 4,
+        stored=2 if weights.value == "bf16" else 4,
+        fused=attention.value != EAGER,
+    )
+    liger = _liger(facts)
+    return Choices(
+        device=_device(facts),
+        precision=precision,
+        weights=weights,
+        tf32=_tf32(facts, bf16),
+        attention=attention,
+        packing=_packing(facts, one_row=attention.value == FLASH),
+        rows=rows,
+        checkpointing=checkpointing,
+        liger=liger,
+        compile=_compile(facts, liger.on, checkpointing.on),
+    )
+
+
+def with_less_memory(facts: Facts, choices: Choices) -> Facts | None:
+    """The facts once memory ran out with these choices; None when nothing is left to try."""
+    rows = choices.rows_of_a_pass
+    if rows == facts.pass_sizes[-1] and (choices.checkpointing.on or not facts.can_checkpoint):
+        return None
+    return replace(facts, refused=rows)
+
+
+def _device(facts: Facts) -> Choice:
+    asked = f"NEMO_LOCAL_DEVICE is {facts.device_asked}"
+    if facts.device == "cuda":
+        free = f"{gb(facts.free_bytes)} free"
+        return Choice("device", "cuda", f"{asked}; {facts.device_name}, {free}")
+    no = "" if facts.device_asked == "cpu" else ", and no CUDA device is visible"
+    return Choice("device", facts.device, f"{asked}{no}")
+
+
+def _precision(facts: Facts) -> Choice:
+    """bf16 (autocast over the weights) or fp32."""
+    asked, name = facts.precision, facts.device_name
+
+    def chosen(value: str, reason: str) -> Choice:
+        return Choice("precision", value, reason)
+
+    if asked == "fp32":
+        return chosen("fp32", "asked for")
+    if facts.device == "cpu" and facts.parallelism.startswith("zero"):
+        return chosen("fp32", "DeepSpeed on a CPU")
+    if facts.has_bf16:
+        return chosen("bf16", f"{asked} asked for, which {name} computes")
+    if facts.device == "cuda":
+        return chosen("fp32", f"{asked} asked for, but {name} has no bf16 of its own")
+    return chosen("fp32", f"{asked} asked for, but bf16 is slower than fp32 on {name}")
+
+
+def _weights(facts: Facts) -> Choice:
+    if facts.plan.finetuning_type == "all_weights":
+        reason = "all are trained, and steps smaller than half a bf16 unit would be lost"
+        return Choice("weights", "fp32", reason)
+    size = gb(facts.checkpoint_bytes)
+    if facts.checkpoint_bytes <= FP32_UP_TO_BYTES:
+        return Choice("weights", "fp32", f"frozen, {size}: up to {gb(FP32_UP_TO_BYTES)} in fp32")
+    return Choice("weights", "bf16", f"frozen, {size}: above {gb(FP32_UP_TO_BYTES)} in bf16")
+
+
+def _tf32(facts: Facts, bf16: bool) -> Choice:
+    if facts.device != "cuda":
+        return Choice("TF32", "off", "a format of GPUs")
+    if facts.capability < AMPERE:
+        return Choice("TF32", "off", f"{facts.device_name} is older than Ampere")
+    if bf16:
+        return Choice("TF32", "on", "for the products that bf16 leaves in fp32")
+    return Choice("TF32", "off", f"{facts.precision} asked for, and TF32 would round its products")
+
+
+def _attention(facts: Facts, bf16: bool) -> Choice:
+    own = SDPA if SDPA in facts.attentions else EAGER
+
+    def chosen(value: str, reason: str) -> Choice:
+        return Choice("attention", value, reason)
+
+    if facts.device == "cpu":
+        if not facts.why_not_row_by_row:
+            reason = f"rows of up to {facts.longest} tokens, whose scores fit into a CPU's cache"
+            return chosen(ROW_BY_ROW, reason)
+        return chosen(own, f"the model's own; not {ROW_BY_ROW}: {facts.why_not_row_by_row}")
+    packed, no_flash = facts.plan.pack_sequences, _why_not_flash(facts, bf16)
+    if own == SDPA and not packed:
+        if sequences_a_row(facts.plan) > 1:
+            return chosen(SDPA, "PyTorch's fused kernel, with a mask for the padding of pairs")
+        return chosen(SDPA, "rows are padded on the right and need no mask: PyTorch's fused kernel")
+    if no_flash:
+        what = "packed rows share a mask of blocks" if own == SDPA else "the architecture's own"
+        return chosen(own, f"{what}; not {FLASH}: {no_flash}")
+    if packed:
+        return chosen(FLASH, "packed sequences lie end to end in one row, without mask or padding")
+    return chosen(FLASH, f"{facts.model_type} has no {SDPA}")
+
+
+def _why_not_flash(facts: Facts, bf16: bool) -> str:
+    if FLASH not in facts.attentions:
+        return f"{facts.model_type} cannot use it"
+    if "flash_attn" not in facts.installed:
+        return "flash_attn is not installed"
+    if facts.capability < AMPERE:
+        return f"{facts.device_name} is older than Ampere"
+    if not bf16:
+        return "it does not compute in fp32"
+    if facts.head_dim > FLASH_HEAD_DIM:
+        return f"heads are {facts.head_dim} wide, it knows {FLASH_HEAD_DIM}"
+    return ""
+
+
+def _packing(facts: Facts, one_row: bool) -> Choice:
+    if not facts.plan.pack_sequences:
+        reason = facts.why_not_packed or "sequence_packing_enabled was not asked for"
+        return Choice("packing", "off", reason)
+    without, left = facts.padding
+    left = 0.0 if one_row else left
+    reason = f"asked for; padding is {left:.0%} of what a pass computes, {without:.0%} without it"
+    return Choice("packing", "on", reason)
+
+
+def _liger(facts: Facts) -> Choice:
+    name = "Liger kernels"
+    why_not = facts.why_no_triton
+    if facts.device == "cuda" and "liger_kernel" not in facts.installed:
+        why_not = "liger_kernel is not installed"
+    elif not why_not and facts.model_type not in facts.liger_models:
+        why_not = f"Liger has none for {facts.model_type}"
+    elif not why_not and facts.split:
+        why_not = f"weights are split ({facts.parallelism}), for which nobody tried them"
+    if why_not:
+        return Choice(name, "off", why_not)
+    return Choice(name, "on", f"fused layers of {facts.model_type}; the loss stays ours")
+
+
+def _compile(facts: Facts, liger: bool, checkpointing: bool) -> Choice:
+    plan = facts.plan
+    reasons = {
+        "Liger's kernels are fused already and would cut its graphs apart": liger,
+        f"{facts.parallelism} gathers weights between its graphs": (facts.parallelism != "ddp"),
+        f"{plan.training_type} calls the model in ways that would be compiled apart": (
+            plan.training_type != "sft"
+        ),
+        "packed rows change their mask with every pass": plan.pack_sequences,
+        "dropout hooks cut its graphs apart": bool(plan.hidden_dropout),
+        "layers that are computed again would be compiled again": checkpointing,
+        f"{facts.steps} steps are too few to make up for compiling, {COMPILE_FROM_STEPS} needed": (
+            facts.steps < COMPILE_FROM_STEPS
+        ),
+    }
+    why_not = [facts.why_no_triton, *(reason for reason, holds in reasons.items() if holds)]
+    for reason in filter(None, why_not):
+        return Choice("torch.compile", "off", reason)
+    return Choice("torch.compile", "on", f"{facts.steps} steps make up for compiling")

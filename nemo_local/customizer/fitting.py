@@ -1,0 +1,97 @@
+"""How many rows of a training fit into a pass, and whether layers are computed twice. No torch.
+
+Fewer rows come first: they cost less than computing everything again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nemo_local.customizer.activations import resident
+from nemo_local.customizer.facts import Choice, Facts
+from nemo_local.customizer.passes import TOKENS_PER_PASS, sequences_a_row
+
+FILLS = 0.8
+"""Share of a GPU's free memory that an estimate may fill; what it leaves out needs the rest."""
+ROWS, CHECKPOINTING = "rows a pass", "activation checkpointing"
+
+
+def fit(facts: Facts, width: int, stored: int, fused: bool) -> tuple[Choice, Choice]:
+    """The rows of a pass, and activation checkpointing.
+
+    `width` and `stored` are the bytes of a value that is computed, and of a weight; `fused` is
+    whether attention keeps no scores.
+    """
+    left = [size for size in facts.pass_sizes if facts.refused is None or size < facts.refused]
+    if not left:
+        return _after_one_row(facts)
+    if facts.device == "cuda":
+        rows, checkpointing = _by_estimate(facts, left, width, stored, fused)
+    else:
+        rows, checkpointing = (
+            Choice(ROWS, str(left[0]), _allowed(facts)),
+            Choice(CHECKPOINTING, "off", "on a CPU only once memory runs out"),
+        )
+    if facts.refused is not None:
+        rows = replace(rows, reason="halved because memory ran out")
+    if not facts.can_checkpoint:
+        checkpointing = Choice(CHECKPOINTING, "off", f"{facts.model_type} has none")
+    return rows, checkpointing
+
+
+def needs(
+    facts: Facts, rows: int, width: int, stored: int, fused: bool, twice: bool = False
+) -> int:
+    """Bytes that a process needs with so many rows a pass; `twice` is with checkpointing."""
+    trains_all = facts.plan.finetuning_type == "all_weights"
+    stays = stored * facts.teacher_parameters + resident(
+        facts.parameters, stored, width, trains_all, facts.processes, facts.parallelism
+    )
+    of_a_pass = facts.size.checkpointed if twice else facts.size.activations
+    return stays + of_a_pass(rows * sequences_a_row(facts.plan), facts.longest, width, fused)
+
+
+def _after_one_row(facts: Facts) -> tuple[Choice, Choice]:
+    least = facts.pass_sizes[-1]
+    rows = Choice(ROWS, str(least), "there are no fewer")
+    if not facts.can_checkpoint:
+        return rows, Choice(CHECKPOINTING, "off", f"{facts.model_type} has none")
+    return rows, Choice(CHECKPOINTING, "on", f"memory ran out with {_rows(least)} a pass")
+
+
+def _by_estimate(
+    facts: Facts, left: list[int], width: int, stored: int, fused: bool
+) -> tuple[Choice, Choice]:
+    def need(size: int, twice: bool = False) -> int:
+        return needs(facts, size, width, stored, fused, twice)
+
+    room, free = FILLS * facts.free_bytes, f"of {gb(facts.free_bytes)} free"
+    fits = [size for size in left if need(size) <= room]
+    if fits:
+        about = f"{_rows(fits[0])} a pass need about {gb(need(fits[0]))} {free}"
+        return (
+            Choice(ROWS, str(fits[0]), _allowed(facts) if fits == left else about),
+            Choice(CHECKPOINTING, "off", about),
+        )
+    too_much = f"{_rows(left[-1])} a pass would need about {gb(need(left[-1]))} {free}"
+    if not facts.can_checkpoint:
+        return Choice(ROWS, str(left[-1]), too_much), Choice(CHECKPOINTING, "off", "")
+    size = next((size for size in left if need(size, twice=True) <= room), left[-1])
+    about = f"{_rows(size)} a pass need about {gb(need(size, twice=True))} {free} with it"
+    return (
+        Choice(ROWS, str(size), about.replace("with it", f"with {CHECKPOINTING}")),
+        Choice(CHECKPOINTING, "on", f"{too_much}; {about}"),
+    )
+
+
+def _allowed(facts: Facts) -> str:
+    return f"a batch has {facts.plan.batch_size} rows, a pass takes {TOKENS_PER_PASS} tokens"
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def gb(size: int) -> str:
+    """gb(1_500_000_000) -> "1.5 GB", gb(30_000_000) -> "30.0 MB" """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,134 @@
+"""The facts that the choices of a training depend on, asked of torch and of what is installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from nemo_local.catalog import count_parameters
+from nemo_local.customizer import attention
+from nemo_local.customizer.activations import Size
+from nemo_local.customizer.facts import FLASH, SDPA, Facts
+from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.modules import why_not_packed
+from nemo_local.customizer.packing import padding_shares
+from nemo_local.customizer.passes import pass_sizes
+from nemo_local.customizer.ranks import Ranks
+
+PACKAGES = ("flash_attn", "liger_kernel", "triton")
+
+
+def gather(
+    checkpoint: Path,
+    plan: Plan,
+    ranks: Ranks,
+    lengths: Sequence[int],
+    precision: str = "fp32",
+    device_asked: str = "auto",
+    teacher: Path | None = None,
+) -> Facts:
+    """The facts of a training on rows of these lengths; of several processes each must ask.
+
+    The first process answers for all, with the least memory that one of them has.
+    """
+    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+    text, longest = config.get_text_config(), max(lengths)
+    heads = getattr(text, "num_attention_heads", 1)
+    sizes = pass_sizes(plan, longest, ranks.count)
+    model: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    device = _Device.of(ranks.device)
+    free = ranks.least(device.free_bytes)
+    facts = Facts(
+        plan=plan,
+        precision=precision,
+        device_asked=device_asked,
+        device=ranks.device.type,
+        device_name=device.name,
+        has_bf16=device.has_bf16,
+        capability=device.capability,
+        free_bytes=int(free),
+        installed=_installed(),
+        liger_models=_liger_models() if ranks.device.type == "cuda" else frozenset(),
+        model_type=config.model_type,
+        size=Size(
+            layers=text.num_hidden_layers,
+            hidden=text.hidden_size,
+            intermediate=_intermediate(text),
+            heads=heads,
+        ),
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        parameters=count_parameters(checkpoint),
+        checkpoint_bytes=sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")),
+        teacher_parameters=count_parameters(teacher) if teacher else 0,
+        attentions=frozenset(
+            name
+            for name, flag in ((SDPA, "_supports_sdpa"), (FLASH, "_supports_flash_attn"))
+            if getattr(model, flag, False)
+        ),
+        can_checkpoint=bool(getattr(model, "supports_gradient_checkpointing", False)),
+        why_not_row_by_row=(
+            "it takes no masks, which packed rows and dropped weights need"
+            if plan.needs_masks
+            else attention.why_not(config, ranks.device, longest)
+        ),
+        why_not_packed=why_not_packed(checkpoint, plan.training_type),
+        padding=padding_shares(lengths, plan, sizes[0]) if plan.pack_sequences else (0.0, 0.0),
+        longest=longest,
+        pass_sizes=sizes,
+        steps=plan.total_steps(len(lengths)),
+        processes=ranks.count,
+        parallelism=ranks.parallelism,
+    )
+    return ranks.from_first(lambda: facts)
+
+
+@dataclass(frozen=True)
+class _Device:
+    """What torch says of the device of this process."""
+
+    name: str
+    has_bf16: bool
+    capability: tuple[int, int] = (0, 0)
+    free_bytes: int = 0
+
+    @classmethod
+    def of(cls, device: torch.device) -> _Device:
+        if device.type == "cuda":
+            return cls(
+                name=torch.cuda.get_device_name(device),
+                # Older GPUs emulate it, slower than fp32.
+                has_bf16=torch.cuda.is_bf16_supported(including_emulation=False),
+                capability=torch.cuda.get_device_capability(device),
+                free_bytes=torch.cuda.mem_get_info(device)[0],
+            )
+        instructions = torch.backends.cpu.get_cpu_capability()
+        if instructions == "AVX512" and torch.cpu._is_avx512_bf16_supported():
+            return cls("a CPU with AVX512_BF16", has_bf16=True)
+        return cls(f"a CPU with {instructions}", has_bf16=False)
+
+
+def _installed() -> frozenset[str]:
+    found = {name for name in PACKAGES if find_spec(name) is not None}
+    return frozenset(found | ({"cc"} if shutil.which("cc") or shutil.which("gcc") else set()))
+
+
+def _liger_models() -> frozenset[str]:
+    """The architectures in Liger's own table; none when it is not installed or too old."""
+    try:
+        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
+    except ImportError:
+        return frozenset()
+    return frozenset(MODEL_TYPE_TO_APPLY_LIGER_FN)
+
+
+def _intermediate(config: Any) -> int:
+    """Width of the feed-forward block, or of those experts together that see a token."""
+    width: int = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return width * (getattr(config, "num_experts_per_tok", None) or 1)

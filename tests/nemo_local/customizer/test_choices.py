@@ -1,0 +1,355 @@
+"""What is chosen for a training on its device, and the reason that its log gives.
+
+No GPU is asked here: the facts of an H100 or a T4 are written down.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from nemo_local.customizer.activations import Size
+from nemo_local.customizer.choices import choose, with_less_memory
+from nemo_local.customizer.facts import Facts
+from nemo_local.customizer.hyperparameters import Plan
+
+LLAMA_8B = Size(layers=32, hidden=4096, intermediate=14336, heads=32)
+ALL = frozenset({"flash_attn", "liger_kernel", "triton", "cc"})
+
+H100 = Facts(
+    plan=Plan(target_modules=("q_proj",), batch_size=16),
+    precision="bf16-mixed",
+    device_asked="auto",
+    device="cuda",
+    device_name="NVIDIA H100 80GB HBM3",
+    has_bf16=True,
+    capability=(9, 0),
+    free_bytes=84_000_000_000,
+    installed=ALL,
+    liger_models=frozenset({"llama", "qwen2"}),
+    model_type="llama",
+    size=LLAMA_8B,
+    head_dim=128,
+    parameters=8_000_000_000,
+    checkpoint_bytes=16_000_000_000,
+    longest=1024,
+    pass_sizes=(8, 4, 2, 1),
+    steps=2000,
+    attentions=frozenset({"sdpa", "flash_attention_2"}),
+    why_not_row_by_row="not on cuda",
+    padding=(0.3, 0.04),
+)
+T4 = replace(
+    H100,
+    device_name="Tesla T4",
+    has_bf16=False,
+    capability=(7, 5),
+    free_bytes=15_000_000_000,
+    size=Size(layers=16, hidden=2048, intermediate=8192, heads=32),
+    parameters=1_200_000_000,
+    checkpoint_bytes=2_500_000_000,
+)
+CPU = replace(
+    H100,
+    device="cpu",
+    device_name="a CPU with AVX2",
+    has_bf16=False,
+    capability=(0, 0),
+    free_bytes=0,
+    liger_models=frozenset(),
+    longest=300,
+    why_not_row_by_row="",
+)
+
+
+def planned(facts, **changed):
+    return replace(facts, plan=replace(facts.plan, **changed))
+
+
+def packed(facts):
+    return planned(facts, pack_sequences=True)
+
+
+def without(facts, *names):
+    return replace(facts, installed=facts.installed - set(names))
+
+
+def lines(facts):
+    return {choice.name: str(choice) for choice in choose(facts)}
+
+
+def test_every_choice_is_a_line_of_name_value_and_reason():
+    for facts in (H100, T4, CPU, packed(H100), without(H100, *ALL)):
+        for choice in choose(facts):
+            assert str(choice) == f"{choice.name}: {choice.value} ({choice.reason})"
+            assert choice.value and len(choice.reason) > 5
+    assert [choice.name for choice in choose(CPU)] == [
+        *("device", "precision", "weights", "TF32", "attention", "packing", "rows a pass"),
+        *("activation checkpointing", "Liger kernels", "torch.compile"),
+    ]
+
+
+def test_the_note_names_what_is_used_in_a_few_words():
+    assert choose(packed(H100)).note() == (
+        "cuda, bf16 (bf16-mixed asked for, which NVIDIA H100 80GB HBM3 computes), "
+        "flash_attention_2 attention, packing, Liger kernels"
+    )
+    assert choose(CPU).note() == (
+        "cpu, fp32 (bf16-mixed asked for, but bf16 is slower than fp32 on a CPU with AVX2), "
+        "row_by_row attention"
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (H100, "cuda (NEMO_LOCAL_DEVICE is auto; NVIDIA H100 80GB HBM3, 84.0 GB free)"),
+        (CPU, "cpu (NEMO_LOCAL_DEVICE is auto, and no CUDA device is visible)"),
+        (replace(CPU, device_asked="cpu"), "cpu (NEMO_LOCAL_DEVICE is cpu)"),
+    ],
+    ids=["h100", "cpu", "cpu-asked-for"],
+)
+def test_the_device_is_told_with_who_asked_for_it(facts, expected):
+    assert lines(facts)["device"] == f"device: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (H100, "bf16", "bf16-mixed asked for, which NVIDIA H100"),
+        (T4, "fp32", "bf16-mixed asked for, but Tesla T4 has no bf16 of its own"),
+        (replace(H100, precision="fp32"), "fp32", "asked for"),
+        (CPU, "fp32", "bf16 is slower than fp32 on a CPU with AVX2"),
+        (replace(CPU, has_bf16=True, device_name="a CPU with AVX512_BF16"), "bf16", "AVX512_BF16"),
+        (
+            replace(CPU, has_bf16=True, processes=2, parallelism="zero2"),
+            "fp32",
+            "DeepSpeed on a CPU",
+        ),
+    ],
+    ids=["h100", "t4", "fp32", "cpu", "cpu-with-bf16", "cpu-deepspeed"],
+)
+def test_bf16_is_used_where_the_device_computes_it_itself(facts, value, reason):
+    precision = choose(facts).precision
+    assert precision.value == value and reason in precision.reason
+    assert choose(facts).bf16 == (value == "bf16")
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (H100, "bf16", "frozen, 16.0 GB: above 1.0 GB"),
+        (replace(H100, checkpoint_bytes=300_000_000), "fp32", "frozen, 300.0 MB: up to 1.0 GB"),
+        (planned(H100, finetuning_type="all_weights"), "fp32", "all are trained"),
+    ],
+    ids=["large", "small", "all-weights"],
+)
+def test_frozen_weights_are_small_when_there_are_many(facts, value, reason):
+    weights = choose(facts).weights
+    assert weights.value == value and reason in weights.reason
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (H100, "on", "products that bf16 leaves in fp32"),
+        (replace(H100, precision="fp32"), "off", "would round"),
+        (T4, "off", "Tesla T4 is older than Ampere"),
+        (CPU, "off", "GPUs"),
+    ],
+    ids=["h100", "fp32-asked-for", "t4", "cpu"],
+)
+def test_tf32_never_rounds_what_was_asked_for_in_fp32(facts, value, reason):
+    tf32 = choose(facts).tf32
+    assert tf32.value == value and reason in tf32.reason
+
+
+GEMMA = replace(H100, model_type="gemma2", attentions=frozenset({"flash_attention_2"}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (CPU, "row_by_row", "rows of up to 300 tokens"),
+        (replace(CPU, why_not_row_by_row="rows of 900 tokens"), "sdpa", "rows of 900 tokens"),
+        (
+            replace(CPU, attentions=frozenset(), why_not_row_by_row="the model has x"),
+            "eager",
+            "the model's own; not row_by_row: the model has x",
+        ),
+        (H100, "sdpa", "need no mask"),
+        (planned(H100, training_type="dpo"), "sdpa", "a mask for the padding of pairs"),
+        (packed(H100), "flash_attention_2", "end to end in one row"),
+        (packed(without(H100, "flash_attn")), "sdpa", "flash_attn is not installed"),
+        (packed(T4), "sdpa", "Tesla T4 is older than Ampere"),
+        (packed(replace(H100, precision="fp32")), "sdpa", "does not compute in fp32"),
+        (packed(replace(H100, head_dim=512)), "sdpa", "heads are 512 wide"),
+        (
+            packed(replace(H100, attentions=frozenset({"sdpa"}))),
+            "sdpa",
+            "not flash_attention_2: llama cannot use it",
+        ),
+        (GEMMA, "flash_attention_2", "gemma2 has no sdpa"),
+        (without(GEMMA, "flash_attn"), "eager", "the architecture's own; not flash_attention_2"),
+    ],
+    ids=[
+        *("cpu", "cpu-long-rows", "cpu-plain", "h100", "pairs", "packed", "packed-no-flash"),
+        *("packed-t4", "packed-fp32", "wide-heads", "no-flash-model", "gemma", "gemma-no-flash"),
+    ],
+)
+def test_attention_is_the_fastest_that_device_rows_and_model_allow(facts, value, reason):
+    attention = choose(facts).attention
+    assert attention.value == value and reason in attention.reason
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (H100, "off", "sequence_packing_enabled was not asked for"),
+        (replace(H100, why_not_packed="two answers of a pair"), "off", "two answers of a pair"),
+        (packed(CPU), "on", "padding is 4% of what a pass computes, 30% without it"),
+        (packed(H100), "on", "padding is 0% of what a pass computes, 30% without it"),
+    ],
+    ids=["not-asked-for", "pairs", "rows", "one-row"],
+)
+def test_packing_is_on_when_asked_for_and_says_what_it_saves(facts, value, reason):
+    packing = choose(facts).packing
+    assert packing.value == value and reason in packing.reason
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (H100, "on", "fused layers of llama; the loss stays ours"),
+        (T4, "on", "fused layers of llama"),
+        (CPU, "off", "not on a CPU"),
+        (without(H100, "liger_kernel"), "off", "liger_kernel is not installed"),
+        (without(H100, "triton"), "off", "Triton is not installed"),
+        (without(H100, "cc"), "off", "C compiler"),
+        (replace(H100, capability=(6, 1)), "off", "needs compute capability 7.0"),
+        (replace(H100, model_type="mpt"), "off", "Liger has none for mpt"),
+        (replace(H100, processes=2, parallelism="fsdp"), "off", "weights are split (fsdp)"),
+        (replace(H100, processes=2, parallelism="zero3"), "off", "weights are split (zero3)"),
+        (replace(H100, processes=2), "on", "fused layers of llama"),
+    ],
+    ids=[
+        *("h100", "t4", "cpu", "no-liger", "no-triton", "no-compiler", "pascal", "unknown-model"),
+        *("fsdp", "zero3", "ddp"),
+    ],
+)
+def test_liger_is_used_for_its_own_architectures_on_gpus_with_triton(facts, value, reason):
+    liger = choose(facts).liger
+    assert liger.value == value and reason in liger.reason
+
+
+PLAIN = without(H100, "liger_kernel")
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (PLAIN, "on", "2000 steps make up for compiling"),
+        (replace(PLAIN, steps=100), "off", "100 steps are too few"),
+        (H100, "off", "Liger's kernels are fused already"),
+        (CPU, "off", "not on a CPU"),
+        (without(PLAIN, "triton"), "off", "Triton is not installed"),
+        (without(PLAIN, "cc"), "off", "C compiler"),
+        (replace(PLAIN, processes=2, parallelism="fsdp"), "off", "fsdp gathers weights"),
+        (replace(PLAIN, processes=2, parallelism="zero2"), "off", "zero2 gathers weights"),
+        (replace(PLAIN, processes=2), "on", "2000 steps"),
+        (planned(PLAIN, training_type="dpo"), "off", "dpo calls the model"),
+        (planned(PLAIN, training_type="distillation"), "off", "distillation calls the model"),
+        (packed(PLAIN), "off", "packed rows change their mask"),
+        (planned(PLAIN, hidden_dropout=0.1), "off", "dropout hooks"),
+        (replace(PLAIN, free_bytes=20_000_000_000), "off", "computed again"),
+    ],
+    ids=[
+        *("long-run", "short-run", "liger", "cpu", "no-triton", "no-compiler", "fsdp", "zero2"),
+        *("ddp", "dpo", "distillation", "packed", "dropout", "checkpointed"),
+    ],
+)
+def test_a_model_is_compiled_only_where_that_pays(facts, value, reason):
+    compiled = choose(facts).compile
+    assert compiled.value == value and reason in compiled.reason
+
+
+def test_a_pass_that_fits_keeps_its_rows_and_its_activations():
+    choices = choose(replace(H100, free_bytes=200_000_000_000))
+    assert choices.rows_of_a_pass == 8
+    assert choices.rows.reason == "a batch has 16 rows, a pass takes 8192 tokens"
+    assert choices.checkpointing.value == "off"
+    # 32 layers x 8192 tokens x (8 x 14336 + 36 x 4096) bytes, and 16 GB of weights.
+    reason = "8 rows a pass need about 84.7 GB of 200.0 GB free"
+    assert choices.checkpointing.reason == reason
+
+
+def test_fewer_rows_come_before_computing_activations_twice():
+    choices = choose(H100)
+    assert choices.rows_of_a_pass == 4
+    assert "4 rows a pass need about" in choices.rows.reason
+    assert choices.checkpointing.value == "off"
+
+
+def test_activations_are_computed_twice_only_where_not_one_row_fits():
+    choices = choose(replace(H100, longest=8192, pass_sizes=(1,), free_bytes=40_000_000_000))
+    assert choices.checkpointing.on and choices.rows_of_a_pass == 1
+    assert "1 row a pass would need about" in choices.checkpointing.reason
+    assert "of 40.0 GB free" in choices.checkpointing.reason
+    small = choose(replace(H100, free_bytes=22_500_000_000))
+    assert small.checkpointing.on and small.rows_of_a_pass == 1
+    # What it saves may hold more rows again.
+    roomy = choose(replace(H100, longest=2048, pass_sizes=(4, 2, 1), free_bytes=38_000_000_000))
+    assert roomy.checkpointing.on and roomy.rows_of_a_pass == 4
+
+
+def test_a_model_that_does_not_fit_at_all_is_tried_with_the_least():
+    choices = choose(replace(H100, free_bytes=8_000_000_000))
+    assert choices.checkpointing.on and choices.rows_of_a_pass == 1
+
+
+def test_more_processes_need_less_where_weights_are_split():
+    whole = planned(H100, finetuning_type="all_weights")
+    # 8 billion weights, gradients and moments are 16 bytes each.
+    assert choose(whole).checkpointing.on
+    assert not choose(replace(whole, processes=8, parallelism="fsdp")).checkpointing.on
+    assert choose(replace(whole, processes=8)).checkpointing.on
+
+
+def test_a_teacher_takes_memory_too():
+    one = replace(H100, longest=2048, pass_sizes=(4, 2, 1))
+    assert choose(one).rows_of_a_pass == 2
+    taught = replace(one, teacher_parameters=16_000_000_000)
+    assert choose(taught).rows_of_a_pass == 1
+
+
+def tries(facts):
+    """Rows and checkpointing of every try, when memory always runs out."""
+    while facts is not None:
+        choices = choose(facts)
+        yield choices.rows_of_a_pass, choices.checkpointing.value
+        facts = with_less_memory(facts, choices)
+
+
+@pytest.mark.parametrize("facts", [CPU, replace(H100, free_bytes=10**12)], ids=["cpu", "gpu"])
+def test_when_memory_runs_out_rows_are_halved_and_then_activations_computed_twice(facts):
+    assert list(tries(facts)) == [(8, "off"), (4, "off"), (2, "off"), (1, "off"), (1, "on")]
+    halved = choose(replace(facts, refused=8))
+    assert halved.rows.reason == "halved because memory ran out"
+    last = choose(replace(facts, refused=1))
+    assert last.checkpointing.reason == "memory ran out with 1 row a pass"
+
+
+def test_what_was_checkpointed_already_is_only_halved():
+    assert list(
+        tries(replace(H100, longest=2048, pass_sizes=(4, 2, 1), free_bytes=38 * 10**9))
+    ) == [
+        (4, "on"),
+        (2, "on"),
+        (1, "on"),
+    ]
+
+
+def test_an_architecture_without_checkpointing_is_never_asked_for_it():
+    cannot = replace(H100, can_checkpoint=False, model_type="mpt", free_bytes=8_000_000_000)
+    assert choose(cannot).checkpointing.value == "off"
+    assert choose(cannot).checkpointing.reason == "mpt has none"
+    assert list(tries(replace(CPU, can_checkpoint=False)))[-1] == (1, "off")
