@@ -45,7 +45,7 @@ def render_chat(
             add_generation_prompt=True,
             tokenize=False,
         )
-    except (TemplateError, TypeError, ValueError) as error:
+    except (TemplateError, TypeError, ValueError, RecursionError) as error:
         message = f"the chat template refused this conversation: {error}"
         raise BadValue(message, "messages") from error
     return str(text)
