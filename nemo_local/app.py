@@ -17,7 +17,7 @@ from nemo_local.catalog import load_catalog
 from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import install_error_handlers
-from nemo_local.core.web import BothSlashes, RequestLog, TokenCheck
+from nemo_local.core.web import BothSlashes, RequestLog, StrictJson, TokenCheck
 from nemo_local.customizer import routes as customizer_routes
 from nemo_local.customizer.service import CustomizerService
 from nemo_local.data_store import routes as data_store_routes
@@ -99,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(_health_router(startup))
     app.include_router(_inference_router(inference))
     # The last one added sees a request first.
+    app.add_middleware(StrictJson)
     app.add_middleware(QuotedSlashes)
     app.add_middleware(BothSlashes)
     app.add_middleware(TokenCheck, token=settings.token)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nemo_local.core.errors import Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
+from nemo_local.core.strict_json import unrepeatable
 
 Json = TypeVar("Json")
 
@@ -189,6 +190,40 @@ class TokenCheck:
         await self.app(scope, receive, send)
 
 
+class StrictJson:
+    """Answers 422 to a JSON body that no answer could repeat (see strict_json)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _has_json(scope):
+            return await self.app(scope, receive, send)
+        pieces: list[bytes] = []
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return  # the client left before its request was complete
+            pieces.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        body = b"".join(pieces)
+        problem = unrepeatable(body)
+        if problem:
+            detail = [{"type": "json_invalid", "loc": ["body"], "msg": problem}]
+            return await JSONResponse({"detail": detail}, status_code=422)(scope, receive, send)
+        unread = True
+
+        async def replayed() -> Message:
+            nonlocal unread
+            if not unread:
+                return await receive()
+            unread = False
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, replayed, send)
+
+
 class RequestLog:
     """One log line a request: method, path, status, milliseconds; never a query, body or header."""
 
@@ -215,6 +250,11 @@ class RequestLog:
             logger.log(
                 level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, elapsed_ms
             )
+
+
+def _has_json(scope: Scope) -> bool:
+    kind = dict(scope["headers"]).get(b"content-type", b"").split(b";")[0].strip().lower()
+    return bool(kind == b"application/json" or kind.endswith(b"+json"))
 
 
 def _put(target: dict[str, Any], path: list[str], value: str) -> None:

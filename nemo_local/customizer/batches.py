@@ -33,13 +33,19 @@ def read_rows(job: dict[str, Any], data: Path) -> tuple[Rows, Rows]:
     training = Rows(reader, data, training_files, job["limit"])
     count = sum(1 for _ in training)
     if not count:
-        found = sorted(str(path.relative_to(data)) for path in data.rglob("*") if path.is_file())
         raise InvalidRow(
             f"no training rows: expected *.jsonl under training/ in {job['dataset']}, "
-            f"found {', '.join(found[:10]) or 'no files'}"
+            f"found {', '.join(_listed(data)[:10]) or 'no files'}"
         )
     validation = Rows(reader, data, validation_files)
     return (training, validation) if sum(1 for _ in validation) else training.split(count)
+
+
+def _listed(data: Path) -> list[str]:
+    """What a user put there, with sizes; not what the Hub's client keeps beside it."""
+    files = sorted(path for path in data.rglob("*") if path.is_file())
+    named = [(path.relative_to(data), path.stat().st_size) for path in files]
+    return [f"{path} ({size} bytes)" for path, size in named if not path.parts[0].startswith(".")]
 
 
 def make_tokens(

@@ -34,6 +34,8 @@ SHOWN = (
 """Fields that a job always shows, null when they were not given."""
 
 DEFAULT_WARMUP_STEPS = 200
+MAX_SEED = 2**32 - 1
+"""numpy takes no larger one."""
 
 FinetuningType = Literal[
     "lora",  # the output is an adapter
@@ -159,6 +161,9 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
         reason = NOT_SUPPORTED.get(str(given.get(key)))
         if reason:
             raise Invalid(f"hyperparameters.{key} {given[key]!r} is not supported: {reason}")
+    for name, reason in NOT_SUPPORTED.items():
+        if given.get(name) is not None:
+            raise Invalid(f"hyperparameters.{name} is not supported: {reason}")
     inside = [
         (f"{key}.", given[key], known)
         for key, known in KNOWN_INSIDE.items()
@@ -191,9 +196,6 @@ def make_plan(
     asked = {**DEFAULTS_OF_TYPE.get(training_type, {}), **_given(given)}
     lora, dpo = _given(asked.get("lora")), _given(asked.get("dpo"))
     sft = _given(asked.get("sft")) if training_type != "dpo" else {}
-    for name, reason in NOT_SUPPORTED.items():
-        if name in asked:
-            raise Invalid(f"hyperparameters.{name} is not supported: {reason}")
     if training_type == "distillation" and not _given(asked.get("distillation")).get("teacher"):
         raise Invalid("hyperparameters.distillation.teacher is missing: name a target, ns/name@v")
     finetuning_type = asked.get("finetuning_type", "lora")
@@ -276,6 +278,8 @@ def _check_bounds(values: Mapping[str, Any]) -> None:
     ):
         if not 0 <= values.get(name, 0) < 1:
             _refuse(name, "at least 0 and below 1", values)
+    if values.get("seed", 0) > MAX_SEED:
+        _refuse("seed", f"at most {MAX_SEED}", values)
     dim = values.get("lora.adapter_dim", 8)
     if not 1 <= dim <= 256 or dim & (dim - 1):
         _refuse("lora.adapter_dim", "a power of 2 from 1 to 256", values)

@@ -93,12 +93,16 @@ class Renderer:
                 token at which inference does not stop.
         """
         sequences = [sequence for row in rows for sequence in self.sequences(row)]
-        encoded = self._tokenizer(
-            [sequence.text for sequence in sequences],
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-        )
+        try:
+            encoded = self._tokenizer(
+                [sequence.text for sequence in sequences],
+                add_special_tokens=False,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+            )
+        except TypeError:  # what the tokenizer says to a text that UTF-8 cannot carry
+            _refuse_unwritable(sequences)
+            raise
         encodings = zip(sequences, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         tokens = Tokens()
         for number, (sequence, ids, offsets) in enumerate(encodings):
@@ -121,7 +125,7 @@ class Renderer:
             if message["role"] != "assistant" or number < row.learn_from:
                 continue
             prompt = self._render(row, number, add_generation_prompt=True)
-            self._check_tools(row, prompt)
+            self._check_tools(row, message, prompt)
             full = self._render(row, number + 1, add_generation_prompt=False)
             if not full.startswith(prompt):
                 raise UntrainableData(
@@ -148,9 +152,16 @@ class Renderer:
                 f"{row.where}: the chat template refused the row: {error}"
             ) from error
 
-    def _check_tools(self, row: ChatRow, prompt: str) -> None:
-        for tool in row.tools:
-            name = tool["function"]["name"]
+    def _check_tools(self, row: ChatRow, answer: dict[str, Any], prompt: str) -> None:
+        offered = [tool["function"]["name"] for tool in row.tools]
+        called = [call["function"]["name"] for call in answer.get("tool_calls", [])]
+        for name in called if offered else ():
+            if name not in prompt:
+                raise UntrainableData(
+                    f"{row.where}: an answer calls {name!r}, which is not among its tools "
+                    f"{offered}; the model would learn to call what it cannot see"
+                )
+        for name in offered:
             if name not in prompt:
                 raise UntrainableData(
                     f"{row.where}: tool {name!r} does not appear in the rendered prompt, so the "
@@ -242,6 +253,17 @@ class Renderer:
                 "add one to the checkpoint's tokenizer"
             )
         self._tokenizer.pad_token = preferred[0]
+
+
+def _refuse_unwritable(sequences: Sequence[Rendered]) -> None:
+    for sequence in sequences:
+        try:
+            sequence.text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            half = sequence.text[error.start : error.end]
+            raise UntrainableData(
+                f"{sequence.where}: {half!r} is half of a surrogate pair and no character"
+            ) from None
 
 
 def _labels(ids: list[int], offsets: list[tuple[int, int]], spans: list[Span]) -> list[int]:

@@ -146,6 +146,8 @@ def _values(path: Path, name: str) -> Iterator[tuple[int, Any]]:
         except json.JSONDecodeError as error:
             place = f"column {error.colno}"
             raise InvalidRow(f"{name} line {number}: not JSON ({error.msg}, {place})") from None
+        except (ValueError, RecursionError) as error:  # a number too long, lists in lists
+            raise InvalidRow(f"{name} line {number}: cannot be read ({error})") from None
 
 
 def _lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
@@ -181,7 +183,7 @@ def _messages(value: Any, where: str) -> list[dict[str, Any]]:
 
 def _message(value: Any, where: str) -> dict[str, Any]:
     role = value.get("role") if isinstance(value, dict) else None
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise InvalidRow(f"{where}: role {role!r} is not one of {sorted(_ROLES)}")
     message: dict[str, Any] = {"role": _ROLES[role], "content": _content(value, where)}
     if value.get("tool_calls"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -62,6 +63,8 @@ class CustomizerService:
         self._settings = settings
         self._hub = Hub(platform.base_url, settings.token)
         self._processes = TrainingProcesses(settings.threads, bool(settings.spare_training))
+        # What a failed run left is replaced in two steps, which two jobs must not mix.
+        self._registering = threading.Lock()
         # One worker: one training at a time, others wait.
         self._runner = runner or JobRunner(workers=1, name="customizer")
 
@@ -174,7 +177,8 @@ class CustomizerService:
                 "answered_by": model.answered_by if model else base_model,
             },
         }
-        self._register(output, target, snapshot, job)
+        with self._registering:
+            self._register(output, target, snapshot, job)
         (self._jobs_dir / job_id).mkdir(parents=True)
         created = self._records.create(job_id, namespace, job)
         self._queue(created, key)

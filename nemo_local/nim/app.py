@@ -12,7 +12,7 @@ from nemo_local.catalog import Catalog, load_catalog
 from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.errors import install_error_handlers
 from nemo_local.core.tool_formats import ToolFormat, formats_by_model
-from nemo_local.core.web import BothSlashes, RequestLog, TokenCheck
+from nemo_local.core.web import BothSlashes, RequestLog, StrictJson, TokenCheck
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
@@ -53,6 +53,7 @@ def create_app(
     app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan)
     install_error_handlers(app)
     app.include_router(parts.routes)
+    app.add_middleware(StrictJson)
     app.add_middleware(BothSlashes)
     app.add_middleware(TokenCheck, token=settings.token)
     app.add_middleware(RequestLog)

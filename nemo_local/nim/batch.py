@@ -91,12 +91,12 @@ class Batch:
             row.add(token_id)
 
     def _leave(self) -> None:
-        """Close the rows that ended."""
-        ended = [row for row in self.rows if row.finish_reason is not None]
+        """Close the rows that ended or cannot go on."""
+        ended = [row for row in self.rows if row.ended]
         if ended:
-            self._keep([i for i, row in enumerate(self.rows) if row.finish_reason is None])
+            self._keep([i for i, row in enumerate(self.rows) if not row.ended])
             for row in ended:
-                row.close()
+                row.close(row.failure)
 
     @torch.inference_mode()
     def _keep(self, indices: list[int]) -> None:

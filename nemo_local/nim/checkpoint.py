@@ -51,6 +51,8 @@ class Checkpoint:
     adapters: AdapterSet
     tool_format: ToolFormat
     """How this model writes tool calls."""
+    longest_token: int
+    """Characters of the longest token."""
     dropped_ids: frozenset[int] = frozenset()
     """Control tokens that are no part of a text which may hold calls; empty = all of them."""
 
@@ -170,6 +172,7 @@ def load_checkpoint(
         grammars=Grammars(tokenizer, model.config.vocab_size, stop_ids, tool_format.form),
         adapters=AdapterSet(model),
         tool_format=tool_format,
+        longest_token=_longest_token(tokenizer),
         dropped_ids=_dropped_ids(tokenizer, tool_format),
     )
 
@@ -201,6 +204,7 @@ def beside(
         vocabulary_size=size,
         grammars=Grammars(tokenizer, size, stop_ids, tool_format.form),
         tool_format=tool_format,
+        longest_token=_longest_token(tokenizer),
         dropped_ids=_dropped_ids(tokenizer, tool_format),
     )
 
@@ -234,6 +238,10 @@ def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> lis
     listed = given if isinstance(given, list) else [given]
     ids = {i for i in [*listed, tokenizer.eos_token_id] if isinstance(i, int)}
     return sorted(ids)
+
+
+def _longest_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    return max(map(len, tokenizer.get_vocab()))
 
 
 def _dropped_ids(tokenizer: PreTrainedTokenizerBase, format_: ToolFormat) -> frozenset[int]:

@@ -20,6 +20,8 @@ from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
 
 Schema = dict[str, Any]
+MAX_NESTING = 100
+"""Levels of a schema: compiling takes seconds for some hundred, and minutes for a thousand."""
 REMEMBERED_BYTES = 2**26
 """Compiled grammars kept, the most recently used (bytes)."""
 
@@ -67,6 +69,11 @@ class Grammars:
         Raises:
             BadValue: the schema, expression or grammar cannot be compiled; says why.
         """
+        if _nested_deeper(constraint.value, MAX_NESTING):
+            raise BadValue(
+                f"the reply cannot be held to this {constraint.kind}: it is nested deeper than "
+                f"{MAX_NESTING} levels"
+            )
         # Asked for again and again with the same tools: building the form anew costs more than
         # looking it up by its text.
         key = json.dumps([constraint.kind, constraint.value], default=repr)
@@ -77,7 +84,7 @@ class Grammars:
                 return xgrammar.GrammarMatcher(compiled)
         try:
             compiled = self._compile(constraint)
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        except (RuntimeError, ValueError, TypeError, KeyError, RecursionError) as error:
             # xgrammar begins its messages with its own time, file and line.
             reason = re.sub(r"\[[\d:]+\] \S+: ", "", str(error)) or repr(error)
             message = f"the reply cannot be held to this {constraint.kind}: {reason}"
@@ -97,6 +104,21 @@ class Grammars:
             text = _calls_grammar(value, self._calls, one=kind == "call")
             return self._compiler.compile_grammar(text, root_rule_name="calls")
         return _COMPILE[kind](self._compiler, value)
+
+
+def _nested_deeper(value: Any, levels: int) -> bool:
+    """Whether a JSON value has lists and objects inside each other to more than so many levels."""
+    inner = [value]
+    for _ in range(levels + 1):
+        inner = [
+            item
+            for one in inner
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not inner:
+            return False
+    return any(isinstance(one, dict | list) for one in inner)
 
 
 def _calls_grammar(tools: list[Tool], form: CallForm, one: bool) -> str:
@@ -181,6 +203,8 @@ def _json(compiler: xgrammar.GrammarCompiler, _: Any) -> xgrammar.CompiledGramma
 
 def _schema(compiler: xgrammar.GrammarCompiler, schema: Any) -> xgrammar.CompiledGrammar:
     value = json.loads(schema) if isinstance(schema, str) else schema
+    if _nested_deeper(value, MAX_NESTING):
+        raise ValueError(f"it is nested deeper than {MAX_NESTING} levels")
     return compiler.compile_grammar(_schema_grammar(value))
 
 

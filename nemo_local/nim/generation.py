@@ -172,6 +172,8 @@ class Generation:
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     """The stop string or unusual stop token that ended the reply; None for an ordinary end."""
+    failure: Exception | None = None
+    """Why this row alone cannot go on; the engine closes it with that."""
     error: Exception | None = None
     """Why there is no reply; None when there is one."""
     arrived: float = field(default_factory=time.monotonic)
@@ -197,6 +199,11 @@ class Generation:
         return self._cancelled.is_set()
 
     @property
+    def ended(self) -> bool:
+        """Whether no further token is wanted."""
+        return self.finish_reason is not None or self.failure is not None
+
+    @property
     def overdue(self) -> bool:
         return time.monotonic() > self.deadline
 
@@ -214,6 +221,8 @@ class Generation:
 
     def add(self, token_id: int) -> None:
         """Take the next token: extend the text, and see whether the reply ends here."""
+        if self.failure is not None:
+            return
         self.tokens.append(token_id)
         if self.matcher is not None and not self.matcher.is_terminated():
             self.matcher.accept_token(token_id)

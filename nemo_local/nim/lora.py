@@ -82,6 +82,11 @@ def read_adapter(folder: Path) -> Adapter:
         tensors = load_file(weights)
     except Exception as error:  # safetensors raises its own type, derived from Exception only
         raise Unservable(f"cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise Unservable("adapter_config.json is no JSON object")
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise Unservable(f"tensor {key!r} holds numbers that are not finite")
     for key, plain in _PLAIN.items():
         if config.get(key) not in plain:
             raise Unservable(f"{key}={config[key]!r} is not supported")
@@ -96,7 +101,11 @@ def read_adapter(folder: Path) -> Adapter:
     for module, pair in sides.items():
         if set(pair) != {"A", "B"}:
             raise Unservable(f"{module} has only one of lora_A and lora_B")
-        pairs[module] = (pair["A"], pair["B"] * _scaling(config, module))
+        a, b = pair["A"], pair["B"]
+        if a.dim() != 2 or b.dim() != 2 or a.shape[0] != b.shape[1]:
+            shapes = f"{list(a.shape)} and {list(b.shape)}"
+            raise Unservable(f"lora_A and lora_B of {module} do not fit each other: {shapes}")
+        pairs[module] = (a, b * _scaling(config, module))
     return Adapter(pairs, token_ids, token_rows)
 
 
@@ -126,8 +135,12 @@ def _scaling(config: dict[str, object], module: str) -> float:
                 return float(value)
         return float(str(config[key]))
 
-    rank, alpha = of("r", "rank_pattern"), of("lora_alpha", "alpha_pattern")
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    try:
+        rank, alpha = of("r", "rank_pattern"), of("lora_alpha", "alpha_pattern")
+        return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, re.error) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise Unservable(f"r and lora_alpha of its configuration give no scale: {reason}") from None
 
 
 class AdapterSet:

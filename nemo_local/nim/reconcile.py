@@ -292,6 +292,9 @@ class Reconciler:
                 self._refuse(one.model_id, one.key, str(error))
             except (HfHubHTTPError, OSError, Busy) as error:
                 retrying[one.model_id] = self._noted(one.model_id, error)
+            except Exception as error:  # whatever a broken file leads to, the others are served
+                logger.exception("%s broke the loading", one.model_id)
+                self._refuse(one.model_id, one.key, f"{type(error).__name__}: {error}")
             shutil.rmtree(folder, ignore_errors=True)
         return retrying
 

@@ -11,6 +11,7 @@ from nemo_local.nim.tool_calls import ToolUse
 
 MAX_CHOICES = 32
 MAX_LOGPROBS = 20
+MAX_STOPS = 4
 
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "temperature": (lambda value: 0 <= value <= 100, "between 0 and 100"),
@@ -37,10 +38,18 @@ def sampling_of(
         BadValue: a field is out of its range; names the field and the range.
     """
     for name, (holds, wanted) in _LIMITS.items():
-        value = getattr(request, name, None)
-        if value is not None and not holds(value):
-            raise BadValue(f"{name} must be {wanted}, not {value}", name)
+        for place, fields in (("", request), ("nvext.", request.nvext)):
+            value = getattr(fields, name, None)
+            if value is not None and not holds(value):
+                raise BadValue(f"{place}{name} must be {wanted}, not {value}", place + name)
+    if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
+        raise BadValue(
+            f"min_tokens ({request.min_tokens}) must not exceed max_tokens ({max_tokens})",
+            "min_tokens",
+        )
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    if len(stop) > MAX_STOPS:
+        raise BadValue(f"stop must hold at most {MAX_STOPS} strings, not {len(stop)}", "stop")
     if not all(stop):
         raise BadValue("stop must not hold an empty string", "stop")
 

@@ -1,14 +1,18 @@
 """The next token of every row of a batch, each by its own rules."""
 
+import math
 from collections import Counter
 
 import torch
 import xgrammar
 from torch import Tensor
 
+from nemo_local.nim.errors import BadValue
 from nemo_local.nim.generation import Generation, TokenLogprob
 
 _NEVER = float("-inf")
+_LARGEST = 1e30
+"""A logit that a penalty near 0 may reach: divided by any temperature it stays finite."""
 
 
 def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
@@ -26,13 +30,31 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
         _apply_penalties(logits[i], row)
         if row.matcher is None and len(row.tokens) < row.sampling.min_tokens:
             logits[i, list(row.vocabulary.stop_ids)] = _NEVER
-    best: list[int] = logits.argmax(dim=-1).tolist()
+    highest, where = logits.max(dim=-1)
+    best: list[int] = where.tolist()
+    for row, value in zip(rows, highest.tolist(), strict=True):
+        if not math.isfinite(value):
+            row.failure = _why_no_token(row, value)
     chosen = [
-        best[i] if row.sampling.greedy else _sample(logits[i], row) for i, row in enumerate(rows)
+        best[i] if row.sampling.greedy or row.failure else _sample(logits[i], row)
+        for i, row in enumerate(rows)
     ]
     for i, logprobs in raw:
+        if rows[i].failure is not None:
+            continue
         rows[i].logprobs.append(_logprob(logprobs, chosen[i], rows[i].sampling.logprobs or 0))
     return chosen
+
+
+def _why_no_token(row: Generation, highest: float) -> BadValue:
+    """Why no token can be chosen, when `highest`, the best logit, is not finite."""
+    if highest == _NEVER:
+        return BadValue(
+            f"the reply cannot go on after {len(row.tokens)} tokens: its grammar or schema allows "
+            "no further token and no end there"
+        )
+    model = f"adapter {row.adapter}" if row.adapter else "the model"
+    return BadValue(f"{model} computed no number; its weights are broken", "model")
 
 
 def _apply_grammars(logits: Tensor, rows: list[Generation]) -> None:
@@ -55,9 +77,8 @@ def _apply_penalties(logits: Tensor, row: Generation) -> None:
     if rules.repetition_penalty != 1.0:
         seen = torch.tensor(sorted({*row.prompt, *row.tokens}), device=logits.device)
         values = logits[seen]
-        logits[seen] = torch.where(
-            values > 0, values / rules.repetition_penalty, values * rules.repetition_penalty
-        )
+        raised = (values / rules.repetition_penalty).clamp(max=_LARGEST)
+        logits[seen] = torch.where(values > 0, raised, values * rules.repetition_penalty)
     if row.tokens and (rules.presence_penalty or rules.frequency_penalty):
         counts = Counter(row.tokens)
         written = torch.tensor(list(counts), device=logits.device)

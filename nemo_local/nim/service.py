@@ -53,7 +53,7 @@ class NimService:
 
             def render() -> list[int]:
                 text = render_chat(checkpoint.tokenizer, request.messages, use.tools)
-                return checkpoint.encode(text, special=False)
+                return _encoded(text, checkpoint, special=False)
 
             answer = Answer(
                 head=Head("chat.completion", request.model, "chatcmpl"),
@@ -189,12 +189,29 @@ def _room(prompt: list[int], checkpoint: Checkpoint, longest: int | None) -> int
     if not prompt:
         raise BadValue("the prompt is empty", "prompt")
     if room < 1:
-        raise BadValue(
-            f"This model's maximum context length is {checkpoint.context} tokens. However, your "
-            f"prompt has {len(prompt)} tokens. Please shorten the messages, tools or prompt.",
-            "messages",
-        )
+        raise _overflow(checkpoint, str(len(prompt)))
     return room if longest is None else max(1, min(room, longest - len(prompt)))
+
+
+def _encoded(text: str, checkpoint: Checkpoint, special: bool) -> list[int]:
+    """The text as token ids.
+
+    Raises:
+        BadValue: it is so long that no tokens could cover it within the context; to count those
+            of 10 MB takes a minute of a processor.
+    """
+    least = len(text) // checkpoint.longest_token
+    if least >= checkpoint.context:
+        raise _overflow(checkpoint, f"at least {least}")
+    return checkpoint.encode(text, special)
+
+
+def _overflow(checkpoint: Checkpoint, tokens: str) -> BadValue:
+    return BadValue(
+        f"This model's maximum context length is {checkpoint.context} tokens. However, your "
+        f"prompt has {tokens} tokens. Please shorten the messages, tools or prompt.",
+        "messages",
+    )
 
 
 def _with_seed(rule: Sampling, number: int) -> Sampling:
@@ -215,7 +232,7 @@ def _prompts_of(
     vocabulary = checkpoint.vocabulary_size
     encoded: list[list[int]] = []
     for item in prompts:
-        ids = checkpoint.encode(item, special=True) if isinstance(item, str) else item
+        ids = _encoded(item, checkpoint, special=True) if isinstance(item, str) else item
         if not isinstance(ids, list) or not all(0 <= int(i) < vocabulary for i in ids):
             raise BadValue(f"token ids must be between 0 and {vocabulary - 1}", "prompt")
         encoded.append([int(i) for i in ids])

@@ -52,7 +52,8 @@ def settle_tools(
     if choice == "required":
         return ToolUse(given, "required", given, many)
     if isinstance(choice, dict):
-        name = (choice.get("function") or {}).get("name")
+        function = choice.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
         named = [tool for tool in given if tool["function"]["name"] == name]
         if not named:
             known = [tool["function"]["name"] for tool in given]
@@ -67,7 +68,8 @@ def settle_tools(
 def _checked(tool: Tool, index: int) -> Tool:
     """The tool, unchanged: templates print it, and training showed it as it came."""
     function = tool.get("function") if isinstance(tool, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(function, dict) or not isinstance(name, str) or not name:
         raise BadValue(f"tools[{index}] needs function.name", "tools")
     if not isinstance(function.get("parameters") or {}, dict):
         raise BadValue(f"tools[{index}].function.parameters must be a JSON Schema object", "tools")

@@ -1,6 +1,9 @@
 import random
 
-from nemo_local.customizer.batches import LengthBuckets
+import pytest
+
+from nemo_local.customizer.batches import LengthBuckets, read_rows
+from nemo_local.customizer.rows import InvalidRow
 
 DRAW = random.Random(0)
 LENGTHS = [DRAW.randint(20, 300) for _ in range(1003)]
@@ -41,3 +44,14 @@ def test_the_order_is_that_of_every_release_so_that_a_job_goes_on_after_an_updat
     drawn = list(sampler)
     assert drawn[:8] == [828, 687, 131, 935, 499, 360, 89, 721]
     assert drawn[-5:] == [374, 684, 686, 674, 644]
+
+
+def test_data_without_a_row_is_refused_with_what_was_found_instead(tmp_path):
+    for name in ("training/a.jsonl", "notes.txt", ".cache/huggingface/CACHEDIR.TAG"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n")
+    job = {"plan": {}, "prompt_template": "{a}", "tools": [], "limit": None, "dataset": "ns/d"}
+    found = r"in ns/d, found notes.txt \(1 bytes\), training/a.jsonl \(1 bytes\)$"
+    with pytest.raises(InvalidRow, match=found):
+        read_rows(job, tmp_path)

@@ -147,8 +147,7 @@ def test_target_modules_have_two_vocabularies_and_wildcards(given, modules):
         ({"lora": {"adapter_dropout": 1.5}}, "lora.adapter_dropout must be"),
         ({"lora": {"alpha": 0}}, "lora.alpha must be at least 1"),
         ({"lora": {"target_modules": ["qproj"]}}, "'qproj' is no linear layer of the base model"),
-        ({"p_tuning": {}}, "hyperparameters.p_tuning is not supported"),
-        ({"grpo": {}}, "hyperparameters.grpo is not supported"),
+        ({"seed": 2**32}, "hyperparameters.seed must be at most 4294967295, not 4294967296"),
         ({"dpo": {"sft_loss_weight": -1}}, "hyperparameters.dpo.sft_loss_weight must be at least"),
         ({"dpo": {"max_grad_norm": 0}}, "hyperparameters.dpo.max_grad_norm must be greater than 0"),
         ({"training_type": "distillation"}, "hyperparameters.distillation.teacher is missing"),
@@ -200,3 +199,10 @@ def test_linear_layers_are_read_from_the_checkpoint(tmp_path):
         tmp_path / "model.safetensors",
     )
     assert sorted(linear_modules(tmp_path)) == sorted(LLAMA)
+
+
+@pytest.mark.parametrize("name", ["p_tuning", "grpo"])
+def test_parameters_of_a_type_we_lack_are_refused_by_name(name):
+    with pytest.raises(Invalid, match=f"hyperparameters.{name} is not supported"):
+        refuse_unknown({"finetuning_type": "lora", name: {}})
+    refuse_unknown({"finetuning_type": "lora", name: None})

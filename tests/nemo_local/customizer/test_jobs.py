@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import psutil
@@ -94,6 +95,9 @@ def details_of(job, message):
          "sft/all_weights is not offered by this config; available"),
         ({"hyperparameters": {"finetuning_type": "p_tuning"}}, 422,
          "hyperparameters.finetuning_type 'p_tuning' is not supported: virtual tokens"),
+        ({"hyperparameters": {"p_tuning": {"virtual_tokens": 8}}}, 422,
+         "hyperparameters.p_tuning is not supported: virtual tokens"),
+        ({"hyperparameters": {"seed": 2**32}}, 422, "hyperparameters.seed must be at most 42949"),
         ({"hyperparameters": {"training_type": "grpo"}}, 422,
          "hyperparameters.training_type 'grpo' is not supported: there are no reward"),
         ({"hyperparameters": {"training_type": "distillation"}}, 422,
@@ -370,3 +374,20 @@ def test_what_is_not_supported_and_harmless_is_a_warning(client, create):
     with pytest.raises(UpstreamError) as error:
         client.get(f"{JOBS}/{job['id']}")
     assert error.value.status == 404
+
+
+def test_of_jobs_at_once_for_a_name_that_is_free_again_one_gets_it(client, create):
+    def ask(_):
+        try:
+            return create(output_model="ns/race@v1", hyperparameters=LONG)["id"]
+        except UpstreamError as error:
+            return error.status, error.detail
+
+    for _ in range(3):
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(ask, range(8)))
+        accepted = [answer for answer in answers if isinstance(answer, str)]
+        assert len(accepted) == 1
+        assert set(answers) - {*accepted} == {(409, "Model ns/race@v1 already exists")}
+        client.post(f"{JOBS}/{accepted[0]}/cancel")
+        wait_for(client, accepted[0], "cancelled")

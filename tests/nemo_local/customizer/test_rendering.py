@@ -168,3 +168,16 @@ def test_a_pad_that_equals_the_stop_token_is_replaced():
     tok.pad_token = "<|eot_id|>"
     Renderer(tok, [EOT])
     assert tok.pad_token_id not in (EOT, None)
+
+
+def test_an_answer_that_calls_a_tool_it_was_not_offered_is_refused(renderer):
+    row = call_chat(7)
+    row.messages[1]["tool_calls"][0]["function"]["name"] = "unheard_of"
+    with pytest.raises(UntrainableData, match="line 7: an answer calls 'unheard_of', which is not"):
+        renderer.tokens([row], 500)
+
+
+def test_half_of_a_surrogate_pair_is_refused_with_its_row(renderer):
+    rows = [chat(("user", "a"), ("assistant", "b")), chat(("user", "\ud800"), ("assistant", "b"))]
+    with pytest.raises(UntrainableData, match=r"line 1: '\\ud800' is half of a surrogate pair"):
+        renderer.tokens(rows, 500)

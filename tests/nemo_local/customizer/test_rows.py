@@ -184,3 +184,17 @@ def test_the_tenth_that_is_split_off_is_that_of_every_release():
 def test_a_preference_row_that_lacks_something_is_named(tmp_path, row, words):
     with pytest.raises(InvalidRow, match=f"training/a.jsonl line 1.*{words}"):
         read(tmp_path, json.dumps(row), reader=RowReader(preferences=True))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"messages": ' + "[" * 100_000 + "]" * 100_000 + "}", "recursion"),
+        ('{"messages": ' + "1" * 5000 + "}", "4300 digits"),
+        ('{"messages": [{"role": ["user"], "content": "a"}]}', r"role \['user'\] is not one of"),
+    ],
+    ids=["lists in lists", "a number too long", "a role that is a list"],
+)
+def test_a_line_that_cannot_be_read_is_named(tmp_path, line, words):
+    with pytest.raises(InvalidRow, match=rf"training/a.jsonl line 2.*{words}"):
+        read(tmp_path, json.dumps(call_row(1)), line)

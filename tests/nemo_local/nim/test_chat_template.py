@@ -69,6 +69,9 @@ def test_a_template_that_refuses_is_the_clients_error() -> None:
     tokenizer.chat_template = "{{ raise_exception('only one turn') }}"
     with pytest.raises(BadValue, match="only one turn"):
         render_chat(tokenizer, [{"role": "user", "content": "hi"}], [])
+    tokenizer.chat_template = "{% for i in range(10 ** 9) %}x{% endfor %}"
+    with pytest.raises(BadValue, match="Range too big"):
+        render_chat(tokenizer, [{"role": "user", "content": "hi"}], [])
     tokenizer.chat_template = None
     with pytest.raises(BadValue, match="no chat template"):
         render_chat(tokenizer, [{"role": "user", "content": "hi"}], [])

@@ -1,0 +1,63 @@
+"""JSON bodies that no answer could repeat."""
+
+import json
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.strict_json import unrepeatable
+from nemo_local.core.web import StrictJson
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"a": [NaN]}', "NaN"),
+        (b'{"a": -Infinity}', "-Infinity"),
+        (b'{"a": 1e999}', "1e999 is too large"),
+        (b'{"a": "\\ud800"}', "surrogate"),
+        (b'{"\\uDFFF": 1}', "surrogate"),
+    ],
+)
+def test_what_no_json_could_repeat_is_named(body: bytes, words: str) -> None:
+    assert words in unrepeatable(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"a": "NaN, Infinity and 1e999", "b": "\U0001f600", "c": 1e100}).encode(),
+        b'{"a": "\\\\ud800"}',
+        b'{"a": "NaN',
+        b'["NaN", ' + b"[" * 100_000,
+        b"\xffNaN",
+        b"",
+    ],
+    ids=["fine", "an escaped backslash", "unfinished", "too deep", "not UTF-8", "empty"],
+)
+def test_what_is_fine_or_no_json_at_all_passes(body: bytes) -> None:
+    assert unrepeatable(body) == ""
+
+
+@pytest.fixture
+def client() -> TestClient:
+    app = FastAPI()
+    install_error_handlers(app)
+
+    @app.post("/things")
+    def post(body: dict[str, float]) -> dict[str, float]:
+        return body
+
+    app.add_middleware(StrictJson)
+    return TestClient(app, raise_server_exceptions=False)
+
+
+def test_a_nan_in_a_body_is_a_422_and_no_crash(client: TestClient) -> None:
+    json_body = {"content-type": "application/json; charset=utf-8"}
+    refused = client.post("/things", content=b'{"a": NaN}', headers=json_body)
+    assert refused.status_code == 422 and "NaN" in refused.json()["detail"][0]["msg"]
+    taken = client.post("/things", content=b'{"a": 1e100}', headers=json_body)
+    assert (taken.status_code, taken.json()) == (200, {"a": 1e100})
+    assert client.post("/things", content=b"{", headers=json_body).status_code == 422
