@@ -97,11 +97,12 @@ def train(
             "them; set NEMO_LOCAL_PARALLELISM to ddp or zero2"
         )
 
-    def tokens() -> tuple[TokenFile, TokenFile]:
+    def tokens() -> tuple[tuple[TokenFile, TokenFile], str]:
         assert rows is not None, "the first process has them"
-        return make_tokens(job, rows, tokenizer, job_dir / "tokens")
+        # In this order: the tokenizer may get a token to pad with when it renders.
+        return make_tokens(job, rows, tokenizer, job_dir / "tokens"), tokenizer.pad_token
 
-    training, validation = ranks.from_first(tokens)
+    (training, validation), tokenizer.pad_token = ranks.from_first(tokens)
     asked = None
     # To ask a model that is split up, all processes would have to answer.
     if rows is not None and plan.training_type != "dpo" and not ranks.sharded:
@@ -210,6 +211,8 @@ def _train(run: Run, size: int, halved: str) -> None:
     trainer.window, trainer.pace, trainer.call_accuracy = window, pace, run.call_accuracy
     trainer.teacher = teacher
     trainer.remove_callback(PrinterCallback)
+    if plan.training_type == "dpo":
+        trainer.remember_reference()
     if run.stop.is_set():
         raise Stopped
     started, started_cpu = time.monotonic(), time.process_time()
@@ -253,7 +256,6 @@ def _arguments(run: Run, size: int, precision: str) -> dict[str, Any]:
         # The Trainer cannot save the optimiser of a split model; Together can.
         save_only_model=ranks.parallelism == "fsdp",
         seed=plan.seed,
-        max_length=None,
         report_to=[],  # trackers come after our own callbacks, which complete the logs
         run_name=run.folder.name,
         disable_tqdm=True,
