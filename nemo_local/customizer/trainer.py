@@ -27,7 +27,13 @@ from nemo_local.customizer.passes import (
     what_fits,
     what_several_may_do,
 )
-from nemo_local.customizer.progress import ProgressWriter, Stopped, TrainingFailed, read_all
+from nemo_local.customizer.progress import (
+    OutOfMemory,
+    ProgressWriter,
+    Stopped,
+    TrainingFailed,
+    read_all,
+)
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.reporting import LossWindow, Pace, Reporter, StopAt, last_checkpoint
 from nemo_local.customizer.row_files import Rows
@@ -73,15 +79,18 @@ def train(
     job_dir: Path,
     progress: ProgressWriter,
     stop: Event | None = None,
+    rows_at_most: int | None = None,
 ) -> None:
     """Train a job on (training, validation) rows; the output is left where `output_folder` says.
 
     Goes on from the last whole checkpoint in the folder, when there is one. Once `stop` is set, the
     run leaves a checkpoint after the step under way and ends. Of several processes the first needs
-    the rows, the others have None; each of them must call this.
+    the rows, the others have None; each of them must call this. `rows_at_most` are the rows of a
+    pass after memory ran out in one of several processes.
 
     Raises:
         Stopped: it was told to end before the last step.
+        OutOfMemory: in one of several processes, which may all begin again with fewer rows a pass.
         TrainingFailed, InvalidRow, UntrainableData: with the reason, as a sentence.
     """
     plan, stop = Plan.from_json(job["plan"]), stop or Event()
@@ -122,32 +131,33 @@ def train(
                 stop=stop,
                 trackers=trackers,
                 call_accuracy=asked,
-            )
+            ),
+            rows_at_most,
         )
 
 
-def _train_what_fits(run: Run) -> None:
-    """Train with as many rows a pass as memory holds."""
+def _train_what_fits(run: Run, at_most: int | None) -> None:
+    """Train with as many rows a pass as memory holds, `at_most` if it ran out before."""
     plan, longest, ranks = run.plan, run.longest, run.ranks
-    size, halved = pass_size(plan, longest, ranks.count), ""
     while True:
+        size = pass_size(plan, longest, ranks.count, at_most=at_most)
         try:
-            return _train(run, size, halved)
+            return _train(run, size, ", halved because memory ran out" if at_most else "")
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             what = str(error).split("\n", 1)[0]
-            print(f"out of memory at {size} rows a pass: {what}")
-            if ranks.count > 1:  # the others have begun to wait for this one
-                raise TrainingFailed(what_several_may_do(ranks, size, what)) from error
+        print(f"out of memory at {size} rows a pass: {what}")
         # Out here, where the error no longer holds what the run had allocated.
         release()
+        if ranks.count > 1 and (size > 1 or ranks.sharded):
+            # The others have begun to wait for this one, so nothing can be tried with them.
+            raise OutOfMemory(what_several_may_do(ranks, size, longest, what), size)
         if size == 1:
             model = load_model(Path(run.job["model_path"]), plan, ranks, longest, run.special)
             fits = longest_that_fits(model, longest, sequences_a_row(plan))
             raise TrainingFailed(what_fits(longest, fits))
-        size = pass_size(plan, longest, ranks.count, at_most=size // 2)
-        halved = ", halved because memory ran out"
+        at_most = size // 2
 
 
 def _train(run: Run, size: int, halved: str) -> None:
@@ -162,9 +172,10 @@ def _train(run: Run, size: int, halved: str) -> None:
     rows_count = len(training.lengths)
     total = plan.total_steps(rows_count)
     precision, why = _precision(job["precision"], device, ranks)
-    note = f"{device.type}, {precision} ({why}), {size} x {accumulation} rows a step{halved}"
+    note = f"{device.type}, {precision} ({why}), {size} x {accumulation} rows a step"
     if ranks.count > 1:
         note += f" in each of {ranks.count} processes ({ranks.parallelism})"
+    note += halved
     where = run.trackers.where if run.trackers else []
     progress.write(
         "prepared",
