@@ -81,11 +81,11 @@ def asked(option: Document, settings: Settings) -> Document:
     machines = (option.get("num_nodes") or 1) if settings.training_address else 1
     gpus, cpu_processes = option["num_gpus"], settings.training_processes or 1
     several = max(gpus, machines, cpu_processes) > 1
-    if parallelism == "zero3" and option["training_type"] == "dpo" and several:
+    if parallelism.startswith("zero") and option["training_type"] == "dpo" and several:
         raise Invalid(
-            f"{SETTING} is 'zero3' for this platform, and preference training (dpo) cannot use it: "
-            "its reference is computed before DeepSpeed splits the weights; use fsdp, or zero2 "
-            "where the model fits into one GPU"
+            f"{SETTING} is {parallelism!r} for this platform, and preference training (dpo) on "
+            "several processes needs ddp or fsdp: its reference is computed before DeepSpeed takes "
+            "the model over"
         )
     return {
         "gpus": gpus,

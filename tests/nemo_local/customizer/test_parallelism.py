@@ -52,17 +52,18 @@ def test_without_deepspeed_a_job_for_it_is_refused_with_what_to_do():
         told(PARALLELISM="zero3")
 
 
-def test_preference_training_refuses_zero3_by_name_where_it_would_be_used(monkeypatch):
+@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+def test_preference_training_refuses_deepspeed_by_name_where_it_would_be_used(zero, monkeypatch):
     monkeypatch.setattr(parallelism, "find_spec", lambda name: name)  # DeepSpeed is installed
     dpo, alone = OPTION | {"training_type": "dpo"}, {"num_gpus": 1}
-    with pytest.raises(Invalid, match="'zero3' .* preference training .dpo. cannot use it"):
-        told(dpo, PARALLELISM="zero3")
-    with pytest.raises(Invalid, match="use fsdp, or zero2"):
-        told(dpo | alone, PARALLELISM="zero3", TRAINING_PROCESSES="2")
+    with pytest.raises(Invalid, match=f"'{zero}' .* preference training .dpo. on several proc"):
+        told(dpo, PARALLELISM=zero)
+    with pytest.raises(Invalid, match="needs ddp or fsdp"):
+        told(dpo | alone, PARALLELISM=zero, TRAINING_PROCESSES="2")
     for fine in (
-        told(dpo | alone, PARALLELISM="zero3"),
-        told(dpo, PARALLELISM="zero2"),
-        told(PARALLELISM="zero3"),
+        told(dpo | alone, PARALLELISM=zero),
+        told(dpo, PARALLELISM="fsdp"),
+        told(PARALLELISM=zero),
     ):
         assert processes_for(fine, gpus=4, threads=4).count == fine["parallel"]["gpus"]
 

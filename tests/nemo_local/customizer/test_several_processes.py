@@ -22,7 +22,6 @@ from nemo_local.processes import wait_until
 from tests.conftest import free_port, running_control_plane
 from tests.nemo_local.customizer.conftest import ROWS, job_body, make_settings, serving, upload
 from tests.nemo_local.customizer.test_jobs import JOBS, details_of, wait_for
-from tests.nemo_local.customizer.test_objectives import pair_row
 from tests.nemo_local.customizer.test_special_tokens import chatml_job
 from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
@@ -98,14 +97,6 @@ def stop_soon(job, folder):
     assert members(folder) == []
 
 
-@pytest.fixture
-def alone(job_dir, tmp_path_factory):
-    """A folder with the same rows, for one process."""
-    folder = tmp_path_factory.mktemp("alone")
-    shutil.copytree(job_dir / "data", folder / "data")
-    return folder
-
-
 def test_two_processes_learn_what_one_learns_and_only_one_reports(checkpoint, job_dir, alone):
     # Steps of 64 rows in several passes, and of one row: nothing is left for one of the two.
     long = call_row(64)
@@ -151,49 +142,6 @@ def test_split_weights_learn_the_same_and_go_on_after_a_stop(
     assert 0 < progress.prepared["resumed_from"] < 32
     assert series(progress) == series(expected)
     assert outputs_differ_by(alone, job_dir) < 1e-3
-
-
-DPO_WAYS = [
-    pytest.param("ddp", {}, id="ddp, lora"),
-    pytest.param("ddp", {"finetuning_type": "all_weights"}, id="ddp, all weights"),
-    pytest.param("fsdp", {}, id="fsdp, lora"),
-    pytest.param("fsdp", {"finetuning_type": "all_weights"}, id="fsdp, all weights"),
-    pytest.param("zero2", {}, id="zero2, lora", marks=NEEDS_DEEPSPEED),
-]
-
-
-@pytest.mark.parametrize(("parallelism", "changed"), DPO_WAYS)
-def test_two_processes_learn_the_preferences_of_one_and_go_on_after_a_stop(
-    checkpoint, job_dir, alone, parallelism, changed
-):
-    # 25 pairs in steps of 8: the last of an epoch has one, and one process none. Of 5 pairs that
-    # are validated, one process has as many batches as the other, and one of them is empty.
-    for part, pairs in (("training", range(25)), ("validation", range(25, 30))):
-        for folder in (job_dir, alone):
-            write_rows(folder / "data" / part / "a.jsonl", map(pair_row, pairs))
-    job = make_job(
-        checkpoint, training_type="dpo", batch_size=8, epochs=10,
-        dpo={"ref_policy_kl_penalty": 0.5, "sft_loss_weight": 0.01}, **changed,
-    )  # fmt: skip
-    expected = train_job(job, alone)
-    stop_soon(in_two(job, parallelism), job_dir)
-    progress = train_in_two(job, job_dir, parallelism)
-    assert 0 < progress.prepared["resumed_from"] < progress.steps == 40
-    assert f"in each of 2 processes ({parallelism})" in progress.prepared["note"]
-    assert series(progress) == series(expected)
-    assert progress.val_loss[-1]["value"] < 0.8 * progress.val_loss[0]["value"]
-    assert outputs_differ_by(alone, job_dir) < 1e-3
-    assert rewards(job_dir) == pytest.approx(rewards(alone), abs=1e-4)
-
-
-def rewards(folder):
-    """What the last log of a training and of a validation said of rewards, in TensorBoard."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    names = [name for name in events.Tags()["scalars"] if "rewards/" in name]
-    assert len(names) == 8
-    return {name: events.Scalars(name)[-1].value for name in names}
 
 
 def test_special_tokens_are_trained_in_two_and_refused_where_weights_are_split(
