@@ -1,10 +1,13 @@
 """Memory and time of a job's data: rows in files, tokens in files, batches drawn from them.
 
-    python benchmarks/data_memory.py --rows 200000
+    python -m benchmarks.data_memory --rows 200000
+    python -m benchmarks.data_memory --rows 200000 --train
 
 Takes the way of a training process up to its first step, and then draws one epoch of batches of 16
 without computing on them; 20,000 rows and `--rows` of them, each in a process of its own. Rows are
-those of the pocket world, 2,000 different ones repeated under changing numbers. Linux only.
+those of the pocket world, 2,000 different ones repeated under changing numbers. With `--train` an
+epoch of short rows is really trained, in batches of 64, by a random Llama of one layer; see
+training_memory.py. Linux only.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
+
+from benchmarks import training_memory
 
 BASE = Path(__file__).parents[1] / "nemo_local" / "pocket" / "weights" / "base"
 FEW, DIFFERENT, BATCH, SEED = 20_000, 2_000, 16, 7
@@ -34,19 +39,23 @@ def main() -> None:
     """Measure both sizes, each in a process of its own, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--train", action="store_true", help="train an epoch on short rows")
     parser.add_argument("--measure", type=Path, help="a folder with rows; print JSON")
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure)))
+        how = training_memory.measure if options.train else measure
+        print(json.dumps(how(options.measure)))
         return
-    print("| " + " | ".join(COLUMNS.values()) + " |\n" + "|---" * len(COLUMNS) + "|")
+    columns = training_memory.COLUMNS if options.train else COLUMNS
+    print("| " + " | ".join(columns.values()) + " |\n" + "|---" * len(columns) + "|")
     for count in (FEW, options.rows):
         with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder), count)
-            command = [sys.executable, __file__, "--measure", folder]
+            write(Path(folder), count, training_memory.examples if options.train else examples)
+            command = [sys.executable, "-m", "benchmarks.data_memory", "--measure", folder]
+            command += ["--train"] if options.train else []
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         result = json.loads(done.stdout.splitlines()[-1])
-        print("| " + " | ".join(f"{result[name]:,}" for name in COLUMNS) + " |", flush=True)
+        print("| " + " | ".join(f"{result[name]:,}" for name in columns) + " |", flush=True)
 
 
 def measure(folder: Path) -> dict[str, float]:
@@ -90,12 +99,12 @@ JOB: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write(folder: Path, count: int) -> None:
-    """`count` training rows, and 64 of validation, as a job's folder has them."""
+def write(folder: Path, count: int, made: Callable[[], Iterator[Any]]) -> None:
+    """`count` made rows for training, and 64 for validation, as a job's folder has them."""
     from utils import jsonl
 
     for part, size in (("training", count), ("validation", 64)):
-        jsonl.write(folder / "data" / part / "rows.jsonl", islice(examples(), size))
+        jsonl.write(folder / "data" / part / "rows.jsonl", islice(made(), size))
 
 
 def examples() -> Iterator[Any]:

@@ -11,17 +11,17 @@ from typing import Any
 
 from nemo_local.customizer.parallelism import Processes, processes_for
 from nemo_local.customizer.progress import STOPPED, ProgressWriter
-from nemo_local.customizer.rank import END_WITH_PARENT
+from nemo_local.customizer.rank import END_WITH_PARENT, ROWS_REFUSED
 
 KILLED_FIRST_S = 10.0
 """The launcher kills what hangs half a minute after an error; who died sooner was killed first."""
 
 
 def processes_of(job: Mapping[str, Any]) -> Processes:
-    """The processes that a job gets here; a preference training is always one."""
+    """The processes that a job gets here."""
     wanted = job.get("parallel") or {}
     most = max(wanted.get("gpus", 1), wanted.get("cpu_processes", 1), wanted.get("machines", 1))
-    if most == 1 or job["plan"].get("training_type") == "dpo":
+    if most == 1:
         return Processes(1)
     import torch
 
@@ -30,10 +30,13 @@ def processes_of(job: Mapping[str, Any]) -> Processes:
 
 
 def launch(processes: Processes, job: Mapping[str, Any], job_dir: Path, to: ProgressWriter) -> int:
-    """Train on these processes to the end; returns the exit status as train.main does."""
-    from accelerate.commands.launch import launch_command, launch_command_parser
+    """Train on these processes to the end; returns the exit status as train.main does.
+
+    When memory runs out in one, all begin again at the last checkpoint, with half the rows a pass,
+    or with activation checkpointing when there was one; but not where other machines take part,
+    whose processes this one does not start.
+    """
     from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     for machine in range(processes.machines):
         command = shlex.join(processes.command(job_dir, machine))
@@ -41,20 +44,40 @@ def launch(processes: Processes, job: Mapping[str, Any], job_dir: Path, to: Prog
     if job["device"] == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     arguments = [*processes.command(job_dir), END_WITH_PARENT]
+    fewer: list[str] = []
     try:
-        launch_command(launch_command_parser().parse_args(arguments))
+        while True:
+            failed = _run([*arguments, *fewer])
+            if failed is None:
+                return 0
+            rows = failed.pop("rows", None)
+            if rows is None or processes.machines > 1:
+                to.write("failed", **failed)
+                return 1
+            fewer = [ROWS_REFUSED, str(rows)]
+            what, _, _ = failed["message"].partition(";")
+            instead = "fewer rows a pass" if rows > 1 else "activation checkpointing"
+            print(f"{what}; all begin again with {instead}")
     except SignalException:  # passed on to all processes, which have ended
         return STOPPED
+
+
+def _run(arguments: list[str]) -> dict[str, Any] | None:
+    """Start the processes and wait for their end; returns what made them fail, see `cause`."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        launch_command(launch_command_parser().parse_args(arguments))
     except ChildFailedError as error:
-        to.write("failed", **cause(error.failures))
-        return 1
-    return 0
+        return cause(error.failures)
+    return None
 
 
-def cause(failures: Mapping[int, Any]) -> dict[str, str]:
+def cause(failures: Mapping[int, Any]) -> dict[str, Any]:
     """What failed first. One process that ends takes the others with it, with errors of their own.
 
-    `failures` are PyTorch's, by rank.
+    `failures` are PyTorch's, by rank. Of an OutOfMemory it has `rows`, too.
     """
     told = {
         rank: failure.error_file_data
@@ -74,7 +97,8 @@ def cause(failures: Mapping[int, Any]) -> dict[str, str]:
     if first:
         message = first["message"]
         trace = message["extraInfo"]["py_callstack"]
-        return _report(message["message"], first["exception_type"], trace)
+        found = _report(message["message"], first["exception_type"], trace)
+        return found | ({"rows": first["rows"]} if first.get("rows") else {})
     statuses = ", ".join(str(failure.exitcode) for failure in failures.values())
     return _report(
         f"the training processes ended with status {statuses}; see container-logs",
@@ -92,5 +116,5 @@ def _was_killed(failure: Any, first_error: float | None) -> bool:
     return first_error is None or failure.timestamp - first_error <= KILLED_FIRST_S
 
 
-def _report(message: str, kind: str, trace: str = "") -> dict[str, str]:
+def _report(message: str, kind: str, trace: str = "") -> dict[str, Any]:
     return {"message": message, "exception_type": kind, "trace": trace}

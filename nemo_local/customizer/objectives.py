@@ -1,17 +1,18 @@
 """What a training minimises: the answers' cross entropy, the distance to a teacher, or preference.
 
-N tokens that are learnt, B rows, T tokens of a row, V vocabulary
+N tokens that are learnt, B rows or pairs, T tokens of a row, V vocabulary
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from trl.trainer.dpo_config import DPOConfig
-from trl.trainer.dpo_trainer import DPOTrainer
+from transformers import TrainingArguments
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -107,58 +108,146 @@ class DistillationTrainer(AnswerTrainer):
         )
 
 
-class PreferenceTrainer(Followed, DPOTrainer):
-    """DPOTrainer on rows that are tokens already, with NeMo's weighted SFT loss beside it.
+class PreferenceTrainer(Followed):
+    """Learns to prefer one answer to another, and with NeMo's SFT weight to give it.
 
-        loss = preference_loss_weight * dpo + sft_loss_weight * nll(chosen)
+        reward = log p(answer) - log p(answer) before the first step
+        loss = preference_loss_weight * -log sigmoid(beta * (reward(chosen) - reward(rejected)))
+             + sft_loss_weight * -log p(chosen)
+
+    Both are means over the pairs of a step, of all processes.
 
     Source: https://arxiv.org/abs/2305.18290
     """
 
-    def __init__(self, dpo: Dpo, **options: Any) -> None:
-        self._dpo = dpo
-        super().__init__(**options)
-        # The reference's log-probabilities are computed by now.
-        if "ref" in getattr(self.model, "peft_config", {}):
-            self.model.delete_adapter("ref")
+    dpo: Dpo
+    train_dataset: Any
+    eval_dataset: Any
+    loss_is_scaled_for_ga = True
 
-    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        return dataset
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._rewards: dict[bool, Any] = {True: 0.0, False: 0.0}  # of training, of validation
+
+    def remember_reference(self) -> None:
+        """Keep how likely each answer is to the model as it is now: the reference of the loss.
+
+        Each process computes a part. Then no second model stays in memory.
+        """
+        self.model.eval()
+        self.train_dataset = self._with_reference(self.train_dataset)
+        if self.eval_dataset is not None:
+            self.eval_dataset = self._with_reference(self.eval_dataset)
+        self.split_again()
+
+    def _with_reference(self, pairs: Any) -> Referred:
+        found = torch.zeros((len(pairs), 2), device=self.args.device)
+        batches: Any = self.in_turn(pairs)
+        for numbers, inputs in zip(batches.batch_sampler, batches, strict=True):
+            with torch.no_grad(), self.accelerator.autocast():
+                log_probs, _ = answer_log_probs(self.model, self._prepare_inputs(inputs))
+            if numbers:  # else it had nothing to compute
+                found[numbers] = log_probs.T.contiguous()
+        return Referred(pairs, self.ranks.sum(found).cpu())
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Pairs of a step, in all processes."""
+        count = sum(real_pairs(inputs).sum() for inputs in batch_samples)
+        return self.ranks.sum(torch.as_tensor(count, device=device))
 
     def loss_of(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
-        if not self._dpo.sft_loss_weight:
-            return DPOTrainer.compute_loss(self, model, inputs)
-        seen: list[Tensor] = []
-        hook = model.register_forward_hook(lambda _, __, output: seen.append(output.log_probs))
-        try:
-            loss = DPOTrainer.compute_loss(self, model, inputs)
-        finally:
-            hook.remove()
-        chosen = inputs["input_ids"].shape[0] // 2
-        nll = -seen[0][:chosen].sum(1)
-        if self._dpo.sft_average_log_probs:
-            nll = nll / inputs["completion_mask"][:chosen, 1:].sum(1)
-        return loss + self._dpo.sft_loss_weight * nll.mean()
+        (chosen, rejected), tokens = answer_log_probs(model, inputs)
+        rewards = torch.stack(
+            [chosen - inputs["ref_chosen_logps"], rejected - inputs["ref_rejected_logps"]]
+        )
+        if self.dpo.preference_average_log_probs:
+            rewards = rewards / tokens
+        rewards = self.dpo.ref_policy_kl_penalty * rewards
+        losses = -self.dpo.preference_loss_weight * functional.logsigmoid(rewards[0] - rewards[1])
+        if self.dpo.sft_loss_weight:
+            nll = -chosen / tokens[0] if self.dpo.sft_average_log_probs else -chosen
+            losses = losses + self.dpo.sft_loss_weight * nll
+        real = real_pairs(inputs)
+        self._note(rewards.detach() * real, real)
+        loss = (losses * real).sum()
+        if num_items_in_batch is None:
+            return loss / real.sum().clamp(min=1)
+        # The gradients are averaged over the processes.
+        return loss * self.ranks.count / num_items_in_batch
+
+    def _note(self, rewards: Tensor, real: Tensor) -> None:
+        """Count the rewards [2, B] of the real pairs towards what is logged next."""
+        sums = [real.sum(), *rewards.sum(1), (rewards[0] > rewards[1]).sum()]
+        seen = torch.stack([value.double() for value in sums])
+        self._rewards[self.model.training] = self._rewards[self.model.training] + seen
+
+    def log(self, logs: dict[str, float], *given: Any, **options: Any) -> None:
+        for name, training in (("loss", True), ("eval_loss", False)):
+            if name in logs:
+                pairs, *sums = self.ranks.sum(self._rewards[training]).tolist()
+                chosen, rejected, right = (value / pairs for value in sums)
+                prefix = name.removesuffix("loss")
+                logs |= {
+                    f"{prefix}rewards/chosen": chosen,
+                    f"{prefix}rewards/rejected": rejected,
+                    f"{prefix}rewards/margins": chosen - rejected,
+                    f"{prefix}rewards/accuracies": right,
+                }
+                self._rewards[training] = 0.0
+        super().log(logs, *given, **options)
+
+
+@dataclass(frozen=True)
+class Referred:
+    """Pairs, and how likely their answers are to the reference."""
+
+    pairs: Any
+    log_probs: Tensor
+    """[pairs, 2], of the chosen and of the rejected answer."""
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        chosen, rejected = self.log_probs[number].tolist()
+        reference = {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        return {**self.pairs[number], **reference}
 
 
 def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
     """The trainer of a plan's training type; `arguments` are those of transformers' Trainer."""
     if plan.training_type == "dpo":
-        normalised = plan.dpo.preference_average_log_probs
-        config = DPOConfig(
-            **arguments,
-            beta=plan.dpo.ref_policy_kl_penalty,
-            loss_type=["sigmoid_norm" if normalised else "sigmoid"],
-            loss_weights=[plan.dpo.preference_loss_weight],
-            max_grad_norm=plan.dpo.max_grad_norm,
-            # Once, before the first step: then no second model stays in memory.
-            precompute_ref_log_probs=True,
-            disable_dropout=False,
+        trainer = PreferenceTrainer(
+            args=TrainingArguments(
+                **arguments, max_grad_norm=plan.dpo.max_grad_norm, remove_unused_columns=False
+            ),
+            data_collator=DataCollatorForPreference(options["processing_class"].pad_token_id),
+            **options,
         )
-        return PreferenceTrainer(plan.dpo, args=config, **options)
+        trainer.dpo = plan.dpo
+        return trainer
     kind = DistillationTrainer if plan.training_type == "distillation" else AnswerTrainer
-    config = SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True})
+    config = SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
     return kind(args=config, **options)
+
+
+def answer_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [2, B] of the chosen and the rejected answers of B pairs, and their tokens.
+
+    Tokens are at least one.
+    """
+    learnt = inputs["completion_mask"][:, 1:].bool()
+    logits = answer_logits(model, inputs, learnt)
+    targets = inputs["input_ids"][:, 1:][learnt]
+    of_tokens = -functional.cross_entropy(logits, targets, reduction="none")
+    placed = of_tokens.new_zeros(learnt.shape).masked_scatter(learnt, of_tokens)
+    return placed.sum(1).view(2, -1), learnt.sum(1).clamp(min=1).view(2, -1)
+
+
+def real_pairs(inputs: dict[str, Any]) -> Tensor:
+    """Whether each of the B pairs is one [B]; see OrNothing."""
+    mask: Tensor = inputs["completion_mask"]
+    return mask.chunk(2)[0].any(1)
 
 
 def answer_logits(model: Any, inputs: dict[str, Any], learnt: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def asked(option: Document, settings: Settings) -> Document:
     """What a training process is told of the processes that its job wants.
 
     Raises:
-        Invalid: the setting names DeepSpeed, and it is not installed.
+        Invalid: the setting names DeepSpeed, and it is not installed or cannot train this way.
     """
     parallelism = settings.parallelism
     if parallelism.startswith("zero") and find_spec("deepspeed") is None:
@@ -78,11 +78,19 @@ def asked(option: Document, settings: Settings) -> Document:
             f"{SETTING} is {parallelism!r} for this platform, but DeepSpeed is not installed: "
             "pip install deepspeed, or use fsdp"
         )
-    machines = option.get("num_nodes") or 1
+    machines = (option.get("num_nodes") or 1) if settings.training_address else 1
+    gpus, cpu_processes = option["num_gpus"], settings.training_processes or 1
+    several = max(gpus, machines, cpu_processes) > 1
+    if parallelism.startswith("zero") and option["training_type"] == "dpo" and several:
+        raise Invalid(
+            f"{SETTING} is {parallelism!r} for this platform, and preference training (dpo) on "
+            "several processes needs ddp or fsdp: its reference is computed before DeepSpeed takes "
+            "the model over"
+        )
     return {
-        "gpus": option["num_gpus"],
-        "machines": machines if settings.training_address else 1,
-        "cpu_processes": settings.training_processes or 1,
+        "gpus": gpus,
+        "machines": machines,
+        "cpu_processes": cpu_processes,
         "parallelism": parallelism,
         "address": settings.training_address,
     }
@@ -92,9 +100,7 @@ def warnings(option: Document, settings: Settings) -> list[Document]:
     """The warnings of a job that asks for more than this platform may have."""
     gpus, machines = option["num_gpus"], option.get("num_nodes") or 1
     said = []
-    if option["training_type"] == "dpo" and gpus * machines > 1:
-        said.append(("Training uses one device", "preference training has no other form here"))
-    elif gpus > 1:
+    if gpus > 1:
         said.append(
             (
                 f"Training uses up to {gpus} GPUs, of those that are visible",

@@ -53,10 +53,13 @@ def what_fits(longest: int, fits: int, checkpointed: bool) -> str:
     return words + "train fewer weights (lora, a smaller adapter_dim), or take a smaller model"
 
 
-def what_several_may_do(ranks: Ranks, size: int, what: str) -> str:
+def what_several_may_do(ranks: Ranks, size: int, longest: int, what: str) -> str:
     """The reason of a run of several processes, in which `size` rows were too many for one."""
-    return (
-        f"memory ran out in process {ranks.index} of {ranks.count} with {size} rows at a time "
-        f"({what}); lower batch_size or the config's max_seq_length, or split the weights up "
-        "(NEMO_LOCAL_PARALLELISM fsdp or zero3)"
+    words = (
+        f"memory ran out in process {ranks.index} of {ranks.count} with {size} "
+        f"{'row' if size == 1 else 'rows'} of up to {longest} tokens at a time ({what}); "
+        "lower batch_size or the config's max_seq_length, or "
     )
+    if ranks.sharded:
+        return words + "use more processes"
+    return words + "split the weights up (NEMO_LOCAL_PARALLELISM fsdp or zero3)"

@@ -37,6 +37,15 @@ class TrainingFailed(Exception):
     """Training cannot start or go on; the message says why."""
 
 
+class OutOfMemory(TrainingFailed):
+    """Memory ran out in one of several processes; all may begin again with less."""
+
+    def __init__(self, reason: str, rows: int) -> None:
+        """`rows` were too many for a pass."""
+        super().__init__(reason)
+        self.rows = rows
+
+
 class Stopped(Exception):
     """The run was told to end, and left a checkpoint."""
 

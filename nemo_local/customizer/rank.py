@@ -1,7 +1,8 @@
 """One of several processes of a training: `accelerate launch -m nemo_local.customizer.rank FOLDER`.
 
 The first reports to `progress.jsonl` in the job's folder and writes what all share. With
-`--end-with-parent` a process ends when its standard input closes: then the platform is gone.
+`--end-with-parent` a process ends when its standard input closes: then the platform is gone. With
+`--rows-refused 8` it takes less memory than that many rows a pass, with which it ran out.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ import os
 import sys
 import time
 import traceback
+from argparse import ArgumentParser
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
 from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.integrations import KEY
-from nemo_local.customizer.progress import STOPPED, ProgressWriter, Stopped, Unheard
+from nemo_local.customizer.progress import STOPPED, OutOfMemory, ProgressWriter, Stopped, Unheard
 from nemo_local.customizer.train import end_with_parent, reason_of, stop_on_sigterm
 
-END_WITH_PARENT = "--end-with-parent"
+END_WITH_PARENT, ROWS_REFUSED = "--end-with-parent", "--rows-refused"
 
 
-def main(job_dir: Path, stop: Event) -> int:
+def main(job_dir: Path, stop: Event, rows_refused: int | None = None) -> int:
     """Train as one of several; returns the exit status: 0, STOPPED, or 1 with an error file."""
     first = os.environ["RANK"] == "0"
     if not first:
@@ -34,7 +36,9 @@ def main(job_dir: Path, stop: Event) -> int:
         rows = read_rows(job, job_dir / "data") if first else None
         from nemo_local.customizer.trainer import train
 
-        train(job, rows, job_dir, ProgressWriter(job_dir) if first else Unheard(), stop)
+        train(
+            job, rows, job_dir, ProgressWriter(job_dir) if first else Unheard(), stop, rows_refused
+        )
         return 0
     except Stopped:
         return STOPPED
@@ -54,14 +58,20 @@ def _tell_launcher(error: Exception, job_dir: Path) -> None:
             "message": {"message": reason_of(error, job_dir), "extraInfo": extra},
             "exception_type": type(error).__name__,
             "at": time.time(),
+            "rows": error.rows if isinstance(error, OutOfMemory) else None,
         }
         Path(path).write_text(json.dumps(report), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    if END_WITH_PARENT in sys.argv:
+    arguments = ArgumentParser()
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument(END_WITH_PARENT, action="store_true")
+    arguments.add_argument(ROWS_REFUSED, type=int)
+    given = arguments.parse_args()
+    if given.end_with_parent:
         end_with_parent()
-    status = main(Path(sys.argv[1]), stop_on_sigterm())
+    status = main(given.folder, stop_on_sigterm(), given.rows_refused)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # as in train.py

@@ -66,7 +66,10 @@ class OrNothing:
     def __call__(self, rows: list[Any]) -> dict[str, Any]:
         batch = self.collator(rows or [self.example])
         if not rows:
-            batch["labels"].fill_(IGNORED)
+            if "labels" in batch:
+                batch["labels"].fill_(IGNORED)
+            else:  # pairs
+                batch["completion_mask"].zero_()
         return batch
 
 

@@ -59,9 +59,10 @@ class Together(Trainer):
         )
 
     def get_eval_dataloader(self, *given: Any) -> Any:
-        if self.ranks.count == 1:
-            return super().get_eval_dataloader(*given)
-        rows: Any = self.eval_dataset
+        return self.in_turn(self.eval_dataset)
+
+    def in_turn(self, rows: Any) -> DataLoader[Any]:
+        """All rows in batches of validation: those that are this process's to compute."""
         return DataLoader(
             rows,
             batch_sampler=validation_shares(len(rows), self.args.eval_batch_size, self.ranks),
@@ -70,12 +71,11 @@ class Together(Trainer):
         )
 
     def evaluation_loop(self, dataloader: Any, *given: Any, **options: Any) -> Any:
-        if self.ranks.count == 1:
-            return super().evaluation_loop(dataloader, *given, **options)
         self.model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
         for rows, inputs in zip(dataloader.batch_sampler, dataloader, strict=True):
-            loss, _, _ = self.prediction_step(self.model, inputs, prediction_loss_only=True)
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss: Any = self.compute_loss(self.model, self._prepare_inputs(inputs))
             if rows:  # else it had nothing to predict
                 total += len(rows) * loss
         count = len(self.eval_dataset)
@@ -85,6 +85,15 @@ class Together(Trainer):
             metrics={"eval_loss": float(self.ranks.sum(total)) / count},
             num_samples=count,
         )
+
+    def split_again(self) -> None:
+        """After a forward pass without a backward one, which leaves some weights joined."""
+        if self._is_split():
+            from torch.distributed.fsdp import FSDPModule
+
+            for module in self.model.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()
 
     # Of a model that transformers has split (FSDP) the Trainer keeps the weights only. What splits
     # and joins them is imported when it is needed: other trainings start sooner without.

@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -31,7 +31,13 @@ from nemo_local.customizer.passes import (
     what_fits,
     what_several_may_do,
 )
-from nemo_local.customizer.progress import ProgressWriter, Stopped, TrainingFailed, read_all
+from nemo_local.customizer.progress import (
+    OutOfMemory,
+    ProgressWriter,
+    Stopped,
+    TrainingFailed,
+    read_all,
+)
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.reporting import LossWindow, Pace, Reporter, StopAt, last_checkpoint
 from nemo_local.customizer.row_files import Rows
@@ -77,15 +83,18 @@ def train(
     job_dir: Path,
     progress: ProgressWriter,
     stop: Event | None = None,
+    rows_refused: int | None = None,
 ) -> None:
     """Train a job on (training, validation) rows; the output is left where `output_folder` says.
 
     Goes on from the last whole checkpoint in the folder, when there is one. Once `stop` is set, the
     run leaves a checkpoint after the step under way and ends. Of several processes the first needs
-    the rows, the others have None; each of them must call this.
+    the rows, the others have None; each of them must call this. `rows_refused` are the rows of a
+    pass with which memory ran out in one of several processes.
 
     Raises:
         Stopped: it was told to end before the last step.
+        OutOfMemory: in one of several processes, which may all begin again with less.
         TrainingFailed, InvalidRow, UntrainableData: with the reason, as a sentence.
     """
     plan, stop = Plan.from_json(job["plan"]), stop or Event()
@@ -101,11 +110,12 @@ def train(
             "them; set NEMO_LOCAL_PARALLELISM to ddp or zero2"
         )
 
-    def tokens() -> tuple[TokenFile, TokenFile]:
+    def tokens() -> tuple[tuple[TokenFile, TokenFile], str]:
         assert rows is not None, "the first process has them"
-        return make_tokens(job, rows, tokenizer, job_dir / "tokens")
+        # In this order: the tokenizer may get a token to pad with when it renders.
+        return make_tokens(job, rows, tokenizer, job_dir / "tokens"), tokenizer.pad_token
 
-    training, validation = ranks.from_first(tokens)
+    (training, validation), tokenizer.pad_token = ranks.from_first(tokens)
     asked = None
     # To ask a model that is split up, all processes would have to answer.
     if rows is not None and plan.training_type != "dpo" and not ranks.sharded:
@@ -125,15 +135,17 @@ def train(
                 stop=stop,
                 trackers=trackers,
                 call_accuracy=asked,
-            )
+            ),
+            rows_refused,
         )
 
 
-def _train_what_fits(run: Run) -> None:
+def _train_what_fits(run: Run, refused: int | None) -> None:
     """Train with as many rows a pass as memory holds; with one, activations may be computed twice.
 
     Raises:
-        TrainingFailed: memory does not hold one row, or one of several processes ran out.
+        OutOfMemory: in one of several processes, and something is left to try.
+        TrainingFailed: nothing is.
     """
     plan, ranks = run.plan, run.ranks
     checkpoint = Path(run.job["model_path"])
@@ -146,6 +158,7 @@ def _train_what_fits(run: Run) -> None:
         device_asked=run.job["device"],
         teacher=Path(run.job["teacher_path"]) if plan.training_type == "distillation" else None,
     )
+    facts = replace(facts, refused=refused)
     while True:
         choices = choose(facts)
         size = choices.rows_of_a_pass
@@ -155,12 +168,14 @@ def _train_what_fits(run: Run) -> None:
             if not is_out_of_memory(error):
                 raise
             what = str(error).split("\n", 1)[0]
-            print(f"out of memory at {size} rows a pass: {what}")
-            if ranks.count > 1:  # the others have begun to wait for this one
-                raise TrainingFailed(what_several_may_do(ranks, size, what)) from error
+        print(f"out of memory at {size} rows a pass: {what}")
         # Out here, where the error no longer holds what the run had allocated.
         release()
         less = with_less_memory(facts, choices)
+        if ranks.count > 1 and (less is not None or ranks.sharded):
+            # The others have begun to wait for this one, so nothing can be tried with them.
+            reason = what_several_may_do(ranks, size, run.longest, what)
+            raise OutOfMemory(reason, size) if less is not None else TrainingFailed(reason)
         if less is None:
             model = load_model(checkpoint, plan, ranks, choices, run.special)
             fits = longest_that_fits(model, run.longest, sequences_a_row(plan), choices)
@@ -241,6 +256,8 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     trainer.window, trainer.pace, trainer.call_accuracy = window, pace, run.call_accuracy
     trainer.teacher = teacher
     trainer.remove_callback(PrinterCallback)
+    if plan.training_type == "dpo":
+        trainer.remember_reference()
     if run.stop.is_set():
         raise Stopped
     started, started_cpu = time.monotonic(), time.process_time()
@@ -287,7 +304,6 @@ def _arguments(run: Run, choices: Choices) -> dict[str, Any]:
         # The Trainer cannot save the optimiser of a split model; Together can.
         save_only_model=ranks.parallelism == "fsdp",
         seed=plan.seed,
-        max_length=None,
         report_to=[],  # trackers come after our own callbacks, which complete the logs
         run_name=run.folder.name,
         disable_tqdm=True,

@@ -1,6 +1,7 @@
 """A control plane whose base model is a tiny random Llama, and a dataset to train it on."""
 
 import json
+import shutil
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,14 @@ def job_dir(tmp_path):
     write_rows(tmp_path / "data/training/a.jsonl", [call_row(i) for i in range(30)])
     write_rows(tmp_path / "data/validation/a.jsonl", [call_row(i) for i in range(30, 36)])
     return tmp_path
+
+
+@pytest.fixture
+def alone(job_dir, tmp_path_factory):
+    """A folder with the same rows, for one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    shutil.copytree(job_dir / "data", folder / "data")
+    return folder
 
 
 @pytest.fixture(scope="session")

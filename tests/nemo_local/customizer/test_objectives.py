@@ -1,6 +1,7 @@
 """The losses, against sums by hand; and runs that make them smaller."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -57,13 +58,12 @@ def preference_loss(checkpoint, folder, model=None, **dpo):
     plan = make_plan({"training_type": "dpo", "finetuning_type": "all_weights", "dpo": dpo}, [], 1)
     trainer = make_trainer(
         plan,
-        arguments=dict(
-            output_dir=str(folder), use_cpu=True, report_to=[], max_length=None, bf16=False
-        ),
+        arguments=dict(output_dir=str(folder), use_cpu=True, report_to=[], bf16=False),
         model=load(checkpoint),
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict(found.columns()).select(range(4)),
     )
+    trainer.remember_reference()
     if model is not None:
         trainer.model.load_state_dict(model.state_dict())
     inputs = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
@@ -103,6 +103,61 @@ def test_the_preference_loss_is_that_of_the_paper_and_nemo_s_sft_term(checkpoint
         )  # fmt: skip
         assert loss == pytest.approx(by_hand(found, 0.3, average, 2.0, 0.1, sft_average), rel=1e-4)
     assert preference_loss(checkpoint, pairs)[0] == pytest.approx(math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("average", [False, True], ids=["sums", "means"])
+def test_the_preference_loss_is_that_of_trl(checkpoint, pairs, average):
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    moved = load(checkpoint)
+    with torch.no_grad():
+        for weight in moved.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+    ours, found = preference_loss(
+        checkpoint, pairs, moved, ref_policy_kl_penalty=0.3, preference_average_log_probs=average
+    )
+
+    class OnTokens(DPOTrainer):
+        def _prepare_dataset(self, dataset, *_):
+            return dataset
+
+    theirs = OnTokens(
+        model=moved,
+        ref_model=load(checkpoint),
+        args=DPOConfig(
+            output_dir=str(pairs), use_cpu=True, report_to=[], bf16=False, beta=0.3,
+            loss_type=["sigmoid_norm" if average else "sigmoid"],
+        ),
+        processing_class=AutoTokenizer.from_pretrained(checkpoint),
+        train_dataset=Dataset.from_dict(found.columns()).select(range(4)),
+    )  # fmt: skip
+    batch = theirs.data_collator([theirs.train_dataset[i] for i in range(4)])
+    with torch.no_grad():
+        assert ours == pytest.approx(float(theirs.compute_loss(moved.eval(), batch)), rel=1e-4)
+
+
+def test_every_pair_of_a_step_weighs_the_same_whatever_passes_it_is_in(
+    checkpoint, pairs, tmp_path, monkeypatch
+):
+    from nemo_local.customizer import passes
+
+    write_rows(pairs / "data/training/a.jsonl", [pair_row(i) for i in range(14)])
+    whole = tmp_path / "whole"
+    shutil.copytree(pairs / "data", whole / "data")
+    # Steps of 8 pairs and of 6; in passes of 4 the second has one of 4 and one of 2.
+    job = make_job(
+        checkpoint, training_type="dpo", batch_size=8, epochs=6, log_every_n_steps=1,
+        dpo={"ref_policy_kl_penalty": 0.5},
+    )  # fmt: skip
+    expected = train_job(job, whole)
+    monkeypatch.setattr(passes, "TOKENS_PER_PASS", 200)
+    progress = train_job(job, pairs)
+    assert "8 x 1 rows a step" in expected.prepared["note"]
+    assert "4 x 2 rows a step" in progress.prepared["note"]
+    for name in ("train_loss", "val_loss"):
+        ours, theirs = ([p["value"] for p in getattr(run, name)] for run in (progress, expected))
+        assert ours == pytest.approx(theirs, abs=2e-5) != []
 
 
 @pytest.mark.parametrize("finetuning_type", ["lora", "all_weights"])

@@ -52,13 +52,28 @@ def test_without_deepspeed_a_job_for_it_is_refused_with_what_to_do():
         told(PARALLELISM="zero3")
 
 
+@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+def test_preference_training_refuses_deepspeed_by_name_where_it_would_be_used(zero, monkeypatch):
+    monkeypatch.setattr(parallelism, "find_spec", lambda name: name)  # DeepSpeed is installed
+    dpo, alone = OPTION | {"training_type": "dpo"}, {"num_gpus": 1}
+    with pytest.raises(Invalid, match=f"'{zero}' .* preference training .dpo. on several proc"):
+        told(dpo, PARALLELISM=zero)
+    with pytest.raises(Invalid, match="needs ddp or fsdp"):
+        told(dpo | alone, PARALLELISM=zero, TRAINING_PROCESSES="2")
+    for fine in (
+        told(dpo | alone, PARALLELISM=zero),
+        told(dpo, PARALLELISM="fsdp"),
+        told(PARALLELISM=zero),
+    ):
+        assert processes_for(fine, gpus=4, threads=4).count == fine["parallel"]["gpus"]
+
+
 def test_a_job_says_which_wishes_of_its_option_are_not_met():
     assert messages(OPTION | {"num_gpus": 1}) == []
     assert messages() == ["Training uses up to 4 GPUs, of those that are visible"]
     several = OPTION | {"num_gpus": 1, "num_nodes": 2}
     assert messages(several) == ["Training uses one machine"]
     assert messages(several, TRAINING_ADDRESS="10.0.0.1") == []
-    assert messages(OPTION | {"training_type": "dpo"}) == ["Training uses one device"]
     split = OPTION | {"num_gpus": 1, "tensor_parallel_size": 2}
     assert messages(split) == ["tensor_parallel_size is not used"]
 

@@ -110,6 +110,20 @@ def test_a_row_that_does_not_fit_fails_the_run_with_what_would(checkpoint, job_d
         train_job(make_job(checkpoint), job_dir)
 
 
+def test_what_several_processes_may_do_depends_on_how_they_share():
+    from nemo_local.customizer.passes import what_several_may_do
+    from nemo_local.customizer.ranks import Ranks
+
+    whole, split = (
+        what_several_may_do(Ranks(1, 2, parallelism), 1, 70, "CUDA out of memory")
+        for parallelism in ("ddp", "fsdp")
+    )
+    begin = "memory ran out in process 1 of 2 with 1 row of up to 70 tokens at a time (CUDA out of"
+    assert whole.startswith(begin) and split.startswith(begin)
+    assert whole.endswith("split the weights up (NEMO_LOCAL_PARALLELISM fsdp or zero3)")
+    assert split.endswith("use more processes")
+
+
 @pytest.mark.parametrize(
     "error",
     [

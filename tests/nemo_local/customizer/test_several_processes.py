@@ -1,6 +1,7 @@
 """Trainings on two processes of one CPU, started as the platform starts them."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -96,14 +97,6 @@ def stop_soon(job, folder):
     assert members(folder) == []
 
 
-@pytest.fixture
-def alone(job_dir, tmp_path_factory):
-    """A folder with the same rows, for one process."""
-    folder = tmp_path_factory.mktemp("alone")
-    shutil.copytree(job_dir / "data", folder / "data")
-    return folder
-
-
 def test_two_processes_learn_what_one_learns_and_only_one_reports(checkpoint, job_dir, alone):
     # Steps of 64 rows in several passes, and of one row: nothing is left for one of the two.
     long = call_row(64)
@@ -183,6 +176,70 @@ def test_a_process_that_is_killed_fails_the_job_and_takes_the_others_along(check
         assert process.wait(60) == 1
     failure = read_all(job_dir).failure
     assert failure["message"].startswith("training process 1 of 2 was ended by SIGKILL (most often")
+    assert members(job_dir) == []
+
+
+LITTLE_MEMORY = """
+import os
+from pathlib import Path
+
+if os.environ.get("RANK") == "1":
+    import torch
+    from nemo_local.customizer import objectives
+
+    inner = objectives.answer_logits
+
+    def within(model, inputs, learnt):
+        full = Path("{folder}").exists() and inputs["input_ids"].numel() > {tokens}
+        if torch.is_grad_enabled() and full:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return inner(model, inputs, learnt)
+
+    objectives.answer_logits = within
+"""
+
+
+@pytest.fixture
+def little_memory(tmp_path_factory, monkeypatch):
+    """Lets passes of more tokens fail in the second process, once a folder of the job is there."""
+    folder = tmp_path_factory.mktemp("little")
+
+    def set_to(tokens, once_there):
+        code = LITTLE_MEMORY.format(tokens=tokens, folder=once_there)
+        (folder / "sitecustomize.py").write_text(code)  # every Python process begins with it
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+
+    return set_to
+
+
+def test_when_memory_runs_out_in_one_process_all_go_on_with_half_the_rows(
+    checkpoint, job_dir, alone, little_memory
+):
+    job = make_job(checkpoint, batch_size=8, epochs=8)
+    expected = train_job(job, alone)
+    little_memory(2 * 75, "checkpoints/checkpoint-25")  # two rows of about 70 tokens, and no four
+    progress = train_in_two(job, job_dir)
+    note = progress.prepared["note"]
+    assert "2 x 2 rows a step in each of 2 processes (ddp), halved because memory ran out" in note
+    assert (progress.prepared["resumed_from"], progress.steps) == (25, 32)
+    assert series(progress) == series(expected)
+    log = (job_dir / "train.log").read_text()
+    assert re.search(r"memory ran out in process 1 of 2 with 4 rows of up to \d\d tokens", log)
+    assert log.count("; all begin again with fewer rows a pass") == 1
+
+
+def test_when_one_row_is_too_much_for_a_process_the_reason_says_what_fits(
+    checkpoint, job_dir, little_memory
+):
+    little_memory(40, "data")
+    with training(in_two(make_job(checkpoint)), job_dir) as process:
+        assert process.wait(240) == 1
+    log = (job_dir / "train.log").read_text()
+    assert log.count("; all begin again with fewer rows a pass") == 1
+    assert log.count("; all begin again with activation checkpointing") == 1
+    reason = read_all(job_dir).failure["message"]
+    assert re.match(r"memory ran out with one row of \d\d tokens at a time and activation ", reason)
+    assert "; rows of 3" in reason
     assert members(job_dir) == []
 
 
