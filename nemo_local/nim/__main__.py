@@ -8,10 +8,10 @@ from nemo_local.settings import Settings
 
 def main() -> None:
     """Serve until a signal comes."""
-    # Before torch is imported: threads that spin while they wait take the processor from whoever
+    # Before torch is imported: threads that spin for long while they wait take the processor from whoever
     # else computes (a sixth of the speed beside one busy process).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
