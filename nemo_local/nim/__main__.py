@@ -8,8 +8,8 @@ from nemo_local.settings import Settings
 
 def main() -> None:
     """Serve until a signal comes."""
-    # Before torch is imported: threads that spin for long while they wait take the processor from whoever
-    # else computes (a sixth of the speed beside one busy process).
+    # Before torch is imported: threads that spin for long while they wait take the processor from
+    # whoever else computes (a sixth of the speed beside one busy process).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
