@@ -126,7 +126,7 @@ def test_the_control_plane_starts_without_a_training_library(path):
     job_modules = {
         *("trainer.py", "train.py", "training.py", "child.py"),
         *("dropout.py", "memory.py", "objectives.py", "optimization.py", "packing.py"),
-        *("reporting.py", "saving.py", "attention.py", "lora_forward.py"),
+        *("reporting.py", "saving.py", "attention.py", "lora_forward.py", "answers_only.py"),
         *("trackers.py", "call_accuracy.py", "token_rows.py"),
         *("ranks.py", "shares.py", "together.py", "networks.py", "gather.py"),
     }

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
+import torch
+
 from nemo_local.nim.batch import Batch
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.errors import BadValue, Busy, NimError, TimeUp, UnknownModel
@@ -47,11 +49,20 @@ class Engine:
         self._changes: deque[_Change] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._threads = 1
+        self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nim-engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Begin to write.
+
+        From here on only the engine's thread computes with several: each thread that does so keeps
+        others at hand, and when there are more of them than processors OpenMP stops to spin.
+        """
+        self._threads = torch.get_num_threads()
         self._thread.start()
+        self._started.wait()
+        torch.set_num_threads(1)  # of this thread, and of those that begin later
 
     def stop(self) -> None:
         """End every reply with an error and wait for the thread."""
@@ -167,6 +178,8 @@ class Engine:
         return done.result()
 
     def _run(self) -> None:
+        torch.set_num_threads(self._threads)
+        self._started.set()
         while True:
             with self._wake:
                 while not (self._stopping or self._changes or self._waiting or self._busy()):
