@@ -158,7 +158,8 @@ def _train_what_fits(run: Run, refused: int | None) -> None:
         device_asked=run.job["device"],
         teacher=Path(run.job["teacher_path"]) if plan.training_type == "distillation" else None,
     )
-    facts = replace(facts, refused=refused)
+    if refused is not None:
+        facts = replace(facts, refused=refused)
     while True:
         choices = choose(facts)
         size = choices.rows_of_a_pass

@@ -69,7 +69,7 @@ def loss_and_gradients(trainer):
 
 def test_loss_and_gradients_of_a_batch_are_those_of_trl(checkpoint, tokenizer, data, tmp_path):
     options = dict(
-        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], max_length=None,
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[],
         per_device_train_batch_size=ROWS, gradient_checkpointing=False,
     )  # fmt: skip
     modules = linear_modules(checkpoint)
@@ -85,7 +85,7 @@ def test_loss_and_gradients_of_a_batch_are_those_of_trl(checkpoint, tokenizer, d
     ours.order, ours.plan, ours.ranks = LengthBuckets([1] * ROWS, ROWS, 1), plan, Ranks()
     theirs = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32),
-        args=SFTConfig(**options, dataset_kwargs={"skip_prepare_dataset": True}),
+        args=SFTConfig(**options, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
         processing_class=tokenizer,
         train_dataset=data,
         peft_config=LoraConfig(r=4, lora_alpha=8, target_modules=list(plan.target_modules)),
