@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from nemo_local.core.client import Client
@@ -34,6 +35,9 @@ os.environ.update(
     OMP_WAIT_POLICY="passive",
     TOKENIZERS_PARALLELISM="false",
 )
+# anyio loads this at its first use, and pytest rewrites it then: on the thread of a server, beside a
+# module that the main thread rewrites, Python 3.11 fails ("recursion depth mismatch").
+assert anyio.open_file
 # Settings of the platform that have no name of ours.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
