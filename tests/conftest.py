@@ -35,9 +35,9 @@ os.environ.update(
     OMP_WAIT_POLICY="passive",
     TOKENIZERS_PARALLELISM="false",
 )
-# anyio loads this at its first use, and pytest rewrites it then: on the thread of a server, beside a
-# module that the main thread rewrites, Python 3.11 fails ("recursion depth mismatch").
-assert anyio.open_file
+# anyio loads this at its first use, and pytest rewrites it then: on the thread of a server, beside
+# a module that the main thread rewrites, Python 3.11 fails ("recursion depth mismatch").
+assert callable(anyio.open_file)
 # Settings of the platform that have no name of ours.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
