@@ -30,6 +30,7 @@ PINS = {
     canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines("constraints.txt")
 }
 EXTRAS = PROJECT["optional-dependencies"]
+OPTIONAL = [*EXTRAS["deepspeed"], *EXTRAS["gpu"]]
 ASKED = [*lines("requirements.txt"), *(line for extra in EXTRAS.values() for line in extra)]
 
 
@@ -50,7 +51,7 @@ def test_the_pins_carry_no_local_build_or_place():
     ("folders", "asked"),
     [
         (["utils"], lines("requirements.txt")),
-        (["nemo_local"], [*lines("requirements.txt"), *EXTRAS["local"], *EXTRAS["deepspeed"]]),
+        (["nemo_local"], [*lines("requirements.txt"), *EXTRAS["local"], *OPTIONAL]),
     ],
     ids=["utils", "nemo_local"],
 )
