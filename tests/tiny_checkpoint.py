@@ -9,6 +9,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nemo_local.catalog import Catalog, CatalogModel
+from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.llama import Llama, LlamaSequences
+from nemo_local.nim.merged_weights import ROOM, MergedWeights
 
 SPECIAL = ["<|pad|>", "<|begin_of_text|>", "<|start|>", "<|end|>", "<|eot_id|>"]
 TEMPLATE = (
@@ -116,3 +119,10 @@ def entry(model_id: str, path: Path | None, context: int = 512) -> CatalogModel:
 
 def catalog_of(*entries: CatalogModel) -> Catalog:
     return Catalog(list(entries))
+
+
+def llama_sequences(checkpoint: Checkpoint, room: int = ROOM) -> LlamaSequences:
+    """No sequences yet of a Llama, with so many bytes for weights that adapters are added to."""
+    llama = Llama(checkpoint.model)
+    merged = MergedWeights(checkpoint.adapters, llama.weights, room)
+    return LlamaSequences(checkpoint.adapters, llama, merged)

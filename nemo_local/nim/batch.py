@@ -8,25 +8,24 @@ from torch import Tensor
 
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
-from nemo_local.nim.llama import LlamaSequences, computes
+from nemo_local.nim.llama import Llama, LlamaSequences, computes
+from nemo_local.nim.merged_weights import ROOM, MergedWeights
 from nemo_local.nim.sampling import choose
 from nemo_local.nim.sequences import PaddedSequences, Sequences
 
 PREFILL_TOKENS = 8192
 """Prompt tokens that go through the model in one pass."""
+SMALL_BYTES = 100_000_000
+"""Weights up to which a product is too short to be shared among threads."""
 
 
 class Batch:
     """Rows in writing."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, sequences: Sequences) -> None:
         self.checkpoint = checkpoint
         self.rows: list[Generation] = []
-        self._sequences: Sequences = (
-            LlamaSequences(checkpoint)
-            if computes(checkpoint.model)
-            else PaddedSequences(checkpoint)
-        )
+        self._sequences = sequences
 
     @torch.inference_mode()
     def join(self, newcomers: list[Generation]) -> None:
@@ -101,6 +100,19 @@ class Batch:
     @torch.inference_mode()
     def _keep(self, indices: list[int]) -> None:
         self.rows = [self.rows[i] for i in self._sequences.keep(indices)]
+
+
+def batches_of(checkpoint: Checkpoint, most: int, limited: bool = False) -> list[Batch]:
+    """One batch for a model, or for a small one as many as write side by side on a thread each.
+
+    Where memory is `limited`, there is one batch, and it keeps no weights but the model's.
+    """
+    if not computes(checkpoint.model):
+        return [Batch(checkpoint, PaddedSequences(checkpoint))]
+    llama, adapters = Llama(checkpoint.model), checkpoint.adapters
+    count = 1 if limited or llama.bytes > SMALL_BYTES else most
+    merged = MergedWeights(adapters, llama.weights, 0 if limited else ROOM)
+    return [Batch(checkpoint, LlamaSequences(adapters, llama, merged)) for _ in range(count)]
 
 
 def _prefill_groups(rows: list[Generation]) -> list[list[Generation]]:

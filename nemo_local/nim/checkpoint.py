@@ -35,7 +35,7 @@ neighbours; larger models compute in bfloat16 and fit into memory."""
 class Checkpoint:
     """One loaded base model, as it reads and writes by itself or beside an adapter.
 
-    Only the engine's thread computes with it.
+    Only the engine's workers compute with it.
     """
 
     id: str

@@ -1,22 +1,19 @@
-"""The one thread that computes: it takes replies from a bounded queue and writes them together."""
+"""Replies in a bounded queue, and the threads that take them from it and write them together."""
 
-import logging
 import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 
 import torch
 
-from nemo_local.nim.batch import Batch
+from nemo_local.nim.batch import Batch, batches_of
 from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.errors import BadValue, Busy, NimError, TimeUp, UnknownModel
+from nemo_local.nim.errors import BadValue, Busy, UnknownModel
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.lora import Adapter
 from nemo_local.nim.metrics import Metrics
-
-logger = logging.getLogger(__name__)
+from nemo_local.nim.worker import Newcomers, Worker, give_up
 
 MAX_ROWS = 32
 """Replies of one base model written at the same time."""
@@ -24,19 +21,22 @@ MAX_WAITING = 256
 """Replies in the queue before a request is refused with 503."""
 
 
-_Change = tuple[Callable[[], bool], Future[bool]]
-
-
 class Engine:
-    """Writes replies: a batch per base model, a step each in turn.
+    """Writes replies: small base models in a batch for each thread, others in one on all threads.
 
     `submit` returns at once. A change of the models (`add`, `remove`, `add_adapter`,
-    `remove_adapter`) is made between two steps; rows whose model goes end with an error.
+    `remove_adapter`) is made while nobody computes, between two steps; rows whose model goes end
+    with an error.
     """
 
     def __init__(
-        self, metrics: Metrics, max_rows: int = MAX_ROWS, max_waiting: int = MAX_WAITING
+        self,
+        metrics: Metrics,
+        max_rows: int = MAX_ROWS,
+        max_waiting: int = MAX_WAITING,
+        threads: int | None = None,
     ) -> None:
+        """`threads` compute; None is as many as torch uses."""
         self._metrics = metrics
         self._max_rows = max_rows
         self._max_waiting = max_waiting
@@ -44,33 +44,44 @@ class Engine:
         """Bytes that the caches of all batches may take, asked before a reply is begun."""
         self.cache_bytes = 0
         """Bytes that the replies in writing may come to take, and what is kept of past ones."""
-        self._batches: dict[str, Batch] = {}
+        count = threads or torch.get_num_threads()
+        self._lock = threading.Lock()
+        """Guards what is below, and the begin of a worker's turn."""
+        self._nobody_computes = threading.Condition(self._lock)
+        turn = self._lock, self._begin_turn, self._end_turn
+        self._together = Worker(count, metrics, *turn)
+        self._side_by_side = [Worker(1, metrics, *turn) for _ in range(count)]
+        self._workers = [self._together, *self._side_by_side]
         self._waiting: deque[tuple[str, Generation]] = deque()
-        self._changes: deque[_Change] = deque()
-        self._wake = threading.Condition()
+        self._one_change = threading.Lock()
+        self._changing = False
+        self._turns = 0
+        """Workers that compute now."""
         self._stopping = False
-        self._threads = 1
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="nim-engine", daemon=True)
 
     def start(self) -> None:
         """Begin to write.
 
-        From here on only the engine's thread computes with several: each thread that does so keeps
-        others at hand, and when there are more of them than processors OpenMP stops to spin.
+        From here on only the workers compute with several threads, and only one of them: each
+        thread that does so keeps others at hand, and when there are more of them than processors
+        OpenMP stops to spin.
         """
-        self._threads = torch.get_num_threads()
-        self._thread.start()
-        self._started.wait()
+        for worker in self._workers:
+            worker.start()
         torch.set_num_threads(1)  # of this thread, and of those that begin later
 
     def stop(self) -> None:
-        """End every reply with an error and wait for the thread."""
-        with self._wake:
+        """End every reply with an error and wait for the workers."""
+        with self._lock:
             self._stopping = True
-            self._wake.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+            self._wake_all()
+        error = Busy("the server is stopping")
+        for worker in self._workers:
+            worker.join()
+            for batch in worker.batches.values():
+                batch.fail(error)
+        for _, row in self._waiting:
+            row.close(error)
 
     def submit(self, base_id: str, generations: list[Generation]) -> None:
         """Queue replies.
@@ -85,7 +96,7 @@ class Engine:
                 f"{len(generations)}",
                 "n",
             )
-        with self._wake:
+        with self._lock:
             if self._stopping:
                 raise Busy("the server is stopping")
             if len(self._waiting) + len(generations) > self._max_waiting:
@@ -94,24 +105,30 @@ class Engine:
                     f"{self._max_waiting}; try again"
                 )
             self._waiting.extend((base_id, one) for one in generations)
-            self._wake.notify()
+            serving = [worker for worker in self._workers if base_id in worker.batches]
+            for worker in serving or [self._together]:  # somebody tells it is gone
+                worker.wake.notify()
 
     def load(self) -> tuple[int, int]:
         """Replies in writing, and replies waiting."""
-        with self._wake:
-            return sum(len(batch.rows) for batch in self._batches.values()), len(self._waiting)
+        with self._lock:
+            return sum(len(batch.rows) for batch in self._batches()), len(self._waiting)
 
     def cache_use(self) -> float:
         """Cached tokens as a share of what full batches of full contexts would hold."""
-        batches = list(self._batches.values())
-        most = sum(self._max_rows * batch.checkpoint.context for batch in batches)
-        return sum(batch.tokens for batch in batches) / most if most else 0.0
+        checkpoints = {batch.checkpoint.id: batch.checkpoint for batch in self._batches()}
+        most = sum(self._max_rows * checkpoint.context for checkpoint in checkpoints.values())
+        return sum(batch.tokens for batch in self._batches()) / most if most else 0.0
 
     def add(self, checkpoint: Checkpoint) -> None:
         """Serve a base model."""
+        limited = self.cache_room() != math.inf
+        batches = batches_of(checkpoint, len(self._side_by_side), limited)
+        workers = [self._together] if len(batches) == 1 else self._side_by_side
 
         def change() -> bool:
-            self._batches[checkpoint.id] = Batch(checkpoint)
+            for worker, batch in zip(workers, batches, strict=True):
+                worker.batches[checkpoint.id] = batch
             return True
 
         self._change(change)
@@ -122,7 +139,10 @@ class Engine:
         def change() -> bool:
             if only_idle and self._wanted(base_id):
                 return False
-            self._batches.pop(base_id).fail(UnknownModel(f"model {base_id} was unloaded"))
+            for worker in self._workers:
+                if base_id in worker.batches:
+                    gone = worker.batches.pop(base_id)
+                    gone.fail(UnknownModel(f"model {base_id} was unloaded"))
             return True
 
         return self._change(change)
@@ -131,7 +151,7 @@ class Engine:
         """Serve an adapter beside its base model. Raises Unservable when it does not fit."""
 
         def change() -> bool:
-            adapters = self._batches[base_id].checkpoint.adapters
+            adapters = self._batches(base_id)[0].checkpoint.adapters
             adapters.check(adapter)
             adapters.add(name, adapter)
             return True
@@ -144,9 +164,10 @@ class Engine:
         def change() -> bool:
             if only_idle and self._wanted(base_id, name):
                 return False
-            batch = self._batches[base_id]
-            batch.fail(UnknownModel(f"adapter {name} was unloaded"), adapter=name)
-            batch.checkpoint.adapters.remove(name)
+            batches = self._batches(base_id)
+            for batch in batches:
+                batch.fail(UnknownModel(f"adapter {name} was unloaded"), adapter=name)
+            batches[0].checkpoint.adapters.remove(name)
             return True
 
         return self._change(change)
@@ -161,60 +182,78 @@ class Engine:
 
         self._change(change)
 
+    def _batches(self, base_id: str | None = None) -> list[Batch]:
+        """The batches of a base model; without its id all there are."""
+        return [
+            batch
+            for worker in self._workers
+            for id_, batch in list(worker.batches.items())
+            if base_id in (None, id_)
+        ]
+
     def _wanted(self, base_id: str, adapter: str | None = None) -> bool:
         """Whether replies of this model, or of this adapter, are in writing or waiting."""
-        with self._wake:
+        with self._lock:
             waiting = [row for id_, row in self._waiting if id_ == base_id]
-        rows = [*waiting, *self._batches[base_id].rows]
+        rows = [*waiting, *(row for batch in self._batches(base_id) for row in batch.rows)]
         return any(adapter is None or row.adapter == adapter for row in rows)
 
     def _change(self, change: Callable[[], bool]) -> bool:
-        done: Future[bool] = Future()
-        with self._wake:
-            if self._stopping:
-                raise Busy("the server is stopping")
-            self._changes.append((change, done))
-            self._wake.notify()
-        return done.result()
-
-    def _run(self) -> None:
-        torch.set_num_threads(self._threads)
-        self._started.set()
-        while True:
-            with self._wake:
-                while not (self._stopping or self._changes or self._waiting or self._busy()):
-                    self._wake.wait()
-                changes, self._changes = self._changes, deque()
+        """Carry out a change while no worker computes."""
+        with self._one_change:
+            with self._lock:
                 if self._stopping:
-                    break
-            for change, done in changes:
-                _carry_out(change, done)
-            with self._wake:
-                newcomers = self._admit()
-            for base_id, batch in list(self._batches.items()):
-                self._advance(batch, newcomers.get(base_id, []))
-            self._count_caches()
-        self._end(changes)
+                    raise Busy("the server is stopping")
+                self._changing = True
+                self._nobody_computes.wait_for(lambda: not self._turns)
+            try:
+                return change()
+            finally:
+                with self._lock:
+                    self._changing = False
+                    self._wake_all()
 
-    def _busy(self) -> bool:
-        return any(batch.rows for batch in self._batches.values())
+    def _begin_turn(self, worker: Worker) -> Newcomers | None:
+        """What a worker has to begin, once it has something to do; None when the engine stops."""
+        with self._lock:
+            while not self._stopping:
+                newcomers = {} if self._changing else self._admit(worker)
+                if not self._changing and (worker.busy or any(newcomers.values())):
+                    self._turns += 1
+                    return newcomers
+                worker.wake.wait()
+        return None
 
-    def _admit(self) -> dict[str, list[Generation]]:
-        """Take from the queue what the batches have room for, in order of arrival."""
-        room = {base_id: self._max_rows - len(b.rows) for base_id, b in self._batches.items()}
-        admitted: dict[str, list[Generation]] = {base_id: [] for base_id in room}
+    def _wake_all(self) -> None:
+        for worker in self._workers:
+            worker.wake.notify()
+
+    def _end_turn(self) -> None:
+        self._count_caches()
+        with self._lock:
+            self._turns -= 1
+            if not self._turns:
+                self._nobody_computes.notify_all()
+
+    def _admit(self, worker: Worker) -> Newcomers:
+        """Take from the queue what a worker has room for, in order of arrival."""
+        room = {base_id: self._share(base_id, batch) for base_id, batch in worker.batches.items()}
+        admitted: Newcomers = {base_id: [] for base_id in room}
+        served = {batch.checkpoint.id: batch.checkpoint.adapters for batch in self._batches()}
         left: deque[tuple[str, Generation]] = deque()
         limit, full = self.cache_room(), False
         for base_id, row in self._waiting:
             if row.cancelled or row.overdue:
-                self._give_up(row)
-            elif base_id not in room or not self._has_adapter(base_id, row.adapter):
+                give_up(row, self._metrics)
+            elif base_id not in served or not (
+                row.adapter is None or row.adapter in served[base_id]
+            ):
                 row.close(UnknownModel(f"model {row.adapter or base_id} was unloaded"))
-            elif full or len(admitted[base_id]) >= room[base_id]:
+            elif full or len(admitted.get(base_id, [])) >= room.get(base_id, 0):
                 left.append((base_id, row))
             elif self._fits({**admitted, base_id: [*admitted[base_id], row]}, limit):
                 admitted[base_id].append(row)
-            elif self._busy() or any(admitted.values()):
+            elif worker.busy or any(admitted.values()):
                 left.append((base_id, row))
                 full = True  # nobody overtakes it, or a long reply would wait for ever
             else:
@@ -222,22 +261,32 @@ class Engine:
         self._waiting = left
         return admitted
 
-    def _fits(self, admitted: dict[str, list[Generation]], limit: float) -> bool:
+    def _share(self, base_id: str, batch: Batch) -> int:
+        """How many replies a batch may begin, so that those of a model have about as many each."""
+        batches = self._batches(base_id)
+        waiting = sum(id_ == base_id for id_, _ in self._waiting)
+        wanted = waiting + sum(len(one.rows) for one in batches)
+        return math.ceil(min(self._max_rows, wanted) / len(batches)) - len(batch.rows)
+
+    # Where memory is limited, all models are the one worker's that computes on all threads; so
+    # what follows touches no batch in which another worker computes.
+
+    def _fits(self, admitted: Newcomers, limit: float) -> bool:
         """Whether the caches stay within the limit, if need be without those of past replies."""
         if limit == math.inf or self._caches(admitted) <= limit:
             return True
         self._forget()
         return self._caches(admitted) <= limit
 
-    def _caches(self, admitted: dict[str, list[Generation]]) -> int:
+    def _caches(self, admitted: Newcomers) -> int:
         """Bytes that the caches may come to take with these replies."""
         return sum(
-            batch.kept_bytes + batch.cache_bytes(admitted.get(base_id, []))
-            for base_id, batch in self._batches.items()
+            batch.kept_bytes + batch.cache_bytes(admitted.get(batch.checkpoint.id, []))
+            for batch in self._batches()
         )
 
     def _forget(self) -> None:
-        for batch in self._batches.values():
+        for batch in self._batches():
             batch.forget()
 
     def _count_caches(self) -> None:
@@ -245,66 +294,3 @@ class Engine:
         if limit != math.inf:
             self._fits({}, limit)  # what is kept of prompts has grown
             self.cache_bytes = self._caches({})
-
-    def _has_adapter(self, base_id: str, adapter: str | None) -> bool:
-        return adapter is None or adapter in self._batches[base_id].checkpoint.adapters
-
-    def _advance(self, batch: Batch, newcomers: list[Generation]) -> None:
-        """Drop, step and join; a crash ends the replies of this batch only."""
-        for row in batch.drop_given_up():
-            self._give_up(row)
-        everyone = [*batch.rows, *newcomers]
-        if not everyone:
-            return
-        try:
-            if batch.rows:
-                batch.step()
-            if newcomers:
-                batch.join(newcomers)
-                self._count_first_tokens(newcomers)
-        except Exception as error:
-            logger.exception("writing with %s failed", batch.checkpoint.id)
-            batch.clear()
-            for row in everyone:
-                row.close(NimError(f"the model failed: {type(error).__name__}"))
-        self._metrics.count("generation_tokens_total", len(everyone))
-        remaining = set(batch.rows)
-        for row in everyone:
-            if row not in remaining:
-                self._metrics.finished(row.finish_reason or "error", row.arrived)
-
-    def _count_first_tokens(self, newcomers: list[Generation]) -> None:
-        self._metrics.count("prompt_tokens_total", sum(len(row.prompt) for row in newcomers))
-        for row in newcomers:
-            self._metrics.observe("time_to_first_token_seconds", row.arrived)
-
-    def _give_up(self, row: Generation) -> None:
-        if row.cancelled:
-            row.close()
-        else:
-            seconds = row.deadline - row.arrived
-            row.close(
-                TimeUp(
-                    f"the reply was not finished within {seconds:.3g} s, after {len(row.tokens)} "
-                    "tokens; ask for fewer with max_tokens, or raise NEMO_LOCAL_REQUEST_TIMEOUT"
-                )
-            )
-        self._metrics.finished("abort" if row.cancelled else "timeout", row.arrived)
-
-    def _end(self, changes: deque[_Change]) -> None:
-        error = Busy("the server is stopping")
-        for _, done in changes:
-            done.set_exception(error)
-        for _, row in self._waiting:
-            row.close(error)
-        for batch in self._batches.values():
-            batch.fail(error)
-
-
-def _carry_out(change: Callable[[], bool], done: Future[bool]) -> None:
-    try:
-        result = change()
-    except Exception as error:
-        done.set_exception(error)
-    else:
-        done.set_result(result)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.fused_lora import HEAD, PARTS, FusedAdapters, Selection, Site, member_names
+from nemo_local.nim.fused_lora import FusedAdapters, Selection
 from nemo_local.nim.kv_cache import KvCache, capacity
-from nemo_local.nim.lora import LoraLinear
+from nemo_local.nim.lora import AdapterSet, LoraLinear
+from nemo_local.nim.merged_weights import MergedWeights
 from nemo_local.nim.prefixes import Prefix, Prefixes
+from nemo_local.nim.sites import HEAD, PARTS, Site, member_names
 from nemo_local.nim.token_rows import TokenEmbedding, embed, project
 
 FUSED_ATTENTION_FROM = 512
@@ -48,7 +49,10 @@ class Attend(Protocol):
 
 
 class Llama:
-    """The network: tokens of any number of sequences in a row, [N]. E hidden, V vocabulary."""
+    """The network: tokens of any number of sequences in a row, [N]. E hidden, V vocabulary.
+
+    Several threads may compute with it at once.
+    """
 
     def __init__(self, model: Any) -> None:
         config = model.config
@@ -60,7 +64,7 @@ class Llama:
         self.device: torch.device = model.device
         self.sizes: dict[Site, list[int]] = {}
         sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
-        self._weights = {site: self._joined(model, site) for site in [*sites, HEAD]}
+        self.weights = {site: self._joined(model, site) for site in [*sites, HEAD]}
         embedding = model.model.embed_tokens
         self._embedding: nn.Embedding = (
             embedding.base if isinstance(embedding, TokenEmbedding) else embedding
@@ -72,7 +76,12 @@ class Llama:
         self._last_norm: Tensor = model.model.norm.weight
         self._epsilon: float = config.rms_norm_eps
         self._rotary = model.model.rotary_emb
-        self._cos = self._sin = torch.empty(0, 1, self.head_size)
+        self._turns = (torch.empty(0, 1, self.head_size),) * 2
+
+    @property
+    def bytes(self) -> int:
+        """Of all weights that products are made with."""
+        return sum(weight.nbytes for weight in self.weights.values())
 
     def __call__(
         self, ids: Tensor, positions: Tensor, attend: Attend, lora: Selection,
@@ -90,10 +99,10 @@ class Llama:
                 # Above this point only the sequences' ends are needed.
                 rows, lora = last
                 q, h = q[rows], h[rows]
-            h = self._add(h, attend(layer, q, k, v), (layer, "o"), lora)
+            h = self._product(attend(layer, q, k, v), (layer, "o"), lora, onto=h)
             x = self._norm(h, self._norms[layer][1])
             gate, up = self._product(x, (layer, "gate_up"), lora).chunk(2, dim=-1)
-            h = self._add(h, F.silu(gate) * up, (layer, "down"), lora)
+            h = self._product(F.silu(gate) * up, (layer, "down"), lora, onto=h)
         h = self._norm(h, self._last_norm)
         return project(self._product(h, HEAD, lora).float(), h, lora.tokens)
 
@@ -108,15 +117,10 @@ class Llama:
         qk = torch.addcmul(qk * cos, qk.roll(self.head_size // 2, -1), sin)
         return qk[:, : self.heads], qk[:, self.heads :], qkv[:, both:]
 
-    def _product(self, x: Tensor, site: Site, lora: Selection) -> Tensor:
-        y = F.linear(x, self._weights[site])
-        lora.add(y, x, site)
-        return y
-
-    def _add(self, h: Tensor, x: Tensor, site: Site, lora: Selection) -> Tensor:
-        y = torch.addmm(h, x, self._weights[site].T)
-        lora.add(y, x, site)
-        return y
+    def _product(
+        self, x: Tensor, site: Site, lora: Selection, onto: Tensor | None = None
+    ) -> Tensor:
+        return lora.linear(x, site, self.weights[site], onto)
 
     def _norm(self, h: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(h, (h.shape[-1],), weight, self._epsilon)
@@ -124,12 +128,13 @@ class Llama:
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines [N, 1, d]; the first half of the sines is negative (see `_qkv`)."""
         needed = int(positions.max()) + 1
-        if needed > self._cos.shape[0]:
+        turns = self._turns
+        if needed > turns[0].shape[0]:
             count = max(256, 2 * needed)
             cos, sin = self._rotary(self._last_norm, torch.arange(count, device=self.device)[None])
             sin = torch.cat([-sin[..., : self.head_size // 2], sin[..., self.head_size // 2 :]], -1)
-            self._cos, self._sin = cos[0, :, None], sin[0, :, None]
-        return self._cos[positions], self._sin[positions]
+            self._turns = turns = (cos[0, :, None], sin[0, :, None])
+        return turns[0][positions], turns[1][positions]
 
     def _joined(self, model: nn.Module, site: Site) -> Tensor:
         """The weights of a site's members as one matrix, which the members now share."""
@@ -159,9 +164,10 @@ class Span(NamedTuple):
 class LlamaSequences:
     """Sequences of a Llama (see `sequences.Sequences`)."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._llama = llama = Llama(checkpoint.model)
-        self._adapters = FusedAdapters(checkpoint.adapters, llama.sizes)
+    def __init__(self, adapters: AdapterSet, llama: Llama, merged: MergedWeights) -> None:
+        """Several may share network and weights, each in a thread of its own."""
+        self._llama = llama
+        self._adapters = FusedAdapters(adapters, llama.sizes, merged)
         self._cache = KvCache(
             llama.layers, llama.kv_heads, llama.head_size, llama.dtype, llama.device
         )

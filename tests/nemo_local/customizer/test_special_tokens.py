@@ -13,7 +13,7 @@ from nemo_local.customizer.rendering import Renderer, UntrainableData
 from nemo_local.customizer.rows import RowReader
 from nemo_local.customizer.special_tokens import check_tokenizer, load_tokenizer, save_tokenizer
 from nemo_local.nim.checkpoint import beside, load_checkpoint
-from nemo_local.nim.llama import LlamaSequences, computes
+from nemo_local.nim.llama import computes
 from nemo_local.nim.lora import Adapter, read_adapter
 from nemo_local.nim.sequences import PaddedSequences
 from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
@@ -21,6 +21,7 @@ from tests.nemo_local.customizer.test_architectures import entry, load, prompt
 from tests.nemo_local.customizer.test_robustness import AfterLogs, losses
 from tests.nemo_local.customizer.tiny_llama import TEMPLATE, call_row, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
+from tests.tiny_checkpoint import llama_sequences
 
 pytestmark = OF_THE_LIBRARIES
 START, END = "<|im_start|>", "<|im_end|>"
@@ -109,7 +110,7 @@ def test_trained_merged_and_served_models_compute_the_same(run):
         logits = [PaddedSequences(base).join([ids], ["a"])[0]]
         logits.append(PaddedSequences(whole).join([ids], [None])[0])
         if computes(base.model):
-            logits.append(LlamaSequences(base).join([ids], ["a"])[0])
+            logits.append(llama_sequences(base).join([ids], ["a"])[0])
     for other in (stored, *logits):
         torch.testing.assert_close(other, trained, rtol=1e-3, atol=1e-4)
 
@@ -118,7 +119,7 @@ def test_other_rows_of_a_batch_see_no_foreign_token(run):
     checkpoint, adapter, _ = run
     new = new_ids(checkpoint, AutoTokenizer.from_pretrained(adapter))
     base = load_checkpoint(entry(checkpoint), "cpu")
-    kinds = [PaddedSequences, *([LlamaSequences] if computes(base.model) else [])]
+    kinds: list[Any] = [PaddedSequences, *([llama_sequences] if computes(base.model) else [])]
     base.adapters.add("plain", random_adapter(base, 1))
     text = [7, 6, 9, 10]  # 6 has another row in the adapter
     with torch.inference_mode():

@@ -27,7 +27,7 @@ def checkpoint(tiny_folder: Path) -> Checkpoint:
 
 @pytest.fixture
 def engine(checkpoint: Checkpoint) -> Iterator[Engine]:
-    engine = Engine(Metrics())
+    engine = Engine(Metrics(), threads=2)
     engine.start()
     engine.add(checkpoint)
     yield engine

@@ -218,6 +218,31 @@ def test_more_replies_than_rows_are_all_written(checkpoint: Checkpoint) -> None:
     assert all(len(reply.tokens) == 12 for reply in replies)
 
 
+def test_replies_of_a_small_model_are_shared_among_threads(writer: Writer) -> None:
+    batches, seen = writer.engine._batches(MODEL), set[tuple[int, ...]]()
+    threads = set[int]()
+
+    def look(text: str | None) -> None:
+        seen.add(tuple(len(batch.rows) for batch in batches))
+        threads.add(threading.get_ident())
+
+    writer.write(*(writer.generation(p, max_tokens=60, pieces=True, emit=look) for p in prompts(6)))
+    assert (3, 3) in seen and len(threads) == 2
+
+
+def test_models_come_and_go_while_both_threads_write(writer: Writer, tmp_path: Path) -> None:
+    adapter = read_adapter(make_adapter(tmp_path / "a", 1))
+    alone = [writer.write(writer.generation(p, max_tokens=200))[0].tokens for p in prompts(4)]
+    replies = [writer.generation(p, max_tokens=200) for p in prompts(4)]
+    thread = threading.Thread(target=writer.write, args=replies)
+    thread.start()
+    for number in range(20):
+        writer.engine.add_adapter(MODEL, f"a{number}", adapter)
+        assert writer.engine.remove_adapter(MODEL, f"a{number}", only_idle=True)
+    thread.join(60)
+    assert [reply.tokens for reply in replies] == alone
+
+
 def test_unloading_ends_replies_with_an_error(writer: Writer, tmp_path: Path) -> None:
     writer.engine.add_adapter(MODEL, "a", read_adapter(make_adapter(tmp_path / "a", 1)))
     started = threading.Event()

@@ -15,12 +15,11 @@ from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
 from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.generation import Generation
-from nemo_local.nim.llama import LlamaSequences
 from nemo_local.nim.lora import read_adapter
 from nemo_local.nim.metrics import Metrics
 from nemo_local.pocket.world import rows
 from tests.nemo_local.nim.conftest import MODEL, Writer
-from tests.tiny_checkpoint import entry
+from tests.tiny_checkpoint import entry, llama_sequences
 from utils.xlam import parse_row, to_chat_example
 
 PROMPTS = 200
@@ -36,8 +35,8 @@ def pocket() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def crowd(pocket: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
-    """Sixteen rows at a time, and two adapters that change what the model says."""
-    engine = Engine(Metrics(), max_rows=16)
+    """Sixteen rows at a time on two threads, and two adapters that change what the model says."""
+    engine = Engine(Metrics(), max_rows=16, threads=2)
     engine.start()
     engine.add(pocket)
     for seed, name in enumerate(ADAPTERS[1:]):
@@ -110,7 +109,7 @@ def gap_where_they_part(
     """Distance of the logits of the first two tokens in which two replies differ."""
     pairs = zip(one.tokens, other.tokens, strict=False)
     shared = next(i for i, (a, b) in enumerate(pairs) if a != b)
-    sequences = LlamaSequences(crowd.checkpoint)
+    sequences = llama_sequences(crowd.checkpoint)
     logits = sequences.join([prompt], [one.adapter])[0]
     for token in one.tokens[:shared]:
         logits = sequences.step([token])[0]

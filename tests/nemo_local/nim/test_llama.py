@@ -7,14 +7,21 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from nemo_local.nim.batch import Batch
+from nemo_local.nim.batch import batches_of
 from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
-from nemo_local.nim.llama import LlamaSequences, computes
+from nemo_local.nim.llama import computes
 from nemo_local.nim.lora import read_adapter
+from nemo_local.nim.merged_weights import ROOM
 from nemo_local.nim.prefixes import KEPT_BYTES, Prefix, Prefixes
 from nemo_local.nim.sequences import PaddedSequences
 from tests.nemo_local.nim.conftest import MODEL
-from tests.tiny_checkpoint import entry, make_adapter, make_checkpoint, make_tokenizer
+from tests.tiny_checkpoint import (
+    entry,
+    llama_sequences,
+    make_adapter,
+    make_checkpoint,
+    make_tokenizer,
+)
 
 NAMES = (None, "a", "b", "c")
 
@@ -43,12 +50,14 @@ def adapted(checkpoint: Checkpoint, tmp_path: Path) -> Checkpoint:
     return checkpoint
 
 
+@pytest.mark.parametrize("room", [0, 200_000, ROOM])
 @pytest.mark.parametrize("seed", range(4))
 def test_logits_equal_transformers_while_sequences_come_and_go(
-    adapted: Checkpoint, seed: int
+    adapted: Checkpoint, seed: int, room: int
 ) -> None:
+    """With adapters added to the weights for none of them, for some, and for all."""
     dice = random.Random(seed)
-    ours, theirs = LlamaSequences(adapted), PaddedSequences(adapted)
+    ours, theirs = llama_sequences(adapted, room), PaddedSequences(adapted)
     ours_rows: list[int] = []  # the same sequences stand in another order
     theirs_rows: list[int] = []
     born = 0
@@ -81,7 +90,7 @@ def test_logits_equal_transformers_while_sequences_come_and_go(
 def test_adapters_that_change_under_a_running_batch_are_the_new_ones(
     adapted: Checkpoint, tmp_path: Path
 ) -> None:
-    ours = LlamaSequences(adapted)
+    ours = llama_sequences(adapted)
     with torch.inference_mode():
         first = ours.join([[7, 8, 9]] * 3, ["a", "b", None])
         ours.keep([1, 2])
@@ -105,7 +114,7 @@ def test_long_prompts_and_scaled_positions_equal_transformers(tmp_path: Path) ->
     checkpoint = load_checkpoint(entry(MODEL, folder, 2048), "cpu")
     dice = random.Random(3)
     prompts = [[dice.randrange(5, 290) for _ in range(size)] for size in (700, 3, 511, 512)]
-    ours, theirs = LlamaSequences(checkpoint), PaddedSequences(checkpoint)
+    ours, theirs = llama_sequences(checkpoint), PaddedSequences(checkpoint)
     with torch.inference_mode():
         none: list[str | None] = [None] * 4
         torch.testing.assert_close(
@@ -119,7 +128,7 @@ def test_long_prompts_and_scaled_positions_equal_transformers(tmp_path: Path) ->
 def test_a_beginning_that_prompts_share_is_read_once(adapted: Checkpoint) -> None:
     dice = random.Random(5)
     tools = [dice.randrange(5, 290) for _ in range(80)]
-    ours, read = LlamaSequences(adapted), []
+    ours, read = llama_sequences(adapted), []
     theirs = PaddedSequences(adapted)
     with torch.inference_mode():
         for number in range(6):
@@ -168,14 +177,15 @@ def test_other_architectures_are_left_to_transformers(tmp_path: Path) -> None:
     tokenizer.save_pretrained(folder)
     checkpoint = load_checkpoint(entry(MODEL, folder), "cpu")
     assert not computes(checkpoint.model)
-    assert isinstance(Batch(checkpoint)._sequences, PaddedSequences)
+    (batch,) = batches_of(checkpoint, most=2)
+    assert isinstance(batch._sequences, PaddedSequences)
 
 
 def test_joined_weights_are_shared_not_copied(checkpoint: Checkpoint) -> None:
     before = sum(p.untyped_storage().nbytes() for p in checkpoint.model.parameters())
-    sequences = LlamaSequences(checkpoint)
+    sequences = llama_sequences(checkpoint)
     layer = checkpoint.model.model.layers[0]  # type: ignore[union-attr]
-    joined = sequences._llama._weights[(0, "qkv")]
+    joined = sequences._llama.weights[(0, "qkv")]
     assert layer.self_attn.q_proj.weight.data_ptr() == joined.data_ptr()
     assert layer.self_attn.k_proj.weight.untyped_storage().data_ptr() == joined.data_ptr()
     unique = {

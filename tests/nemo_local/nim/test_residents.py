@@ -159,7 +159,7 @@ def test_what_exceeds_the_limit_alone_is_refused_with_the_setting(
 def test_replies_wait_until_their_cache_fits(one_base: Served) -> None:
     lease = one_base.models.load(A)
     assert lease.checkpoint.token_bytes * 256 == CACHE
-    batch = one_base.engine._batches[A]
+    batch = one_base.engine._batches(A)[0]
     most, together = [0], [0]
 
     def watch(text: str | None) -> None:
@@ -220,7 +220,7 @@ def test_the_cache_of_past_replies_goes_before_a_model_does(tmp_path: Path) -> N
     served.models.make_cache_room(long, 512)
     reply = served.generation(long, max_tokens=450)
     served.write(long, reply)
-    assert reply.error is None and served.engine._batches[A].cache_bytes([]) == 0
+    assert reply.error is None and served.engine._batches(A)[0].cache_bytes([]) == 0
     assert served.ask(A) == text and served.in_memory() == {A, B}
     served.engine.stop()
 
@@ -236,7 +236,7 @@ def test_beginnings_that_prompts_share_are_kept_only_where_there_is_room(tmp_pat
             served.write(lease, reply)
             assert reply.error is None
             texts.append(reply.text)
-        kept.append(served.engine._batches[A].kept_bytes)
+        kept.append(served.engine._batches(A)[0].kept_bytes)
         assert served.engine.cache_bytes <= CACHE + more
         served.engine.stop()
     assert kept[0] == 0 < kept[1] and texts[:3] == texts[3:]
