@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nemo_local.nim.lora import AdapterSet
 from nemo_local.nim.merged_weights import MergedWeights
@@ -29,7 +28,7 @@ class Selection(Protocol):
         ...
 
     def linear(self, x: Tensor, site: Site, weight: Tensor, onto: Tensor | None = None) -> Tensor:
-        """x [N, d_in] times a site's weight [d_out, d_in], as each row's adapter has it.
+        """x [N, d_in] times a site's weight [d_in, d_out], as each row's adapter has it.
 
         With `onto` [N, d_out] the sum of both.
         """
@@ -59,7 +58,7 @@ class Ranges:
         elif not any(site in one.merged for one in self.ranges):
             y = _product(x, weight, onto)
         else:
-            y = x.new_empty(x.shape[0], weight.shape[0])
+            y = x.new_empty(x.shape[0], weight.shape[1])
             for start, end, _, merged in self.ranges:
                 part = None if onto is None else onto[start:end]
                 y[start:end] = _product(x[start:end], merged.get(site, weight), part)
@@ -98,14 +97,18 @@ class Mixed:
             a, b = self.stacks[site]
             count, members = a.shape[0], b.shape[0] // a.shape[0]
             low = torch.bmm(x[self.gather].view(count, -1, x.shape[1]), a)  # [G, M, K * r]
-            low = low.unflatten(2, (members, -1)).transpose(1, 2).flatten(0, 1)  # [G * K, M, r]
-            high = torch.bmm(low, b).unflatten(0, (count, members)).transpose(1, 2)
-            y.index_add_(0, self.rows, high.flatten(2).flatten(0, 1)[self.places])
+            if members == 1:
+                high = torch.bmm(low, b)
+            else:
+                low = low.unflatten(2, (members, -1)).transpose(1, 2).flatten(0, 1)
+                high = torch.bmm(low, b)  # [G * K, M, d_out / K]
+                high = high.unflatten(0, (count, members)).transpose(1, 2).flatten(2)
+            y.index_add_(0, self.rows, high.flatten(0, 1)[self.places])
         return y
 
 
 def _product(x: Tensor, weight: Tensor, onto: Tensor | None) -> Tensor:
-    return F.linear(x, weight) if onto is None else torch.addmm(onto, x, weight.T)
+    return torch.mm(x, weight) if onto is None else torch.addmm(onto, x, weight)
 
 
 @dataclass

@@ -63,12 +63,12 @@ class Llama:
         self.dtype: torch.dtype = model.dtype
         self.device: torch.device = model.device
         self.sizes: dict[Site, list[int]] = {}
-        sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
-        self.weights = {site: self._joined(model, site) for site in [*sites, HEAD]}
         embedding = model.model.embed_tokens
         self._embedding: nn.Embedding = (
             embedding.base if isinstance(embedding, TokenEmbedding) else embedding
         )
+        sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
+        self.weights = {site: self._joined(model, site) for site in [*sites, HEAD]}
         self._norms = [
             (block.input_layernorm.weight, block.post_attention_layernorm.weight)
             for block in model.model.layers
@@ -137,17 +137,24 @@ class Llama:
         return turns[0][positions], turns[1][positions]
 
     def _joined(self, model: nn.Module, site: Site) -> Tensor:
-        """The weights of a site's members as one matrix, which the members now share."""
+        """The weights [d_in, d_out] of a site's members side by side; they now share the memory.
+
+        In float32 they lie row by row, which makes products with a few rows faster by a quarter.
+        """
         members: list[nn.Linear] = []
         for name in member_names(site):
             module: Any = model.get_submodule(name)
             members.append(module.base if isinstance(module, LoraLinear) else module)
         self.sizes[site] = [member.out_features for member in members]
-        if len(members) == 1:
-            return members[0].weight
-        joined = torch.cat([member.weight for member in members])
-        for member, part in zip(members, joined.split(self.sizes[site]), strict=True):
-            member.weight = nn.Parameter(part, requires_grad=False)
+        tied = members[0].weight is self._embedding.weight
+        if tied or (len(members) == 1 and self.dtype != torch.float32):
+            return members[0].weight.T
+        if self.dtype == torch.float32:
+            joined = torch.cat([member.weight.T for member in members], dim=1)
+        else:
+            joined = torch.cat([member.weight for member in members]).T
+        for member, part in zip(members, joined.split(self.sizes[site], dim=1), strict=True):
+            member.weight = nn.Parameter(part.T, requires_grad=False)
         return joined
 
 

@@ -34,6 +34,6 @@ class MergedWeights:
             if name not in self._kept and self._size + size <= self._room:
                 self._size += size
                 self._kept[name] = {
-                    site: self._weights[site].addmm(b, a) for site, (a, b) in pairs.items()
+                    site: self._weights[site].addmm(a.T, b.T) for site, (a, b) in pairs.items()
                 }
             return self._kept.get(name)
