@@ -40,6 +40,8 @@ class Reading:
     """Text; None when there is none beside the calls."""
     calls: Calls
     """Empty when the reply is text."""
+    cut: bool = False
+    """Whether max_tokens ended the last call before its end."""
 
 
 @dataclass(frozen=True)

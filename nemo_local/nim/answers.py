@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_local.core.tool_formats import Reading
+from nemo_local.nim.call_stream import begun_calls
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.tool_calls import ToolUse, new_call_id
@@ -109,13 +110,18 @@ def reading_of(answer: Answer, index: int) -> Reading:
     use, text = answer.use, answer.replies[index].text
     if use.mode == "none":
         return Reading(text, [])
-    reading = answer.checkpoint.tool_format.read(text, constrained=use.mode != "auto")
+    held = use.mode != "auto"
+    reading = answer.checkpoint.tool_format.read(text, constrained=held)
+    if held and answer.replies[index].finish_reason == "length":
+        begun = begun_calls(text)
+        if len(begun) > len(reading.calls):
+            return Reading(None, begun, cut=True)
     return reading if use.parallel else Reading(reading.content, reading.calls[:1])
 
 
 def finish_reason(reply: Generation, reading: Reading, use: ToolUse) -> str | None:
     """Why the reply ended. Like vLLM, a named call ends with `stop`, others with `tool_calls`."""
-    if not reading.calls:
+    if not reading.calls or reading.cut:
         return reply.finish_reason
     return "stop" if use.mode == "named" else "tool_calls"
 

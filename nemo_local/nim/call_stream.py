@@ -94,6 +94,19 @@ class CallStream:
         return _arguments_delta(self.begun - 1, fragment) if fragment else None
 
 
+def begun_calls(text: str) -> list[ToolCall]:
+    """The calls of a constrained reply that ended too early, the last one as far as it came."""
+    calls: list[ToolCall] = []
+    for delta in CallStream().push(text):
+        function = delta["tool_calls"][0]["function"]
+        if "name" in function:
+            calls.append(ToolCall(function["name"], ""))
+        else:
+            last = calls.pop()
+            calls.append(ToolCall(last.name, last.arguments + function["arguments"]))
+    return calls
+
+
 def call_deltas(calls: list[ToolCall]) -> list[Json]:
     """Two deltas for each finished call: its name, then its arguments."""
     return [

@@ -63,25 +63,32 @@ class Grammars:
         self._compiled: OrderedDict[str, xgrammar.CompiledGrammar] = OrderedDict()
         self._bytes = 0
 
+    def known(self, constraint: Constraint) -> xgrammar.GrammarMatcher | None:
+        """A matcher at the start of a reply whose form was asked for before; else None."""
+        if _nested_deeper(constraint.value, MAX_NESTING):
+            return None
+        key = _key(constraint)
+        with self._lock:
+            compiled = self._compiled.get(key)
+            if compiled is None:
+                return None
+            self._compiled.move_to_end(key)
+        return xgrammar.GrammarMatcher(compiled)
+
     def matcher(self, constraint: Constraint) -> xgrammar.GrammarMatcher:
         """A matcher at the start of a reply.
 
         Raises:
             BadValue: the schema, expression or grammar cannot be compiled; says why.
         """
+        known = self.known(constraint)
+        if known is not None:
+            return known
         if _nested_deeper(constraint.value, MAX_NESTING):
             raise BadValue(
                 f"the reply cannot be held to this {constraint.kind}: it is nested deeper than "
                 f"{MAX_NESTING} levels"
             )
-        # Asked for again and again with the same tools: building the form anew costs more than
-        # looking it up by its text.
-        key = json.dumps([constraint.kind, constraint.value], default=repr)
-        with self._lock:
-            compiled = self._compiled.get(key)
-            if compiled is not None:
-                self._compiled.move_to_end(key)
-                return xgrammar.GrammarMatcher(compiled)
         try:
             compiled = self._compile(constraint)
         except (RuntimeError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -89,6 +96,7 @@ class Grammars:
             reason = re.sub(r"\[[\d:]+\] \S+: ", "", str(error)) or repr(error)
             message = f"the reply cannot be held to this {constraint.kind}: {reason}"
             raise BadValue(message) from error
+        key = _key(constraint)
         with self._lock:
             if key not in self._compiled:
                 self._bytes += compiled.memory_size_bytes
@@ -104,6 +112,11 @@ class Grammars:
             text = _calls_grammar(value, self._calls, one=kind == "call")
             return self._compiler.compile_grammar(text, root_rule_name="calls")
         return _COMPILE[kind](self._compiler, value)
+
+
+def _key(constraint: Constraint) -> str:
+    """Under which a grammar is remembered: building the form anew costs more than writing it."""
+    return json.dumps([constraint.kind, constraint.value], default=repr)
 
 
 def _nested_deeper(value: Any, levels: int) -> bool:

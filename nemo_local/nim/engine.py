@@ -19,6 +19,8 @@ MAX_ROWS = 32
 """Replies of one base model written at the same time."""
 MAX_WAITING = 256
 """Replies in the queue before a request is refused with 503."""
+SIDE_BY_SIDE = 4
+"""Batches of a small model, at most: what of a step is Python runs in one thread at a time."""
 
 
 class Engine:
@@ -50,7 +52,7 @@ class Engine:
         self._nobody_computes = threading.Condition(self._lock)
         turn = self._lock, self._begin_turn, self._end_turn
         self._together = Worker(count, metrics, *turn)
-        self._side_by_side = [Worker(1, metrics, *turn) for _ in range(count)]
+        self._side_by_side = [Worker(1, metrics, *turn) for _ in range(min(count, SIDE_BY_SIDE))]
         self._workers = [self._together, *self._side_by_side]
         self._waiting: deque[tuple[str, Generation]] = deque()
         self._one_change = threading.Lock()

@@ -145,7 +145,10 @@ class NimService:
         for index, (prompt, rule) in enumerate(choices):
             matcher = None
             if constraint is not None:
-                matcher = await asyncio.to_thread(checkpoint.grammars.matcher, constraint)
+                grammars = checkpoint.grammars
+                matcher = grammars.known(constraint)
+                if matcher is None:
+                    matcher = await asyncio.to_thread(grammars.matcher, constraint)
 
             def emit(text: str | None, index: int = index) -> None:
                 if not loop.is_closed():

@@ -228,6 +228,33 @@ def test_streamed_calls_arrive_as_deltas(openai: Any) -> None:
     assert len(names) == 1 and isinstance(json.loads(arguments), dict) and ended == "tool_calls"
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}])
+def test_a_call_that_max_tokens_cuts_reads_alike_streamed_and_whole(
+    openai: Any, choice: Any
+) -> None:
+    for most in (2, 12, 16, 20, 24):
+        options: dict[str, Any] = {
+            "model": MODEL, "messages": HELLO, "tools": [ADD], "tool_choice": choice,
+            "max_tokens": most, "temperature": 0,
+        }  # fmt: skip
+        whole = openai.chat.completions.create(**options).choices[0]
+        text, calls, ended = "", list[list[str]](), None
+        for chunk in openai.chat.completions.create(**options, stream=True):
+            delta = chunk.choices[0].delta
+            text += delta.content or ""
+            for call in delta.tool_calls or []:
+                if call.function.name:
+                    calls.append([call.function.name, ""])
+                calls[-1][1] += call.function.arguments or ""
+            ended = chunk.choices[0].finish_reason or ended
+        said = [[c.function.name, c.function.arguments] for c in whole.message.tool_calls or []]
+        assert (whole.message.content or "", said) == (text, calls)
+        assert ended == whole.finish_reason
+        if said and not said[-1][1].endswith("}"):
+            assert ended == "length"
+    assert calls, "the last is long enough for a name"
+
+
 def test_auto_streams_text_that_is_no_call(openai: Any) -> None:
     for guided, text in (("Hi there", "Hi there"), ('{"a": 1}', '{"a": 1}')):
         chunks = openai.chat.completions.create(
