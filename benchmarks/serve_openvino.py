@@ -78,7 +78,11 @@ def pipeline_of(model: str, precision: str) -> genai.ContinuousBatchingPipeline:
     scheduler.max_num_seqs = ROWS
     scheduler.max_num_batched_tokens = 2048
     scheduler.enable_prefix_caching = True
-    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": os.cpu_count()}
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "KV_CACHE_PRECISION": precision,  # 8-bit integers by default
+        "INFERENCE_NUM_THREADS": os.cpu_count(),
+    }
     return genai.ContinuousBatchingPipeline(model, scheduler, "CPU", settings)
 
 
