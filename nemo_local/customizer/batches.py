@@ -6,13 +6,15 @@ import json
 import random
 import shutil
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nemo_local.customizer.preferences import Pairs, make_pairs
-from nemo_local.customizer.rendering import Renderer, Tokens
+from nemo_local.customizer.rendering import Rendered, Renderer, Tokens
 from nemo_local.customizer.row_files import Rows, find_files
 from nemo_local.customizer.rows import InvalidRow, PreferenceRow, Row, RowReader
 from nemo_local.customizer.token_files import TokenFile, write_tokens
@@ -60,17 +62,10 @@ def make_tokens(
     """
     renderer = Renderer(tokenizer, stop_ids(Path(job["model_path"]), tokenizer))
 
-    def tokens(part: list[Row]) -> Tokens | Pairs:
-        pairs = [row for row in part if isinstance(row, PreferenceRow)]
-        if pairs:
-            return make_pairs(renderer, pairs, job["max_seq_length"])
-        plain = [row for row in part if not isinstance(row, PreferenceRow)]
-        return renderer.tokens(plain, job["max_seq_length"])
-
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     training, validation = (
-        write_tokens(folder / f"{name}.arrow", map(tokens, _chunks(part)))
+        write_tokens(folder / f"{name}.arrow", _tokens(renderer, part, job["max_seq_length"]))
         for name, part in zip(("training", "validation"), rows, strict=True)
     )
     if not training.lengths:
@@ -79,6 +74,25 @@ def make_tokens(
             f"all {training.dropped} were dropped"
         )
     return training, validation
+
+
+def _tokens(renderer: Renderer, rows: Rows, max_length: int) -> Iterator[Tokens | Pairs]:
+    """Tokens chunk by chunk; the next is rendered while one is tokenized, which takes no Python."""
+    with ThreadPoolExecutor(1) as tokenizer:
+        ahead: deque[tuple[list[Rendered], Future[Any]]] = deque()
+        for chunk in _chunks(rows):
+            if isinstance(chunk[0], PreferenceRow):
+                pairs = [row for row in chunk if isinstance(row, PreferenceRow)]
+                yield make_pairs(renderer, pairs, max_length)
+                continue
+            plain = [row for row in chunk if not isinstance(row, PreferenceRow)]
+            sequences = renderer.rendered(plain)
+            ahead.append((sequences, tokenizer.submit(renderer.encoded, sequences)))
+            if len(ahead) > 1:
+                sequences, encoded = ahead.popleft()
+                yield renderer.labelled(sequences, encoded.result(), max_length)
+        for sequences, encoded in ahead:
+            yield renderer.labelled(sequences, encoded.result(), max_length)
 
 
 def stop_ids(checkpoint: Path, tokenizer: Any) -> list[int]:

@@ -92,9 +92,17 @@ class Renderer:
             UntrainableData: the template refuses a row, hides a tool, or ends an answer with a
                 token at which inference does not stop.
         """
-        sequences = [sequence for row in rows for sequence in self.sequences(row)]
+        sequences = self.rendered(rows)
+        return self.labelled(sequences, self.encoded(sequences), max_length)
+
+    def rendered(self, rows: Sequence[ChatRow | TextRow]) -> list[Rendered]:
+        """The texts of these rows, in order. Raises as `tokens` does."""
+        return [sequence for row in rows for sequence in self.sequences(row)]
+
+    def encoded(self, sequences: Sequence[Rendered]) -> Any:
+        """Token ids and offsets of the texts; the tokenizer needs no Python meanwhile."""
         try:
-            encoded = self._tokenizer(
+            return self._tokenizer(
                 [sequence.text for sequence in sequences],
                 add_special_tokens=False,
                 return_offsets_mapping=True,
@@ -103,6 +111,9 @@ class Renderer:
         except TypeError:  # what the tokenizer says to a text that UTF-8 cannot carry
             _refuse_unwritable(sequences)
             raise
+
+    def labelled(self, sequences: Sequence[Rendered], encoded: Any, max_length: int) -> Tokens:
+        """The texts as tokens with labels. Raises as `tokens` does."""
         encodings = zip(sequences, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         tokens = Tokens()
         for number, (sequence, ids, offsets) in enumerate(encodings):

@@ -95,10 +95,11 @@ def test_200_prompts_get_the_same_calls_alone_and_in_mixed_batches(crowd: Writer
     assert sum(map(bool, calls)) > PROMPTS // 10
     pairs = enumerate(zip(together, alone, strict=True))
     differing = [i for i, (one, other) in pairs if one.tokens != other.tokens]
-    # Sums in another order differ in their last bits: an exact tie may fall either way.
+    # Sums in another order, and adapters in the weights or beside them, differ in their last bits
+    # (2e-6 of logits up to 18, on average): an exact tie may fall either way.
     for i in differing:
         gap = gap_where_they_part(crowd, asked[i][0], together[i], alone[i])
-        assert gap < 2e-6, (i, gap, together[i].text, alone[i].text)
+        assert gap < 1e-5, (i, gap, together[i].text, alone[i].text)
     assert len(differing) <= PROMPTS // 100, differing
     assert len({reply.text for reply in alone}) > PROMPTS * 0.8
 
