@@ -76,7 +76,7 @@ class Llama:
         self._last_norm: Tensor = model.model.norm.weight
         self._epsilon: float = config.rms_norm_eps
         self._rotary = model.model.rotary_emb
-        self._turns = (torch.empty(0, 1, self.head_size),) * 2
+        self._angles = (torch.empty(0, 1, self.head_size),) * 2  # one value: threads read both
 
     @property
     def bytes(self) -> int:
@@ -128,13 +128,13 @@ class Llama:
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines [N, 1, d]; the first half of the sines is negative (see `_qkv`)."""
         needed = int(positions.max()) + 1
-        turns = self._turns
-        if needed > turns[0].shape[0]:
+        angles = self._angles
+        if needed > angles[0].shape[0]:
             count = max(256, 2 * needed)
             cos, sin = self._rotary(self._last_norm, torch.arange(count, device=self.device)[None])
             sin = torch.cat([-sin[..., : self.head_size // 2], sin[..., self.head_size // 2 :]], -1)
-            self._turns = turns = (cos[0, :, None], sin[0, :, None])
-        return turns[0][positions], turns[1][positions]
+            self._angles = angles = (cos[0, :, None], sin[0, :, None])
+        return angles[0][positions], angles[1][positions]
 
     def _joined(self, model: nn.Module, site: Site) -> Tensor:
         """The weights [d_in, d_out] of a site's members side by side; they now share the memory.
