@@ -1,4 +1,4 @@
-# demo test lab up down check clean; each installs what it needs into .venv first.
+# demo test coverage lab up down check clean; each installs what it needs into .venv first.
 # SIZE=smoke|workshop|full is the one dial. PIP_ARGS goes to pip: on Linux without a GPU, name an
 # index of CPU builds there (--extra-index-url), or pip takes the large CUDA build of torch.
 
@@ -23,13 +23,16 @@ export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: demo test lab up down check clean
+.PHONY: demo test coverage lab up down check clean
 
 demo: $(STAMP)
 	$(PY) scripts/demo.py
 
 test: $(STAMP)
-	$(PY) -m pytest tests --cov --cov-report=term --durations=10
+	$(PY) -m pytest tests --durations=10
+
+coverage: $(STAMP)  # the tests again; to count lines makes them take twice as long
+	$(PY) -m pytest tests --cov --cov-report=term
 
 lab: $(STAMP)
 	$(PY) -m nemo_local up --detach

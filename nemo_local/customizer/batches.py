@@ -79,7 +79,7 @@ def make_tokens(
 def _tokens(renderer: Renderer, rows: Rows, max_length: int) -> Iterator[Tokens | Pairs]:
     """Tokens chunk by chunk; the next is rendered while one is tokenized, which takes no Python."""
     with ThreadPoolExecutor(1) as tokenizer:
-        ahead: deque[tuple[list[Rendered], Future[Any]]] = deque()
+        ahead: deque[tuple[list[Rendered], Future[list[Any]]]] = deque()
         for chunk in _chunks(rows):
             if isinstance(chunk[0], PreferenceRow):
                 pairs = [row for row in chunk if isinstance(row, PreferenceRow)]

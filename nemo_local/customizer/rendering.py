@@ -76,6 +76,9 @@ class Renderer:
             UntrainableData: there is no pad token of its own, so the end could not be learnt.
         """
         self._tokenizer = tokenizer
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()  # some checkpoints come with a limit of their own
+        self._backend.no_padding()
         self._stop_ids = set(stop_ids)
         starts_with_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
         self._text_start = tokenizer.bos_token if starts_with_bos else ""
@@ -99,25 +102,24 @@ class Renderer:
         """The texts of these rows, in order. Raises as `tokens` does."""
         return [sequence for row in rows for sequence in self.sequences(row)]
 
-    def encoded(self, sequences: Sequence[Rendered]) -> Any:
-        """Token ids and offsets of the texts; the tokenizer needs no Python meanwhile."""
+    def encoded(self, sequences: Sequence[Rendered]) -> list[Any]:
+        """`tokenizers.Encoding`s of the texts; no Python is needed meanwhile."""
+        texts = [sequence.text for sequence in sequences]
         try:
-            return self._tokenizer(
-                [sequence.text for sequence in sequences],
-                add_special_tokens=False,
-                return_offsets_mapping=True,
-                return_attention_mask=False,
-            )
+            # Not through transformers, which takes as long again to copy every field.
+            encodings: list[Any] = self._backend.encode_batch(texts, add_special_tokens=False)
         except TypeError:  # what the tokenizer says to a text that UTF-8 cannot carry
             _refuse_unwritable(sequences)
             raise
+        return encodings
 
-    def labelled(self, sequences: Sequence[Rendered], encoded: Any, max_length: int) -> Tokens:
+    def labelled(
+        self, sequences: Sequence[Rendered], encodings: Sequence[Any], max_length: int
+    ) -> Tokens:
         """The texts as tokens with labels. Raises as `tokens` does."""
-        encodings = zip(sequences, encoded["input_ids"], encoded["offset_mapping"], strict=True)
         tokens = Tokens()
-        for number, (sequence, ids, offsets) in enumerate(encodings):
-            if self._add(tokens, sequence, ids, offsets, max_length):
+        for number, (sequence, encoding) in enumerate(zip(sequences, encodings, strict=True)):
+            if self._add(tokens, sequence, encoding.ids, encoding.offsets, max_length):
                 tokens.numbers.append(number)
         return tokens
 

@@ -3,8 +3,8 @@
 It is transformers' own template in transformers' own sandbox, so that a row reads as inference
 would show it. Two things are left out. Rows come from JSON, so their values need no copy that rids
 them of dangerous methods. And the sandbox is not asked about the keys of a dict, which it looks for
-only after Python failed to find an attribute, nor about where a loop stands: most of what templates
-of tools do is to look such things up.
+only after Python failed to find an attribute, nor about where a loop stands, nor whether the
+template may call its own macros: most of what templates of tools do is that.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def render(
 def _compiled(text: str) -> Any:
     # Imported when a training renders, as it takes long. Despite its name this function keeps
     # nothing: the environment is ours alone.
-    from jinja2.runtime import LoopContext
+    from jinja2.runtime import Context, LoopContext, Macro
     from transformers.utils.chat_template_utils import _cached_compile_jinja_template
 
     template: Any = _cached_compile_jinja_template(text)
     environment = template.environment
-    in_sandbox = environment.getattr
+    in_sandbox, call_in_sandbox = environment.getattr, environment.call
 
     def get(value: Any, name: str) -> Any:
         kind = type(value)
@@ -64,5 +64,12 @@ def _compiled(text: str) -> Any:
             return getattr(value, name)
         return in_sandbox(value, name)
 
-    environment.getattr = get
+    def call(context: Context, called: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(called) is not Macro:
+            return call_in_sandbox(context, called, *args, **kwargs)
+        kwargs.pop("_loop_vars", None)  # Context.call knows them, and a macro does not
+        kwargs.pop("_block_vars", None)
+        return called(context.eval_ctx, *args, **kwargs)
+
+    environment.getattr, environment.call = get, call
     return template

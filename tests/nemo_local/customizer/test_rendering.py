@@ -52,6 +52,15 @@ def test_only_the_call_and_its_end_of_turn_are_learnt(tok, renderer):
     )
 
 
+def test_a_limit_the_tokenizer_came_with_cuts_no_row():
+    limited = tokenizer()
+    limited.backend_tokenizer.enable_truncation(8)
+    limited.backend_tokenizer.enable_padding(pad_id=PAD, pad_token="<|pad|>", length=4000)
+    assert len(Renderer(limited, [EOT]).tokens([call_chat(7)], 500).input_ids[0]) > 30
+    tokens = Renderer(limited, [EOT]).tokens([call_chat(7), call_chat(77)], 500)
+    assert [PAD in ids for ids in tokens.input_ids] == [False, False]
+
+
 def test_the_prompt_is_what_inference_would_render(tok, renderer):
     row = call_chat(7)
     tokens = renderer.tokens([row], 500)

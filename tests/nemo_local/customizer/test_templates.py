@@ -47,8 +47,17 @@ def usual(tok, messages, tools, prompt):
         "{{ bos_token }}{{ pad_token }}{{ add_generation_prompt }}{{ documents }}{{ tools }}",
         "{{ messages[0].__class__ }}{{ messages[0].content.__class__ }}{{ ''.join(['a']) }}",
         "{{ messages | map(attribute='role') | join(',') }}{{ messages[-1].content.upper() }}",
+        "{% macro f(n, sep='-') %}{{ n }}{{ sep if n else '' }}{{ f(n - 1) if n else '' }}"
+        "{{ caller() if caller else '' }}{% endmacro %}"
+        "{% for m in messages %}{{ f(2, sep=loop.index) }}{{ f() }}{% endfor %}"
+        "{% call f(1) %}{{ messages | length }}{% endcall %}",
+        "{% macro f(a) %}{{ a }}{{ varargs }}{% endmacro %}{{ f(1, 2) }}",
+        "{% macro f(a) %}{{ a }}{% endmacro %}{% for m in messages %}{{ f(b=m) }}{% endfor %}",
     ],
-    ids=["keys", "defined", "items", "shadowed", "loops", "namespace", "given", "unsafe", "lists"],
+    ids=[
+        "keys", "defined", "items", "shadowed", "loops", "namespace", "given", "unsafe", "lists",
+        "macros", "more", "refused",
+    ],
 )  # fmt: skip
 def test_a_template_renders_as_transformers_renders_it(template, prompt):
     tok = tokenizer()
