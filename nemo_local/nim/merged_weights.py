@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from nemo_local.nim.lora import AdapterSet
-from nemo_local.nim.sites import Pair, Site
+from nemo_local.nim.sites import Site
+from nemo_local.nim.stacks import Stack
 
 ROOM = 2**28
 """Bytes for the weights of all adapters of a base model."""
@@ -24,16 +26,22 @@ class MergedWeights:
         self._kept: dict[str, dict[Site, Tensor]] = {}
         self._size = 0
 
-    def of(self, name: str, pairs: Mapping[Site, Pair]) -> Mapping[Site, Tensor] | None:
+    def of(self, name: str, stacks: Mapping[Site, Stack]) -> Mapping[Site, Tensor] | None:
         """The weights of an adapter, whose matrices these are; None when there is no room."""
         with self._lock:
             if self._changes != self._adapters.changes:
                 self._changes = self._adapters.changes
                 self._kept, self._size = {}, 0
-            size = sum(self._weights[site].nbytes for site in pairs)
+            size = sum(self._weights[site].nbytes for site in stacks)
             if name not in self._kept and self._size + size <= self._room:
                 self._size += size
                 self._kept[name] = {
-                    site: self._weights[site].addmm(a.T, b.T) for site, (a, b) in pairs.items()
+                    site: self._weights[site] + _product(stack) for site, stack in stacks.items()
                 }
             return self._kept.get(name)
+
+
+def _product(stack: Stack) -> Tensor:
+    """B A of its one adapter, [d_in, d_out]."""
+    one = torch.eye(stack.a.shape[1], dtype=stack.a.dtype, device=stack.a.device)
+    return stack.product(one[None])[0]

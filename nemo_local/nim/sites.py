@@ -1,9 +1,5 @@
 """The places of a Llama at which joined linear layers stand."""
 
-from torch import Tensor
-
-Pair = tuple[Tensor, Tensor]
-"""An adapter's A [R, d_in] and B [d_out, R], already scaled."""
 Site = tuple[int, str]
 """Layer number and part: qkv, o, gate_up or down; (-1, "head") is the language head."""
 
