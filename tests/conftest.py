@@ -112,13 +112,14 @@ def running_control_plane(settings: Settings) -> Iterator[Running]:
     import uvicorn
 
     from nemo_local.app import create_app
+    from tests.web_server import serve_until_told
 
     app = create_app(settings)
     config = uvicorn.Config(
         app, settings.host, settings.port, log_config=None, timeout_graceful_shutdown=5
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="control plane")
+    thread = threading.Thread(target=serve_until_told, args=(server,), name="control plane")
     thread.start()
     try:
         _wait_until_ready(settings)

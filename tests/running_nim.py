@@ -13,6 +13,7 @@ from nemo_local.nim.reconcile import POLL_S
 from nemo_local.processes import wait_until
 from nemo_local.settings import Settings
 from tests.tiny_checkpoint import make_checkpoint
+from tests.web_server import serve_until_told
 
 MODEL = "meta/llama-3.2-1b-instruct"
 OTHER = "acme/tiny-chat"
@@ -36,7 +37,7 @@ def running_nim(settings: Settings, poll_s: float = POLL_S) -> Iterator[Client]:
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="nim")
+    thread = threading.Thread(target=serve_until_told, args=(server,), name="nim")
     thread.start()
     client = Client(settings.nim_url, settings.token)
     try:

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from nemo_local.processes import wait_until
+from tests.web_server import serve_until_told
 
 Reply = str | dict[str, Any] | int
 """Text, a whole assistant message, or the status of a failure."""
@@ -101,7 +102,7 @@ def serving(app: ASGIApp, port: int = 0) -> Iterator[str]:
     listener.bind(("127.0.0.1", port))
     config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread = threading.Thread(target=serve_until_told, args=(server, [listener]), daemon=True)
     thread.start()
     wait_until(lambda: server.started, 20, "the test server listens")
     try:
