@@ -31,7 +31,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(PY) -m pytest tests --durations=10
 
-coverage: $(STAMP)  # the tests again; to count lines makes them take twice as long
+coverage: $(STAMP)  # the tests again, slower, as each line is counted
 	$(PY) -m pytest tests --cov --cov-report=term
 
 lab: $(STAMP)

@@ -103,7 +103,7 @@ class FusedAdapters:
     merged: MergedWeights
     _changes: int = -1
     _own: dict[str, dict[Site, Stack]] = field(default_factory=dict)
-    """Those of one adapter each."""
+    """Stacks of one adapter each, by its name."""
     _stacked: tuple[str | None, ...] = ()
     _stacks: dict[Site, Stack] = field(default_factory=dict)
     _last: tuple[list[str | None], Selection] = field(default_factory=lambda: ([], Ranges([], [])))

@@ -1,6 +1,7 @@
 """The matrices of LoRA adapters at the joined layers of a Llama, laid out for batched products."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -65,9 +66,12 @@ def together(adapters: list[Mapping[Site, Stack]]) -> dict[Site, Stack]:
 def _stacked(own: list[Stack | None]) -> Stack:
     present = [stack for stack in own if stack is not None]
     rank = max(stack.rank for stack in present)
-    none = Stack(torch.zeros_like(present[0].a), torch.zeros_like(present[0].b))
-    same = [(stack or none).of_rank(rank) for stack in own]
+    same = [(stack or _zeros_like(present[0])).of_rank(rank) for stack in own]
     return Stack(torch.cat([stack.a for stack in same]), torch.cat([stack.b for stack in same]))
+
+
+def _zeros_like(stack: Stack) -> Stack:
+    return Stack(torch.zeros_like(stack.a), torch.zeros_like(stack.b))
 
 
 def _at(pairs: Pairs, names: list[str], sizes: list[int]) -> Stack | None:
@@ -79,7 +83,8 @@ def _at(pairs: Pairs, names: list[str], sizes: list[int]) -> Stack | None:
     a = some.new_zeros(len(names), rank, some.shape[1])
     apart = len(set(sizes)) == 1  # nothing is multiplied by zeros then
     b = some.new_zeros(len(names), rank, sizes[0] if apart else sum(sizes))
-    for k, (name, start) in enumerate(zip(names, _starts(sizes), strict=True)):
+    starts = accumulate(sizes[:-1], initial=0)
+    for k, (name, start) in enumerate(zip(names, starts, strict=True)):
         if name in pairs:
             own_a, own_b = pairs[name]
             first = 0 if apart else start
@@ -87,10 +92,3 @@ def _at(pairs: Pairs, names: list[str], sizes: list[int]) -> Stack | None:
             b[k, : own_b.shape[1], first : first + sizes[k]] = own_b.T
     b = b if apart else b.flatten(0, 1)[None]
     return Stack(a.flatten(0, 1).T.contiguous()[None], b)
-
-
-def _starts(sizes: Iterable[int]) -> list[int]:
-    starts = [0]
-    for size in sizes:
-        starts.append(starts[-1] + size)
-    return starts[:-1]
