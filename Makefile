@@ -7,6 +7,8 @@ PIP_ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Two tests at a time: many of them mostly wait for a process to start.
+WORKERS := -n 2 --dist worksteal
 NOTEBOOKS := $(sort $(wildcard [1-4]_*.ipynb))
 
 # The local profile: no telemetry, no Xet (a self-hosted Hub has none), idle threads that yield.
@@ -29,10 +31,10 @@ demo: $(STAMP)
 	$(PY) scripts/demo.py
 
 test: $(STAMP)
-	$(PY) -m pytest tests --durations=10
+	$(PY) -m pytest tests $(WORKERS) --durations=10
 
 coverage: $(STAMP)  # the tests again, slower, as each line is counted
-	$(PY) -m pytest tests --cov --cov-report=term
+	$(PY) -m pytest tests $(WORKERS) --cov --cov-report=term
 
 lab: $(STAMP)
 	$(PY) -m nemo_local up --detach
