@@ -70,11 +70,11 @@ class Llama:
         sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
         self.weights = {site: self._joined(model, site) for site in [*sites, HEAD]}
         self._norms = [
-            (block.input_layernorm.weight, block.post_attention_layernorm.weight)
+            (self._scaled(block.input_layernorm), self._scaled(block.post_attention_layernorm))
             for block in model.model.layers
         ]
-        self._last_norm: Tensor = model.model.norm.weight
-        self._epsilon: float = config.rms_norm_eps
+        self._last_norm = self._scaled(model.model.norm)
+        self._least_length = torch.tensor(math.sqrt(config.rms_norm_eps * config.hidden_size))
         self._rotary = model.model.rotary_emb
         self._angles = (torch.empty(0, 1, self.head_size),) * 2  # one value: threads read both
 
@@ -122,8 +122,16 @@ class Llama:
     ) -> Tensor:
         return lora.linear(x, site, self.weights[site], onto)
 
-    def _norm(self, h: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(h, (h.shape[-1],), weight, self._epsilon)
+    def _scaled(self, norm: Any) -> Tensor:
+        """The weight [E] of a norm times the length of a vector whose mean square is 1."""
+        weight: Tensor = norm.weight
+        return weight.float() * math.sqrt(weight.numel())
+
+    def _norm(self, h: Tensor, scaled: Tensor) -> Tensor:
+        """weight * h / sqrt(mean(h^2) + epsilon), in half as many kernels as F.rms_norm."""
+        x = h.float()
+        length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (x * (scaled / length.hypot(self._least_length))).to(h.dtype)
 
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines [N, 1, d]; the first half of the sines is negative (see `_qkv`)."""
@@ -131,7 +139,8 @@ class Llama:
         angles = self._angles
         if needed > angles[0].shape[0]:
             count = max(256, 2 * needed)
-            cos, sin = self._rotary(self._last_norm, torch.arange(count, device=self.device)[None])
+            like = self._embedding.weight
+            cos, sin = self._rotary(like, torch.arange(count, device=self.device)[None])
             sin = torch.cat([-sin[..., : self.head_size // 2], sin[..., self.head_size // 2 :]], -1)
             self._angles = angles = (cos[0, :, None], sin[0, :, None])
         return angles[0][positions], angles[1][positions]
@@ -147,7 +156,7 @@ class Llama:
             members.append(module.base if isinstance(module, LoraLinear) else module)
         self.sizes[site] = [member.out_features for member in members]
         tied = members[0].weight is self._embedding.weight
-        if tied or (len(members) == 1 and self.dtype != torch.float32):
+        if len(members) == 1 and self.dtype != torch.float32:
             return members[0].weight.T
         if self.dtype == torch.float32:
             joined = torch.cat([member.weight.T for member in members], dim=1)
@@ -155,6 +164,8 @@ class Llama:
             joined = torch.cat([member.weight for member in members]).T
         for member, part in zip(members, joined.split(self.sizes[site], dim=1), strict=True):
             member.weight = nn.Parameter(part.T, requires_grad=False)
+        if tied:
+            self._embedding.weight = members[0].weight
         return joined
 
 
