@@ -43,8 +43,6 @@ CHILD_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
-    # The way back runs in a thread of its own, whose memory glibc would keep apart and give back.
-    "MALLOC_ARENA_MAX": "1",
 }
 NOT_INHERITED = (
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NEMO_LOCAL_TOKEN", "NEMO_LOCAL_HF_TOKEN"),
