@@ -73,8 +73,14 @@ class Renderer:
         """`stop_ids` are the tokens that end an answer at inference.
 
         Raises:
-            UntrainableData: there is no pad token of its own, so the end could not be learnt.
+            UntrainableData: there is no pad token of its own, so the end could not be learnt; or
+                the tokenizer cannot tell where in a text its tokens stand.
         """
+        if not tokenizer.is_fast:
+            raise UntrainableData(
+                f"{type(tokenizer).__name__} is a tokenizer without a tokenizer.json, and cannot "
+                "tell which tokens are the answer's; use a checkpoint with a fast tokenizer"
+            )
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()  # some checkpoints come with a limit of their own

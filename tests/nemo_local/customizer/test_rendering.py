@@ -1,6 +1,7 @@
 """Rendering and masks, with a byte-level tokenizer: one token a character."""
 
 import pytest
+from transformers import ByT5Tokenizer
 
 from nemo_local.customizer.rendering import IGNORED, Renderer, UntrainableData
 from nemo_local.customizer.rows import ChatRow, TextRow
@@ -59,6 +60,11 @@ def test_a_limit_the_tokenizer_came_with_cuts_no_row():
     assert len(Renderer(limited, [EOT]).tokens([call_chat(7)], 500).input_ids[0]) > 30
     tokens = Renderer(limited, [EOT]).tokens([call_chat(7), call_chat(77)], 500)
     assert [PAD in ids for ids in tokens.input_ids] == [False, False]
+
+
+def test_a_tokenizer_written_in_python_is_refused_with_the_reason():
+    with pytest.raises(UntrainableData, match="ByT5Tokenizer is a tokenizer without a tokeniz"):
+        Renderer(ByT5Tokenizer(), [1])
 
 
 def test_the_prompt_is_what_inference_would_render(tok, renderer):
