@@ -6,11 +6,16 @@ from collections import Counter
 import torch
 import xgrammar
 from torch import Tensor
+from torch.nn import functional as F
 
 from nemo_local.nim.errors import BadValue
 from nemo_local.nim.generation import Generation, TokenLogprob
 
 _NEVER = float("-inf")
+_TERMS = torch.tensor(
+    [[0.0 if byte >> bit & 1 else _NEVER for bit in range(8)] for byte in range(256)]
+)
+"""What to add to the logits of eight tokens, by the byte of a mask whose bits let them pass."""
 _LARGEST = 1e30
 """A logit that a penalty near 0 may reach: divided by any temperature it stays finite."""
 
@@ -62,14 +67,18 @@ def _apply_grammars(logits: Tensor, rows: list[Generation]) -> None:
     held = [(i, matcher) for i, matcher in held if not matcher.is_terminated()]
     if not held:
         return
-    bitmask = xgrammar.allocate_token_bitmask(len(rows), logits.shape[-1])
+    bitmask = xgrammar.allocate_token_bitmask(*logits.shape)
     for i, matcher in held:
         words = -(-rows[i].vocabulary.size // 32)
-        matcher.fill_next_token_bitmask(bitmask[i : i + 1, :words])
-        bitmask[i, words:] = 0  # tokens of other adapters
-    xgrammar.apply_token_bitmask_inplace(
-        logits, bitmask.to(logits.device), indices=[i for i, _ in held]
-    )
+        if words == bitmask.shape[1]:
+            matcher.fill_next_token_bitmask(bitmask, i)
+        else:  # beside adapters with tokens of their own
+            matcher.fill_next_token_bitmask(bitmask[i : i + 1, :words])
+            bitmask[i, words:] = 0
+    # xgrammar's own way takes a write for each token that is out: five times as long on a CPU.
+    eights = bitmask.to(logits.device).view(torch.uint8).int()
+    terms = F.embedding(eights, _TERMS.to(logits.device)).flatten(1)
+    logits += terms[:, : logits.shape[1]]
 
 
 def _apply_penalties(logits: Tensor, row: Generation) -> None:
