@@ -12,6 +12,7 @@ from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.llama import Llama, LlamaSequences
 from nemo_local.nim.merged_weights import ROOM, MergedWeights
+from nemo_local.nim.stacks import Layouts
 
 SPECIAL = ["<|pad|>", "<|begin_of_text|>", "<|start|>", "<|end|>", "<|eot_id|>"]
 TEMPLATE = (
@@ -124,5 +125,6 @@ def catalog_of(*entries: CatalogModel) -> Catalog:
 def llama_sequences(checkpoint: Checkpoint, room: int = ROOM) -> LlamaSequences:
     """No sequences yet of a Llama, with so many bytes for weights that adapters are added to."""
     llama = Llama(checkpoint.model)
-    merged = MergedWeights(checkpoint.adapters, llama.weights, room)
-    return LlamaSequences(checkpoint.adapters, llama, merged)
+    llama.pack()
+    layouts = Layouts(checkpoint.adapters, llama.sizes)
+    return LlamaSequences(llama, layouts, MergedWeights(layouts, llama.weights, room))

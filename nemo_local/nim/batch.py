@@ -12,6 +12,7 @@ from nemo_local.nim.llama import Llama, LlamaSequences, computes
 from nemo_local.nim.merged_weights import ROOM, MergedWeights
 from nemo_local.nim.sampling import choose
 from nemo_local.nim.sequences import PaddedSequences, Sequences
+from nemo_local.nim.stacks import Layouts
 
 PREFILL_TOKENS = 8192
 """Prompt tokens that go through the model in one pass."""
@@ -109,10 +110,14 @@ def batches_of(checkpoint: Checkpoint, most: int, limited: bool = False) -> list
     """
     if not computes(checkpoint.model):
         return [Batch(checkpoint, PaddedSequences(checkpoint))]
-    llama, adapters = Llama(checkpoint.model), checkpoint.adapters
-    count = 1 if limited or llama.bytes > SMALL_BYTES else most
-    merged = MergedWeights(adapters, llama.weights, 0 if limited else ROOM)
-    return [Batch(checkpoint, LlamaSequences(adapters, llama, merged)) for _ in range(count)]
+    llama = Llama(checkpoint.model)
+    small = llama.bytes <= SMALL_BYTES and not limited
+    if small:
+        llama.pack()
+    count = most if small else 1
+    layouts = Layouts(checkpoint.adapters, llama.sizes)
+    merged = MergedWeights(layouts, llama.weights, 0 if limited else ROOM)
+    return [Batch(checkpoint, LlamaSequences(llama, layouts, merged)) for _ in range(count)]
 
 
 def _prefill_groups(rows: list[Generation]) -> list[list[Generation]]:

@@ -2,22 +2,29 @@
 
     y = [W_q; W_k; W_v] x + [B_q A_q; B_k A_k; B_v A_v] x
 
-Rows of several adapters are gathered by adapter and computed as one batched product (see stacks).
-Rows of one adapter that stand together need none where W + B A is kept (see merged_weights).
+Rows of several adapters are computed by a kernel of their own where all is float32 (see kernels).
+Rows of one adapter that stand together need nothing where W + B A is kept (see merged_weights).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from nemo_local.nim.kernels import add_adapters
 from nemo_local.nim.lora import AdapterSet
 from nemo_local.nim.merged_weights import MergedWeights
 from nemo_local.nim.sites import Site
-from nemo_local.nim.stacks import Stack, stacks_of, together
+from nemo_local.nim.stacks import Layout, Layouts, Stack
 from nemo_local.nim.token_rows import Chosen
+from nemo_local.nim.weights import Weight
+
+Places = Mapping[Site, tuple[int, NDArray[np.int64]]]
+"""By site its place in the tables of adapters, and the outputs [K] of its members."""
 
 
 class Selection(Protocol):
@@ -28,7 +35,7 @@ class Selection(Protocol):
         """Which of them have tokens of their own."""
         ...
 
-    def linear(self, x: Tensor, site: Site, weight: Tensor, onto: Tensor | None = None) -> Tensor:
+    def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
         """x [N, d_in] times a site's weight [d_in, d_out], as each row's adapter has it.
 
         With `onto` [N, d_out] the sum of both.
@@ -42,7 +49,7 @@ class Range(NamedTuple):
     start: int
     end: int
     stacks: Mapping[Site, Stack]
-    merged: Mapping[Site, Tensor]
+    merged: Mapping[Site, Weight]
     """Weights that have the adapter in them; then there are no stacks."""
 
 
@@ -53,64 +60,67 @@ class Ranges:
     ranges: list[Range]
     tokens: Chosen
 
-    def linear(self, x: Tensor, site: Site, weight: Tensor, onto: Tensor | None = None) -> Tensor:
+    def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
         if len(self.ranges) == 1:
-            y = _product(x, self.ranges[0].merged.get(site, weight), onto)
+            y = self.ranges[0].merged.get(site, weight).product(x, onto)
         elif not any(site in one.merged for one in self.ranges):
-            y = _product(x, weight, onto)
+            y = weight.product(x, onto)
         else:
-            y = x.new_empty(x.shape[0], weight.shape[1])
+            y = x.new_empty(x.shape[0], weight.plain.shape[1])
             for start, end, _, merged in self.ranges:
                 part = None if onto is None else onto[start:end]
-                y[start:end] = _product(x[start:end], merged.get(site, weight), part)
+                y[start:end] = merged.get(site, weight).product(x[start:end], part)
         for start, end, stacks, _ in self.ranges:
             if site in stacks:
-                y[start:end] += stacks[site].product(x[None, start:end])[0]
+                y[start:end] += stacks[site].product(x[start:end])
         return y
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """Rows in any order. G adapters, at most M rows each; none is one more, of zeros."""
+    """Rows in any order, G adapters."""
 
-    stacks: dict[Site, Stack]
-    gather: Tensor
-    """[G * M] the row at each place; places left over repeat row 0 and are not read."""
-    places: Tensor
-    """[N] each row's place in `gather`."""
+    groups: list[tuple[Layout, list[int]]]
+    """Each adapter and its rows."""
+    places: Places
     tokens: Chosen
+    table: NDArray[np.int64]
+    """[sites, G, 3]: where their matrices lie."""
+    rows: NDArray[np.int64]
+    """[N] the rows of the groups, one after the other."""
+    starts: NDArray[np.int64]
+    """[G + 1] where each group begins in `rows`."""
 
-    def linear(self, x: Tensor, site: Site, weight: Tensor, onto: Tensor | None = None) -> Tensor:
-        y = _product(x, weight, onto)
-        if site in self.stacks:
-            stack = self.stacks[site]
-            gathered = x.index_select(0, self.gather).view(stack.a.shape[0], -1, x.shape[1])
-            y += stack.product(gathered).flatten(0, 1).index_select(0, self.places)
+    def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
+        y = weight.product(x, onto)
+        if not any(site in layout.stacks for layout, _ in self.groups):
+            return y
+        if x.dtype == torch.float32:
+            place, sizes = self.places[site]
+            add_adapters(x.numpy(), self.table[place], self.rows, self.starts, sizes, y.numpy())
+            return y
+        for layout, rows in self.groups:
+            if site in layout.stacks:
+                y[rows] += layout.stacks[site].product(x[rows])
         return y
 
 
-def _product(x: Tensor, weight: Tensor, onto: Tensor | None) -> Tensor:
-    return torch.mm(x, weight) if onto is None else torch.addmm(onto, x, weight)
-
-
-@dataclass
 class FusedAdapters:
-    """The adapters of one Llama, joined as its layers are."""
+    """The adapters of one Llama, joined as its layers are; what they are to one batch."""
 
-    adapters: AdapterSet
-    sizes: dict[Site, list[int]]
-    """Outputs of each member of a site."""
-    merged: MergedWeights
-    _changes: int = -1
-    _own: dict[str, dict[Site, Stack]] = field(default_factory=dict)
-    """Stacks of one adapter each, by its name."""
-    _stacked: tuple[str | None, ...] = ()
-    _stacks: dict[Site, Stack] = field(default_factory=dict)
-    _last: tuple[list[str | None], Selection] = field(default_factory=lambda: ([], Ranges([], [])))
+    def __init__(self, layouts: Layouts, merged: MergedWeights) -> None:
+        """Several may share both, each in a thread of its own."""
+        self.adapters: AdapterSet = layouts.adapters
+        self._layouts = layouts
+        self._merged = merged
+        self._places: Places = {
+            site: (place, np.array(sizes))
+            for place, (site, sizes) in enumerate(layouts.sizes.items())
+        }
+        self._last: tuple[int, list[str | None], Selection] = (-1, [], Ranges([], []))
 
     def by_range(self, ranges: list[tuple[str | None, int, int]]) -> Selection:
         """For rows that stand together by adapter: (adapter, first row, end)."""
-        self._forget_old()
         own = self.adapters.tokens
         joined: list[tuple[str | None, int, int]] = []
         for name, start, end in ranges:
@@ -123,50 +133,32 @@ class FusedAdapters:
         )
 
     def _range(self, name: str | None, start: int, end: int) -> Range:
-        stacks = self._stacks_of(name)
-        merged = None if name is None else self.merged.of(name, stacks)
-        return Range(start, end, stacks, {}) if merged is None else Range(start, end, {}, merged)
+        merged = None if name is None else self._merged.of(name)
+        if merged is None:
+            return Range(start, end, self._layouts.of(name).stacks, {})
+        return Range(start, end, {}, merged)
 
     def by_row(self, names: list[str | None]) -> Selection:
         """For rows in any order: the adapter of each."""
-        self._forget_old()
-        if names != self._last[0]:
-            self._last = (list(names), self._select(names))
-        return self._last[1]
+        changes, last, _ = self._last
+        if (changes, last) != (self.adapters.changes, names):
+            self._last = (self.adapters.changes, list(names), self._select(names))
+        return self._last[2]
 
     def _select(self, names: list[str | None]) -> Selection:
-        used = sorted(set(names), key=lambda name: name or "")
-        if len(used) == 1:
+        if len(set(names)) == 1:
             return self.by_range([(names[0], 0, len(names))])
-        self._stack(used)
-        rows_of = {name: [i for i, n in enumerate(names) if n == name] for name in self._stacked}
-        width = max(map(len, rows_of.values()))
-        gather: list[int] = []
-        places = [0] * len(names)
-        for rows in rows_of.values():
-            for place, row in enumerate(rows, start=len(gather)):
-                places[row] = place
-            gather += rows + [0] * (width - len(rows))
+        rows_of: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            if name is not None:
+                rows_of.setdefault(name, []).append(row)
         own = self.adapters.tokens
-        tokens: Chosen = [(own[n], torch.tensor(rows_of[n])) for n in used if n in own]
-        return Mixed(self._stacks, torch.tensor(gather), torch.tensor(places), tokens)
-
-    def _stack(self, used: list[str | None]) -> None:
-        """Stack the adapters in use; a stack that holds a few others besides will do."""
-        if set(used) <= set(self._stacked) and 2 * len(used) >= len(self._stacked):
-            return
-        self._stacked = tuple(used)
-        self._stacks = together([self._stacks_of(name) for name in used])
-
-    def _stacks_of(self, name: str | None) -> Mapping[Site, Stack]:
-        if name is None:
-            return {}
-        if name not in self._own:
-            self._own[name] = stacks_of(self.adapters.pairs_of(name), self.sizes)
-        return self._own[name]
-
-    def _forget_old(self) -> None:
-        if self._changes != self.adapters.changes:
-            self._changes = self.adapters.changes
-            self._own, self._stacked, self._stacks = {}, (), {}
-            self._last = ([], Ranges([], []))
+        groups = [(self._layouts.of(name), rows) for name, rows in rows_of.items()]
+        return Mixed(
+            groups,
+            self._places,
+            [(own[name], torch.tensor(rows)) for name, rows in rows_of.items() if name in own],
+            table=np.stack([layout.table for layout, _ in groups], axis=1),
+            rows=np.concatenate([rows for _, rows in groups]),
+            starts=np.cumsum([0, *(len(rows) for _, rows in groups)]),
+        )

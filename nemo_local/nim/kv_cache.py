@@ -2,7 +2,6 @@
 
     keys      [layers, B, heads, d, T]     a sequence's tokens stand from column 0 on
     values    [layers, B, heads, T, d]
-    mask      [B, heads, 1, T]             0 at its tokens, -inf beyond them
 
 B and T grow by doubling, so that a step copies nothing. Keys stand with T last because one query
 against them is then a product over long rows: 0.2 instead of 0.4 ms for 32 times 190 tokens.
@@ -37,22 +36,22 @@ class KvCache:
         """Tokens cached of each sequence."""
         self.keys = torch.zeros(layers, 0, heads, size, 0, dtype=dtype, device=device)
         self.values = torch.zeros(layers, 0, heads, 0, size, dtype=dtype, device=device)
-        self.mask = self.keys.new_zeros(0, heads, 1, 0)
+
+    @property
+    def reserved(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.keys.shape[1], self.keys.shape[-1]
 
     def add(self, lengths: list[int]) -> list[int]:
         """Make room for new sequences of these lengths. Returns their rows."""
         first, count = len(self.lengths), len(self.lengths) + len(lengths)
         self.reserve(count, max(lengths))
         self.lengths = [*self.lengths, *lengths]
-        rows = list(range(first, count))
-        for row, length in zip(rows, lengths, strict=True):
-            self.mask[row, ..., :length] = 0.0
-            self.mask[row, ..., length:] = float("-inf")
-        return rows
+        return list(range(first, count))
 
     def reserve(self, rows: int, columns: int) -> None:
         """Make sure that this many sequences of this many tokens fit."""
-        have_rows, have_columns = self.mask.shape[0], self.mask.shape[-1]
+        have_rows, have_columns = self.reserved
         if rows > have_rows or columns > have_columns:
             self._reserve(*capacity(max(rows, have_rows), max(columns, have_columns)))
 
@@ -65,7 +64,6 @@ class KvCache:
             length = self.lengths[mover]
             self.keys[:, gap, ..., :length] = self.keys[:, mover, ..., :length]
             self.values[:, gap, :, :length] = self.values[:, mover, :, :length]
-            self.mask[gap] = self.mask[mover]
         order = [placed.get(row, row) for row in range(count)]
         self.lengths = [self.lengths[row] for row in order]
         return order
@@ -75,15 +73,12 @@ class KvCache:
         self.lengths = []
         self.keys = self.keys[:, :0, ..., :0].clone()
         self.values = self.values[:, :0, :, :0].clone()
-        self.mask = self.mask[:0, ..., :0].clone()
 
     def _reserve(self, rows: int, columns: int) -> None:
-        old_rows, old_columns = self.mask.shape[0], self.mask.shape[-1]
+        old_rows, old_columns = self.reserved
         layers, _, heads, size, _ = self.keys.shape
         keys = self.keys.new_zeros(layers, rows, heads, size, columns)
         keys[:, :old_rows, ..., :old_columns] = self.keys
         values = self.values.new_zeros(layers, rows, heads, columns, size)
         values[:, :old_rows, :, :old_columns] = self.values
-        mask = self.mask.new_full((rows, heads, 1, columns), float("-inf"))
-        mask[:old_rows, ..., :old_columns] = self.mask
-        self.keys, self.values, self.mask = keys, values, mask
+        self.keys, self.values = keys, values

@@ -7,7 +7,7 @@ Source: https://github.com/huggingface/transformers/blob/main/src/transformers/m
 """
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,14 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from nemo_local.nim.fused_lora import FusedAdapters, Selection
 from nemo_local.nim.kv_cache import KvCache, capacity
-from nemo_local.nim.lora import AdapterSet, LoraLinear
+from nemo_local.nim.lora import LoraLinear
 from nemo_local.nim.merged_weights import MergedWeights
+from nemo_local.nim.ops import Attend, ops_of
 from nemo_local.nim.prefixes import Prefix, Prefixes
 from nemo_local.nim.sites import HEAD, PARTS, Site, member_names
+from nemo_local.nim.stacks import Layouts
 from nemo_local.nim.token_rows import TokenEmbedding, embed, project
+from nemo_local.nim.weights import Weight
 
 FUSED_ATTENTION_FROM = 512
 """Prompt tokens from which the fused kernel is worth its start; plain products are faster below."""
@@ -38,14 +41,6 @@ def computes(model: PreTrainedModel) -> bool:
         and config.hidden_act == "silu"
         and rope.get("rope_type", "default") in ("default", "linear", "llama3")
     )
-
-
-class Attend(Protocol):
-    """Attention of one layer; also takes note of the new keys and values."""
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[N, heads, d] each (k, v: key-value heads) to [N, heads * d]."""
-        ...
 
 
 class Llama:
@@ -68,20 +63,25 @@ class Llama:
             embedding.base if isinstance(embedding, TokenEmbedding) else embedding
         )
         sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
-        self.weights = {site: self._joined(model, site) for site in [*sites, HEAD]}
-        self._norms = [
-            (self._scaled(block.input_layernorm), self._scaled(block.post_attention_layernorm))
+        self.weights = {site: Weight(self._joined(model, site)) for site in [*sites, HEAD]}
+        self._norms: list[tuple[Tensor, Tensor]] = [
+            (block.input_layernorm.weight, block.post_attention_layernorm.weight)
             for block in model.model.layers
         ]
-        self._last_norm = self._scaled(model.model.norm)
-        self._least_length = torch.tensor(math.sqrt(config.rms_norm_eps * config.hidden_size))
+        self._last_norm: Tensor = model.model.norm.weight
+        self._epsilon: float = config.rms_norm_eps
         self._rotary = model.model.rotary_emb
-        self._angles = (torch.empty(0, 1, self.head_size),) * 2  # one value: threads read both
+        self._angles = (torch.empty(0, self.head_size),) * 2  # one value: threads read both
+        self.ops = ops_of(self.dtype)
 
     @property
     def bytes(self) -> int:
         """Of all weights that products are made with."""
-        return sum(weight.nbytes for weight in self.weights.values())
+        return sum(weight.plain.nbytes for weight in self.weights.values())
+
+    def pack(self) -> None:
+        """Keep a second copy of the weights where many rows are faster with it."""
+        self.weights = {site: weight.with_packed() for site, weight in self.weights.items()}
 
     def __call__(
         self, ids: Tensor, positions: Tensor, attend: Attend, lora: Selection,
@@ -101,8 +101,8 @@ class Llama:
                 q, h = q[rows], h[rows]
             h = self._product(attend(layer, q, k, v), (layer, "o"), lora, onto=h)
             x = self._norm(h, self._norms[layer][1])
-            gate, up = self._product(x, (layer, "gate_up"), lora).chunk(2, dim=-1)
-            h = self._product(F.silu(gate) * up, (layer, "down"), lora, onto=h)
+            x = self.ops.gated(self._product(x, (layer, "gate_up"), lora))
+            h = self._product(x, (layer, "down"), lora, onto=h)
         h = self._norm(h, self._last_norm)
         return project(self._product(h, HEAD, lora).float(), h, lora.tokens)
 
@@ -113,28 +113,19 @@ class Llama:
         both = self.heads + self.kv_heads
         qkv = self._product(x, (layer, "qkv"), lora)
         qkv = qkv.view(-1, both + self.kv_heads, self.head_size)
-        qk = qkv[:, :both]
-        qk = torch.addcmul(qk * cos, qk.roll(self.head_size // 2, -1), sin)
-        return qk[:, : self.heads], qk[:, self.heads :], qkv[:, both:]
+        self.ops.rotate(qkv[:, :both], cos, sin)
+        return qkv[:, : self.heads], qkv[:, self.heads : both], qkv[:, both:]
 
     def _product(
         self, x: Tensor, site: Site, lora: Selection, onto: Tensor | None = None
     ) -> Tensor:
         return lora.linear(x, site, self.weights[site], onto)
 
-    def _scaled(self, norm: Any) -> Tensor:
-        """The weight [E] of a norm times the length of a vector whose mean square is 1."""
-        weight: Tensor = norm.weight
-        return weight.float() * math.sqrt(weight.numel())
-
-    def _norm(self, h: Tensor, scaled: Tensor) -> Tensor:
-        """weight * h / sqrt(mean(h^2) + epsilon), in half as many kernels as F.rms_norm."""
-        x = h.float()
-        length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return (x * (scaled / length.hypot(self._least_length))).to(h.dtype)
+    def _norm(self, h: Tensor, weight: Tensor) -> Tensor:
+        return self.ops.norm(h, weight, self._epsilon)
 
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [N, 1, d]; the first half of the sines is negative (see `_qkv`)."""
+        """Cosines and sines [N, d]; the first half of the sines is negative (see `_qkv`)."""
         needed = int(positions.max()) + 1
         angles = self._angles
         if needed > angles[0].shape[0]:
@@ -142,7 +133,7 @@ class Llama:
             like = self._embedding.weight
             cos, sin = self._rotary(like, torch.arange(count, device=self.device)[None])
             sin = torch.cat([-sin[..., : self.head_size // 2], sin[..., self.head_size // 2 :]], -1)
-            self._angles = angles = (cos[0, :, None], sin[0, :, None])
+            self._angles = angles = (cos[0], sin[0])
         return angles[0][positions], angles[1][positions]
 
     def _joined(self, model: nn.Module, site: Site) -> Tensor:
@@ -182,10 +173,10 @@ class Span(NamedTuple):
 class LlamaSequences:
     """Sequences of a Llama (see `sequences.Sequences`)."""
 
-    def __init__(self, adapters: AdapterSet, llama: Llama, merged: MergedWeights) -> None:
-        """Several may share network and weights, each in a thread of its own."""
+    def __init__(self, llama: Llama, layouts: Layouts, merged: MergedWeights) -> None:
+        """Several may share all of this, each in a thread of its own."""
         self._llama = llama
-        self._adapters = FusedAdapters(adapters, llama.sizes, merged)
+        self._adapters = FusedAdapters(layouts, merged)
         self._cache = KvCache(
             llama.layers, llama.kv_heads, llama.head_size, llama.dtype, llama.device
         )
@@ -230,27 +221,11 @@ class LlamaSequences:
         return logits[back]
 
     def step(self, ids: list[int]) -> Tensor:
-        llama, cache, count = self._llama, self._cache, len(ids)
-        longest = max(cache.lengths) + 1
-        cache.reserve(count, longest)
+        cache = self._cache
+        cache.reserve(len(ids), max(cache.lengths) + 1)
         positions = torch.tensor(cache.lengths)
         cache.lengths = [length + 1 for length in cache.lengths]
-        heads, columns = llama.kv_heads, cache.mask.shape[-1]
-        rows = torch.arange(count)
-        place = torch.arange(count * heads).view(count, heads) * columns + positions[:, None]
-        place = place.flatten()
-        cache.mask.view(-1).index_fill_(0, place, 0.0)
-        mask = cache.mask[:count, ..., :longest].flatten(0, 1)
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = cache.keys[layer], cache.values[layer]
-            keys[rows, :, :, positions] = k
-            values.view(-1, llama.head_size).index_copy_(0, place, v.reshape(-1, v.shape[-1]))
-            q = q.reshape(count * heads, -1, llama.head_size)
-            keys, values = keys[:count, ..., :longest], values[:count, :, :longest]
-            scores = torch.baddbmm(mask, q, keys.flatten(0, 1), alpha=self._scale)
-            return torch.bmm(scores.softmax(dim=-1), values.flatten(0, 1)).view(count, -1)
-
+        attend = self._llama.ops.attend_to(cache, positions)
         lora = self._adapters.by_row(self._names)
         return self._llama(torch.tensor(ids), positions, attend, lora)
 
@@ -260,8 +235,8 @@ class LlamaSequences:
         return order
 
     def room_for(self, rows: int, longest: int) -> tuple[int, int]:
-        have = self._cache.mask.shape
-        return capacity(max(rows, have[0]), max(longest, have[-1]))
+        have = self._cache.reserved
+        return capacity(max(rows, have[0]), max(longest, have[1]))
 
     @property
     def kept_bytes(self) -> int:

@@ -1,94 +1,101 @@
-"""The matrices of LoRA adapters at the joined layers of a Llama, laid out for batched products."""
+"""The matrices of LoRA adapters at the joined layers of a Llama, laid out for products."""
 
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
+from nemo_local.nim.lora import AdapterSet
 from nemo_local.nim.sites import Site, member_names
 
 Pairs = Mapping[str, tuple[Tensor, Tensor]]
 """An adapter's A [r, d_in] and B [d_out, r], already scaled, by linear layer."""
 
 
-class Stack(NamedTuple):
-    """G adapters at a site whose K members each have a B of their own.
-
-    Members of different sizes count as one, whose B has theirs on its diagonal.
-    """
+@dataclass(frozen=True)
+class Stack:
+    """One adapter at a site whose K members have an A and a B each, of one rank r."""
 
     a: Tensor
-    """[G, d_in, K * r]"""
+    """[d_in, K * r]"""
     b: Tensor
-    """[G * K, r, d_out / K]"""
+    """[r * d_out]: [r, size] of each member, one after the other."""
+    sizes: list[int]
+    """Outputs of the members."""
 
     @property
     def rank(self) -> int:
-        return self.b.shape[1]
+        return self.a.shape[1] // len(self.sizes)
 
     def product(self, x: Tensor) -> Tensor:
-        """B A x: [G, M, d_in] to [G, M, d_out]."""
-        count = self.a.shape[0]
-        members = self.b.shape[0] // count
-        low = torch.bmm(x, self.a)  # [G, M, K * r]
-        if members == 1:
-            return torch.bmm(low, self.b)
-        low = low.unflatten(2, (members, -1)).transpose(1, 2).flatten(0, 1)
-        high = torch.bmm(low, self.b).view(count, members, low.shape[1], -1)
-        return high.transpose(1, 2).flatten(2)
-
-    def of_rank(self, rank: int) -> "Stack":
-        """The same product with zeros up to a higher rank."""
-        missing = rank - self.rank
-        if not missing:
-            return self
-        a = self.a.unflatten(2, (-1, self.rank))  # [G, d_in, K, r]
-        return Stack(F.pad(a, (0, missing)).flatten(2), F.pad(self.b, (0, 0, 0, missing)))
+        """B A x: [M, d_in] to [M, d_out]."""
+        low = (x @ self.a).split(self.rank, dim=1)
+        own = self.b.split([self.rank * size for size in self.sizes])
+        high = [
+            part @ b.view(self.rank, size)
+            for part, b, size in zip(low, own, self.sizes, strict=True)
+        ]
+        return high[0] if len(high) == 1 else torch.cat(high, dim=1)
 
 
-def stacks_of(pairs: Pairs, sizes: Mapping[Site, list[int]]) -> dict[Site, Stack]:
-    """One adapter at every site where it has something; `sizes` are the outputs of the members."""
-    found = {site: _at(pairs, member_names(site), outputs) for site, outputs in sizes.items()}
-    return {site: stack for site, stack in found.items() if stack is not None}
+@dataclass(frozen=True)
+class Layout:
+    """One adapter at every site where it has something."""
+
+    stacks: Mapping[Site, Stack]
+    table: NDArray[np.int64]
+    """[sites, 3]: where its matrices lie, for `kernels.add_adapters`; 0 where it has nothing."""
 
 
-def together(adapters: list[Mapping[Site, Stack]]) -> dict[Site, Stack]:
-    """Several adapters in this order, with zeros where one of them has nothing."""
-    return {
-        site: _stacked([stacks.get(site) for stacks in adapters])
-        for site in {site for stacks in adapters for site in stacks}
-    }
+@dataclass
+class Layouts:
+    """Those of a base model's adapters, each made when it is first asked for, by any thread."""
 
+    adapters: AdapterSet
+    sizes: Mapping[Site, list[int]]
+    """Outputs of the members of every site; its order is that of the tables."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _changes: int = -1
+    _made: dict[str | None, Layout] = field(default_factory=dict)
 
-def _stacked(own: list[Stack | None]) -> Stack:
-    present = [stack for stack in own if stack is not None]
-    rank = max(stack.rank for stack in present)
-    same = [(stack or _zeros_like(present[0])).of_rank(rank) for stack in own]
-    return Stack(torch.cat([stack.a for stack in same]), torch.cat([stack.b for stack in same]))
+    def of(self, name: str | None) -> Layout:
+        """The adapter of this name; None has nothing anywhere."""
+        with self._lock:
+            if self._changes != self.adapters.changes:
+                self._changes, self._made = self.adapters.changes, {}
+            if name not in self._made:
+                self._made[name] = self._make({} if name is None else self.adapters.pairs_of(name))
+            return self._made[name]
 
-
-def _zeros_like(stack: Stack) -> Stack:
-    return Stack(torch.zeros_like(stack.a), torch.zeros_like(stack.b))
+    def _make(self, pairs: Pairs) -> Layout:
+        found = {site: _at(pairs, member_names(site), own) for site, own in self.sizes.items()}
+        table = [
+            (0, 0, 0) if one is None else (one.a.data_ptr(), one.b.data_ptr(), one.rank)
+            for one in found.values()
+        ]
+        stacks = {site: stack for site, stack in found.items() if stack is not None}
+        return Layout(stacks, np.array(table, dtype=np.int64))
 
 
 def _at(pairs: Pairs, names: list[str], sizes: list[int]) -> Stack | None:
+    """The adapter at the site of these layers, with zeros up to the highest of their ranks."""
     present = [pairs[name] for name in names if name in pairs]
     if not present:
         return None
     rank = max(a.shape[0] for a, _ in present)
     some = present[0][0]
     a = some.new_zeros(len(names), rank, some.shape[1])
-    apart = len(set(sizes)) == 1  # nothing is multiplied by zeros then
-    b = some.new_zeros(len(names), rank, sizes[0] if apart else sum(sizes))
-    starts = accumulate(sizes[:-1], initial=0)
-    for k, (name, start) in enumerate(zip(names, starts, strict=True)):
+    b = some.new_zeros(rank * sum(sizes))
+    begins = accumulate(sizes[:-1], initial=0)
+    for k, (name, begin, size) in enumerate(zip(names, begins, sizes, strict=True)):
         if name in pairs:
             own_a, own_b = pairs[name]
-            first = 0 if apart else start
             a[k, : own_a.shape[0]] = own_a
-            b[k, : own_b.shape[1], first : first + sizes[k]] = own_b.T
-    b = b if apart else b.flatten(0, 1)[None]
-    return Stack(a.flatten(0, 1).T.contiguous()[None], b)
+            place = b[rank * begin : rank * (begin + size)].view(rank, size)
+            place[: own_b.shape[1]] = own_b.T
+    return Stack(a.flatten(0, 1).T.contiguous(), b, sizes)

@@ -185,7 +185,7 @@ def test_joined_weights_are_shared_not_copied(checkpoint: Checkpoint) -> None:
     before = sum(p.untyped_storage().nbytes() for p in checkpoint.model.parameters())
     sequences = llama_sequences(checkpoint)
     layer = checkpoint.model.model.layers[0]  # type: ignore[union-attr]
-    joined = sequences._llama.weights[(0, "qkv")]
+    joined = sequences._llama.weights[(0, "qkv")].plain
     assert layer.self_attn.q_proj.weight.data_ptr() == joined.data_ptr()
     assert layer.self_attn.k_proj.weight.untyped_storage().data_ptr() == joined.data_ptr()
     unique = {

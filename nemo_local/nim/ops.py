@@ -1,0 +1,110 @@
+"""What a layer of a Llama does between its products: compiled for float32, else in PyTorch.
+
+N rows, E hidden size, I intermediate size, d head size.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nemo_local.nim import kernels
+from nemo_local.nim.kv_cache import KvCache
+
+
+class Attend(Protocol):
+    """Attention of one layer; also takes note of the new keys and values."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """[N, heads, d] each (k, v: key-value heads) to [N, heads * d]."""
+        ...
+
+
+class Ops(Protocol):
+    """The operations, of either kind."""
+
+    def norm(self, h: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """weight * h / sqrt(mean(h^2) + epsilon), [N, E]."""
+        ...
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+        """Turn heads [N, H, d] to their positions, in place.
+
+        cos and sin are [N, d]; the first half of a sine is negative.
+        """
+        ...
+
+    def gated(self, both: Tensor) -> Tensor:
+        """silu(gate) * up, [N, I], from [gate, up] [N, 2 I]."""
+        ...
+
+    def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
+        """Attention of one new token in each sequence of a cache, at these columns [N] of it."""
+        ...
+
+
+def ops_of(dtype: torch.dtype) -> Ops:
+    """Those of a model whose numbers have this type."""
+    return CompiledOps() if dtype == torch.float32 else TorchOps()
+
+
+class CompiledOps:
+    """In one thread, a kernel each; float32 only."""
+
+    def norm(self, h: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        y = torch.empty_like(h)
+        kernels.norm(h.numpy(), weight.numpy(), epsilon, y.numpy())
+        return y
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+        kernels.rotate(x.numpy(), cos.numpy(), sin.numpy())
+
+    def gated(self, both: Tensor) -> Tensor:
+        y = both.new_empty(both.shape[0], both.shape[1] // 2)
+        kernels.gated(both.numpy(), y.numpy())
+        return y
+
+    def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
+        columns = positions.numpy()
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            y = q.new_empty(q.shape)
+            kernels.attend(
+                q.numpy(), k.numpy(), v.numpy(),
+                cache.keys[layer].numpy(), cache.values[layer].numpy(), columns, y.numpy(),
+            )  # fmt: skip
+            return y.flatten(1)
+
+        return attend
+
+
+class TorchOps:
+    """For any type, on all threads."""
+
+    def norm(self, h: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        return weight * F.rms_norm(h.float(), (h.shape[-1],), eps=epsilon).to(h.dtype)
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+        turned = x.roll(x.shape[-1] // 2, -1) * sin[:, None]
+        x.mul_(cos[:, None]).add_(turned)
+
+    def gated(self, both: Tensor) -> Tensor:
+        gate, up = both.chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+    def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
+        count, longest = len(positions), int(positions.max()) + 1
+        rows = torch.arange(count)
+        seen = torch.arange(longest) <= positions[:, None]
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = cache.keys[layer], cache.values[layer]
+            keys[rows, :, :, positions] = k
+            values[rows, :, positions] = v
+            return F.scaled_dot_product_attention(
+                q[:, :, None], keys[:count, ..., :longest].mT, values[:count, :, :longest],
+                attn_mask=seen[:, None, None], enable_gqa=True,
+            ).flatten(1)  # fmt: skip
+
+        return attend

@@ -1,0 +1,156 @@
+"""Compiled kernels against PyTorch: the same numbers, whatever the sizes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nemo_local.nim import kernels
+from nemo_local.nim.kv_cache import KvCache
+from nemo_local.nim.ops import CompiledOps, Ops, TorchOps, ops_of
+from nemo_local.nim.weights import Weight
+
+ODD = (1, 3, 4, 17, 130)
+
+
+def close(found: Tensor, expected: Tensor, by: float = 2e-6) -> None:
+    torch.testing.assert_close(found, expected, atol=by, rtol=by)
+
+
+def test_float32_is_compiled_and_other_types_are_not() -> None:
+    assert isinstance(ops_of(torch.float32), CompiledOps)
+    assert isinstance(ops_of(torch.bfloat16), TorchOps)
+
+
+@pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
+@pytest.mark.parametrize("size", ODD)
+def test_norms_and_gates(ops: Ops, size: int) -> None:
+    torch.manual_seed(size)
+    h, weight = 30 * torch.randn(5, size), torch.randn(size)
+    close(ops.norm(h, weight, 1e-5), F.rms_norm(h, (size,), weight, 1e-5))
+    h[0] = 0.0
+    assert ops.norm(h, weight, 1e-5)[0].eq(0).all()
+    both = 40 * torch.randn(5, 2 * size)
+    close(ops.gated(both), F.silu(both[:, :size]) * both[:, size:])
+
+
+@pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
+def test_heads_are_turned_where_they_stand(ops: Ops) -> None:
+    x, cos, sin = torch.randn(3, 7, 6), torch.randn(3, 6), torch.randn(3, 6)
+    turned = x.roll(3, -1) * sin[:, None] + x * cos[:, None]
+    before = x.clone()
+    ops.rotate(x[:, :5], cos, sin)
+    close(x[:, :5], turned[:, :5])
+    assert torch.equal(x[:, 5:], before[:, 5:])
+
+
+@pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
+@pytest.mark.parametrize("heads", [2, 6])
+def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int) -> None:
+    torch.manual_seed(heads)
+    lengths, size = [1, 5, 300, 2], 6
+    cache = KvCache(1, 2, size, torch.float32, torch.device("cpu"))
+    cache.add(lengths)
+    cache.keys.copy_(3 * torch.randn(cache.keys.shape))
+    cache.values.copy_(torch.randn(cache.values.shape))
+    q, k, v = 3 * torch.randn(4, heads, size), torch.randn(4, 2, size), torch.randn(4, 2, size)
+    attend = ops.attend_to(cache, torch.tensor(lengths))
+    found = attend(0, q, k, v).view(4, heads, size)
+    for i, length in enumerate(lengths):
+        keys = torch.cat([cache.keys[0, i, :, :, :length].mT, k[i, :, None]], dim=1)
+        values = torch.cat([cache.values[0, i, :, :length], v[i, :, None]], dim=1)
+        expected = F.scaled_dot_product_attention(
+            q[i, :, None][None], keys[None], values[None], enable_gqa=True
+        )
+        close(found[i], expected[0, :, 0], by=1e-5)
+        assert torch.equal(cache.keys[0, i, :, :, length], k[i])
+        assert torch.equal(cache.values[0, i, :, length], v[i])
+
+
+def test_a_number_that_is_none_is_not_lost() -> None:
+    ops, nan, infinity = CompiledOps(), float("nan"), float("inf")
+    cache = KvCache(1, 1, 4, torch.float32, torch.device("cpu"))
+    for broken in (nan, infinity):
+        cache.lengths = []
+        cache.add([3, 3])
+        q, k, v = torch.ones(2, 1, 4), torch.ones(2, 1, 4), torch.ones(2, 1, 4)
+        k[0, 0, 1] = broken
+        found = ops.attend_to(cache, torch.tensor([3, 3]))(0, q, k, v)
+        assert found[0].isnan().all() and found[1].isfinite().all()
+    h = torch.ones(2, 4)
+    h[0, 2] = nan
+    assert ops.norm(h, torch.ones(4), 1e-6)[0].isnan().all()
+    assert ops.gated(h)[0].isnan().any() and ops.gated(h)[1].isfinite().all()
+
+
+def test_exponentials_are_as_good_as_float32_allows() -> None:
+    x = torch.linspace(-80, 80, 100_001)
+    y = torch.empty(len(x), 1)
+    kernels.gated(torch.stack([-x, torch.ones_like(x)], dim=1).numpy(), y.numpy())
+    exact = -x.double() / (1 + x.double().exp())
+    error = (y[:, 0].double() - exact).abs() / exact.abs().clamp(min=1e-30)
+    assert float(error.max()) < 5e-7
+
+
+@pytest.mark.parametrize(("d_in", "rank"), [(1, 1), (7, 3), (32, 8)])
+def test_rows_get_what_their_own_adapter_adds(d_in: int, rank: int) -> None:
+    torch.manual_seed(rank)
+    sizes = [5, 2, 9]
+    a = [torch.randn(d_in, 3 * rank), torch.randn(d_in, 3 * (rank + 1))]
+    b = [torch.randn(rank * 16), torch.randn((rank + 1) * 16)]
+    rows = [[4, 0], [1], [3]]  # the second adapter has nothing here; row 2 has none
+    table = [
+        (a[0].data_ptr(), b[0].data_ptr(), rank),
+        (0, 0, 0),
+        (a[1].data_ptr(), b[1].data_ptr(), rank + 1),
+    ]
+    x, y = torch.randn(5, d_in), torch.randn(5, 16)
+    expected = y.clone()
+    for rows_, one in ((rows[0], 0), (rows[2], 1)):
+        r = rank + one
+        begin = 0
+        for k, size in enumerate(sizes):
+            own = b[one][r * begin : r * (begin + size)].view(r, size)
+            low = x[rows_] @ a[one][:, k * r : (k + 1) * r]
+            expected[rows_, begin : begin + size] += low @ own
+            begin += size
+    kernels.add_adapters(
+        x.numpy(), np.array(table), np.concatenate(rows), np.array([0, 2, 3, 4]),
+        np.array(sizes), y.numpy(),
+    )  # fmt: skip
+    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 16, 200])
+def test_a_packed_weight_multiplies_as_the_plain_one(rows: int) -> None:
+    torch.manual_seed(rows)
+    plain = Weight(torch.randn(24, 40))
+    packed = plain.with_packed()
+    if packed is plain:
+        pytest.skip("this processor has no AVX-512: weights are not packed")
+    assert packed.bytes == 2 * plain.bytes
+    x, onto, change = torch.randn(rows, 24), torch.randn(rows, 40), torch.randn(24, 40)
+    for one, same in ((packed, plain), (packed.plus(change), plain.plus(change))):
+        torch.testing.assert_close(one.product(x), same.product(x), atol=1e-4, rtol=1e-5)
+        added = one.product(x, onto), same.product(x, onto)
+        torch.testing.assert_close(*added, atol=1e-4, rtol=1e-5)
+
+
+def test_kernels_compile_where_no_folder_can_be_written(tmp_path: Path) -> None:
+    """As in a container: the package is read-only, and there is no home."""
+    blocked = tmp_path / "file"
+    blocked.touch()
+    source = Path(kernels.__file__).read_text(encoding="utf-8")
+    program = f"exec(compile({source!r}, '<kernels>', 'exec')); print(norm.signatures)"
+    environment = {**os.environ, "HOME": str(blocked), "NUMBA_CACHE_DIR": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "float32" in done.stdout
