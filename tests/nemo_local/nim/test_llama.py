@@ -1,6 +1,7 @@
 """Our Llama against transformers' own: the same logits, whoever joins and leaves."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from nemo_local.nim.batch import batches_of
-from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
+from nemo_local.nim.checkpoint import SMALL_MODEL, Checkpoint, load_checkpoint
 from nemo_local.nim.llama import computes
 from nemo_local.nim.lora import read_adapter
 from nemo_local.nim.merged_weights import ROOM
@@ -85,6 +86,30 @@ def test_logits_equal_transformers_while_sequences_come_and_go(
                 same = [theirs_rows.index(row) for row in ours_rows]
                 torch.testing.assert_close(found, expected[same], atol=1e-4, rtol=1e-4)
     assert born > 5 and sorted(ours_rows) == sorted(theirs_rows)
+
+
+def test_bfloat16_is_as_close_to_float32_as_it_is_in_transformers(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    small = entry(MODEL, tiny_folder)
+    coarse = load_checkpoint(replace(small, num_parameters=SMALL_MODEL + 1), "cpu")
+    fine = load_checkpoint(small, "cpu")
+    assert (coarse.model.dtype, fine.model.dtype) == (torch.bfloat16, torch.float32)
+    for name in ("a", "b"):
+        folder = make_adapter(tmp_path / name, seed=ord(name))
+        for checkpoint in (coarse, fine):
+            checkpoint.adapters.add(name, read_adapter(folder))
+    dice = random.Random(4)
+    prompts, names = [prompt(dice) for _ in range(5)], ["a", None, "b", "a", None]
+    ways = [llama_sequences(coarse), PaddedSequences(coarse), PaddedSequences(fine)]
+    with torch.inference_mode():
+        passes = [[way.join(prompts, names) for way in ways]]
+        for _ in range(3):
+            ids = [dice.randrange(5, 290) for _ in prompts]
+            passes.append([way.step(ids) for way in ways])
+    for ours, theirs, exact in passes:
+        error, usual = (ours - exact).abs().mean(), (theirs - exact).abs().mean()
+        assert 0 < error < 1.5 * usual < 0.1 * exact.abs().mean()
 
 
 def test_adapters_that_change_under_a_running_batch_are_the_new_ones(
