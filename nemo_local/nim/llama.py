@@ -7,6 +7,8 @@ Source: https://github.com/huggingface/transformers/blob/main/src/transformers/m
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -62,6 +64,7 @@ class Llama:
         self._embedding: nn.Embedding = (
             embedding.base if isinstance(embedding, TokenEmbedding) else embedding
         )
+        self._embed: Callable[[Tensor], Tensor] = self._embedding
         sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
         self.weights = {site: Weight(self._joined(model, site)) for site in [*sites, HEAD]}
         self._norms: list[tuple[Tensor, Tensor]] = [
@@ -80,8 +83,9 @@ class Llama:
         return sum(weight.plain.nbytes for weight in self.weights.values())
 
     def pack(self) -> None:
-        """Keep a second copy of the weights where many rows are faster with it."""
+        """Keep second copies of weights where those are faster to multiply with or to read."""
         self.weights = {site: weight.with_packed() for site, weight in self.weights.items()}
+        self._embed = partial(F.embedding, weight=self._embedding.weight.contiguous())
 
     def __call__(
         self, ids: Tensor, positions: Tensor, attend: Attend, lora: Selection,
@@ -91,7 +95,7 @@ class Llama:
 
         V grows by the new tokens of the adapters in the pass.
         """
-        h = embed(ids, self._embedding, self._embedding.num_embeddings, lora.tokens)
+        h = embed(ids, self._embed, self._embedding.num_embeddings, lora.tokens)
         cos, sin = self._rope(positions)
         for layer in range(self.layers):
             q, k, v = self._qkv(layer, self._norm(h, self._norms[layer][0]), lora, cos, sin)
