@@ -143,13 +143,13 @@ def rotate(x: Any, cos: Any, sin: Any) -> None:
 def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any) -> None:
     """Attention of one new token in each of N sequences; takes note of its key and value.
 
-    q [N, heads, d], k and v [N, kv, d]; keys [B, kv, d, T], values [B, kv, T, d]; columns [N]
-    where each token stands in them; y [N, heads, d].
+    q [N, heads, d], k and v [N, kv, d]; keys and values [B, kv, T, d]; columns [N] where each
+    token stands in them; y [N, heads, d].
     """
     heads, size = q.shape[1], q.shape[2]
     share = heads // k.shape[1]
     scale = np.float32(1 / np.sqrt(size))
-    every_score = np.empty(keys.shape[3], np.float32)
+    every_score = np.empty(keys.shape[2], np.float32)
     query = np.empty(size, np.float32)
     for i in range(q.shape[0]):
         scores = every_score[: columns[i] + 1]
@@ -158,12 +158,15 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
             key, value, out = keys[i, group], values[i, group], y[i, h]
             if h % share == 0:
                 for e in range(size):
-                    key[e, columns[i]] = k[i, group, e]
+                    key[columns[i], e] = k[i, group, e]
                     value[columns[i], e] = v[i, group, e]
             for e in range(size):
                 query[e] = q[i, h, e] * scale
-            scores[:] = 0
-            _add_product(query, key, scores)
+            for t in range(scores.shape[0]):
+                total = np.float32(0)
+                for e in range(size):
+                    total += query[e] * key[t, e]
+                scores[t] = total
             _softmax(scores)
             out[:] = 0
             _add_product(scores, value, out)

@@ -1,13 +1,13 @@
 """Keys and values of sequences in progress, in memory that is reserved ahead and written in place.
 
-    keys      [layers, B, heads, d, T]     a sequence's tokens stand from column 0 on
-    values    [layers, B, heads, T, d]
+    both      [2, layers, B, heads, T, d]    keys, then values; a sequence's tokens stand from
+                                             column 0 on
 
-B and T grow by doubling, so that a step copies nothing. Keys stand with T last because one query
-against them is then a product over long rows: 0.2 instead of 0.4 ms for 32 times 190 tokens.
+B and T grow by doubling, so that a step copies nothing.
 """
 
 import torch
+from torch import Tensor
 
 COLUMNS = 256
 """Columns reserved at first; later twice as many whenever they run out."""
@@ -34,13 +34,16 @@ class KvCache:
     ) -> None:
         self.lengths: list[int] = []
         """Tokens cached of each sequence."""
-        self.keys = torch.zeros(layers, 0, heads, size, 0, dtype=dtype, device=device)
-        self.values = torch.zeros(layers, 0, heads, 0, size, dtype=dtype, device=device)
+        self.both = torch.zeros(2, layers, 0, heads, 0, size, dtype=dtype, device=device)
 
     @property
     def reserved(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.keys.shape[1], self.keys.shape[-1]
+        return self.both.shape[2], self.both.shape[4]
+
+    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, heads, T, d] of a layer."""
+        return self.both[0, layer], self.both[1, layer]
 
     def add(self, lengths: list[int]) -> list[int]:
         """Make room for new sequences of these lengths. Returns their rows."""
@@ -62,8 +65,7 @@ class KvCache:
         placed = dict(zip(gaps, [row for row in indices if row >= count], strict=True))
         for gap, mover in placed.items():
             length = self.lengths[mover]
-            self.keys[:, gap, ..., :length] = self.keys[:, mover, ..., :length]
-            self.values[:, gap, :, :length] = self.values[:, mover, :, :length]
+            self.both[:, :, gap, :, :length] = self.both[:, :, mover, :, :length]
         order = [placed.get(row, row) for row in range(count)]
         self.lengths = [self.lengths[row] for row in order]
         return order
@@ -71,14 +73,11 @@ class KvCache:
     def release(self) -> None:
         """Give the memory back; nothing is cached any more."""
         self.lengths = []
-        self.keys = self.keys[:, :0, ..., :0].clone()
-        self.values = self.values[:, :0, :, :0].clone()
+        self.both = self.both[:, :, :0, :, :0].clone()
 
     def _reserve(self, rows: int, columns: int) -> None:
         old_rows, old_columns = self.reserved
-        layers, _, heads, size, _ = self.keys.shape
-        keys = self.keys.new_zeros(layers, rows, heads, size, columns)
-        keys[:, :old_rows, ..., :old_columns] = self.keys
-        values = self.values.new_zeros(layers, rows, heads, columns, size)
-        values[:, :old_rows, :, :old_columns] = self.values
-        self.keys, self.values = keys, values
+        two, layers, _, heads, _, size = self.both.shape
+        both = self.both.new_zeros(two, layers, rows, heads, columns, size)
+        both[:, :, :old_rows, :, :old_columns] = self.both
+        self.both = both

@@ -257,17 +257,14 @@ class LlamaSequences:
         if found is None:
             return 0
         known, prefix = found
-        self._cache.keys[:, row, ..., :known] = prefix.keys[..., :known]
-        self._cache.values[:, row, :, :known] = prefix.values[:, :, :known]
+        self._cache.both[:, :, row, :, :known] = prefix.both[..., :known, :]
         return known
 
     def _keep_prefix(self, prompt: list[int], adapter: str | None, row: int) -> None:
         size = self._prefixes.worth_keeping(prompt, adapter)
         if size:
-            keys = self._cache.keys[:, row, ..., :size].clone()
-            values = self._cache.values[:, row, :, :size].clone()
-            prefix = Prefix(prompt[:size], keys, values)
-            self._prefixes.keep(prompt, adapter, prefix)
+            both = self._cache.both[:, :, row, :, :size].clone()
+            self._prefixes.keep(prompt, adapter, Prefix(prompt[:size], both))
 
     def _forget_old_prefixes(self) -> None:
         if self._changes != self._adapters.adapters.changes:
@@ -280,29 +277,26 @@ class LlamaSequences:
         only_last = q.shape[0] != k.shape[0]
         share = llama.heads // llama.kv_heads
         out = q.new_empty(q.shape)
+        every_key, every_value = cache.layer(layer)
         for i, (row, start, end, known) in enumerate(spans):
-            size = known + end - start
-            cache.keys[layer, row, ..., known:size] = k[start:end].permute(1, 2, 0)
-            cache.values[layer, row, :, known:size] = v[start:end].transpose(0, 1)
-            keys, values = cache.keys[layer, row, ..., :size], cache.values[layer, row, :, :size]
+            keys = every_key[row, :, : known + end - start]
+            values = every_value[row, :, : known + end - start]
+            keys[:, known:] = k[start:end].transpose(0, 1)
+            values[:, known:] = v[start:end].transpose(0, 1)
             if share > 1:
                 keys, values = keys.repeat_interleave(share, 0), values.repeat_interleave(share, 0)
             a, b = (i, i + 1) if only_last else (start, end)
             query = q[a:b].transpose(0, 1)
-            out[a:b] = self._attention(query, keys, values, known).transpose(0, 1)
+            out[a:b] = self._attention(query, keys, values).transpose(0, 1)
         return out.flatten(1)
 
-    def _attention(self, q: Tensor, k: Tensor, v: Tensor, known: int) -> Tensor:
-        """[heads, n, d] of one sequence's last n tokens; `known` tokens stand before them.
-
-        k is [heads, d, known + n], v is [heads, known + n, d].
-        """
-        new, size = q.shape[1], k.shape[-1]
-        if new == 1:
-            return torch.bmm((torch.bmm(q, k) * self._scale).softmax(dim=-1), v)
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """[heads, n, d] of a sequence's last n tokens; k and v [heads, tokens, d] are of all."""
+        new, size = q.shape[1], k.shape[1]
+        before = size - new
         if new >= FUSED_ATTENTION_FROM:
-            seen = torch.ones(new, size, dtype=torch.bool).tril(known)
-            return F.scaled_dot_product_attention(q[None], k.mT[None], v[None], attn_mask=seen)[0]
-        later = q.new_full((new, size), float("-inf")).triu(known + 1)
-        scores = torch.baddbmm(later, q, k, alpha=self._scale)
+            seen = torch.ones(new, size, dtype=torch.bool).tril(before)
+            return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=seen)[0]
+        later = q.new_full((new, size), float("-inf")).triu(before + 1)
+        scores = torch.baddbmm(later, q, k.mT, alpha=self._scale)
         return torch.bmm(scores.softmax(dim=-1), v)

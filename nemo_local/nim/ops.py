@@ -69,11 +69,10 @@ class CompiledOps:
         columns = positions.numpy()
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            y = q.new_empty(q.shape)
+            y, (keys, values) = q.new_empty(q.shape), cache.layer(layer)
             kernels.attend(
-                q.numpy(), k.numpy(), v.numpy(),
-                cache.keys[layer].numpy(), cache.values[layer].numpy(), columns, y.numpy(),
-            )  # fmt: skip
+                q.numpy(), k.numpy(), v.numpy(), keys.numpy(), values.numpy(), columns, y.numpy()
+            )
             return y.flatten(1)
 
         return attend
@@ -99,11 +98,10 @@ class TorchOps:
         seen = torch.arange(longest) <= positions[:, None]
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = cache.keys[layer], cache.values[layer]
-            keys[rows, :, :, positions] = k
-            values[rows, :, positions] = v
+            keys, values = cache.layer(layer)
+            keys[rows, :, positions], values[rows, :, positions] = k, v
             return F.scaled_dot_product_attention(
-                q[:, :, None], keys[:count, ..., :longest].mT, values[:count, :, :longest],
+                q[:, :, None], keys[:count, :, :longest], values[:count, :, :longest],
                 attn_mask=seen[:, None, None], enable_gqa=True,
             ).flatten(1)  # fmt: skip
 

@@ -22,15 +22,13 @@ class Prefix:
     """A beginning and what the network made of it."""
 
     tokens: list[int]
-    keys: Tensor
-    """[layers, heads, d, tokens]"""
-    values: Tensor
-    """[layers, heads, tokens, d]"""
+    both: Tensor
+    """Keys and values [2, layers, heads, tokens, d]."""
 
     @property
     def size(self) -> int:
         """Bytes of keys and values."""
-        return 2 * self.keys.nbytes
+        return self.both.nbytes
 
 
 class Prefixes:

@@ -57,20 +57,22 @@ def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int) -> None:
     lengths, size = [1, 5, 300, 2], 6
     cache = KvCache(1, 2, size, torch.float32, torch.device("cpu"))
     cache.add(lengths)
-    cache.keys.copy_(3 * torch.randn(cache.keys.shape))
-    cache.values.copy_(torch.randn(cache.values.shape))
+    cache.both.copy_(torch.randn(cache.both.shape))
+    old_keys, old_values = (one.clone() for one in cache.layer(0))
     q, k, v = 3 * torch.randn(4, heads, size), torch.randn(4, 2, size), torch.randn(4, 2, size)
     attend = ops.attend_to(cache, torch.tensor(lengths))
     found = attend(0, q, k, v).view(4, heads, size)
     for i, length in enumerate(lengths):
-        keys = torch.cat([cache.keys[0, i, :, :, :length].mT, k[i, :, None]], dim=1)
-        values = torch.cat([cache.values[0, i, :, :length], v[i, :, None]], dim=1)
+        keys = torch.cat([old_keys[i, :, :length], k[i, :, None]], dim=1)
+        values = torch.cat([old_values[i, :, :length], v[i, :, None]], dim=1)
         expected = F.scaled_dot_product_attention(
             q[i, :, None][None], keys[None], values[None], enable_gqa=True
         )
         close(found[i], expected[0, :, 0], by=1e-5)
-        assert torch.equal(cache.keys[0, i, :, :, length], k[i])
-        assert torch.equal(cache.values[0, i, :, length], v[i])
+    for new, old, cached in zip((k, v), (old_keys, old_values), cache.layer(0), strict=True):
+        for i, length in enumerate(lengths):
+            old[i, :, length] = new[i]
+        assert torch.equal(cached, old)
 
 
 def test_a_number_that_is_none_is_not_lost() -> None:

@@ -179,7 +179,7 @@ def test_only_shared_beginnings_are_kept_and_within_bounds() -> None:
     assert prefixes.worth_keeping(second, None) == 50
     assert prefixes.worth_keeping(second, "a") == 0
     made = torch.zeros(1, 1, 50, 4)
-    prefixes.keep(second, None, Prefix(second[:50], made, made))
+    prefixes.keep(second, None, Prefix(second[:50], made))
     assert prefixes.find(first, None)[0] == 50 and prefixes.find(first, "a") is None
     # Exactly the kept tokens: the last one must be read for its logits.
     assert prefixes.find(list(range(50)), None)[0] == 49
@@ -187,7 +187,7 @@ def test_only_shared_beginnings_are_kept_and_within_bounds() -> None:
     huge = torch.zeros(1, 1, 50, KEPT_BYTES // 300)
     for start in range(100, 110):
         tokens = list(range(start, start + 50))
-        prefixes.keep(tokens, None, Prefix(tokens, huge, huge))
+        prefixes.keep(tokens, None, Prefix(tokens, huge))
     kept = sum(one.size for one in prefixes._kept.values())
     assert kept <= KEPT_BYTES and prefixes.find(first, None) is None
 
