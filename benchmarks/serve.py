@@ -24,9 +24,9 @@ from typing import Any
 import httpx
 from transformers import AutoTokenizer
 
+from benchmarks.serve_grammar import first_uses, in_engine
 from benchmarks.serve_servers import BASE, Peers, Server, running, servers
 from nemo_local.nim.chat_template import render_chat
-from nemo_local.nim.constraints import Constraint, Grammars
 from nemo_local.pocket.world import rows
 from utils.xlam import parse_row, to_chat_example
 
@@ -175,25 +175,16 @@ def grammar_cost(server: Server, count: int, port: int) -> str:
                 seconds[choice].append(time.perf_counter() - begun)
     # In the first round grammars are new, and so are prompts.
     known = {choice: statistics.median(several[1:]) for choice, several in seconds.items()}
-    first = sorted(_first_uses(asked))
+    ids = [body["prompt"] for body in as_ids(asked)]
+    alone = in_engine(asked, ids, GRAMMAR_TOKENS)
+    first = sorted(first_uses(asked, AutoTokenizer.from_pretrained(BASE)))
     return (
         f"{count} replies of {GRAMMAR_TOKENS} tokens, 32 at once: free {count / known['auto']:.1f} "
         f"requests/s, held to calls {count / known['required']:.1f} "
-        f"({known['required'] / known['auto'] - 1:+.1%} time); a grammar's first use "
+        f"({known['required'] / known['auto'] - 1:+.1%} time); in the engine alone {alone:+.1%}; "
+        "a grammar's first use "
         f"{statistics.median(first):.2f} ms (median), {first[int(0.95 * (count - 1))]:.2f} (p95)"
     )
-
-
-def _first_uses(asked: list[Json]) -> list[float]:
-    """Milliseconds until each prompt's tools, not seen before, are a grammar."""
-    tokenizer = AutoTokenizer.from_pretrained(BASE)
-    grammars = Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
-    took = []
-    for body in asked:
-        begun = time.perf_counter()
-        grammars.matcher(Constraint("calls", body["tools"]))
-        took.append((time.perf_counter() - begun) * 1e3)
-    return took
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from nemo_local.settings import Settings
 
 PACKAGES = (
     "torch", "transformers", "peft", "trl", "datasets", "nemo-microservices", "huggingface_hub",
-    "fastapi", "sqlalchemy", "nemoguardrails", "xgrammar", "openai",
+    "fastapi", "sqlalchemy", "nemoguardrails", "xgrammar", "numba", "openai",
 )  # fmt: skip
 DISK_BYTES = 2 * 1024**3
 
