@@ -14,7 +14,7 @@ from nemo_local.nim.llama import computes
 from nemo_local.nim.lora import read_adapter
 from nemo_local.nim.merged_weights import ROOM
 from nemo_local.nim.prefixes import KEPT_BYTES, Prefix, Prefixes
-from nemo_local.nim.sequences import PaddedSequences
+from nemo_local.nim.sequences import PaddedSequences, Sequences
 from tests.nemo_local.nim.conftest import MODEL
 from tests.tiny_checkpoint import (
     entry,
@@ -101,7 +101,11 @@ def test_bfloat16_is_as_close_to_float32_as_it_is_in_transformers(
             checkpoint.adapters.add(name, read_adapter(folder))
     dice = random.Random(4)
     prompts, names = [prompt(dice) for _ in range(5)], ["a", None, "b", "a", None]
-    ways = [llama_sequences(coarse), PaddedSequences(coarse), PaddedSequences(fine)]
+    ways: list[Sequences] = [
+        llama_sequences(coarse),
+        PaddedSequences(coarse),
+        PaddedSequences(fine),
+    ]
     with torch.inference_mode():
         passes = [[way.join(prompts, names) for way in ways]]
         for _ in range(3):
