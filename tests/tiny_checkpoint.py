@@ -12,6 +12,7 @@ from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.llama import Llama, LlamaSequences
 from nemo_local.nim.merged_weights import ROOM, MergedWeights
+from nemo_local.nim.ops import ops_of
 from nemo_local.nim.stacks import Layouts
 
 SPECIAL = ["<|pad|>", "<|begin_of_text|>", "<|start|>", "<|end|>", "<|eot_id|>"]
@@ -122,9 +123,14 @@ def catalog_of(*entries: CatalogModel) -> Catalog:
     return Catalog(list(entries))
 
 
-def llama_sequences(checkpoint: Checkpoint, room: int = ROOM) -> LlamaSequences:
-    """No sequences yet of a Llama, with so many bytes for weights that adapters are added to."""
+def llama_sequences(checkpoint: Checkpoint, room: int = ROOM, small: bool = True) -> LlamaSequences:
+    """No sequences yet of a Llama, with so many bytes for weights that adapters are added to.
+
+    It computes as `small` models do, or as large ones.
+    """
     llama = Llama(checkpoint.model)
-    llama.pack()
+    llama.ops = ops_of(llama.dtype, small)
+    if small:
+        llama.pack()
     layouts = Layouts(checkpoint.adapters, llama.sizes)
     return LlamaSequences(llama, layouts, MergedWeights(layouts, llama.weights, room))

@@ -16,8 +16,6 @@ from nemo_local.nim.stacks import Layouts
 
 PREFILL_TOKENS = 8192
 """Prompt tokens that go through the model in one pass."""
-SMALL_BYTES = 100_000_000
-"""Weights up to which a product is too short to be shared among threads."""
 
 
 class Batch:
@@ -111,10 +109,10 @@ def batches_of(checkpoint: Checkpoint, most: int, limited: bool = False) -> list
     if not computes(checkpoint.model):
         return [Batch(checkpoint, PaddedSequences(checkpoint))]
     llama = Llama(checkpoint.model)
-    small = llama.bytes <= SMALL_BYTES and not limited
-    if small:
+    side_by_side = llama.small and not limited
+    if side_by_side:
         llama.pack()
-    count = most if small else 1
+    count = most if side_by_side else 1
     layouts = Layouts(checkpoint.adapters, llama.sizes)
     merged = MergedWeights(layouts, llama.weights, 0 if limited else ROOM)
     return [Batch(checkpoint, LlamaSequences(llama, layouts, merged)) for _ in range(count)]

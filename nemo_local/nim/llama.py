@@ -27,6 +27,8 @@ from nemo_local.nim.stacks import Layouts
 from nemo_local.nim.token_rows import TokenEmbedding, embed, project
 from nemo_local.nim.weights import Weight
 
+SMALL_BYTES = 100_000_000
+"""Weights up to which a product is too short to be shared among threads."""
 FUSED_ATTENTION_FROM = 512
 """Prompt tokens from which the fused kernel is worth its start; plain products are faster below."""
 
@@ -75,12 +77,12 @@ class Llama:
         self._epsilon: float = config.rms_norm_eps
         self._rotary = model.model.rotary_emb
         self._angles = (torch.empty(0, self.head_size),) * 2  # one value: threads read both
-        self.ops = ops_of(self.dtype)
+        self.ops = ops_of(self.dtype, self.small)
 
     @property
-    def bytes(self) -> int:
-        """Of all weights that products are made with."""
-        return sum(weight.plain.nbytes for weight in self.weights.values())
+    def small(self) -> bool:
+        """Whether one thread computes it as fast as several."""
+        return sum(weight.plain.nbytes for weight in self.weights.values()) <= SMALL_BYTES
 
     def pack(self) -> None:
         """Keep second copies of weights where those are faster to multiply with or to read."""

@@ -1,4 +1,4 @@
-"""What a layer of a Llama does between its products: compiled for float32, else in PyTorch.
+"""What a layer of a Llama does between its products: compiled for small models, else in PyTorch.
 
 N rows, E hidden size, I intermediate size, d head size.
 """
@@ -44,9 +44,9 @@ class Ops(Protocol):
         ...
 
 
-def ops_of(dtype: torch.dtype) -> Ops:
-    """Those of a model whose numbers have this type."""
-    return CompiledOps() if dtype == torch.float32 else TorchOps()
+def ops_of(dtype: torch.dtype, small: bool) -> Ops:
+    """Those of a model whose numbers have this type; a small one is computed on one thread."""
+    return CompiledOps() if small and dtype == torch.float32 else TorchOps()
 
 
 class CompiledOps:

@@ -23,9 +23,10 @@ def close(found: Tensor, expected: Tensor, by: float = 2e-6) -> None:
     torch.testing.assert_close(found, expected, atol=by, rtol=by)
 
 
-def test_float32_is_compiled_and_other_types_are_not() -> None:
-    assert isinstance(ops_of(torch.float32), CompiledOps)
-    assert isinstance(ops_of(torch.bfloat16), TorchOps)
+def test_small_models_in_float32_are_compiled_and_others_are_not() -> None:
+    assert isinstance(ops_of(torch.float32, small=True), CompiledOps)
+    assert isinstance(ops_of(torch.float32, small=False), TorchOps)
+    assert isinstance(ops_of(torch.bfloat16, small=True), TorchOps)
 
 
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])

@@ -52,13 +52,14 @@ def adapted(checkpoint: Checkpoint, tmp_path: Path) -> Checkpoint:
 
 
 @pytest.mark.parametrize("room", [0, 100_000, ROOM])
+@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
 @pytest.mark.parametrize("seed", range(4))
 def test_logits_equal_transformers_while_sequences_come_and_go(
-    adapted: Checkpoint, seed: int, room: int
+    adapted: Checkpoint, seed: int, small: bool, room: int
 ) -> None:
     """With adapters added to the weights for none of them, for some, and for all."""
     dice = random.Random(seed)
-    ours, theirs = llama_sequences(adapted, room), PaddedSequences(adapted)
+    ours, theirs = llama_sequences(adapted, room, small), PaddedSequences(adapted)
     ours_rows: list[int] = []  # the same sequences stand in another order
     theirs_rows: list[int] = []
     born = 0
