@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from nemo_microservices import NeMoMicroservices
 from openai import OpenAI
-from openai.types.chat import ChatCompletionMessage
+from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 
 from utils.http import translated
 from utils.jobs import OnUpdate, wait_for
@@ -92,8 +92,7 @@ def ask(
 def calls_of(message: ChatCompletionMessage) -> list[dict[str, Any]]:
     """The calls of a reply: [{"id", "name", "arguments"}], arguments as an object.
 
-    Raises:
-        ValueError: the arguments of a call are not JSON.
+    A call that `max_tokens` cut off, so that its arguments are no JSON, is left out.
     """
     return [
         {
@@ -101,6 +100,25 @@ def calls_of(message: ChatCompletionMessage) -> list[dict[str, Any]]:
             "name": call.function.name,
             "arguments": json.loads(call.function.arguments or "{}"),
         }
-        for call in message.tool_calls or []
-        if call.type == "function"
+        for call in _whole_calls(message)
     ]
+
+
+def turn_of(message: ChatCompletionMessage) -> dict[str, Any]:
+    """A reply as a message of the conversation that goes on, with the calls of `calls_of`."""
+    turn: dict[str, Any] = {"role": "assistant", "content": message.content or ""}
+    calls = [call.model_dump(include={"id", "type", "function"}) for call in _whole_calls(message)]
+    return {**turn, "tool_calls": calls} if calls else turn
+
+
+def _whole_calls(message: ChatCompletionMessage) -> list[ChatCompletionMessageFunctionToolCall]:
+    calls = [call for call in message.tool_calls or [] if call.type == "function"]
+    return [call for call in calls if _is_json(call.function.arguments or "{}")]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
