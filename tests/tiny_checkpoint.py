@@ -10,10 +10,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.layouts import Layouts
 from nemo_local.nim.llama import Llama, LlamaSequences
 from nemo_local.nim.merged_weights import ROOM, MergedWeights
 from nemo_local.nim.ops import ops_of
-from nemo_local.nim.stacks import Layouts
 
 SPECIAL = ["<|pad|>", "<|begin_of_text|>", "<|start|>", "<|end|>", "<|eot_id|>"]
 TEMPLATE = (

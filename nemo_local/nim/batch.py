@@ -8,11 +8,11 @@ from torch import Tensor
 
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
+from nemo_local.nim.layouts import Layouts
 from nemo_local.nim.llama import Llama, LlamaSequences, computes
 from nemo_local.nim.merged_weights import ROOM, MergedWeights
 from nemo_local.nim.sampling import choose
 from nemo_local.nim.sequences import PaddedSequences, Sequences
-from nemo_local.nim.stacks import Layouts
 
 PREFILL_TOKENS = 8192
 """Prompt tokens that go through the model in one pass."""

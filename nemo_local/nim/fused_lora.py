@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nemo_local.nim.kernels import add_adapters
+from nemo_local.nim.layouts import Layout, Layouts, Stack
 from nemo_local.nim.lora import AdapterSet
 from nemo_local.nim.merged_weights import MergedWeights
 from nemo_local.nim.sites import Site
-from nemo_local.nim.stacks import Layout, Layouts, Stack
 from nemo_local.nim.token_rows import Chosen
 from nemo_local.nim.weights import Weight
 

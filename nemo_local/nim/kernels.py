@@ -20,9 +20,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.1219444005469e-4)
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
-_LEAST = np.float32(-87.0)
-"""Its exponential is the least that a normal float32 holds."""
-_MOST = np.float32(88.0)
+_LEAST, _MOST = np.float32(-87.0), np.float32(88.0)
+"""Between them an exponential is a normal float32."""
 
 
 def _kernel(*signature: str) -> Callable[[Function], Function]:
@@ -56,7 +55,7 @@ def _pointer(context: Any, address: Any) -> Any:
 @_kernel()
 def _exp(x: Any) -> Any:
     """2^n e^r with x = n ln 2 + r, by the first terms of the series: within 2e-7 of itself."""
-    x = min(max(x, _LEAST), _MOST)
+    x = min(max(x, _LEAST), _MOST)  # in this order a NaN stays one
     n = np.floor(x * _LOG2_E + _HALF)
     r = x - n * _LN2_HIGH - n * _LN2_LOW
     term = _ONE + r * np.float32(1 / 7)
@@ -86,17 +85,15 @@ def _add_product(c: Any, m: Any, y: Any) -> None:
 
 @_kernel()
 def _softmax(x: Any) -> None:
-    """In place; all NaN when there is a number that is not finite."""
-    highest, check, total = x[0], np.float32(0), np.float32(0)
+    """In place; all NaN when there is a NaN or a plus infinity."""
+    highest, total = x[0], np.float32(0)
     for i in range(x.shape[0]):
         highest = max(highest, x[i])
-        check += x[i]
     for i in range(x.shape[0]):
         x[i] = _exp(x[i] - highest)
         total += x[i]
-    factor = _ONE / total if np.isfinite(check) else np.float32(np.nan)
     for i in range(x.shape[0]):
-        x[i] *= factor
+        x[i] /= total
 
 
 @_kernel("void(f4[:,::1], f4[::1], f8, f4[:,::1])")

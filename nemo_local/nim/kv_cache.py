@@ -1,6 +1,6 @@
 """Keys and values of sequences in progress, in memory that is reserved ahead and written in place.
 
-    both      [2, layers, B, heads, T, d]    keys, then values; a sequence's tokens stand from
+    kv        [2, layers, B, heads, T, d]    keys, then values; a sequence's tokens stand from
                                              column 0 on
 
 B and T grow by doubling, so that a step copies nothing.
@@ -34,16 +34,16 @@ class KvCache:
     ) -> None:
         self.lengths: list[int] = []
         """Tokens cached of each sequence."""
-        self.both = torch.zeros(2, layers, 0, heads, 0, size, dtype=dtype, device=device)
+        self.kv = torch.zeros(2, layers, 0, heads, 0, size, dtype=dtype, device=device)
 
     @property
     def reserved(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.both.shape[2], self.both.shape[4]
+        return self.kv.shape[2], self.kv.shape[4]
 
     def layer(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values [B, heads, T, d] of a layer."""
-        return self.both[0, layer], self.both[1, layer]
+        return self.kv[0, layer], self.kv[1, layer]
 
     def add(self, lengths: list[int]) -> list[int]:
         """Make room for new sequences of these lengths. Returns their rows."""
@@ -65,7 +65,7 @@ class KvCache:
         placed = dict(zip(gaps, [row for row in indices if row >= count], strict=True))
         for gap, mover in placed.items():
             length = self.lengths[mover]
-            self.both[:, :, gap, :, :length] = self.both[:, :, mover, :, :length]
+            self.kv[:, :, gap, :, :length] = self.kv[:, :, mover, :, :length]
         order = [placed.get(row, row) for row in range(count)]
         self.lengths = [self.lengths[row] for row in order]
         return order
@@ -73,11 +73,11 @@ class KvCache:
     def release(self) -> None:
         """Give the memory back; nothing is cached any more."""
         self.lengths = []
-        self.both = self.both[:, :, :0, :, :0].clone()
+        self.kv = self.kv[:, :, :0, :, :0].clone()
 
     def _reserve(self, rows: int, columns: int) -> None:
         old_rows, old_columns = self.reserved
-        two, layers, _, heads, _, size = self.both.shape
-        both = self.both.new_zeros(two, layers, rows, heads, columns, size)
-        both[:, :, :old_rows, :, :old_columns] = self.both
-        self.both = both
+        two, layers, _, heads, _, size = self.kv.shape
+        kv = self.kv.new_zeros(two, layers, rows, heads, columns, size)
+        kv[:, :, :old_rows, :, :old_columns] = self.kv
+        self.kv = kv

@@ -18,12 +18,12 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from nemo_local.nim.fused_lora import FusedAdapters, Selection
 from nemo_local.nim.kv_cache import KvCache, capacity
+from nemo_local.nim.layouts import Layouts
 from nemo_local.nim.lora import LoraLinear
 from nemo_local.nim.merged_weights import MergedWeights
 from nemo_local.nim.ops import Attend, ops_of
 from nemo_local.nim.prefixes import Prefix, Prefixes
 from nemo_local.nim.sites import HEAD, PARTS, Site, member_names
-from nemo_local.nim.stacks import Layouts
 from nemo_local.nim.token_rows import TokenEmbedding, embed, project
 from nemo_local.nim.weights import Weight
 
@@ -259,14 +259,14 @@ class LlamaSequences:
         if found is None:
             return 0
         known, prefix = found
-        self._cache.both[:, :, row, :, :known] = prefix.both[..., :known, :]
+        self._cache.kv[:, :, row, :, :known] = prefix.kv[..., :known, :]
         return known
 
     def _keep_prefix(self, prompt: list[int], adapter: str | None, row: int) -> None:
         size = self._prefixes.worth_keeping(prompt, adapter)
         if size:
-            both = self._cache.both[:, :, row, :, :size].clone()
-            self._prefixes.keep(prompt, adapter, Prefix(prompt[:size], both))
+            kv = self._cache.kv[:, :, row, :, :size].clone()
+            self._prefixes.keep(prompt, adapter, Prefix(prompt[:size], kv))
 
     def _forget_old_prefixes(self) -> None:
         if self._changes != self._adapters.adapters.changes:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from nemo_local.nim.layouts import Layouts, Stack
 from nemo_local.nim.sites import Site
-from nemo_local.nim.stacks import Layouts, Stack
 from nemo_local.nim.weights import Weight
 
 ROOM = 2**29

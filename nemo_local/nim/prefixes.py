@@ -22,13 +22,13 @@ class Prefix:
     """A beginning and what the network made of it."""
 
     tokens: list[int]
-    both: Tensor
+    kv: Tensor
     """Keys and values [2, layers, heads, tokens, d]."""
 
     @property
     def size(self) -> int:
         """Bytes of keys and values."""
-        return self.both.nbytes
+        return self.kv.nbytes
 
 
 class Prefixes:

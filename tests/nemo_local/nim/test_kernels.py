@@ -58,7 +58,7 @@ def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int) -> None:
     lengths, size = [1, 5, 300, 2], 6
     cache = KvCache(1, 2, size, torch.float32, torch.device("cpu"))
     cache.add(lengths)
-    cache.both.copy_(torch.randn(cache.both.shape))
+    cache.kv.copy_(torch.randn(cache.kv.shape))
     old_keys, old_values = (one.clone() for one in cache.layer(0))
     q, k, v = 3 * torch.randn(4, heads, size), torch.randn(4, 2, size), torch.randn(4, 2, size)
     attend = ops.attend_to(cache, torch.tensor(lengths))

@@ -164,7 +164,7 @@ def test_replies_wait_until_their_cache_fits(one_base: Served) -> None:
 
     def watch(text: str | None) -> None:
         cache = batch._sequences._cache  # type: ignore[attr-defined]
-        most[0] = max(most[0], cache.both.nbytes)
+        most[0] = max(most[0], cache.kv.nbytes)
         together[0] = max(together[0], len(batch.rows))
 
     rules = {"max_tokens": 100, "pieces": True, "emit": watch}
