@@ -53,7 +53,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_checkpoint(folder: Path, seed: int = 0, context: int = 512) -> Path:
+def make_checkpoint(
+    folder: Path, seed: int = 0, context: int = 512, dtype: torch.dtype = torch.float32
+) -> Path:
     """A two-layer Llama with random weights, saved like any other."""
     tokenizer = make_tokenizer()
     config = LlamaConfig(
@@ -72,7 +74,7 @@ def make_checkpoint(folder: Path, seed: int = 0, context: int = 512) -> Path:
         initializer_range=0.3,
     )
     torch.manual_seed(seed)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -132,5 +134,5 @@ def llama_sequences(checkpoint: Checkpoint, room: int = ROOM, small: bool = True
     llama.ops = ops_of(llama.dtype, small)
     if small:
         llama.pack()
-    layouts = Layouts(checkpoint.adapters, llama.sizes)
+    layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     return LlamaSequences(llama, layouts, MergedWeights(layouts, llama.weights, room))

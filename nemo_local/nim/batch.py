@@ -113,7 +113,7 @@ def batches_of(checkpoint: Checkpoint, most: int, limited: bool = False) -> list
     if side_by_side:
         llama.pack()
     count = most if side_by_side else 1
-    layouts = Layouts(checkpoint.adapters, llama.sizes)
+    layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     merged = MergedWeights(layouts, llama.weights, 0 if limited else ROOM)
     return [Batch(checkpoint, LlamaSequences(llama, layouts, merged)) for _ in range(count)]
 

@@ -2,8 +2,8 @@
 
     y = [W_q; W_k; W_v] x + [B_q A_q; B_k A_k; B_v A_v] x
 
-Rows of several adapters are computed by a kernel of their own where all is float32 (see kernels).
-Rows of one adapter that stand together need nothing where W + B A is kept (see merged_weights).
+Rows of one adapter that stand together need nothing where W + B A is kept (see merged_weights), and
+a compiled step adds what rows of several need (see compiled_step).
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nemo_local.nim.kernels import add_adapters
 from nemo_local.nim.layouts import Layout, Layouts, Stack
 from nemo_local.nim.lora import AdapterSet
 from nemo_local.nim.merged_weights import MergedWeights
 from nemo_local.nim.sites import Site
 from nemo_local.nim.token_rows import Chosen
 from nemo_local.nim.weights import Weight
-
-Places = Mapping[Site, tuple[int, NDArray[np.int64]]]
-"""By site its place in the tables of adapters, and the outputs [K] of its members."""
 
 
 class Selection(Protocol):
@@ -78,31 +74,31 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Rows in any order, G adapters."""
+    """Rows in any order."""
 
     groups: list[tuple[Layout, list[int]]]
     """Each adapter and its rows."""
-    places: Places
     tokens: Chosen
-    table: NDArray[np.int64]
-    """[sites, G, 3]: where their matrices lie."""
-    rows: NDArray[np.int64]
-    """[N] the rows of the groups, one after the other."""
-    starts: NDArray[np.int64]
-    """[G + 1] where each group begins in `rows`."""
 
     def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
         y = weight.product(x, onto)
-        if not any(site in layout.stacks for layout, _ in self.groups):
-            return y
-        if x.dtype == torch.float32:
-            place, sizes = self.places[site]
-            add_adapters(x.numpy(), self.table[place], self.rows, self.starts, sizes, y.numpy())
-            return y
         for layout, rows in self.groups:
             if site in layout.stacks:
                 y[rows] += layout.stacks[site].product(x[rows])
         return y
+
+
+@dataclass(frozen=True)
+class Table:
+    """The same for a compiled step, G adapters."""
+
+    addresses: NDArray[np.int64]
+    """[sites, G, 3]: where their matrices lie."""
+    rows: NDArray[np.int64]
+    """[N] their rows, one adapter's after the other's."""
+    starts: NDArray[np.int64]
+    """[G + 1] where each adapter's begin in `rows`."""
+    tokens: Chosen
 
 
 class FusedAdapters:
@@ -113,11 +109,7 @@ class FusedAdapters:
         self.adapters: AdapterSet = layouts.adapters
         self._layouts = layouts
         self._merged = merged
-        self._places: Places = {
-            site: (place, np.array(sizes))
-            for place, (site, sizes) in enumerate(layouts.sizes.items())
-        }
-        self._last: tuple[int, list[str | None], Selection] = (-1, [], Ranges([], []))
+        self._last: tuple[int, list[str | None], Table] = (-1, [], self._tabulate([]))
 
     def by_range(self, ranges: list[tuple[str | None, int, int]]) -> Selection:
         """For rows that stand together by adapter: (adapter, first row, end)."""
@@ -140,25 +132,33 @@ class FusedAdapters:
 
     def by_row(self, names: list[str | None]) -> Selection:
         """For rows in any order: the adapter of each."""
-        changes, last, _ = self._last
-        if (changes, last) != (self.adapters.changes, names):
-            self._last = (self.adapters.changes, list(names), self._select(names))
-        return self._last[2]
-
-    def _select(self, names: list[str | None]) -> Selection:
         if len(set(names)) == 1:
             return self.by_range([(names[0], 0, len(names))])
+        return Mixed(*self._groups(names))
+
+    def table(self, names: list[str | None]) -> Table:
+        """The same for a compiled step."""
+        changes, last, _ = self._last
+        if (changes, last) != (self.adapters.changes, names):
+            self._last = (self.adapters.changes, list(names), self._tabulate(names))
+        return self._last[2]
+
+    def _tabulate(self, names: list[str | None]) -> Table:
+        groups, tokens = self._groups(names)
+        addresses = np.zeros((len(self._layouts.sizes), len(groups), 3), dtype=np.int64)
+        for g, (layout, _) in enumerate(groups):
+            addresses[:, g] = layout.addresses
+        rows = [row for _, own in groups for row in own]
+        starts = np.cumsum([0, *(len(own) for _, own in groups)])
+        return Table(addresses, np.array(rows, dtype=np.int64), starts, tokens)
+
+    def _groups(self, names: list[str | None]) -> tuple[list[tuple[Layout, list[int]]], Chosen]:
         rows_of: dict[str, list[int]] = {}
         for row, name in enumerate(names):
             if name is not None:
                 rows_of.setdefault(name, []).append(row)
         own = self.adapters.tokens
-        groups = [(self._layouts.of(name), rows) for name, rows in rows_of.items()]
-        return Mixed(
-            groups,
-            self._places,
+        return (
+            [(self._layouts.of(name), rows) for name, rows in rows_of.items()],
             [(own[name], torch.tensor(rows)) for name, rows in rows_of.items() if name in own],
-            table=np.stack([layout.table for layout, _ in groups], axis=1),
-            rows=np.concatenate([rows for _, rows in groups]),
-            starts=np.cumsum([0, *(len(rows) for _, rows in groups)]),
         )

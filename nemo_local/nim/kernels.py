@@ -4,15 +4,20 @@ A decoding step of a small model is hundreds of short operations, and in PyTorch
 begin than to compute, and asks for Python's lock, for which other threads wait. A kernel here does
 several at once without the lock, in one thread, and reads memory in the order in which it lies.
 
-Arrays are float32 unless they say otherwise. N rows, E hidden size, d head size, T cached columns.
-A row's numbers depend on no other row.
+Arrays are float32 unless they say otherwise. N rows, L layers, E hidden size, I intermediate size,
+d head size, T cached columns. A row's numbers depend on no other row.
+
+All is in one file: what numba keeps on disk is made anew when the file changes that calls a kernel,
+not when the kernel's own does.
 """
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -22,6 +27,10 @@ _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.1219444005469e-4)
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
 _LEAST, _MOST = np.float32(-87.0), np.float32(88.0)
 """Between them an exponential is a normal float32."""
+_NEAR = 1024
+"""Columns of a weight that stay in the nearest cache while all rows are multiplied with them."""
+_AHEAD = 8
+"""Rows of a weight between those that are read and those that are asked for."""
 
 
 def _kernel(*signature: str) -> Callable[[Function], Function]:
@@ -52,6 +61,32 @@ def _pointer(context: Any, address: Any) -> Any:
     return kind(types.int64), code
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _ask_for(context: Any, address: Any) -> Any:
+    """Have the memory at this address fetched meanwhile; any address will do."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.IntType(32)
+        kinds = [ir.IntType(8).as_pointer(), number, number, number]
+        fetch = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0i8"
+        )
+        how = [number(0), number(2), number(1)]  # to read; into the second cache; data
+        builder.call(fetch, [builder.inttoptr(arguments[0], kinds[0]), *how])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
+
+
+@_kernel()
+def _ask_for_rows(m: Any, first: Any, begin: Any, end: Any) -> None:
+    """Have four rows of m fetched meanwhile, the columns from `begin` to `end`."""
+    for i in range(first, first + 4):
+        row = m.ctypes.data + 4 * i * m.shape[1]
+        for address in range(row + 4 * begin, row + 4 * end, 64):
+            _ask_for(address)
+
+
 @_kernel()
 def _exp(x: Any) -> Any:
     """2^n e^r with x = n ln 2 + r, by the first terms of the series: within 2e-7 of itself."""
@@ -69,7 +104,7 @@ def _exp(x: Any) -> Any:
 
 
 @_kernel()
-def _add_product(c: Any, m: Any, y: Any) -> None:
+def _add_sum(c: Any, m: Any, y: Any) -> None:
     """y [n] += c [k] m [k, n]"""
     count, n = c.shape[0], y.shape[0]
     whole = count - count % 4
@@ -81,6 +116,18 @@ def _add_product(c: Any, m: Any, y: Any) -> None:
     for i in range(whole, count):
         for j in range(n):
             y[j] += c[i] * m[i, j]
+
+
+@_kernel()
+def _lower(word: Any) -> Any:
+    """The bfloat16 in the lower half of 32 bits."""
+    return np.uint32(word << np.uint32(16)).view(np.float32)
+
+
+@_kernel()
+def _upper(word: Any) -> Any:
+    """The bfloat16 in the upper half of 32 bits."""
+    return np.uint32(word & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 @_kernel()
@@ -159,38 +206,157 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
                     value[columns[i], e] = v[i, group, e]
             for e in range(size):
                 query[e] = q[i, h, e] * scale
+            own_value, next_key = value.ctypes.data, key.ctypes.data + 4 * key.size
             for t in range(scores.shape[0]):
+                for offset in range(4 * size * t, 4 * size * (t + 1), 64):
+                    _ask_for(own_value + offset)
+                    _ask_for(next_key + offset)
                 total = np.float32(0)
                 for e in range(size):
                     total += query[e] * key[t, e]
                 scores[t] = total
             _softmax(scores)
             out[:] = 0
-            _add_product(scores, value, out)
+            _add_sum(scores, value, out)
 
 
-@_kernel("void(f4[:,::1], i8[:,::1], i8[::1], i8[::1], i8[::1], f4[:,::1])")
-def add_adapters(x: Any, table: Any, rows: Any, starts: Any, sizes: Any, y: Any) -> None:
-    """y [N, d_out] += B A x, x [N, d_in], for rows of G adapters at a site of K members.
+@_kernel("void(f4[:,::1], i8[::1], i8, u4[:,::1], f4[:,::1], i8[::1], i8)")
+def add_product(x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any) -> None:
+    """y[to, begin:] += x[of, at:] W, for a few rows `of` x that go `to` rows of y.
 
-    table [G, 3] int64 holds the addresses of A [d_in, K r] and of B, which has the members' [r,
-    size] one after the other, and r; 0 where an adapter has nothing. The rows of adapter g are
+    It takes as long as it takes to read W [d_in, d_out], which is in bfloat16; sums are in float32.
+    words [d_in, d_out / 2] hold the number of column j in their lower halves, that of column j +
+    d_out / 2 in the upper ones (see halves). d_in is a multiple of 4, d_out of 2.
+    """
+    count, half = of.shape[0], words.shape[1]
+    even = count - count % 2
+    for left in range(0, half, _NEAR):
+        right = min(half, left + _NEAR)
+        lower, upper, size = begin + left, begin + half + left, right - left
+        for i in range(0, words.shape[0], 4):
+            _ask_for_rows(words, i + _AHEAD, left, right)
+            w0, w1 = words[i, left:right], words[i + 1, left:right]
+            w2, w3 = words[i + 2, left:right], words[i + 3, left:right]
+            for n in range(0, even, 2):
+                a, b = x[of[n], at + i : at + i + 4], x[of[n + 1], at + i : at + i + 4]
+                a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+                b0, b1, b2, b3 = b[0], b[1], b[2], b[3]
+                low_a, up_a = y[to[n], lower : lower + size], y[to[n], upper : upper + size]
+                low_b, up_b = y[to[n + 1], lower : lower + size], y[to[n + 1], upper : upper + size]
+                for j in range(size):
+                    l0, l1, l2, l3 = _lower(w0[j]), _lower(w1[j]), _lower(w2[j]), _lower(w3[j])
+                    u0, u1, u2, u3 = _upper(w0[j]), _upper(w1[j]), _upper(w2[j]), _upper(w3[j])
+                    low_a[j] += a0 * l0 + a1 * l1 + a2 * l2 + a3 * l3
+                    up_a[j] += a0 * u0 + a1 * u1 + a2 * u2 + a3 * u3
+                    low_b[j] += b0 * l0 + b1 * l1 + b2 * l2 + b3 * l3
+                    up_b[j] += b0 * u0 + b1 * u1 + b2 * u2 + b3 * u3
+            for n in range(even, count):
+                a = x[of[n], at + i : at + i + 4]
+                a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+                low_a, up_a = y[to[n], lower : lower + size], y[to[n], upper : upper + size]
+                for j in range(size):
+                    l0, l1, l2, l3 = _lower(w0[j]), _lower(w1[j]), _lower(w2[j]), _lower(w3[j])
+                    u0, u1, u2, u3 = _upper(w0[j]), _upper(w1[j]), _upper(w2[j]), _upper(w3[j])
+                    low_a[j] += a0 * l0 + a1 * l1 + a2 * l2 + a3 * l3
+                    up_a[j] += a0 * u0 + a1 * u1 + a2 * u2 + a3 * u3
+
+
+@_kernel("void(f4[:,::1], i8[::1], u4[:,::1], f4[:,::1])")
+def set_dots(x: Any, of: Any, words: Any, y: Any) -> None:
+    """y [rows, d_out] = x[of] W^T, for a W [d_out, d_in] of few rows, kept as in `add_product`.
+
+    d_out is a multiple of 4.
+    """
+    half = words.shape[1]
+    for i in range(0, words.shape[0], 4):
+        _ask_for_rows(words, i + _AHEAD, 0, half)
+        w0, w1, w2, w3 = words[i], words[i + 1], words[i + 2], words[i + 3]
+        for n in range(of.shape[0]):
+            low, up = x[of[n], :half], x[of[n], half:]
+            s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+            for j in range(half):
+                s0 += low[j] * _lower(w0[j]) + up[j] * _upper(w0[j])
+                s1 += low[j] * _lower(w1[j]) + up[j] * _upper(w1[j])
+                s2 += low[j] * _lower(w2[j]) + up[j] * _upper(w2[j])
+                s3 += low[j] * _lower(w3[j]) + up[j] * _upper(w3[j])
+            y[n, i], y[n, i + 1], y[n, i + 2], y[n, i + 3] = s0, s1, s2, s3
+
+
+@_kernel()
+def _words_at(address: Any, rows: Any, columns: Any) -> Any:
+    """The words of a matrix of so many rows and columns."""
+    return carray(_pointer(address), (rows, columns // 2), np.float32).view(np.uint32)
+
+
+@_kernel("void(f4[:,::1], i8, i8[:,::1], i8[::1], i8[::1], i8[::1], f4[:,::1])")
+def add_linear(x: Any, weight: Any, table: Any, rows: Any, starts: Any, sizes: Any, y: Any) -> None:
+    """y [N, d_out] += W x + B A x, x [N, d_in], with each row's own adapter of G; K members.
+
+    weight is the address of W, as `add_product` has it. table [G, 3] holds the addresses of A [K r,
+    d_in], as `set_dots` has it, and of B: each member's [r, size], one after the other, as
+    `add_product` has it; and r. Zeros where an adapter has nothing. The rows of adapter g are
     rows[starts[g] : starts[g + 1]]; sizes [K] are the members' parts of d_out.
     """
-    d_in, d_out, members = x.shape[1], y.shape[1], sizes.shape[0]
+    d_in, members = x.shape[1], sizes.shape[0]
+    every = np.arange(x.shape[0])
+    add_product(x, every, 0, _words_at(weight, d_in, y.shape[1]), y, every, 0)
     for g in range(table.shape[0]):
         rank = table[g, 2]
         if rank == 0:
             continue
-        a = carray(_pointer(table[g, 0]), (d_in, members * rank), np.float32)
-        b = carray(_pointer(table[g, 1]), (rank * d_out,), np.float32)
-        low = np.empty(members * rank, np.float32)
-        for i in rows[starts[g] : starts[g + 1]]:
-            low[:] = 0
-            _add_product(x[i], a, low)
-            begin = 0
-            for k in range(members):
-                end = begin + sizes[k]
-                own = b[rank * begin : rank * end].reshape(rank, sizes[k])
-                _add_product(low[k * rank : (k + 1) * rank], own, y[i, begin:end])
-                begin = end
+        own = rows[starts[g] : starts[g + 1]]
+        low = np.empty((own.shape[0], members * rank), np.float32)
+        set_dots(x, own, _words_at(table[g, 0], members * rank, d_in), low)
+        begin = 0
+        for k in range(members):
+            b = _words_at(table[g, 1] + 2 * rank * begin, rank, sizes[k])
+            add_product(low, every[: own.shape[0]], k * rank, b, y, own, begin)
+            begin += sizes[k]
+
+
+@_kernel(
+    "void(f4[:,::1], i8[::1], f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1], f4[:,:,:,:,:,::1],"
+    " i8[::1], i8[:,:,::1], i8[::1], i8[::1], f4[:,::1], f4[:,::1])"
+)
+def step(
+    h: Any, weights: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any,
+    sin: Any, kv: Any, columns: Any, table: Any, rows: Any, starts: Any, last: Any, logits: Any,
+) -> None:  # fmt: skip
+    """A Llama reads one more token in each of N sequences.
+
+    h [N, E] are the embeddings, and overwritten. weights [4 L + 1] are the addresses of qkv, o,
+    gate_up and down of each layer, then of the head; table [4 L + 1, G, 3], rows and
+    starts as in `add_linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2,
+    L, B, kv, T, d] and columns as in `attend`. Fills `last` [N, E], which the head reads, and
+    logits [N, V].
+    """
+    count, kv_heads, size = h.shape[0], kv.shape[3], kv.shape[5]
+    both, every = heads + kv_heads, heads + 2 * kv_heads
+    qkv_sizes = np.array([heads * size, kv_heads * size, kv_heads * size])
+    hidden, gate_up_sizes = np.array([h.shape[1]]), np.array([inner, inner])
+    x = np.empty((count, h.shape[1]), np.float32)
+    qkv = np.empty((count, every * size), np.float32)
+    seen = np.empty((count, heads, size), np.float32)
+    gate_up = np.empty((count, 2 * inner), np.float32)
+    inside = np.empty((count, inner), np.float32)
+    turned, seen_flat = qkv.reshape(count, every, size), seen.reshape(count, heads * size)
+    for layer in range(kv.shape[1]):
+        at = 4 * layer
+        norm(h, norms[2 * layer], epsilon, x)
+        qkv[:] = 0
+        add_linear(x, weights[at], table[at], rows, starts, qkv_sizes, qkv)
+        rotate(turned[:, :both], cos, sin)
+        attend(
+            turned[:, :heads], turned[:, heads:both], turned[:, both:], kv[0, layer], kv[1, layer],
+            columns, seen,
+        )  # fmt: skip
+        add_linear(seen_flat, weights[at + 1], table[at + 1], rows, starts, hidden, h)
+        norm(h, norms[2 * layer + 1], epsilon, x)
+        gate_up[:] = 0
+        add_linear(x, weights[at + 2], table[at + 2], rows, starts, gate_up_sizes, gate_up)
+        gated(gate_up, inside)
+        add_linear(inside, weights[at + 3], table[at + 3], rows, starts, hidden, h)
+    norm(h, norms[-1], epsilon, last)
+    logits[:] = 0
+    vocabulary = np.array([logits.shape[1]])
+    add_linear(last, weights[-1], table[-1], rows, starts, vocabulary, logits)

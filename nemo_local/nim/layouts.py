@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nemo_local.nim.halves import Words, words_of
 from nemo_local.nim.lora import AdapterSet
 from nemo_local.nim.sites import Site, member_names
 
@@ -32,14 +33,16 @@ class Stack:
     def rank(self) -> int:
         return self.a.shape[1] // len(self.sizes)
 
+    @property
+    def matrices(self) -> list[Tensor]:
+        """A, [K * r, d_in], and B of each member, [r, size]."""
+        parts = self.b.split([self.rank * size for size in self.sizes])
+        return [self.a.T, *(part.view(self.rank, -1) for part in parts)]
+
     def product(self, x: Tensor) -> Tensor:
         """B A x: [M, d_in] to [M, d_out]."""
         low = (x @ self.a).split(self.rank, dim=1)
-        own = self.b.split([self.rank * size for size in self.sizes])
-        high = [
-            part @ b.view(self.rank, size)
-            for part, b, size in zip(low, own, self.sizes, strict=True)
-        ]
+        high = [part @ b for part, b in zip(low, self.matrices[1:], strict=True)]
         return high[0] if len(high) == 1 else torch.cat(high, dim=1)
 
 
@@ -48,8 +51,10 @@ class Layout:
     """One adapter at every site where it has something."""
 
     stacks: Mapping[Site, Stack]
-    table: NDArray[np.int64]
-    """[sites, 3]: where its matrices lie, for `kernels.add_adapters`; 0 where it has nothing."""
+    addresses: NDArray[np.int64]
+    """[sites, 3]: where A and B lie, for `kernels.add_linear`, and r; 0 where it has nothing."""
+    kept: list[Words]
+    """What lies there."""
 
 
 @dataclass
@@ -58,7 +63,9 @@ class Layouts:
 
     adapters: AdapterSet
     sizes: Mapping[Site, list[int]]
-    """Outputs of the members of every site; its order is that of the tables."""
+    """Outputs of the members of every site; its order is that of the addresses."""
+    halves: bool = False
+    """Whether they are made bfloat16, as the weights beside them are, for a compiled step."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _changes: int = -1
     _made: dict[str | None, Layout] = field(default_factory=dict)
@@ -73,21 +80,33 @@ class Layouts:
             return self._made[name]
 
     def _make(self, pairs: Pairs) -> Layout:
+        if self.halves:
+            pairs = {
+                name: (a.bfloat16().float(), b.bfloat16().float()) for name, (a, b) in pairs.items()
+            }
         found = {site: _at(pairs, member_names(site), own) for site, own in self.sizes.items()}
-        table = [
-            (0, 0, 0) if one is None else (one.a.data_ptr(), one.b.data_ptr(), one.rank)
-            for one in found.values()
-        ]
         stacks = {site: stack for site, stack in found.items() if stack is not None}
-        return Layout(stacks, np.array(table, dtype=np.int64))
+        addresses = np.zeros((len(self.sizes), 3), dtype=np.int64)
+        words: list[Words] = []
+        if self.halves:
+            words = words_of([one for stack in stacks.values() for one in stack.matrices])
+            each = iter(words)
+            for place, stack in enumerate(found.values()):
+                if stack is not None:
+                    a, b, *_ = (next(each).ctypes.data for _ in stack.matrices)
+                    addresses[place] = a, b, stack.rank
+        return Layout(stacks, addresses, words)
 
 
 def _at(pairs: Pairs, names: list[str], sizes: list[int]) -> Stack | None:
-    """The adapter at the site of these layers, with zeros up to the highest of their ranks."""
+    """The adapter at the site of these layers, with zeros up to the highest of their ranks.
+
+    That is made a multiple of 4, as the kernels need it.
+    """
     present = [pairs[name] for name in names if name in pairs]
     if not present:
         return None
-    rank = max(a.shape[0] for a, _ in present)
+    rank = -(-max(a.shape[0] for a, _ in present) // 4) * 4
     some = present[0][0]
     a = some.new_zeros(len(names), rank, some.shape[1])
     b = some.new_zeros(rank * sum(sizes))

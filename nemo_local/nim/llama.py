@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedModel
 
+from nemo_local.nim.compiled_step import CompiledStep
 from nemo_local.nim.fused_lora import FusedAdapters, Selection
 from nemo_local.nim.kv_cache import KvCache, capacity
 from nemo_local.nim.layouts import Layouts
@@ -78,6 +79,7 @@ class Llama:
         self._rotary = model.model.rotary_emb
         self._angles = (torch.empty(0, self.head_size),) * 2  # one value: threads read both
         self.ops = ops_of(self.dtype, self.small)
+        self._compiled_step: CompiledStep | None = None
 
     @property
     def small(self) -> bool:
@@ -88,6 +90,17 @@ class Llama:
         """Keep second copies of weights where those are faster to multiply with or to read."""
         self.weights = {site: weight.with_packed() for site, weight in self.weights.items()}
         self._embed = partial(F.embedding, weight=self._embedding.weight.contiguous())
+        weights = {site: weight.plain for site, weight in self.weights.items()}
+        if CompiledStep.can_do(weights):
+            norms = [norm for pair in self._norms for norm in pair]
+            self._compiled_step = CompiledStep(
+                weights, [*norms, self._last_norm], self._epsilon, self.heads
+            )
+
+    @property
+    def halves(self) -> bool:
+        """Whether weights and adapters are in 16 bits for steps."""
+        return self._compiled_step is not None
 
     def __call__(
         self, ids: Tensor, positions: Tensor, attend: Attend, lora: Selection,
@@ -111,6 +124,22 @@ class Llama:
             h = self._product(x, (layer, "down"), lora, onto=h)
         h = self._norm(h, self._last_norm)
         return project(self._product(h, HEAD, lora).float(), h, lora.tokens)
+
+    def step(
+        self, ids: Tensor, cache: KvCache, positions: Tensor, adapters: FusedAdapters,
+        names: list[str | None],
+    ) -> Tensor:  # fmt: skip
+        """Logits [N, V] in float32 after one more token in each of the cache's N sequences.
+
+        Position [N] is also where a token stands in the cache; `names` are the rows' adapters.
+        """
+        if self._compiled_step is None:
+            attend = self.ops.attend_to(cache, positions)
+            return self(ids, positions, attend, adapters.by_row(names))
+        lora = adapters.table(names)
+        h = embed(ids, self._embed, self._embedding.num_embeddings, lora.tokens)
+        last, logits = self._compiled_step(h, *self._rope(positions), cache, positions, lora)
+        return project(logits, last, lora.tokens)
 
     def _qkv(
         self, layer: int, x: Tensor, lora: Selection, cos: Tensor, sin: Tensor
@@ -231,9 +260,7 @@ class LlamaSequences:
         cache.reserve(len(ids), max(cache.lengths) + 1)
         positions = torch.tensor(cache.lengths)
         cache.lengths = [length + 1 for length in cache.lengths]
-        attend = self._llama.ops.attend_to(cache, positions)
-        lora = self._adapters.by_row(self._names)
-        return self._llama(torch.tensor(ids), positions, attend, lora)
+        return self._llama.step(torch.tensor(ids), cache, positions, self._adapters, self._names)
 
     def keep(self, indices: list[int]) -> list[int]:
         order = self._cache.keep(indices)

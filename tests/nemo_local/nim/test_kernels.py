@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nemo_local.nim import kernels
+from nemo_local.nim import halves, kernels
 from nemo_local.nim.kv_cache import KvCache
 from nemo_local.nim.ops import CompiledOps, Ops, TorchOps, ops_of
 from nemo_local.nim.weights import Weight
@@ -101,33 +101,70 @@ def test_exponentials_are_as_good_as_float32_allows() -> None:
     assert float(error.max()) < 5e-7
 
 
-@pytest.mark.parametrize(("d_in", "rank"), [(1, 1), (7, 3), (32, 8)])
-def test_rows_get_what_their_own_adapter_adds(d_in: int, rank: int) -> None:
-    torch.manual_seed(rank)
-    sizes = [5, 2, 9]
-    a = [torch.randn(d_in, 3 * rank), torch.randn(d_in, 3 * (rank + 1))]
-    b = [torch.randn(rank * 16), torch.randn((rank + 1) * 16)]
-    rows = [[4, 0], [1], [3]]  # the second adapter has nothing here; row 2 has none
-    table = [
-        (a[0].data_ptr(), b[0].data_ptr(), rank),
-        (0, 0, 0),
-        (a[1].data_ptr(), b[1].data_ptr(), rank + 1),
-    ]
-    x, y = torch.randn(5, d_in), torch.randn(5, 16)
-    expected = y.clone()
-    for rows_, one in ((rows[0], 0), (rows[2], 1)):
-        r = rank + one
-        begin = 0
-        for k, size in enumerate(sizes):
-            own = b[one][r * begin : r * (begin + size)].view(r, size)
-            low = x[rows_] @ a[one][:, k * r : (k + 1) * r]
-            expected[rows_, begin : begin + size] += low @ own
-            begin += size
-    kernels.add_adapters(
-        x.numpy(), np.array(table), np.concatenate(rows), np.array([0, 2, 3, 4]),
-        np.array(sizes), y.numpy(),
+def coarse(*size: int) -> Tensor:
+    """Random numbers of bfloat16, in float32."""
+    return torch.randn(size).bfloat16().float()
+
+
+def test_bfloat16_is_kept_in_half_the_memory_without_loss() -> None:
+    matrices = [coarse(4, 6), coarse(8, 2), torch.full((4, 5), 2.0**120)]
+    matrices[0][1, 2], matrices[0][2, 5] = float("-inf"), -0.0
+    assert all(halves.fits(one) for one in matrices)
+    for matrix, words in zip(matrices, halves.words_of(matrices), strict=True):
+        lower = torch.from_numpy((words << 16).view(np.float32))
+        upper = torch.from_numpy((words & 0xFFFF0000).view(np.float32))
+        both = torch.cat([lower, upper], dim=1)
+        assert torch.equal(both[:, : matrix.shape[1]], matrix)
+        assert not both[:, matrix.shape[1] :].any()
+
+
+def test_numbers_or_sizes_that_halves_cannot_hold_do_not_fit() -> None:
+    assert not halves.fits(coarse(3, 6))
+    fine = coarse(4, 5)
+    assert halves.fits(fine)
+    fine[3, 4] = 1 + 2**-10
+    assert not halves.fits(fine)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 16])
+@pytest.mark.parametrize(("d_in", "sizes"), [(4, [2]), (28, [40, 6, 6]), (32, [2600])])
+def test_rows_get_what_their_own_adapter_adds(rows: int, d_in: int, sizes: list[int]) -> None:
+    torch.manual_seed(rows)
+    d_out, members = sum(sizes), len(sizes)
+    weight = coarse(d_in, d_out)
+    kept, table, groups = halves.words_of([weight]), [], []
+    x, y = torch.randn(rows, d_in), torch.randn(rows, d_out)
+    expected = y + x @ weight
+    # Every fourth row has no adapter, and the third adapter has nothing here.
+    for g, rank in enumerate((4, 8, 0)):
+        own = list(range(g, rows, 4))[::-1]
+        groups.append(own)
+        if not rank:
+            table.append((0, 0, 0))
+            continue
+        a, b = coarse(members * rank, d_in), [coarse(rank, size) for size in sizes]
+        for k, high in enumerate(b):
+            begin = sum(sizes[:k])
+            low = x[own] @ a[k * rank : (k + 1) * rank].T
+            expected[own, begin : begin + sizes[k]] += low @ high
+        words = halves.words_of([a, *b])
+        kept += words
+        table.append((words[0].ctypes.data, words[1].ctypes.data, rank))
+    kernels.add_linear(
+        x.numpy(), kept[0].ctypes.data, np.array(table), np.array(sum(groups, []), dtype=np.int64),
+        np.cumsum([0, *map(len, groups)]), np.array(sizes), y.numpy(),
     )  # fmt: skip
-    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
+    close(y, expected, by=1e-4)
+
+
+def test_a_row_has_the_same_numbers_alone_and_in_company() -> None:
+    x, (words,) = torch.randn(7, 64), halves.words_of([coarse(64, 300)])
+    together, every = torch.zeros(7, 300), np.arange(7)
+    kernels.add_product(x.numpy(), every, 0, words, together.numpy(), every, 0)
+    for i in range(7):
+        alone = torch.zeros(1, 300)
+        kernels.add_product(x.numpy(), every[i : i + 1], 0, words, alone.numpy(), every[:1], 0)
+        close(together[i], alone[0], by=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 16, 200])

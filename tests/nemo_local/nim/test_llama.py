@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from nemo_local.nim.batch import batches_of
 from nemo_local.nim.checkpoint import SMALL_MODEL, Checkpoint, load_checkpoint
 from nemo_local.nim.llama import computes
-from nemo_local.nim.lora import read_adapter
+from nemo_local.nim.lora import Adapter, read_adapter
 from nemo_local.nim.merged_weights import ROOM
 from nemo_local.nim.prefixes import KEPT_BYTES, Prefix, Prefixes
 from nemo_local.nim.sequences import PaddedSequences, Sequences
@@ -31,35 +31,50 @@ def prompt(dice: random.Random, longest: int = 90) -> list[int]:
     return [dice.randrange(5, 290) for _ in range(dice.randrange(1, longest))]
 
 
+def add_adapters(checkpoint: Checkpoint, tmp_path: Path, dtype: torch.dtype) -> None:
+    """Three of different ranks, in numbers of this type, the last of them on other layers too."""
+    generator = torch.Generator().manual_seed(9)
+    for seed, name in enumerate(NAMES[1:]):
+        pairs = dict(read_adapter(make_adapter(tmp_path / name, seed, rank=4 + 2 * seed)).pairs)
+        if name == "c":
+            pairs["model.layers.0.mlp.up_proj"] = (
+                torch.randn(3, 32, generator=generator), torch.randn(64, 3, generator=generator)
+            )  # fmt: skip
+            pairs["lm_head"] = (
+                torch.randn(2, 32, generator=generator),
+                torch.randn(checkpoint.model.config.vocab_size, 2, generator=generator),
+            )
+        made = {layer: (a.to(dtype), b.to(dtype)) for layer, (a, b) in pairs.items()}
+        checkpoint.adapters.add(name, Adapter(made))
+
+
 @pytest.fixture
 def adapted(checkpoint: Checkpoint, tmp_path: Path) -> Checkpoint:
-    """With three adapters of different ranks, the last of them on other layers too."""
-    for seed, name in enumerate(NAMES[1:]):
-        folder = make_adapter(tmp_path / name, seed, rank=4 + 2 * seed)
-        checkpoint.adapters.add(name, read_adapter(folder))
-    generator = torch.Generator().manual_seed(9)
-    pairs = checkpoint.adapters.pairs_of("c")
-    pairs["model.layers.0.mlp.up_proj"] = (
-        torch.randn(3, 32, generator=generator), torch.randn(64, 3, generator=generator)
-    )  # fmt: skip
-    pairs["lm_head"] = (
-        torch.randn(2, 32, generator=generator),
-        torch.randn(checkpoint.model.config.vocab_size, 2, generator=generator),
-    )
-    checkpoint.adapters.remove("c")
-    checkpoint.adapters.add("c", type(read_adapter(folder))(pairs))
+    add_adapters(checkpoint, tmp_path, torch.float32)
+    return checkpoint
+
+
+@pytest.fixture
+def halved(tmp_path: Path) -> Checkpoint:
+    """All its numbers were stored in bfloat16."""
+    folder = make_checkpoint(tmp_path / "halved", dtype=torch.bfloat16)
+    checkpoint = load_checkpoint(entry(MODEL, folder), "cpu")
+    add_adapters(checkpoint, tmp_path, torch.bfloat16)
     return checkpoint
 
 
 @pytest.mark.parametrize("room", [0, 100_000, ROOM])
-@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
+@pytest.mark.parametrize("kind", ["halved", "small", "large"])
 @pytest.mark.parametrize("seed", range(4))
 def test_logits_equal_transformers_while_sequences_come_and_go(
-    adapted: Checkpoint, seed: int, small: bool, room: int
+    request: pytest.FixtureRequest, seed: int, kind: str, room: int
 ) -> None:
     """With adapters added to the weights for none of them, for some, and for all."""
+    checkpoint = request.getfixturevalue("halved" if kind == "halved" else "adapted")
     dice = random.Random(seed)
-    ours, theirs = llama_sequences(adapted, room, small), PaddedSequences(adapted)
+    ours = llama_sequences(checkpoint, room, small=kind != "large")
+    theirs = PaddedSequences(checkpoint)
+    assert ours._llama.halves == (kind == "halved")
     ours_rows: list[int] = []  # the same sequences stand in another order
     theirs_rows: list[int] = []
     born = 0
@@ -117,19 +132,37 @@ def test_bfloat16_is_as_close_to_float32_as_it_is_in_transformers(
         assert 0 < error < 1.5 * usual < 0.1 * exact.abs().mean()
 
 
+@pytest.mark.parametrize("kind", ["halved", "adapted"])
 def test_adapters_that_change_under_a_running_batch_are_the_new_ones(
-    adapted: Checkpoint, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
-    ours = llama_sequences(adapted)
+    checkpoint = request.getfixturevalue(kind)
+    ours = llama_sequences(checkpoint)
     with torch.inference_mode():
         first = ours.join([[7, 8, 9]] * 3, ["a", "b", None])
-        ours.keep([1, 2])
-        adapted.adapters.remove("a")
-        adapted.adapters.add("a", read_adapter(make_adapter(tmp_path / "new", 77)))
-        again = ours.join([[7, 8, 9]] * 2, ["a", "b"])
-        ours.step([1, 2, 3, 4])
-    assert not torch.allclose(again[0], first[0])
-    torch.testing.assert_close(again[1], first[1])
+        old = ours.step([1, 2, 3])
+        ours.keep([])
+        checkpoint.adapters.remove("a")
+        checkpoint.adapters.add("a", read_adapter(make_adapter(tmp_path / "new", 77)))
+        again = ours.join([[7, 8, 9]] * 3, ["a", "b", None])
+        new = ours.step([1, 2, 3])
+    for before, after in ((first, again), (old, new)):
+        assert not torch.allclose(after[0], before[0])
+        torch.testing.assert_close(after[1:], before[1:])
+
+
+def test_an_adapter_is_rounded_as_the_weights_beside_it_are(
+    halved: Checkpoint, tmp_path: Path
+) -> None:
+    halved.adapters.add("fine", read_adapter(make_adapter(tmp_path / "fine", 5)))
+    ours, theirs = llama_sequences(halved), PaddedSequences(halved)
+    with torch.inference_mode():
+        for found, exact in (
+            (ours.join([[7, 8, 9]], ["fine"]), theirs.join([[7, 8, 9]], ["fine"])),
+            (ours.step([5]), theirs.step([5])),
+        ):
+            error = (found - exact).abs().mean()
+            assert 1e-4 < error < 0.01 * exact.abs().mean()
 
 
 def test_long_prompts_and_scaled_positions_equal_transformers(tmp_path: Path) -> None:
