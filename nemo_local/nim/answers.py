@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_local.core.tool_formats import Reading
-from nemo_local.nim.call_stream import begun_calls
+from nemo_local.nim.call_stream import ReplyStream, begun_calls
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.tool_calls import ToolUse, new_call_id
@@ -49,11 +49,13 @@ class Answer:
     prompts: list[list[int]]
     replies: list[Generation]
     """For each prompt in turn its `n` choices."""
-    events: "asyncio.Queue[tuple[int, str | None]]"
-    """(choice, new text), or (choice, None) when that choice is finished."""
+    events: "asyncio.Queue[tuple[int, list[Json] | None]]"
+    """(choice, new deltas), or (choice, None) when that choice is finished."""
     use: ToolUse
     echoes: list[str]
     """Per choice, text to repeat before it; empty but for `echo`."""
+    streams: list[ReplyStream] = field(default_factory=list)
+    """Per choice, what its text becomes; the engine's thread pushes until it is finished."""
     include_usage: bool = False
     """Whether a stream ends with a chunk of usage."""
 
@@ -62,20 +64,20 @@ class Answer:
         for reply in self.replies:
             reply.cancel()
 
-    async def next(self) -> tuple[int, str | None]:
+    async def next(self) -> tuple[int, list[Json] | None]:
         """The next event. Raises the error of a choice that failed."""
-        index, text = await self.events.get()
+        index, deltas = await self.events.get()
         error = self.replies[index].error
-        if text is None and error is not None:
+        if deltas is None and error is not None:
             raise error
-        return index, text
+        return index, deltas
 
     async def finish(self) -> None:
         """Wait for every choice. Raises the error of the first that failed."""
         open_choices = len(self.replies)
         while open_choices:
-            _, text = await self.next()
-            open_choices -= text is None
+            _, deltas = await self.next()
+            open_choices -= deltas is None
 
     def usage(self) -> Json:
         """Tokens read and written; a prompt answered several times counts once."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from nemo_local.nim.answers import Answer, Head
+from nemo_local.nim.call_stream import ReplyStream
 from nemo_local.nim.chat_template import render_chat
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.engine import Engine
@@ -150,9 +151,14 @@ class NimService:
                 if matcher is None:
                     matcher = await asyncio.to_thread(grammars.matcher, constraint)
 
-            def emit(text: str | None, index: int = index) -> None:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(answer.events.put_nowait, (index, text))
+            stream = ReplyStream(checkpoint.tool_format, answer.use)
+            answer.streams.append(stream)
+
+            def emit(text: str | None, index: int = index, stream: ReplyStream = stream) -> None:
+                # Text that is held back wakes nobody: a wake-up for each token is dear.
+                deltas = None if text is None else stream.push(text)
+                if deltas != [] and not loop.is_closed():
+                    loop.call_soon_threadsafe(answer.events.put_nowait, (index, deltas))
 
             answer.replies.append(
                 Generation(
