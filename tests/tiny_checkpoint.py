@@ -131,8 +131,7 @@ def llama_sequences(checkpoint: Checkpoint, room: int = ROOM, small: bool = True
     It computes as `small` models do, or as large ones.
     """
     llama = Llama(checkpoint.model)
+    llama.keep_copies()
     llama.ops = ops_of(llama.dtype, small)
-    if small:
-        llama.pack()
     layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     return LlamaSequences(llama, layouts, MergedWeights(layouts, llama.weights, room))

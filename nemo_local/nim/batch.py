@@ -109,10 +109,9 @@ def batches_of(checkpoint: Checkpoint, most: int, limited: bool = False) -> list
     if not computes(checkpoint.model):
         return [Batch(checkpoint, PaddedSequences(checkpoint))]
     llama = Llama(checkpoint.model)
-    side_by_side = llama.small and not limited
-    if side_by_side:
-        llama.pack()
-    count = most if side_by_side else 1
+    if not limited:
+        llama.keep_copies()
+    count = most if llama.small and not limited else 1
     layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     merged = MergedWeights(layouts, llama.weights, 0 if limited else ROOM)
     return [Batch(checkpoint, LlamaSequences(llama, layouts, merged)) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""A decoding step of a small Llama in float32 as one kernel (`kernels.step`).
+"""A decoding step of a Llama in float32 as one kernel, on one thread (`kernels.step`).
 
 A step of few sequences takes as long as it takes to read the weights. So it is for those that were
 stored in bfloat16 and are kept in 16 bits here, and so are the adapters beside them.

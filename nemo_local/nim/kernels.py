@@ -1,4 +1,4 @@
-"""What a small float32 model does between its products on a CPU, compiled (numba).
+"""What a Llama does in float32 on a CPU, compiled (numba): whole steps, and parts of prompts.
 
 A decoding step of a small model is hundreds of short operations, and in PyTorch each costs more to
 begin than to compute, and asks for Python's lock, for which other threads wait. A kernel here does

@@ -30,6 +30,9 @@ from nemo_local.nim.weights import Weight
 
 SMALL_BYTES = 100_000_000
 """Weights up to which a product is too short to be shared among threads."""
+COMPILED_ROWS = 16
+"""Rows up to which the compiled step, on one thread, is faster than products on one; with several
+threads to share products among, so many fewer."""
 FUSED_ATTENTION_FROM = 512
 """Prompt tokens from which the fused kernel is worth its start; plain products are faster below."""
 
@@ -86,16 +89,17 @@ class Llama:
         """Whether one thread computes it as fast as several."""
         return sum(weight.plain.nbytes for weight in self.weights.values()) <= SMALL_BYTES
 
-    def pack(self) -> None:
-        """Keep second copies of weights where those are faster to multiply with or to read."""
-        self.weights = {site: weight.with_packed() for site, weight in self.weights.items()}
-        self._embed = partial(F.embedding, weight=self._embedding.weight.contiguous())
+    def keep_copies(self) -> None:
+        """Keep more copies of weights, where those are faster to multiply with or to read."""
         weights = {site: weight.plain for site, weight in self.weights.items()}
         if CompiledStep.can_do(weights):
             norms = [norm for pair in self._norms for norm in pair]
             self._compiled_step = CompiledStep(
                 weights, [*norms, self._last_norm], self._epsilon, self.heads
             )
+        if self.small:
+            self.weights = {site: weight.with_packed() for site, weight in self.weights.items()}
+            self._embed = partial(F.embedding, weight=self._embedding.weight.contiguous())
 
     @property
     def halves(self) -> bool:
@@ -133,7 +137,7 @@ class Llama:
 
         Position [N] is also where a token stands in the cache; `names` are the rows' adapters.
         """
-        if self._compiled_step is None:
+        if self._compiled_step is None or len(ids) * torch.get_num_threads() > COMPILED_ROWS:
             attend = self.ops.attend_to(cache, positions)
             return self(ids, positions, attend, adapters.by_row(names))
         lora = adapters.table(names)

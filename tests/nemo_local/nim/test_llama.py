@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from nemo_local.nim import llama
 from nemo_local.nim.batch import batches_of
 from nemo_local.nim.checkpoint import SMALL_MODEL, Checkpoint, load_checkpoint
 from nemo_local.nim.llama import computes
@@ -64,17 +65,19 @@ def halved(tmp_path: Path) -> Checkpoint:
 
 
 @pytest.mark.parametrize("room", [0, 100_000, ROOM])
-@pytest.mark.parametrize("kind", ["halved", "small", "large"])
+@pytest.mark.parametrize("stored", ["halved", "adapted"])
+@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
 @pytest.mark.parametrize("seed", range(4))
 def test_logits_equal_transformers_while_sequences_come_and_go(
-    request: pytest.FixtureRequest, seed: int, kind: str, room: int
-) -> None:
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, seed: int, small: bool,
+    stored: str, room: int,
+) -> None:  # fmt: skip
     """With adapters added to the weights for none of them, for some, and for all."""
-    checkpoint = request.getfixturevalue("halved" if kind == "halved" else "adapted")
+    checkpoint = request.getfixturevalue(stored)
     dice = random.Random(seed)
-    ours = llama_sequences(checkpoint, room, small=kind != "large")
-    theirs = PaddedSequences(checkpoint)
-    assert ours._llama.halves == (kind == "halved")
+    ours, theirs = llama_sequences(checkpoint, room, small), PaddedSequences(checkpoint)
+    assert ours._llama.halves == (stored == "halved")
+    monkeypatch.setattr(llama, "COMPILED_ROWS", 4 * torch.get_num_threads())
     ours_rows: list[int] = []  # the same sequences stand in another order
     theirs_rows: list[int] = []
     born = 0
