@@ -31,9 +31,10 @@ from nemo_local.pocket.world import rows
 from utils.xlam import parse_row, to_chat_example
 
 MAX_TOKENS = 48
-GRAMMAR_TOKENS = 12
-"""Fewer than any call has, so that free and constrained replies are of one length."""
-GRAMMAR_ROUNDS = 5
+GRAMMAR_TOKENS = range(6, 13)
+"""Lengths of replies, fewer than any call has, so that each is as long free as it is constrained.
+They differ, so that replies do not all begin and end together."""
+GRAMMAR_ROUNDS = 9
 
 Json = dict[str, Any]
 
@@ -156,32 +157,29 @@ def table(found: list[Json]) -> str:
 def grammar_cost(server: Server, count: int, port: int) -> str:
     """What a grammar costs that is known already (requests/s), and at its first use (ms)."""
     asked = prompts(count, seed=11)
-    bodies = {
-        choice: [
-            {
-                **body, "tool_choice": choice, "stream": False, "stream_options": None,
-                "max_tokens": GRAMMAR_TOKENS, "min_tokens": GRAMMAR_TOKENS,
-            }
-            for body in asked
-        ]
-        for choice in ("auto", "required")
-    }  # fmt: skip
-    seconds: dict[str, list[float]] = {choice: [] for choice in bodies}
+    lengths = [GRAMMAR_TOKENS[i % len(GRAMMAR_TOKENS)] for i in range(count)]
+    seconds: dict[str, list[float]] = {"free": [], "held": [], "free again": []}
     with running(server, port) as started:
         for _ in range(GRAMMAR_ROUNDS + 1):
-            for choice, some in bodies.items():
+            for way, several in seconds.items():
+                rules = {"tool_choice": "required" if way == "held" else "auto", "stream": False}
+                bodies = [
+                    {**body, **rules, "stream_options": None, "max_tokens": n, "min_tokens": n}
+                    for body, n in zip(asked, lengths, strict=True)
+                ]
                 begun = time.perf_counter()
-                asyncio.run(load(started.url, server.models, some, 32))
-                seconds[choice].append(time.perf_counter() - begun)
+                asyncio.run(load(started.url, server.models, bodies, 32))
+                several.append(time.perf_counter() - begun)
     # In the first round grammars are new, and so are prompts.
-    known = {choice: statistics.median(several[1:]) for choice, several in seconds.items()}
+    known = {way: statistics.median(several[1:]) for way, several in seconds.items()}
     ids = [body["prompt"] for body in as_ids(asked)]
-    alone = in_engine(asked, ids, GRAMMAR_TOKENS)
+    alone = in_engine(asked, ids, max(GRAMMAR_TOKENS))
     first = sorted(first_uses(asked, AutoTokenizer.from_pretrained(BASE)))
     return (
-        f"{count} replies of {GRAMMAR_TOKENS} tokens, 32 at once: free {count / known['auto']:.1f} "
-        f"requests/s, held to calls {count / known['required']:.1f} "
-        f"({known['required'] / known['auto'] - 1:+.1%} time); in the engine alone {alone:+.1%}; "
+        f"{count} replies of {min(GRAMMAR_TOKENS)} to {max(GRAMMAR_TOKENS)} tokens, 32 at once: "
+        f"free {count / known['free']:.1f} requests/s, held to calls {count / known['held']:.1f} "
+        f"({known['held'] / known['free'] - 1:+.1%} time), free again "
+        f"({known['free again'] / known['free'] - 1:+.1%}); in the engine alone {alone:+.1%}; "
         "a grammar's first use "
         f"{statistics.median(first):.2f} ms (median), {first[int(0.95 * (count - 1))]:.2f} (p95)"
     )
