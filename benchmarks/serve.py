@@ -1,12 +1,12 @@
 """Inference servers beside each other: the same pocket weights, the same tool prompts.
 
-    python -m benchmarks.serve                    every server, one after the other, then a table
+    python -m benchmarks.serve                    every server, in turns, then a table
     python -m benchmarks.serve --only ours --requests 64
     python -m benchmarks.serve --only grammar     what holding replies to a grammar costs
 
 Measured from outside over HTTP, with streaming: requests per second, time to the first token and
-the 95th percentile of whole requests, at 1, 8 and 32 requests at a time. Each of the three has
-prompts of its own, so that nobody answers from a cache. Run it on a machine that does nothing else;
+the 95th percentile of whole requests, at 1, 8 and 32 requests at a time. Each round has prompts of
+its own, so that nobody answers from a cache. Run it on a machine that does nothing else;
 benchmarks/README.md says how to install the peers and holds the results we quote.
 """
 
@@ -17,6 +17,7 @@ import asyncio
 import json
 import statistics
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import httpx
 from transformers import AutoTokenizer
 
 from benchmarks.serve_grammar import first_uses, in_engine
-from benchmarks.serve_servers import BASE, Peers, Server, running, servers
+from benchmarks.serve_servers import BASE, Peers, Running, Server, running, servers
 from nemo_local.nim.chat_template import render_chat
 from nemo_local.pocket.world import rows
 from utils.xlam import parse_row, to_chat_example
@@ -114,43 +115,71 @@ async def load(url: str, models: list[str], asked: list[Json], at_once: int) -> 
     return timings
 
 
-def measure(server: Server, count: int, concurrency: list[int], port: int) -> list[Json]:
-    """One row of figures for each concurrency."""
-    found = []
-    prepare = as_ids if server.ids else list
-    with running(server, port) as started:
-        warm = prepare(prompts(32, seed=10))  # threads, templates, allocator
-        asyncio.run(load(started.url, server.models, warm, 32))
+def measure(
+    servers: list[Server], count: int, concurrency: list[int], rounds: int, port: int
+) -> list[Json]:
+    """One row of figures for each server and concurrency: medians of rounds.
+
+    All servers run at once and are asked in turns, so that a slow minute of the machine is every
+    server's.
+    """
+    found: list[Json] = []
+    with ExitStack() as stack:
+        started = [
+            (server, stack.enter_context(running(server, port + i)))
+            for i, server in enumerate(servers)
+        ]
+        for server, process in started:  # threads, templates, allocator
+            _round(server, process, prompts(32, seed=10), 32)
         for at_once in concurrency:
-            asked = prepare(prompts(count, seed=11 + at_once))
-            begun, cpu = time.perf_counter(), started.cpu_s()
-            timings = asyncio.run(load(started.url, server.models, asked, at_once))
-            seconds, cpu = time.perf_counter() - begun, started.cpu_s() - cpu
-            wholes = sorted(timing.whole for timing in timings)
-            first = statistics.median(timing.first for timing in timings)
-            found.append(
-                {
-                    "server": server.name,
-                    "concurrency": at_once,
-                    "requests_per_s": round(count / seconds, 2),
-                    "first_token_ms": round(first * 1e3, 1),
-                    "p95_ms": round(wholes[int(0.95 * (count - 1))] * 1e3, 1),
-                    "cpu_ms": round(cpu / count * 1e3, 1),
-                    "tokens": round(sum(timing.tokens for timing in timings) / count, 1),
-                }
-            )
-            print(json.dumps(found[-1]), flush=True)
-    return found
+            several: dict[str, list[Json]] = {server.name: [] for server in servers}
+            for number in range(rounds):
+                asked = prompts(count, seed=11 + at_once + 1000 * number)
+                for server, process in started:
+                    several[server.name].append(_round(server, process, asked, at_once))
+                    print(server.name, at_once, several[server.name][-1], flush=True)
+            found += [
+                {"server": name, "at_once": at_once, **_medians(figures)}
+                for name, figures in several.items()
+            ]
+    order = [server.name for server in servers]
+    return sorted(found, key=lambda row: order.index(row["server"]))
+
+
+def _round(server: Server, process: Running, asked: list[Json], at_once: int) -> Json:
+    bodies = as_ids(asked) if server.ids else asked
+    begun, cpu = time.perf_counter(), process.cpu_s()
+    timings = asyncio.run(load(process.url, server.models, bodies, at_once))
+    seconds, cpu = time.perf_counter() - begun, process.cpu_s() - cpu
+    wholes = sorted(timing.whole for timing in timings)
+    return {
+        "requests_per_s": len(asked) / seconds,
+        "first_token_ms": statistics.median(timing.first for timing in timings) * 1e3,
+        "p95_ms": wholes[int(0.95 * (len(asked) - 1))] * 1e3,
+        "cpu_ms": cpu / len(asked) * 1e3,
+        "tokens": sum(timing.tokens for timing in timings) / len(asked),
+    }
+
+
+def _medians(figures: list[Json]) -> Json:
+    rates = [one["requests_per_s"] for one in figures]
+    medians = {key: statistics.median(one[key] for one in figures) for key in figures[0]}
+    return {"spread": f"{min(rates):.1f} to {max(rates):.1f}", **medians}
 
 
 def table(found: list[Json]) -> str:
     """The figures in Markdown."""
     lines = [
-        "| server | at once | requests/s | first token, median ms | whole request, p95 ms "
-        "| server's CPU time a request, ms | tokens a reply |",
-        "|---|---|---|---|---|---|---|",
+        "| server | at once | requests/s | from, to | first token, median ms "
+        "| whole request, p95 ms | server's CPU time a request, ms | tokens a reply |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    lines += [f"| {' | '.join(str(value) for value in row.values())} |" for row in found]
+    for row in found:
+        milliseconds = " | ".join(f"{row[k]:.1f}" for k in ("first_token_ms", "p95_ms", "cpu_ms"))
+        lines.append(
+            f"| {row['server']} | {row['at_once']} | {row['requests_per_s']:.1f} "
+            f"| {row['spread']} | {milliseconds} | {row['tokens']:.1f} |"
+        )
     return "\n".join(lines)
 
 
@@ -188,6 +217,7 @@ def grammar_cost(server: Server, count: int, port: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="servers of these names")
     parser.add_argument("--port", type=int, default=18400)
@@ -199,10 +229,10 @@ def main() -> None:
     )
     found: list[Json] = []
     all_servers = servers(peers)
-    for number, server in enumerate(all_servers):
-        if given.only is None or server.name in given.only:
-            found += measure(server, given.requests, given.concurrency, given.port + number)
-    print("\n" + table(found))
+    chosen = [one for one in all_servers if given.only is None or one.name in given.only]
+    if chosen:
+        found = measure(chosen, given.requests, given.concurrency, given.rounds, given.port)
+        print("\n" + table(found))
     if given.only is None or "grammar" in given.only:
         print("\n" + grammar_cost(all_servers[0], given.requests, given.port + len(all_servers)))
     if not peers.gguf_python:
