@@ -99,6 +99,8 @@ class Table:
     starts: NDArray[np.int64]
     """[G + 1] where each adapter's begin in `rows`."""
     tokens: Chosen
+    layouts: list[Layout]
+    """What lies at the addresses."""
 
 
 class FusedAdapters:
@@ -150,7 +152,8 @@ class FusedAdapters:
             addresses[:, g] = layout.addresses
         rows = [row for _, own in groups for row in own]
         starts = np.cumsum([0, *(len(own) for _, own in groups)])
-        return Table(addresses, np.array(rows, dtype=np.int64), starts, tokens)
+        layouts = [layout for layout, _ in groups]
+        return Table(addresses, np.array(rows, dtype=np.int64), starts, tokens, layouts)
 
     def _groups(self, names: list[str | None]) -> tuple[list[tuple[Layout, list[int]]], Chosen]:
         rows_of: dict[str, list[int]] = {}

@@ -234,7 +234,7 @@ class Generation:
             if self.stream.stopped_by is not None:
                 self.finish_reason, self.stop_reason = "stop", self.stream.stopped_by
             if piece and self.pieces:
-                self.emit(piece)
+                self._tell(piece)
         else:
             self.stream.keep(token_id)
         if self.finish_reason is None and self.matcher is not None and self.matcher.is_terminated():
@@ -246,8 +246,15 @@ class Generation:
         """Tell the reader, once, that nothing follows."""
         if self.closed:
             return
-        self.closed, self.error = True, error
+        self.closed = True
         piece = self.stream.finish()
         if piece and self.pieces:
-            self.emit(piece)
+            self._tell(piece)
+        self.error = error or self.failure
         self.emit(None)
+
+    def _tell(self, piece: str) -> None:
+        try:
+            self.emit(piece)
+        except Exception as error:  # the reader's; other replies of the batch have nothing of it
+            self.failure = error

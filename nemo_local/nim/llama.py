@@ -30,7 +30,7 @@ from nemo_local.nim.weights import Weight
 
 SMALL_BYTES = 100_000_000
 """Weights up to which a product is too short to be shared among threads."""
-COMPILED_ROWS = 16
+COMPILED_ROWS = 32
 """Rows up to which the compiled step, on one thread, is faster than products on one; with several
 threads to share products among, so many fewer."""
 FUSED_ATTENTION_FROM = 512

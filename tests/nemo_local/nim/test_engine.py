@@ -48,6 +48,21 @@ def test_greedy_replies_equal_those_written_alone(writer: Writer) -> None:
         assert reply.finish_reason == "length"
 
 
+def test_a_reader_that_fails_ends_its_own_reply_only(writer: Writer) -> None:
+    def broken(text: str | None) -> None:
+        if text is not None:
+            raise ValueError("cannot read this")
+
+    asked = prompts(3, seed=4)
+    failed, *others = writer.write(
+        writer.generation(asked[0], emit=broken, pieces=True),
+        *(writer.generation(prompt, pieces=True) for prompt in asked[1:]),
+    )
+    assert isinstance(failed.error, ValueError) and len(failed.tokens) < 12
+    for prompt, reply in zip(asked[1:], others, strict=True):
+        assert reply.error is None and reply.tokens == alone(writer.checkpoint, prompt, 12)
+
+
 def test_adapters_share_a_batch_without_touching_each_other(writer: Writer, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         writer.engine.add_adapter(MODEL, name, read_adapter(make_adapter(tmp_path / name, seed)))
