@@ -227,7 +227,6 @@ def main() -> None:
     peers = Peers(
         given.gguf_python, given.llama_server, given.openvino_python, given.openvino_model
     )
-    found: list[Json] = []
     all_servers = servers(peers)
     chosen = [one for one in all_servers if given.only is None or one.name in given.only]
     if chosen:

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.layouts import Layouts
-from nemo_local.nim.llama import Llama, LlamaSequences
+from nemo_local.nim.llama import COMPILED_ROWS, Llama, LlamaSequences
 from nemo_local.nim.merged_weights import ROOM, MergedWeights
 from nemo_local.nim.ops import ops_of
 
@@ -125,13 +125,16 @@ def catalog_of(*entries: CatalogModel) -> Catalog:
     return Catalog(list(entries))
 
 
-def llama_sequences(checkpoint: Checkpoint, room: int = ROOM, small: bool = True) -> LlamaSequences:
+def llama_sequences(
+    checkpoint: Checkpoint, room: int = ROOM, small: bool = True,
+    compiled_rows: int = COMPILED_ROWS,
+) -> LlamaSequences:  # fmt: skip
     """No sequences yet of a Llama, with so many bytes for weights that adapters are added to.
 
     It computes as `small` models do, or as large ones.
     """
     llama = Llama(checkpoint.model)
-    llama.keep_copies()
+    llama.keep_copies(compiled_rows)
     llama.ops = ops_of(llama.dtype, small)
     layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     return LlamaSequences(llama, layouts, MergedWeights(layouts, llama.weights, room))

@@ -23,8 +23,8 @@ def fits(matrix: Tensor) -> bool:
 
 def words_of(matrices: Sequence[Tensor]) -> list[Words]:
     """Matrices that fit; they lie one after the other: to read on is fast."""
-    # PyTorch's memory begins where a line of the processor's cache does.
     shapes = [(one.shape[0], (one.shape[1] + 1) // 2) for one in matrices]
+    # PyTorch's memory begins where a line of the processor's cache does.
     memory = torch.zeros(sum(m * half for m, half in shapes), dtype=torch.int32).numpy()
     every, begin = [], 0
     for matrix, (m, half) in zip(matrices, shapes, strict=True):

@@ -90,11 +90,11 @@ class Layouts:
         words: list[Words] = []
         if self.halves:
             words = words_of([one for stack in stacks.values() for one in stack.matrices])
-            each = iter(words)
-            for place, stack in enumerate(found.values()):
-                if stack is not None:
-                    a, b, *_ = (next(each).ctypes.data for _ in stack.matrices)
-                    addresses[place] = a, b, stack.rank
+        at = 0
+        for place, stack in enumerate(found.values()):
+            if words and stack is not None:
+                addresses[place] = words[at].ctypes.data, words[at + 1].ctypes.data, stack.rank
+                at += len(stack.matrices)
         return Layout(stacks, addresses, words)
 
 

@@ -83,14 +83,16 @@ class Llama:
         self._angles = (torch.empty(0, self.head_size),) * 2  # one value: threads read both
         self.ops = ops_of(self.dtype, self.small)
         self._compiled_step: CompiledStep | None = None
+        self._compiled_rows = COMPILED_ROWS
 
     @property
     def small(self) -> bool:
         """Whether one thread computes it as fast as several."""
         return sum(weight.plain.nbytes for weight in self.weights.values()) <= SMALL_BYTES
 
-    def keep_copies(self) -> None:
+    def keep_copies(self, compiled_rows: int = COMPILED_ROWS) -> None:
         """Keep more copies of weights, where those are faster to multiply with or to read."""
+        self._compiled_rows = compiled_rows
         weights = {site: weight.plain for site, weight in self.weights.items()}
         if CompiledStep.can_do(weights):
             norms = [norm for pair in self._norms for norm in pair]
@@ -137,7 +139,7 @@ class Llama:
 
         Position [N] is also where a token stands in the cache; `names` are the rows' adapters.
         """
-        if self._compiled_step is None or len(ids) * torch.get_num_threads() > COMPILED_ROWS:
+        if self._compiled_step is None or len(ids) * torch.get_num_threads() > self._compiled_rows:
             attend = self.ops.attend_to(cache, positions)
             return self(ids, positions, attend, adapters.by_row(names))
         lora = adapters.table(names)
