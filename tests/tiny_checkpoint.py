@@ -127,14 +127,14 @@ def catalog_of(*entries: CatalogModel) -> Catalog:
 
 def llama_sequences(
     checkpoint: Checkpoint, room: int = ROOM, small: bool = True,
-    compiled_rows: int = COMPILED_ROWS,
+    compiled_rows: int = COMPILED_ROWS, prompts_in_bfloat16: bool = False,
 ) -> LlamaSequences:  # fmt: skip
     """No sequences yet of a Llama, with so many bytes for weights that adapters are added to.
 
     It computes as `small` models do, or as large ones.
     """
     llama = Llama(checkpoint.model)
-    llama.keep_copies(compiled_rows)
+    llama.keep_copies(compiled_rows, prompts_in_bfloat16)
     llama.ops = ops_of(llama.dtype, small)
     layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     return LlamaSequences(llama, layouts, MergedWeights(layouts, llama.weights, room))

@@ -13,6 +13,7 @@ from nemo_local.nim.llama import Llama, LlamaSequences, computes
 from nemo_local.nim.merged_weights import ROOM, MergedWeights
 from nemo_local.nim.sampling import choose
 from nemo_local.nim.sequences import PaddedSequences, Sequences
+from nemo_local.nim.weights import multiplies_bfloat16
 
 PREFILL_TOKENS = 8192
 """Prompt tokens that go through the model in one pass."""
@@ -110,7 +111,7 @@ def batches_of(checkpoint: Checkpoint, most: int, limited: bool = False) -> list
         return [Batch(checkpoint, PaddedSequences(checkpoint))]
     llama = Llama(checkpoint.model)
     if not limited:
-        llama.keep_copies()
+        llama.keep_copies(prompts_in_bfloat16=multiplies_bfloat16())
     count = most if llama.small and not limited else 1
     layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     merged = MergedWeights(layouts, llama.weights, 0 if limited else ROOM)

@@ -55,17 +55,21 @@ class Ranges:
 
     ranges: list[Range]
     tokens: Chosen
+    in_bfloat16: bool
+    """Whether products may be."""
 
     def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
         if len(self.ranges) == 1:
-            y = self.ranges[0].merged.get(site, weight).product(x, onto)
+            y = self.ranges[0].merged.get(site, weight).product(x, onto, self.in_bfloat16)
         elif not any(site in one.merged for one in self.ranges):
-            y = weight.product(x, onto)
+            y = weight.product(x, onto, self.in_bfloat16)
         else:
             y = x.new_empty(x.shape[0], weight.plain.shape[1])
             for start, end, _, merged in self.ranges:
                 part = None if onto is None else onto[start:end]
-                y[start:end] = merged.get(site, weight).product(x[start:end], part)
+                y[start:end] = merged.get(site, weight).product(
+                    x[start:end], part, self.in_bfloat16
+                )
         for start, end, stacks, _ in self.ranges:
             if site in stacks:
                 y[start:end] += stacks[site].product(x[start:end])
@@ -113,8 +117,13 @@ class FusedAdapters:
         self._merged = merged
         self._last: tuple[int, list[str | None], Table] = (-1, [], self._tabulate([]))
 
-    def by_range(self, ranges: list[tuple[str | None, int, int]]) -> Selection:
-        """For rows that stand together by adapter: (adapter, first row, end)."""
+    def by_range(
+        self, ranges: list[tuple[str | None, int, int]], in_bfloat16: bool = False
+    ) -> Selection:
+        """For rows that stand together by adapter: (adapter, first row, end).
+
+        `in_bfloat16` allows products in it, to those who have it.
+        """
         own = self.adapters.tokens
         joined: list[tuple[str | None, int, int]] = []
         for name, start, end in ranges:
@@ -124,6 +133,7 @@ class FusedAdapters:
         return Ranges(
             [self._range(*one) for one in joined],
             [(own[n], slice(start, end)) for n, start, end in joined if n in own],
+            in_bfloat16,
         )
 
     def _range(self, name: str | None, start: int, end: int) -> Range:

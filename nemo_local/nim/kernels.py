@@ -7,18 +7,17 @@ several at once without the lock, in one thread, and reads memory in the order i
 Arrays are float32 unless they say otherwise. N rows, L layers, E hidden size, I intermediate size,
 d head size, T cached columns. A row's numbers depend on no other row.
 
-All is in one file: what numba keeps on disk is made anew when the file changes that calls a kernel,
-not when the kernel's own does.
+All kernels are in one file: what numba keeps on disk is made anew when the file changes that calls
+a kernel, not when the kernel's own does. After a change of intrinsics.py, empty __pycache__.
 """
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from llvmlite import ir
-from numba import carray, njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import carray, njit
+
+from nemo_local.nim.intrinsics import TILE, ask_for, pointer, set_tile
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -50,41 +49,13 @@ def _kernel(*signature: str) -> Callable[[Function], Function]:
     return compiled
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(context: Any, address: Any) -> Any:
-    """The address of float32 numbers as a pointer to them."""
-    kind = types.CPointer(types.float32)
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(kind))
-
-    return kind(types.int64), code
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _ask_for(context: Any, address: Any) -> Any:
-    """Have the memory at this address fetched meanwhile; any address will do."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number = ir.IntType(32)
-        kinds = [ir.IntType(8).as_pointer(), number, number, number]
-        fetch = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0i8"
-        )
-        how = [number(0), number(2), number(1)]  # to read; into the second cache; data
-        builder.call(fetch, [builder.inttoptr(arguments[0], kinds[0]), *how])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), code
-
-
 @_kernel()
 def _ask_for_rows(m: Any, first: Any, begin: Any, end: Any) -> None:
     """Have four rows of m fetched meanwhile, the columns from `begin` to `end`."""
     for i in range(first, first + 4):
         row = m.ctypes.data + 4 * i * m.shape[1]
         for address in range(row + 4 * begin, row + 4 * end, 64):
-            _ask_for(address)
+            ask_for(address)
 
 
 @_kernel()
@@ -209,8 +180,8 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
             own_value, next_key = value.ctypes.data, key.ctypes.data + 4 * key.size
             for t in range(scores.shape[0]):
                 for offset in range(4 * size * t, 4 * size * (t + 1), 64):
-                    _ask_for(own_value + offset)
-                    _ask_for(next_key + offset)
+                    ask_for(own_value + offset)
+                    ask_for(next_key + offset)
                 total = np.float32(0)
                 for e in range(size):
                     total += query[e] * key[t, e]
@@ -218,6 +189,79 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
             _softmax(scores)
             out[:] = 0
             _add_sum(scores, value, out)
+
+
+@_kernel()
+def _product(a: Any, b: Any, count: Any, columns: Any, y: Any) -> None:
+    """y[:, :columns] = a[:, :count] b[:count, :columns], columns rounded up to whole tiles."""
+    for begin in range(0, columns, TILE[1]):
+        set_tile(
+            a.ctypes.data, a.strides[0], b.ctypes.data + 4 * begin, b.strides[0], count,
+            y.ctypes.data + 4 * begin, y.strides[0],
+        )  # fmt: skip
+
+
+@_kernel()
+def _weigh(scores: Any, seen: Any, end: Any) -> Any:
+    """Exponentials of the first `seen` scores; those from there to the `end` become zero.
+
+    Returns what makes their sum 1; NaN when there is a NaN or a plus infinity.
+    """
+    width = _up_to_tiles(seen)  # so that loops run in vectors to their end
+    for t in range(seen, width):
+        scores[t] = -np.inf
+    highest, total = scores[0], np.float32(0)
+    for t in range(width):
+        highest = max(highest, scores[t])
+    for t in range(width):
+        scores[t] = _exp(scores[t] - highest)
+        total += scores[t]
+    for t in range(seen, end):
+        scores[t] = 0
+    return _ONE / total
+
+
+@_kernel()
+def _up_to_tiles(columns: Any) -> Any:
+    return (columns + TILE[1] - 1) // TILE[1] * TILE[1]
+
+
+@_kernel("void(f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,::1], f4[:,:,::1], i8, f4[:,:,::1])")
+def attend_prompt(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y: Any) -> None:
+    """Attention of the next tokens of one sequence; takes note of their keys and values.
+
+    k and v [n, kv, d] are those of the tokens after the first `known`; keys and values [kv, T, d];
+    q [m, heads, d] and y of the last m of them.
+    """
+    count, heads, size = q.shape
+    share, total = heads // k.shape[1], known + k.shape[0]
+    before = total - count
+    rows, wide, deep = TILE[0], _up_to_tiles(total), _up_to_tiles(size)
+    turned, value = np.zeros((size, wide), np.float32), np.zeros((total, deep), np.float32)
+    query, scores = np.empty((rows, size), np.float32), np.empty((rows, wide), np.float32)
+    seen, factors = np.empty((rows, deep), np.float32), np.empty(rows, np.float32)
+    scale = np.float32(1 / np.sqrt(size))
+    for h in range(heads):
+        group = h // share
+        key, own_value = keys[group], values[group]
+        if h % share == 0:
+            for t in range(total):
+                for e in range(size):
+                    if t >= known:
+                        key[t, e], own_value[t, e] = k[t - known, group, e], v[t - known, group, e]
+                    turned[e, t], value[t, e] = key[t, e], own_value[t, e]
+        for i in range(0, count, rows):
+            for r in range(rows):
+                for e in range(size):
+                    query[r, e] = q[min(i + r, count - 1), h, e] * scale
+            end = before + min(i + rows, count)
+            _product(query, turned, size, end, scores)
+            for r in range(rows):
+                factors[r] = _weigh(scores[r], min(before + i + r + 1, end), end)
+            _product(scores, value, end, size, seen)
+            for r in range(min(rows, count - i)):
+                for e in range(size):
+                    y[i + r, h, e] = seen[r, e] * factors[r]
 
 
 @_kernel("void(f4[:,::1], i8[::1], i8, u4[:,::1], f4[:,::1], i8[::1], i8)")
@@ -285,7 +329,7 @@ def set_dots(x: Any, of: Any, words: Any, y: Any) -> None:
 @_kernel()
 def _words_at(address: Any, rows: Any, columns: Any) -> Any:
     """The words of a matrix of so many rows and columns."""
-    return carray(_pointer(address), (rows, columns // 2), np.float32).view(np.uint32)
+    return carray(pointer(address), (rows, columns // 2), np.float32).view(np.uint32)
 
 
 @_kernel("void(f4[:,::1], i8, i8[:,::1], i8[::1], i8[::1], i8[::1], f4[:,::1])")

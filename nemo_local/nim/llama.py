@@ -6,7 +6,6 @@ of a pocket model most of a decoding step is otherwise spent between the product
 Source: https://github.com/huggingface/transformers/blob/main/src/transformers/models/llama/modeling_llama.py
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,8 +32,6 @@ SMALL_BYTES = 100_000_000
 COMPILED_ROWS = 32
 """Rows up to which the compiled step, on one thread, is faster than products on one; with several
 threads to share products among, so many fewer."""
-FUSED_ATTENTION_FROM = 512
-"""Prompt tokens from which the fused kernel is worth its start; plain products are faster below."""
 
 
 def computes(model: PreTrainedModel) -> bool:
@@ -90,8 +87,13 @@ class Llama:
         """Whether one thread computes it as fast as several."""
         return sum(weight.plain.nbytes for weight in self.weights.values()) <= SMALL_BYTES
 
-    def keep_copies(self, compiled_rows: int = COMPILED_ROWS) -> None:
-        """Keep more copies of weights, where those are faster to multiply with or to read."""
+    def keep_copies(
+        self, compiled_rows: int = COMPILED_ROWS, prompts_in_bfloat16: bool = False
+    ) -> None:
+        """Keep more copies of weights, where those are faster to multiply with or to read.
+
+        `prompts_in_bfloat16` is for weights that were stored in it, of small models.
+        """
         self._compiled_rows = compiled_rows
         weights = {site: weight.plain for site, weight in self.weights.items()}
         if CompiledStep.can_do(weights):
@@ -100,7 +102,11 @@ class Llama:
                 weights, [*norms, self._last_norm], self._epsilon, self.heads
             )
         if self.small:
-            self.weights = {site: weight.with_packed() for site, weight in self.weights.items()}
+            rounded = prompts_in_bfloat16 and self.halves
+            self.weights = {
+                site: weight.with_rounded() if rounded else weight.with_packed()
+                for site, weight in self.weights.items()
+            }
             self._embed = partial(F.embedding, weight=self._embedding.weight.contiguous())
 
     @property
@@ -224,7 +230,6 @@ class LlamaSequences:
         self._names: list[str | None] = []
         self._prefixes = Prefixes()
         self._changes = -1
-        self._scale = 1 / math.sqrt(llama.head_size)
 
     def join(self, prompts: list[list[int]], adapters: list[str | None]) -> Tensor:
         self._forget_old_prefixes()
@@ -252,8 +257,8 @@ class LlamaSequences:
             return self._read(layer, q, k, v, spans)
 
         logits = self._llama(
-            torch.tensor(ids), torch.tensor(positions), attend, self._adapters.by_range(every),
-            (last, self._adapters.by_range(ends)),
+            torch.tensor(ids), torch.tensor(positions), attend,
+            self._adapters.by_range(every, in_bfloat16=True), (last, self._adapters.by_range(ends)),
         )  # fmt: skip
         for prompt, adapter, row in zip(prompts, adapters, rows, strict=True):
             self._keep_prefix(prompt, adapter, row)
@@ -308,30 +313,12 @@ class LlamaSequences:
 
     def _read(self, layer: int, q: Tensor, k: Tensor, v: Tensor, spans: list[Span]) -> Tensor:
         """Attention of prompts, each to itself; q may hold only each prompt's last token."""
-        llama, cache = self._llama, self._cache
         only_last = q.shape[0] != k.shape[0]
-        share = llama.heads // llama.kv_heads
         out = q.new_empty(q.shape)
-        every_key, every_value = cache.layer(layer)
+        keys, values = self._cache.layer(layer)
         for i, (row, start, end, known) in enumerate(spans):
-            keys = every_key[row, :, : known + end - start]
-            values = every_value[row, :, : known + end - start]
-            keys[:, known:] = k[start:end].transpose(0, 1)
-            values[:, known:] = v[start:end].transpose(0, 1)
-            if share > 1:
-                keys, values = keys.repeat_interleave(share, 0), values.repeat_interleave(share, 0)
             a, b = (i, i + 1) if only_last else (start, end)
-            query = q[a:b].transpose(0, 1)
-            out[a:b] = self._attention(query, keys, values).transpose(0, 1)
+            out[a:b] = self._llama.ops.attend_prompt(
+                q[a:b], k[start:end], v[start:end], keys[row], values[row], known
+            )
         return out.flatten(1)
-
-    def _attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[heads, n, d] of a sequence's last n tokens; k and v [heads, tokens, d] are of all."""
-        new, size = q.shape[1], k.shape[1]
-        before = size - new
-        if new >= FUSED_ATTENTION_FROM:
-            seen = torch.ones(new, size, dtype=torch.bool).tril(before)
-            return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=seen)[0]
-        later = q.new_full((new, size), float("-inf")).triu(before + 1)
-        scores = torch.baddbmm(later, q, k.mT, alpha=self._scale)
-        return torch.bmm(scores.softmax(dim=-1), v)

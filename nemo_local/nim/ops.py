@@ -1,8 +1,9 @@
 """What a layer of a Llama does between its products: compiled for small models, else in PyTorch.
 
-N rows, E hidden size, I intermediate size, d head size.
+N rows, E hidden size, I intermediate size, d head size, T cached columns.
 """
 
+import math
 from typing import Protocol
 
 import torch
@@ -11,6 +12,10 @@ from torch.nn import functional as F
 
 from nemo_local.nim import kernels
 from nemo_local.nim.kv_cache import KvCache
+
+_FUSED_FROM = 512
+"""Prompt tokens from which PyTorch's fused attention is worth its start; plain products are faster
+below."""
 
 
 class Attend(Protocol):
@@ -41,6 +46,16 @@ class Ops(Protocol):
 
     def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
         """Attention of one new token in each sequence of a cache, at these columns [N] of it."""
+        ...
+
+    def attend_prompt(
+        self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, known: int
+    ) -> Tensor:
+        """Attention [m, heads, d] of a sequence's last m tokens, whose queries q are.
+
+        Also takes note of k and v [n, kv, d], of the tokens after the first `known`, in the
+        sequence's keys and values [kv, T, d].
+        """
         ...
 
 
@@ -77,6 +92,15 @@ class CompiledOps:
 
         return attend
 
+    def attend_prompt(
+        self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, known: int
+    ) -> Tensor:
+        y = q.new_empty(q.shape)
+        kernels.attend_prompt(
+            q.numpy(), k.numpy(), v.numpy(), keys.numpy(), values.numpy(), known, y.numpy()
+        )
+        return y
+
 
 class TorchOps:
     """For any type, on all threads."""
@@ -106,3 +130,24 @@ class TorchOps:
             ).flatten(1)  # fmt: skip
 
         return attend
+
+    def attend_prompt(
+        self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, known: int
+    ) -> Tensor:
+        new, size = len(q), known + len(k)
+        keys, values = keys[:, :size], values[:, :size]
+        keys[:, known:], values[:, known:] = k.transpose(0, 1), v.transpose(0, 1)
+        share = q.shape[1] // k.shape[1]
+        if share > 1:
+            keys, values = keys.repeat_interleave(share, 0), values.repeat_interleave(share, 0)
+        query = q.transpose(0, 1)
+        if new >= _FUSED_FROM:
+            seen = torch.ones(new, size, dtype=torch.bool).tril(size - new)
+            y = F.scaled_dot_product_attention(
+                query[None], keys[None], values[None], attn_mask=seen
+            )[0]
+        else:
+            later = q.new_full((new, size), float("-inf")).triu(size - new + 1)
+            scores = torch.baddbmm(later, query, keys.mT, alpha=1 / math.sqrt(q.shape[2]))
+            y = torch.bmm(scores.softmax(dim=-1), values)
+        return y.transpose(0, 1)

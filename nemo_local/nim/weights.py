@@ -11,6 +11,17 @@ _PACKED_FOR = 16
 """Rows that a weight is packed for; more of them are as fast as if packed for as many."""
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this processor does, at twice the speed of float32 or more."""
+    return _has_avx512() and torch.cpu._is_avx512_bf16_supported()
+
+
+def _has_avx512() -> bool:
+    """And oneDNN for it."""
+    has = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return has and torch.backends.mkldnn.is_available()
+
+
 @dataclass(frozen=True)
 class Weight:
     """[d_in, d_out], perhaps with a second copy for many rows."""
@@ -18,37 +29,52 @@ class Weight:
     plain: Tensor
     packed: Tensor | None = None
     """Laid out for oneDNN, which can only multiply with it."""
+    rounded: Tensor | None = None
+    """So laid out in bfloat16."""
 
     def with_packed(self) -> "Weight":
         """With that copy, where it is faster: a processor with AVX-512 and numbers in float32."""
-        if (
-            self.plain.dtype != torch.float32
-            or not torch.backends.mkldnn.is_available()
-            or torch.backends.cpu.get_cpu_capability() != "AVX512"
-        ):
+        if self.plain.dtype != torch.float32 or not _has_avx512():
             return self
-        turned = self.plain.T.contiguous()
-        return Weight(self.plain, torch.ops.mkldnn._reorder_linear_weight(turned, _PACKED_FOR))
+        return Weight(self.plain, packed=_packed(self.plain))
+
+    def with_rounded(self) -> "Weight":
+        """With a copy in bfloat16, on a processor that multiplies it."""
+        return Weight(self.plain, rounded=_packed(self.plain.bfloat16()))
 
     @property
     def bytes(self) -> int:
         """Of all copies."""
-        return self.plain.nbytes * (1 if self.packed is None else 2)
+        copies = (self.plain, self.packed, self.rounded)
+        return sum(copy.nbytes for copy in copies if copy is not None)
 
     def plus(self, change: Tensor) -> "Weight":
         """The sum with a change [d_in, d_out], with as many copies."""
         changed = Weight(self.plain + change)
+        if self.rounded is not None:
+            return changed.with_rounded()
         return changed if self.packed is None else changed.with_packed()
 
-    def product(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
-        """x [N, d_in] times the weight; with `onto` [N, d_out] the sum of both."""
+    def product(self, x: Tensor, onto: Tensor | None = None, in_bfloat16: bool = False) -> Tensor:
+        """x [N, d_in] times the weight; with `onto` [N, d_out] the sum of both.
+
+        `in_bfloat16` rounds x and the product to it where there is a copy in it.
+        """
+        linear = torch.ops.mkldnn._linear_pointwise
+        y: Tensor
+        if in_bfloat16 and self.rounded is not None:
+            y = linear(x.bfloat16(), self.rounded, None, "none", [], "")
+            return y.float() if onto is None else onto + y
         if self.packed is None or x.shape[0] < _PACKED_FROM:
             plain = self.plain
             return torch.mm(x, plain) if onto is None else torch.addmm(onto, x, plain)
-        linear = torch.ops.mkldnn._linear_pointwise
-        y: Tensor = (
-            linear(x, self.packed, None, "none", [], "")
-            if onto is None
-            else linear.binary(x, onto, self.packed, None, "add")
-        )
+        if onto is None:
+            y = linear(x, self.packed, None, "none", [], "")
+        else:
+            y = linear.binary(x, onto, self.packed, None, "add")
         return y
+
+
+def _packed(plain: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(plain.T.contiguous(), _PACKED_FOR)
+    return packed

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from nemo_local.nim import halves, kernels
 from nemo_local.nim.kv_cache import KvCache
 from nemo_local.nim.ops import CompiledOps, Ops, TorchOps, ops_of
-from nemo_local.nim.weights import Weight
+from nemo_local.nim.weights import Weight, multiplies_bfloat16
 
 ODD = (1, 3, 4, 17, 130)
 
@@ -76,6 +76,40 @@ def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int) -> None:
         assert torch.equal(cached, old)
 
 
+@pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
+@pytest.mark.parametrize("size", [6, 16, 40])
+@pytest.mark.parametrize("heads", [2, 6])
+@pytest.mark.parametrize(("new", "known"), [(1, 0), (3, 0), (4, 13), (47, 0), (1, 60), (600, 5)])
+def test_a_prompt_attends_to_what_stands_before_each_token(
+    ops: Ops, size: int, heads: int, new: int, known: int
+) -> None:
+    torch.manual_seed(size + new)
+    total = known + new
+    cached = torch.randn(2, 2, total + 3, size)
+    q, k, v = torch.randn(new, heads + 4, size).split([heads, 2, 2], dim=1)
+    before, expected = cached.clone(), cached.clone()
+    expected[0, :, known:total], expected[1, :, known:total] = k.transpose(0, 1), v.transpose(0, 1)
+    seen = torch.ones(new, total, dtype=torch.bool).tril(known)
+    whole = F.scaled_dot_product_attention(
+        q.transpose(0, 1)[None], expected[0, None, :, :total], expected[1, None, :, :total],
+        attn_mask=seen, enable_gqa=True,
+    )[0].transpose(0, 1)  # fmt: skip
+    close(ops.attend_prompt(q, k, v, cached[0], cached[1], known), whole, by=1e-5)
+    assert torch.equal(cached, expected)
+    last = ops.attend_prompt(q[-1:], k, v, before[0], before[1], known)
+    close(last, whole[-1:], by=1e-5)
+    assert torch.equal(before, expected)
+
+
+def test_a_token_of_a_prompt_has_the_same_numbers_wherever_the_reading_begins() -> None:
+    q, k, v = torch.randn(50, 6, 24).split([4, 1, 1], dim=1)
+    ops, cached = CompiledOps(), torch.zeros(2, 1, 64, 24)
+    whole = ops.attend_prompt(q, k, v, cached[0], cached[1], 0)
+    for known in (1, 6, 17, 49):
+        rest = (part[known:] for part in (q, k, v))
+        assert torch.equal(ops.attend_prompt(*rest, cached[0], cached[1], known), whole[known:])
+
+
 def test_a_number_that_is_none_is_not_lost() -> None:
     ops, nan, infinity = CompiledOps(), float("nan"), float("inf")
     cache = KvCache(1, 1, 4, torch.float32, torch.device("cpu"))
@@ -86,6 +120,10 @@ def test_a_number_that_is_none_is_not_lost() -> None:
         k[0, 0, 1] = broken
         found = ops.attend_to(cache, torch.tensor([3, 3]))(0, q, k, v)
         assert found[0].isnan().all() and found[1].isfinite().all()
+        q, k, v = torch.ones(40, 1, 4), torch.ones(40, 1, 4), torch.ones(40, 1, 4)
+        k[20, 0, 1] = broken
+        found = ops.attend_prompt(q, k, v, torch.zeros(1, 40, 4), torch.zeros(1, 40, 4), 0)
+        assert found[:20].isfinite().all() and found[20:].isnan().all()
     h = torch.ones(2, 4)
     h[0, 2] = nan
     assert ops.norm(h, torch.ones(4), 1e-6)[0].isnan().all()
@@ -180,6 +218,23 @@ def test_a_packed_weight_multiplies_as_the_plain_one(rows: int) -> None:
         torch.testing.assert_close(one.product(x), same.product(x), atol=1e-4, rtol=1e-5)
         added = one.product(x, onto), same.product(x, onto)
         torch.testing.assert_close(*added, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 200])
+def test_a_rounded_weight_multiplies_in_bfloat16_where_that_is_allowed(rows: int) -> None:
+    if not multiplies_bfloat16():
+        pytest.skip("this processor has no products in bfloat16")
+    torch.manual_seed(rows)
+    plain = Weight(coarse(24, 40))
+    rounded, change = plain.with_rounded(), torch.randn(24, 40)
+    assert rounded.bytes == 1.5 * plain.bytes
+    x, onto = torch.randn(rows, 24), torch.randn(rows, 40)
+    for one, same in ((rounded, plain), (rounded.plus(change), plain.plus(change))):
+        assert torch.equal(one.product(x, onto), same.product(x, onto))
+        exact, found = same.product(x, onto), one.product(x, onto, in_bfloat16=True)
+        error = (found - exact).abs().mean() / exact.abs().mean()
+        assert found.dtype == torch.float32 and 1e-4 < error < 0.01
+        assert torch.equal(same.product(x, in_bfloat16=True), same.product(x))
 
 
 def test_kernels_compile_where_no_folder_can_be_written(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from nemo_local.nim.lora import Adapter, read_adapter
 from nemo_local.nim.merged_weights import ROOM
 from nemo_local.nim.prefixes import KEPT_BYTES, Prefix, Prefixes
 from nemo_local.nim.sequences import PaddedSequences, Sequences
+from nemo_local.nim.weights import multiplies_bfloat16
 from tests.nemo_local.nim.conftest import MODEL
 from tests.tiny_checkpoint import (
     entry,
@@ -25,6 +26,9 @@ from tests.tiny_checkpoint import (
 )
 
 NAMES = (None, "a", "b", "c")
+needs_bfloat16 = pytest.mark.skipif(
+    not multiplies_bfloat16(), reason="this processor has no products in bfloat16"
+)
 
 
 def prompt(dice: random.Random, longest: int = 90) -> list[int]:
@@ -133,6 +137,46 @@ def test_bfloat16_is_as_close_to_float32_as_it_is_in_transformers(
         assert 0 < error < 1.5 * usual < 0.1 * exact.abs().mean()
 
 
+@needs_bfloat16
+@pytest.mark.parametrize("room", [0, 10_000, ROOM])
+def test_prompts_in_bfloat16_are_as_close_to_float32_as_transformers_is_in_it(
+    halved: Checkpoint, tmp_path: Path, room: int
+) -> None:
+    stored = replace(entry(MODEL, tmp_path / "halved"), num_parameters=SMALL_MODEL + 1)
+    coarse = load_checkpoint(stored, "cpu")
+    for name in NAMES[1:]:
+        coarse.adapters.add(name, Adapter(halved.adapters.pairs_of(name)))
+    dice = random.Random(6)
+    prompts, names = [prompt(dice) for _ in range(8)], [dice.choice(NAMES) for _ in range(8)]
+    exact, usual = PaddedSequences(halved), PaddedSequences(coarse)
+    ours = llama_sequences(halved, room, prompts_in_bfloat16=True)
+    with torch.inference_mode():
+        logits = [way.join(prompts, names) for way in (ours, usual, exact)]
+        same = ours.step([7] * 8), exact.step([7] * 8)
+    error, largest = (logits[0] - logits[2]).abs().mean(), (logits[1] - logits[2]).abs().mean()
+    assert 0 < error < largest < 0.1 * logits[2].abs().mean()
+    assert (same[0] - same[1]).abs().mean() < largest
+
+
+@needs_bfloat16
+def test_prompts_in_bfloat16_have_the_same_numbers_alone_in_company_and_after_a_known_beginning(
+    halved: Checkpoint,
+) -> None:
+    dice = random.Random(7)
+    shared = [dice.randrange(5, 290) for _ in range(70)]
+    prompts = [shared + prompt(dice, 30) for _ in range(6)] + [[*shared, 9]]
+    names = [dice.choice(NAMES) for _ in prompts]
+    with torch.inference_mode():
+        together = llama_sequences(halved, prompts_in_bfloat16=True).join(prompts, names)
+        one = llama_sequences(halved, prompts_in_bfloat16=True)
+        for _ in range(3):  # the third time, all that is shared is known
+            for i, name in enumerate(names):
+                alone = one.join([prompts[i]], [name])
+                torch.testing.assert_close(alone[0], together[i], atol=1e-5, rtol=1e-5)
+                one.keep([])
+        assert one._prefixes.find(prompts[0], names[0]) is not None
+
+
 @pytest.mark.parametrize("kind", ["halved", "adapted"])
 def test_adapters_that_change_under_a_running_batch_are_the_new_ones(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
@@ -166,7 +210,8 @@ def test_an_adapter_is_rounded_as_the_weights_beside_it_are(
             assert 1e-4 < error < 0.01 * exact.abs().mean()
 
 
-def test_long_prompts_and_scaled_positions_equal_transformers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
+def test_long_prompts_and_scaled_positions_equal_transformers(tmp_path: Path, small: bool) -> None:
     folder = make_checkpoint(tmp_path / "tiny", context=2048)
     config = LlamaConfig.from_pretrained(folder)
     config.rope_parameters = {
@@ -178,7 +223,7 @@ def test_long_prompts_and_scaled_positions_equal_transformers(tmp_path: Path) ->
     checkpoint = load_checkpoint(entry(MODEL, folder, 2048), "cpu")
     dice = random.Random(3)
     prompts = [[dice.randrange(5, 290) for _ in range(size)] for size in (700, 3, 511, 512)]
-    ours, theirs = llama_sequences(checkpoint), PaddedSequences(checkpoint)
+    ours, theirs = llama_sequences(checkpoint, small=small), PaddedSequences(checkpoint)
     with torch.inference_mode():
         none: list[str | None] = [None] * 4
         torch.testing.assert_close(
