@@ -43,10 +43,10 @@ class CompiledStep:
 
         cos and sin [N, d] belong to the positions [N], which are also the columns in the cache.
         """
-        last, logits = torch.empty_like(h), h.new_empty(h.shape[0], 2 * self._words[-1].shape[1])
+        last, logits = torch.empty_like(h), h.new_empty(h.shape[0], self._vocabulary)
         kernels.step(
             h.numpy(), self._addresses, self._norms, self._epsilon, self._heads,
             self._inner, cos.numpy(), sin.numpy(), cache.kv.numpy(), positions.numpy(),
             lora.addresses, lora.rows, lora.starts, last.numpy(), logits.numpy(),
         )  # fmt: skip
-        return last, logits[:, : self._vocabulary]
+        return last, logits

@@ -4,6 +4,7 @@ The lower 16 bits of such numbers are zero. `kernels.add_product` reads them wit
 in float32 all the same.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,29 +12,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nemo_local.nim.intrinsics import LANES
+
 Words = NDArray[np.uint32]
-"""A matrix [m, n] as [m, h], h = n / 2 rounded up: the number of column j in the lower half of the
-bits, and that of column j + h, or zero, in the upper half."""
+"""A matrix [m, n] as [n / (2 LANES), m, LANES]: strips of columns, in the order in which they are
+multiplied. The first LANES columns of a strip are in the lower halves of the bits, the others in
+the upper ones; zeros follow the last column."""
 
 
 def fits(matrix: Tensor) -> bool:
-    """Whether its numbers, in float32, are bfloat16, and its rows as many as kernels take."""
-    return matrix.shape[0] % 4 == 0 and not bool((_bits(matrix) & 0xFFFF).any())
+    """Whether its numbers, in float32, are bfloat16."""
+    return not bool((_bits(matrix) & 0xFFFF).any())
 
 
 def words_of(matrices: Sequence[Tensor]) -> list[Words]:
     """Matrices that fit; they lie one after the other: to read on is fast."""
-    shapes = [(one.shape[0], (one.shape[1] + 1) // 2) for one in matrices]
+    shapes = [(-(-one.shape[1] // (2 * LANES)), one.shape[0], LANES) for one in matrices]
     # PyTorch's memory begins where a line of the processor's cache does.
-    memory = torch.zeros(sum(m * half for m, half in shapes), dtype=torch.int32).numpy()
+    memory = torch.zeros(sum(map(math.prod, shapes)), dtype=torch.int32).numpy()
     every, begin = [], 0
-    for matrix, (m, half) in zip(matrices, shapes, strict=True):
-        words = memory[begin : begin + m * half].view(np.uint32).reshape(m, half)
-        bits = _bits(matrix)
-        words[:] = bits[:, :half] >> 16
-        words[:, : bits.shape[1] - half] |= bits[:, half:]
+    for matrix, shape in zip(matrices, shapes, strict=True):
+        strips, rows, _ = shape
+        bits = np.zeros((rows, strips * 2 * LANES), np.uint32)
+        bits[:, : matrix.shape[1]] = _bits(matrix)
+        lower, upper = bits.reshape(rows, strips, 2, LANES).transpose(2, 1, 0, 3)
+        words = memory[begin : begin + math.prod(shape)].view(np.uint32).reshape(shape)
+        words[:] = lower >> 16 | upper
         every.append(words)
-        begin += m * half
+        begin += words.size
     return every
 
 

@@ -1,5 +1,6 @@
 """What numba has no words for, in LLVM's: memory at an address, and a tile of a product."""
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -7,8 +8,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-TILE = (4, 16)
+LANES = 16
+"""Numbers that are computed at once: a register of AVX-512, two or four of others."""
+TILE = (4, LANES)
 """Rows and columns whose sums stay in registers, also in those of 8 numbers."""
+
+
+_NUMBER, _LANE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
+_VECTOR, _BITS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_LANE, LANES)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -39,6 +46,58 @@ def ask_for(context: Any, address: Any) -> Any:
     return types.void(types.int64), code
 
 
+def _address(builder: Any, base: Any, *steps: tuple[Any, Any]) -> Any:
+    """The base, so many steps of so many bytes further."""
+    for bytes_, count in steps:
+        base = builder.add(base, builder.mul(bytes_, count))
+    return base
+
+
+def _load(builder: Any, kind: Any, address: Any) -> Any:
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4)
+
+
+def _store(builder: Any, vector: Any, address: Any) -> None:
+    builder.store(vector, builder.inttoptr(address, vector.type.as_pointer()), align=4)
+
+
+def _everywhere(builder: Any, address: Any) -> Any:
+    """The number at an address, in all lanes."""
+    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    one = builder.insert_element(nothing, _load(builder, _FLOAT, address), _LANE(0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(_BITS, [0] * LANES))
+
+
+Grown = Callable[[Any, list[Any]], list[Any]]
+"""From the number of a turn, and vectors, to those after it."""
+
+
+def _loop(builder: Any, count: Any, first: list[Any], grown: Grown) -> list[Any]:
+    """What vectors have become after `count` turns, one at least."""
+    before, loop = builder.block, builder.append_basic_block()
+    after = builder.append_basic_block()
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    step = builder.phi(_NUMBER)
+    sums = [builder.phi(_VECTOR) for _ in first]
+    new = grown(step, sums)
+    following = builder.add(step, _NUMBER(1))
+    step.add_incoming(_NUMBER(0), before)
+    step.add_incoming(following, loop)
+    for total, begin, end in zip(sums, first, new, strict=True):
+        total.add_incoming(begin, before)
+        total.add_incoming(end, loop)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+    builder.position_at_end(after)
+    return new
+
+
+def _fused(builder: Any) -> Any:
+    """x y + z of vectors."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def set_tile(
     context: Any, a: Any, a_stride: Any, b: Any, b_stride: Any, count: Any, y: Any, y_stride: Any
@@ -47,45 +106,77 @@ def set_tile(
 
     All float32, by their addresses and the bytes from a row to the next.
     """
-    rows, columns = TILE
-    number, float_ = ir.IntType(64), ir.FloatType()
-    vector = ir.VectorType(float_, columns)
+    rows = range(TILE[0])
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, a_stride, b, b_stride, count, y, y_stride = arguments
+        fused = _fused(builder)
 
-        def at(kind: Any, address: Any, stride: Any, row: Any) -> Any:
-            place = builder.add(address, builder.mul(stride, row))
-            return builder.inttoptr(place, kind.as_pointer())
+        def grown(step: Any, sums: list[Any]) -> list[Any]:
+            b_row = _load(builder, _VECTOR, _address(builder, b, (b_stride, step)))
+            places = [
+                _address(builder, a, (a_stride, _NUMBER(i)), (_NUMBER(4), step)) for i in rows
+            ]
+            factors = [_everywhere(builder, place) for place in places]
+            return [builder.call(fused, [factors[i], b_row, sums[i]]) for i in rows]
 
-        fused = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{columns}f32"
-        )
-        nothing, first = ir.Constant(vector, ir.Undefined), ir.IntType(32)(0)
-        every = ir.Constant(ir.VectorType(ir.IntType(32), columns), [0] * columns)
-        before, loop = builder.block, builder.append_basic_block()
-        after = builder.append_basic_block()
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        step = builder.phi(number)
-        sums = [builder.phi(vector) for _ in range(rows)]
-        b_row = builder.load(at(vector, b, b_stride, step), align=4)
-        new = []
-        for i, total in enumerate(sums):
-            column = builder.add(a, builder.mul(step, number(4)))
-            factor = builder.load(at(float_, column, a_stride, number(i)))
-            factors = builder.insert_element(nothing, factor, first)
-            factors = builder.shuffle_vector(factors, nothing, every)
-            new.append(builder.call(fused, [factors, b_row, total]))
-            total.add_incoming(ir.Constant(vector, [0.0] * columns), before)
-            total.add_incoming(new[i], loop)
-        next_step = builder.add(step, number(1))
-        step.add_incoming(number(0), before)
-        step.add_incoming(next_step, loop)
-        builder.cbranch(builder.icmp_signed("<", next_step, count), loop, after)
-        builder.position_at_end(after)
-        for i, total in enumerate(new):
-            builder.store(total, at(vector, y, y_stride, number(i)), align=4)
+        nothing = ir.Constant(_VECTOR, [0.0] * LANES)
+        for i, total in enumerate(_loop(builder, count, [nothing for _ in rows], grown)):
+            _store(builder, total, _address(builder, y, (y_stride, _NUMBER(i))))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), code
+
+
+def _halves_adder(rows: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def add_halves(
+        context: Any, x: Any, x_stride: Any, of: Any, words: Any, count: Any, y: Any, y_stride: Any,
+        to: Any,
+    ) -> Any:  # fmt: skip
+        """y[to, : 2 LANES] += x[of, : count] W for so many rows and a strip of words (see halves).
+
+        By addresses, also those of the indices, and bytes from a row to the next.
+        """
+
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            x, x_stride, of, words, count, y, y_stride, to = arguments
+            fused = _fused(builder)
+
+            def row(base: Any, stride: Any, indices: Any, i: int) -> Any:
+                index = _load(
+                    builder, _NUMBER, _address(builder, indices, (_NUMBER(8), _NUMBER(i)))
+                )
+                return _address(builder, base, (stride, index))
+
+            x_rows = [row(x, x_stride, of, i) for i in range(rows)]
+            y_rows = [row(y, y_stride, to, i) for i in range(rows)]
+            places = [
+                _address(builder, y_row, (_NUMBER(4 * LANES), _NUMBER(half)))
+                for y_row in y_rows
+                for half in range(2)
+            ]
+
+            def grown(step: Any, sums: list[Any]) -> list[Any]:
+                both = _load(builder, _BITS, _address(builder, words, (_NUMBER(4 * LANES), step)))
+                lower = builder.shl(both, ir.Constant(_BITS, [16] * LANES))
+                upper = builder.and_(both, ir.Constant(_BITS, [0xFFFF0000] * LANES))
+                halves = [builder.bitcast(bits, _VECTOR) for bits in (lower, upper)]
+                new = []
+                for i, x_row in enumerate(x_rows):
+                    factor = _everywhere(builder, _address(builder, x_row, (_NUMBER(4), step)))
+                    for half in range(2):
+                        new.append(builder.call(fused, [factor, halves[half], sums[2 * i + half]]))
+                return new
+
+            first = [_load(builder, _VECTOR, place) for place in places]
+            for total, place in zip(_loop(builder, count, first, grown), places, strict=True):
+                _store(builder, total, place)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 8), code
+
+    return add_halves
+
+
+add_halves_4, add_halves_2, add_halves_1 = map(_halves_adder, (4, 2, 1))

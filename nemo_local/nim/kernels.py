@@ -15,9 +15,19 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numba import carray, njit
 
-from nemo_local.nim.intrinsics import TILE, ask_for, pointer, set_tile
+from nemo_local.nim.intrinsics import (
+    LANES,
+    TILE,
+    add_halves_1,
+    add_halves_2,
+    add_halves_4,
+    ask_for,
+    pointer,
+    set_tile,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,10 +36,8 @@ _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.1219444005469e-4)
 _HALF, _ONE = np.float32(0.5), np.float32(1.0)
 _LEAST, _MOST = np.float32(-87.0), np.float32(88.0)
 """Between them an exponential is a normal float32."""
-_NEAR = 1024
-"""Columns of a weight that stay in the nearest cache while all rows are multiplied with them."""
-_AHEAD = 8
-"""Rows of a weight between those that are read and those that are asked for."""
+_WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
+"""Whether the sums of four rows by 2 LANES columns stay in registers."""
 
 
 def _kernel(*signature: str) -> Callable[[Function], Function]:
@@ -47,15 +55,6 @@ def _kernel(*signature: str) -> Callable[[Function], Function]:
         return kept
 
     return compiled
-
-
-@_kernel()
-def _ask_for_rows(m: Any, first: Any, begin: Any, end: Any) -> None:
-    """Have four rows of m fetched meanwhile, the columns from `begin` to `end`."""
-    for i in range(first, first + 4):
-        row = m.ctypes.data + 4 * i * m.shape[1]
-        for address in range(row + 4 * begin, row + 4 * end, 64):
-            ask_for(address)
 
 
 @_kernel()
@@ -87,18 +86,6 @@ def _add_sum(c: Any, m: Any, y: Any) -> None:
     for i in range(whole, count):
         for j in range(n):
             y[j] += c[i] * m[i, j]
-
-
-@_kernel()
-def _lower(word: Any) -> Any:
-    """The bfloat16 in the lower half of 32 bits."""
-    return np.uint32(word << np.uint32(16)).view(np.float32)
-
-
-@_kernel()
-def _upper(word: Any) -> Any:
-    """The bfloat16 in the upper half of 32 bits."""
-    return np.uint32(word & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 @_kernel()
@@ -264,97 +251,78 @@ def attend_prompt(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y:
                     y[i + r, h, e] = seen[r, e] * factors[r]
 
 
-@_kernel("void(f4[:,::1], i8[::1], i8, u4[:,::1], f4[:,::1], i8[::1], i8)")
-def add_product(x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any) -> None:
-    """y[to, begin:] += x[of, at:] W, for a few rows `of` x that go `to` rows of y.
+@_kernel()
+def _add_strip(x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any) -> None:
+    """One strip of `add_product`."""
+    x_at, y_at = x.ctypes.data + 4 * at, y.ctypes.data + 4 * begin
+    x_stride, y_stride, count, n = x.strides[0], y.strides[0], words.shape[0], 0
+    while n < of.shape[0]:
+        left, of_n, to_n = of.shape[0] - n, of[n:].ctypes.data, to[n:].ctypes.data
+        if _WIDE and left >= 4:
+            add_halves_4(x_at, x_stride, of_n, words.ctypes.data, count, y_at, y_stride, to_n)
+            n += 4
+        elif left >= 2:
+            add_halves_2(x_at, x_stride, of_n, words.ctypes.data, count, y_at, y_stride, to_n)
+            n += 2
+        else:
+            add_halves_1(x_at, x_stride, of_n, words.ctypes.data, count, y_at, y_stride, to_n)
+            n += 1
 
-    It takes as long as it takes to read W [d_in, d_out], which is in bfloat16; sums are in float32.
-    words [d_in, d_out / 2] hold the number of column j in their lower halves, that of column j +
-    d_out / 2 in the upper ones (see halves). d_in is a multiple of 4, d_out of 2.
+
+@_kernel("void(f4[:,::1], i8[::1], i8, u4[:,:,::1], f4[:,::1], i8[::1], i8, i8)")
+def add_product(
+    x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any, width: Any
+) -> None:
+    """y[to, begin : begin + width] += x[of, at : at + d_in] W [d_in, width].
+
+    For a few rows `of` x that go `to` rows of y: it takes as long as it takes to read W, whose
+    words (see halves) are bfloat16. Sums are in float32.
     """
-    count, half = of.shape[0], words.shape[1]
-    even = count - count % 2
-    for left in range(0, half, _NEAR):
-        right = min(half, left + _NEAR)
-        lower, upper, size = begin + left, begin + half + left, right - left
-        for i in range(0, words.shape[0], 4):
-            _ask_for_rows(words, i + _AHEAD, left, right)
-            w0, w1 = words[i, left:right], words[i + 1, left:right]
-            w2, w3 = words[i + 2, left:right], words[i + 3, left:right]
-            for n in range(0, even, 2):
-                a, b = x[of[n], at + i : at + i + 4], x[of[n + 1], at + i : at + i + 4]
-                a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
-                b0, b1, b2, b3 = b[0], b[1], b[2], b[3]
-                low_a, up_a = y[to[n], lower : lower + size], y[to[n], upper : upper + size]
-                low_b, up_b = y[to[n + 1], lower : lower + size], y[to[n + 1], upper : upper + size]
-                for j in range(size):
-                    l0, l1, l2, l3 = _lower(w0[j]), _lower(w1[j]), _lower(w2[j]), _lower(w3[j])
-                    u0, u1, u2, u3 = _upper(w0[j]), _upper(w1[j]), _upper(w2[j]), _upper(w3[j])
-                    low_a[j] += a0 * l0 + a1 * l1 + a2 * l2 + a3 * l3
-                    up_a[j] += a0 * u0 + a1 * u1 + a2 * u2 + a3 * u3
-                    low_b[j] += b0 * l0 + b1 * l1 + b2 * l2 + b3 * l3
-                    up_b[j] += b0 * u0 + b1 * u1 + b2 * u2 + b3 * u3
-            for n in range(even, count):
-                a = x[of[n], at + i : at + i + 4]
-                a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
-                low_a, up_a = y[to[n], lower : lower + size], y[to[n], upper : upper + size]
-                for j in range(size):
-                    l0, l1, l2, l3 = _lower(w0[j]), _lower(w1[j]), _lower(w2[j]), _lower(w3[j])
-                    u0, u1, u2, u3 = _upper(w0[j]), _upper(w1[j]), _upper(w2[j]), _upper(w3[j])
-                    low_a[j] += a0 * l0 + a1 * l1 + a2 * l2 + a3 * l3
-                    up_a[j] += a0 * u0 + a1 * u1 + a2 * u2 + a3 * u3
-
-
-@_kernel("void(f4[:,::1], i8[::1], u4[:,::1], f4[:,::1])")
-def set_dots(x: Any, of: Any, words: Any, y: Any) -> None:
-    """y [rows, d_out] = x[of] W^T, for a W [d_out, d_in] of few rows, kept as in `add_product`.
-
-    d_out is a multiple of 4.
-    """
-    half = words.shape[1]
-    for i in range(0, words.shape[0], 4):
-        _ask_for_rows(words, i + _AHEAD, 0, half)
-        w0, w1, w2, w3 = words[i], words[i + 1], words[i + 2], words[i + 3]
-        for n in range(of.shape[0]):
-            low, up = x[of[n], :half], x[of[n], half:]
-            s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-            for j in range(half):
-                s0 += low[j] * _lower(w0[j]) + up[j] * _upper(w0[j])
-                s1 += low[j] * _lower(w1[j]) + up[j] * _upper(w1[j])
-                s2 += low[j] * _lower(w2[j]) + up[j] * _upper(w2[j])
-                s3 += low[j] * _lower(w3[j]) + up[j] * _upper(w3[j])
-            y[n, i], y[n, i + 1], y[n, i + 2], y[n, i + 3] = s0, s1, s2, s3
+    rows = of.shape[0]
+    for s in range(words.shape[0]):
+        left, rest = begin + 2 * LANES * s, width - 2 * LANES * s
+        if rest >= 2 * LANES:
+            _add_strip(x, of, at, words[s], y, to, left)
+            continue
+        last = np.zeros((rows, 2 * LANES), np.float32)
+        _add_strip(x, of, at, words[s], last, np.arange(rows), 0)
+        for n in range(rows):
+            for j in range(rest):
+                y[to[n], left + j] += last[n, j]
 
 
 @_kernel()
 def _words_at(address: Any, rows: Any, columns: Any) -> Any:
     """The words of a matrix of so many rows and columns."""
-    return carray(pointer(address), (rows, columns // 2), np.float32).view(np.uint32)
+    shape = ((columns + 2 * LANES - 1) // (2 * LANES), rows, LANES)
+    return carray(pointer(address), shape, np.float32).view(np.uint32)
 
 
 @_kernel("void(f4[:,::1], i8, i8[:,::1], i8[::1], i8[::1], i8[::1], f4[:,::1])")
 def add_linear(x: Any, weight: Any, table: Any, rows: Any, starts: Any, sizes: Any, y: Any) -> None:
     """y [N, d_out] += W x + B A x, x [N, d_in], with each row's own adapter of G; K members.
 
-    weight is the address of W, as `add_product` has it. table [G, 3] holds the addresses of A [K r,
-    d_in], as `set_dots` has it, and of B: each member's [r, size], one after the other, as
-    `add_product` has it; and r. Zeros where an adapter has nothing. The rows of adapter g are
-    rows[starts[g] : starts[g + 1]]; sizes [K] are the members' parts of d_out.
+    weight is the address of W's words (see halves). table [G, 3] holds the addresses of those of A
+    [d_in, K r] and of B, each member's [r, size], one after the other; and r. Zeros where an
+    adapter has nothing. The rows of adapter g are rows[starts[g] : starts[g + 1]]; sizes [K] are
+    the members' parts of d_out.
     """
     d_in, members = x.shape[1], sizes.shape[0]
     every = np.arange(x.shape[0])
-    add_product(x, every, 0, _words_at(weight, d_in, y.shape[1]), y, every, 0)
+    add_product(x, every, 0, _words_at(weight, d_in, y.shape[1]), y, every, 0, y.shape[1])
     for g in range(table.shape[0]):
-        rank = table[g, 2]
+        rank, address = table[g, 2], table[g, 1]
         if rank == 0:
             continue
         own = rows[starts[g] : starts[g + 1]]
-        low = np.empty((own.shape[0], members * rank), np.float32)
-        set_dots(x, own, _words_at(table[g, 0], members * rank, d_in), low)
+        low = np.zeros((own.shape[0], members * rank), np.float32)
+        a = _words_at(table[g, 0], d_in, members * rank)
+        add_product(x, own, 0, a, low, every[: own.shape[0]], 0, members * rank)
         begin = 0
         for k in range(members):
-            b = _words_at(table[g, 1] + 2 * rank * begin, rank, sizes[k])
-            add_product(low, every[: own.shape[0]], k * rank, b, y, own, begin)
+            b = _words_at(address, rank, sizes[k])
+            add_product(low, every[: own.shape[0]], k * rank, b, y, own, begin, sizes[k])
+            address += 4 * b.size
             begin += sizes[k]
 
 

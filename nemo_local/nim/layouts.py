@@ -35,9 +35,9 @@ class Stack:
 
     @property
     def matrices(self) -> list[Tensor]:
-        """A, [K * r, d_in], and B of each member, [r, size]."""
+        """A, [d_in, K * r], and B of each member, [r, size]."""
         parts = self.b.split([self.rank * size for size in self.sizes])
-        return [self.a.T, *(part.view(self.rank, -1) for part in parts)]
+        return [self.a, *(part.view(self.rank, -1) for part in parts)]
 
     def product(self, x: Tensor) -> Tensor:
         """B A x: [M, d_in] to [M, d_out]."""
@@ -99,14 +99,11 @@ class Layouts:
 
 
 def _at(pairs: Pairs, names: list[str], sizes: list[int]) -> Stack | None:
-    """The adapter at the site of these layers, with zeros up to the highest of their ranks.
-
-    That is made a multiple of 4, as the kernels need it.
-    """
+    """The adapter at the site of these layers, with zeros up to the highest of their ranks."""
     present = [pairs[name] for name in names if name in pairs]
     if not present:
         return None
-    rank = -(-max(a.shape[0] for a, _ in present) // 4) * 4
+    rank = max(a.shape[0] for a, _ in present)
     some = present[0][0]
     a = some.new_zeros(len(names), rank, some.shape[1])
     b = some.new_zeros(rank * sum(sizes))

@@ -151,13 +151,12 @@ def test_bfloat16_is_kept_in_half_the_memory_without_loss() -> None:
     for matrix, words in zip(matrices, halves.words_of(matrices), strict=True):
         lower = torch.from_numpy((words << 16).view(np.float32))
         upper = torch.from_numpy((words & 0xFFFF0000).view(np.float32))
-        both = torch.cat([lower, upper], dim=1)
+        both = torch.cat([lower, upper], dim=2).transpose(0, 1).flatten(1)
         assert torch.equal(both[:, : matrix.shape[1]], matrix)
         assert not both[:, matrix.shape[1] :].any()
 
 
-def test_numbers_or_sizes_that_halves_cannot_hold_do_not_fit() -> None:
-    assert not halves.fits(coarse(3, 6))
+def test_numbers_that_halves_cannot_hold_do_not_fit() -> None:
     fine = coarse(4, 5)
     assert halves.fits(fine)
     fine[3, 4] = 1 + 2**-10
@@ -165,7 +164,7 @@ def test_numbers_or_sizes_that_halves_cannot_hold_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 16])
-@pytest.mark.parametrize(("d_in", "sizes"), [(4, [2]), (28, [40, 6, 6]), (32, [2600])])
+@pytest.mark.parametrize(("d_in", "sizes"), [(4, [2]), (27, [40, 6, 5]), (32, [2600])])
 def test_rows_get_what_their_own_adapter_adds(rows: int, d_in: int, sizes: list[int]) -> None:
     torch.manual_seed(rows)
     d_out, members = sum(sizes), len(sizes)
@@ -174,16 +173,16 @@ def test_rows_get_what_their_own_adapter_adds(rows: int, d_in: int, sizes: list[
     x, y = torch.randn(rows, d_in), torch.randn(rows, d_out)
     expected = y + x @ weight
     # Every fourth row has no adapter, and the third adapter has nothing here.
-    for g, rank in enumerate((4, 8, 0)):
+    for g, rank in enumerate((3, 8, 0)):
         own = list(range(g, rows, 4))[::-1]
         groups.append(own)
         if not rank:
             table.append((0, 0, 0))
             continue
-        a, b = coarse(members * rank, d_in), [coarse(rank, size) for size in sizes]
+        a, b = coarse(d_in, members * rank), [coarse(rank, size) for size in sizes]
         for k, high in enumerate(b):
             begin = sum(sizes[:k])
-            low = x[own] @ a[k * rank : (k + 1) * rank].T
+            low = x[own] @ a[:, k * rank : (k + 1) * rank]
             expected[own, begin : begin + sizes[k]] += low @ high
         words = halves.words_of([a, *b])
         kept += words
@@ -198,11 +197,11 @@ def test_rows_get_what_their_own_adapter_adds(rows: int, d_in: int, sizes: list[
 def test_a_row_has_the_same_numbers_alone_and_in_company() -> None:
     x, (words,) = torch.randn(7, 64), halves.words_of([coarse(64, 300)])
     together, every = torch.zeros(7, 300), np.arange(7)
-    kernels.add_product(x.numpy(), every, 0, words, together.numpy(), every, 0)
+    kernels.add_product(x.numpy(), every, 0, words, together.numpy(), every, 0, 300)
     for i in range(7):
         alone = torch.zeros(1, 300)
-        kernels.add_product(x.numpy(), every[i : i + 1], 0, words, alone.numpy(), every[:1], 0)
-        close(together[i], alone[0], by=1e-5)
+        kernels.add_product(x.numpy(), every[i : i + 1], 0, words, alone.numpy(), every[:1], 0, 300)
+        assert torch.equal(together[i], alone[0])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 16, 200])
