@@ -3,6 +3,8 @@
 Rows join and leave between steps; a row's numbers do not depend on its neighbours.
 """
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from nemo_local.nim.merged_weights import ROOM, MergedWeights
 from nemo_local.nim.sampling import choose
 from nemo_local.nim.sequences import PaddedSequences, Sequences
 from nemo_local.nim.weights import multiplies_bfloat16
+
+logger = logging.getLogger(__name__)
 
 PREFILL_TOKENS = 8192
 """Prompt tokens that go through the model in one pass."""
@@ -112,6 +116,11 @@ def batches_of(checkpoint: Checkpoint, most: int, limited: bool = False) -> list
     llama = Llama(checkpoint.model)
     if not limited:
         llama.keep_copies(prompts_in_bfloat16=multiplies_bfloat16())
+        if llama.reads_in_bfloat16:
+            logger.info(
+                "%s: prompts are multiplied in bfloat16, in which its weights were stored and "
+                "which this processor has; replies in float32", checkpoint.id,
+            )  # fmt: skip
     count = most if llama.small and not limited else 1
     layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     merged = MergedWeights(layouts, llama.weights, 0 if limited else ROOM)

@@ -92,7 +92,7 @@ class Llama:
     ) -> None:
         """Keep more copies of weights, where those are faster to multiply with or to read.
 
-        `prompts_in_bfloat16` is for weights that were stored in it, of small models.
+        `prompts_in_bfloat16` is for weights that were stored in it.
         """
         self._compiled_rows = compiled_rows
         weights = {site: weight.plain for site, weight in self.weights.items()}
@@ -101,13 +101,19 @@ class Llama:
             self._compiled_step = CompiledStep(
                 weights, [*norms, self._last_norm], self._epsilon, self.heads
             )
-        if self.small:
-            rounded = prompts_in_bfloat16 and self.halves
+        rounded = prompts_in_bfloat16 and self.halves
+        if rounded or self.small:
             self.weights = {
                 site: weight.with_rounded() if rounded else weight.with_packed()
                 for site, weight in self.weights.items()
             }
+        if self.small:
             self._embed = partial(F.embedding, weight=self._embedding.weight.contiguous())
+
+    @property
+    def reads_in_bfloat16(self) -> bool:
+        """Whether prompts are multiplied in bfloat16."""
+        return self.weights[0, "qkv"].rounded is not None
 
     @property
     def halves(self) -> bool:

@@ -159,6 +159,16 @@ def test_prompts_in_bfloat16_are_as_close_to_float32_as_transformers_is_in_it(
 
 
 @needs_bfloat16
+@pytest.mark.parametrize("stored", ["halved", "adapted"])
+def test_prompts_are_read_in_bfloat16_where_weights_were_stored_in_it_and_the_log_says_so(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, stored: str
+) -> None:
+    with caplog.at_level("INFO"):
+        batches_of(request.getfixturevalue(stored), most=2)
+    assert ("prompts are multiplied in bfloat16" in caplog.text) == (stored == "halved")
+
+
+@needs_bfloat16
 def test_prompts_in_bfloat16_have_the_same_numbers_alone_in_company_and_after_a_known_beginning(
     halved: Checkpoint,
 ) -> None:
