@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from nemo_local.catalog import DEFAULT_MODEL, POCKET_WEIGHTS
+from nemo_local.nim.weights import multiplies_bfloat16
 from nemo_local.processes import LOCAL_PROFILE
 
 HERE = Path(__file__).parent
@@ -86,9 +87,13 @@ def servers(peers: Peers) -> list[Server]:
             command += ["--server", str(peers.llama_server)] if peers.llama_server else []
             found.append(Server(f"llama.cpp, {dtype}", command, ["pocket"], ids=True))
     if peers.openvino_python and peers.openvino_model:
-        command = _program(peers.openvino_python, "serve_openvino.py")
-        command += ["--model", str(peers.openvino_model)]
-        found.append(Server("OpenVINO GenAI, float32", command, ["pocket"], ids=True))
+        program = _program(peers.openvino_python, "serve_openvino.py")
+        program += ["--model", str(peers.openvino_model), "--precision"]
+        found.append(Server("OpenVINO GenAI, float32", [*program, "f32"], ["pocket"], ids=True))
+        if multiplies_bfloat16():  # else it crashes at the first request
+            found.append(
+                Server("OpenVINO GenAI, bfloat16", [*program, "bf16"], ["pocket"], ids=True)
+            )
     return found
 
 
