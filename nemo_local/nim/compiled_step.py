@@ -1,19 +1,29 @@
-"""A decoding step of a Llama in float32 as one kernel, on one thread (`kernels.step`).
+"""A decoding step of a Llama in float32 as one kernel (`kernels.step`), on a thread or several.
 
 A step of few sequences takes as long as it takes to read the weights. So it is for those that were
 stored in bfloat16 and are kept in 16 bits here, and so are the adapters beside them.
 """
 
+import itertools
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nemo_local.nim import halves, kernels
-from nemo_local.nim.fused_lora import Table
+from nemo_local.nim.fused_lora import FusedAdapters, Table
 from nemo_local.nim.kv_cache import KvCache
 from nemo_local.nim.sites import HEAD, Site
+
+_ROWS_OF_A_PART = 2
+"""Sequences from which it takes longer to multiply than to read the weights once more."""
+
+
+def parts_of(rows: int, threads: int) -> int:
+    """In how many parts so many threads compute a step of so many sequences."""
+    return max(1, min(threads, rows // _ROWS_OF_A_PART))
 
 
 class CompiledStep:
@@ -30,23 +40,42 @@ class CompiledStep:
         self._heads = heads
         self._inner = weights[0, "down"].shape[0]
         self._vocabulary = weights[HEAD].shape[1]
+        # Its threads begin when there is something for them to do.
+        self._others = ThreadPoolExecutor(thread_name_prefix="nim-step")
 
     @staticmethod
     def can_do(weights: Mapping[Site, Tensor]) -> bool:
-        """Whether they are float32 that was bfloat16, of sizes that the kernel takes."""
+        """Whether they are float32 that was bfloat16."""
         return all(one.dtype == torch.float32 and halves.fits(one) for one in weights.values())
 
     def __call__(
-        self, h: Tensor, cos: Tensor, sin: Tensor, cache: KvCache, positions: Tensor, lora: Table
-    ) -> tuple[Tensor, Tensor]:
+        self, h: Tensor, cos: Tensor, sin: Tensor, cache: KvCache, positions: Tensor,
+        adapters: FusedAdapters, names: list[str | None], parts: int,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """What the head reads [N, E], and logits [N, V]; overwrites the embeddings h [N, E].
 
         cos and sin [N, d] belong to the positions [N], which are also the columns in the cache.
+        `names` are the rows' adapters; each of the parts is computed by a thread.
         """
         last, logits = torch.empty_like(h), h.new_empty(h.shape[0], self._vocabulary)
-        kernels.step(
-            h.numpy(), self._addresses, self._norms, self._epsilon, self._heads,
-            self._inner, cos.numpy(), sin.numpy(), cache.kv.numpy(), positions.numpy(),
-            lora.addresses, lora.rows, lora.starts, last.numpy(), logits.numpy(),
-        )  # fmt: skip
+        bounds = [len(names) * i // parts for i in range(parts + 1)]
+
+        by_row = [one.numpy() for one in (h, cos, sin, positions, last, logits)]
+        kv = cache.kv.numpy()
+
+        def compute(begin: int, end: int, lora: Table) -> None:
+            own_h, own_cos, own_sin, columns, own_last, own_logits = [
+                one[begin:end] for one in by_row
+            ]
+            kernels.step(
+                own_h, self._addresses, self._norms, self._epsilon, self._heads, self._inner,
+                own_cos, own_sin, kv, begin, columns, lora.addresses, lora.rows, lora.starts,
+                own_last, own_logits,
+            )  # fmt: skip
+
+        pieces = [(a, b, adapters.table(names[a:b])) for a, b in itertools.pairwise(bounds)]
+        running = [self._others.submit(compute, *piece) for piece in pieces[1:]]
+        compute(*pieces[0])
+        for one in running:
+            one.result()
         return last, logits

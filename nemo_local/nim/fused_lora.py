@@ -22,6 +22,9 @@ from nemo_local.nim.sites import Site
 from nemo_local.nim.token_rows import Chosen
 from nemo_local.nim.weights import Weight
 
+_TABLES = 64
+"""Tables that are kept: of a step and its parts, which stay the same while nobody comes or goes."""
+
 
 class Selection(Protocol):
     """Which rows of a pass use which adapter."""
@@ -115,7 +118,8 @@ class FusedAdapters:
         self.adapters: AdapterSet = layouts.adapters
         self._layouts = layouts
         self._merged = merged
-        self._last: tuple[int, list[str | None], Table] = (-1, [], self._tabulate([]))
+        self._changes = -1
+        self._tables: dict[tuple[str | None, ...], Table] = {}
 
     def by_range(
         self, ranges: list[tuple[str | None, int, int]], in_bfloat16: bool = False
@@ -150,10 +154,12 @@ class FusedAdapters:
 
     def table(self, names: list[str | None]) -> Table:
         """The same for a compiled step."""
-        changes, last, _ = self._last
-        if (changes, last) != (self.adapters.changes, names):
-            self._last = (self.adapters.changes, list(names), self._tabulate(names))
-        return self._last[2]
+        if self._changes != self.adapters.changes or len(self._tables) > _TABLES:
+            self._changes, self._tables = self.adapters.changes, {}
+        key = tuple(names)
+        if key not in self._tables:
+            self._tables[key] = self._tabulate(names)
+        return self._tables[key]
 
     def _tabulate(self, names: list[str | None]) -> Table:
         groups, tokens = self._groups(names)

@@ -328,19 +328,19 @@ def add_linear(x: Any, weight: Any, table: Any, rows: Any, starts: Any, sizes: A
 
 @_kernel(
     "void(f4[:,::1], i8[::1], f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1], f4[:,:,:,:,:,::1],"
-    " i8[::1], i8[:,:,::1], i8[::1], i8[::1], f4[:,::1], f4[:,::1])"
+    " i8, i8[::1], i8[:,:,::1], i8[::1], i8[::1], f4[:,::1], f4[:,::1])"
 )
 def step(
-    h: Any, weights: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any,
-    sin: Any, kv: Any, columns: Any, table: Any, rows: Any, starts: Any, last: Any, logits: Any,
+    h: Any, weights: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any, sin: Any,
+    kv: Any, first: Any, columns: Any, table: Any, rows: Any, starts: Any, last: Any, logits: Any,
 ) -> None:  # fmt: skip
     """A Llama reads one more token in each of N sequences.
 
     h [N, E] are the embeddings, and overwritten. weights [4 L + 1] are the addresses of qkv, o,
     gate_up and down of each layer, then of the head; table [4 L + 1, G, 3], rows and
     starts as in `add_linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2,
-    L, B, kv, T, d] and columns as in `attend`. Fills `last` [N, E], which the head reads, and
-    logits [N, V].
+    L, B, kv, T, d], from row `first` on, and columns as in `attend`. Fills `last` [N, E], which the
+    head reads, and logits [N, V].
     """
     count, kv_heads, size = h.shape[0], kv.shape[3], kv.shape[5]
     both, every = heads + kv_heads, heads + 2 * kv_heads
@@ -359,8 +359,8 @@ def step(
         add_linear(x, weights[at], table[at], rows, starts, qkv_sizes, qkv)
         rotate(turned[:, :both], cos, sin)
         attend(
-            turned[:, :heads], turned[:, heads:both], turned[:, both:], kv[0, layer], kv[1, layer],
-            columns, seen,
+            turned[:, :heads], turned[:, heads:both], turned[:, both:], kv[0, layer][first:],
+            kv[1, layer][first:], columns, seen,
         )  # fmt: skip
         add_linear(seen_flat, weights[at + 1], table[at + 1], rows, starts, hidden, h)
         norm(h, norms[2 * layer + 1], epsilon, x)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from nemo_local.nim.compiled_step import CompiledStep
+from nemo_local.nim.compiled_step import CompiledStep, parts_of
 from nemo_local.nim.fused_lora import FusedAdapters, Selection
 from nemo_local.nim.kv_cache import KvCache, capacity
 from nemo_local.nim.layouts import Layouts
@@ -30,8 +30,8 @@ from nemo_local.nim.weights import Weight
 SMALL_BYTES = 100_000_000
 """Weights up to which a product is too short to be shared among threads."""
 COMPILED_ROWS = 32
-"""Rows up to which the compiled step, on one thread, is faster than products on one; with several
-threads to share products among, so many fewer."""
+"""Rows up to which the compiled step, on one thread, is faster than products on one; with threads
+that have no part in it, but would share products, so many fewer."""
 
 
 def computes(model: PreTrainedModel) -> bool:
@@ -151,13 +151,17 @@ class Llama:
 
         Position [N] is also where a token stands in the cache; `names` are the rows' adapters.
         """
-        if self._compiled_step is None or len(ids) * torch.get_num_threads() > self._compiled_rows:
+        threads = torch.get_num_threads()
+        parts = parts_of(len(ids), threads)
+        if self._compiled_step is None or len(ids) * threads > self._compiled_rows * parts:
             attend = self.ops.attend_to(cache, positions)
             return self(ids, positions, attend, adapters.by_row(names))
-        lora = adapters.table(names)
-        h = embed(ids, self._embed, self._embedding.num_embeddings, lora.tokens)
-        last, logits = self._compiled_step(h, *self._rope(positions), cache, positions, lora)
-        return project(logits, last, lora.tokens)
+        tokens = adapters.table(names).tokens
+        h = embed(ids, self._embed, self._embedding.num_embeddings, tokens)
+        last, logits = self._compiled_step(
+            h, *self._rope(positions), cache, positions, adapters, names, parts
+        )
+        return project(logits, last, tokens)
 
     def _qkv(
         self, layer: int, x: Tensor, lora: Selection, cos: Tensor, sin: Tensor

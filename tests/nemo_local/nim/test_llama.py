@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from nemo_local.nim.batch import batches_of
 from nemo_local.nim.checkpoint import SMALL_MODEL, Checkpoint, load_checkpoint
+from nemo_local.nim.compiled_step import parts_of
 from nemo_local.nim.llama import computes
 from nemo_local.nim.lora import Adapter, read_adapter
 from nemo_local.nim.merged_weights import ROOM
@@ -204,6 +205,32 @@ def test_adapters_that_change_under_a_running_batch_are_the_new_ones(
     for before, after in ((first, again), (old, new)):
         assert not torch.allclose(after[0], before[0])
         torch.testing.assert_close(after[1:], before[1:])
+
+
+def test_a_step_has_the_same_numbers_on_one_thread_and_on_several(halved: Checkpoint) -> None:
+    dice = random.Random(8)
+    prompts = [prompt(dice) for _ in range(7)]
+    names = [dice.choice(NAMES) for _ in prompts]
+    before, passes = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            assert parts_of(7, threads) == threads
+            ours = llama_sequences(halved)
+            with torch.inference_mode():
+                ours.join(prompts, names)
+                passes.append([ours.step([9 + i] * 7) for i in range(3)])
+    finally:
+        torch.set_num_threads(before)
+    for alone, shared in zip(*passes, strict=True):
+        torch.testing.assert_close(alone, shared, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "threads", "parts"), [(1, 8, 1), (3, 2, 1), (4, 2, 2), (16, 2, 2), (16, 64, 8)]
+)
+def test_each_thread_has_two_rows_of_a_step_at_least(rows: int, threads: int, parts: int) -> None:
+    assert parts_of(rows, threads) == parts
 
 
 def test_an_adapter_is_rounded_as_the_weights_beside_it_are(
