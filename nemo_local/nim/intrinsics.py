@@ -13,7 +13,6 @@ LANES = 16
 TILE = (4, LANES)
 """Rows and columns whose sums stay in registers, also in those of 8 numbers."""
 
-
 _NUMBER, _LANE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 _VECTOR, _BITS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_LANE, LANES)
 
@@ -93,9 +92,9 @@ def _loop(builder: Any, count: Any, first: list[Any], grown: Grown) -> list[Any]
 
 
 def _fused(builder: Any) -> Any:
-    """x y + z of vectors."""
+    """x y + z of vectors, in one instruction where there is one."""
     kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
 
 
 @intrinsic  # type: ignore[untyped-decorator]

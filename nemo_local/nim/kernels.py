@@ -89,16 +89,28 @@ def _add_sum(c: Any, m: Any, y: Any) -> None:
 
 
 @_kernel()
-def _softmax(x: Any) -> None:
-    """In place; all NaN when there is a NaN or a plus infinity."""
-    highest, total = x[0], np.float32(0)
-    for i in range(x.shape[0]):
-        highest = max(highest, x[i])
-    for i in range(x.shape[0]):
-        x[i] = _exp(x[i] - highest)
-        total += x[i]
-    for i in range(x.shape[0]):
-        x[i] /= total
+def _weigh(scores: Any, seen: Any, end: Any) -> Any:
+    """Exponentials of the first `seen` scores; those from there to the `end` become zero.
+
+    Returns what makes their sum 1; NaN when there is a NaN or a plus infinity.
+    """
+    width = _up_to_tiles(seen)  # so that loops run in vectors to their end
+    for t in range(seen, width):
+        scores[t] = -np.inf
+    highest, total = scores[0], np.float32(0)
+    for t in range(width):
+        highest = max(highest, scores[t])
+    for t in range(width):
+        scores[t] = _exp(scores[t] - highest)
+        total += scores[t]
+    for t in range(seen, end):
+        scores[t] = 0
+    return _ONE / total
+
+
+@_kernel()
+def _up_to_tiles(columns: Any) -> Any:
+    return (columns + TILE[1] - 1) // TILE[1] * TILE[1]
 
 
 @_kernel("void(f4[:,::1], f4[::1], f8, f4[:,::1])")
@@ -151,10 +163,9 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
     heads, size = q.shape[1], q.shape[2]
     share = heads // k.shape[1]
     scale = np.float32(1 / np.sqrt(size))
-    every_score = np.empty(keys.shape[2], np.float32)
-    query = np.empty(size, np.float32)
+    scores, query = np.empty(_up_to_tiles(keys.shape[2]), np.float32), np.empty(size, np.float32)
     for i in range(q.shape[0]):
-        scores = every_score[: columns[i] + 1]
+        seen = columns[i] + 1
         for h in range(heads):
             group = h // share
             key, value, out = keys[i, group], values[i, group], y[i, h]
@@ -165,7 +176,7 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
             for e in range(size):
                 query[e] = q[i, h, e] * scale
             own_value, next_key = value.ctypes.data, key.ctypes.data + 4 * key.size
-            for t in range(scores.shape[0]):
+            for t in range(seen):
                 for offset in range(4 * size * t, 4 * size * (t + 1), 64):
                     ask_for(own_value + offset)
                     ask_for(next_key + offset)
@@ -173,9 +184,11 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
                 for e in range(size):
                     total += query[e] * key[t, e]
                 scores[t] = total
-            _softmax(scores)
+            factor = _weigh(scores, seen, seen)
             out[:] = 0
-            _add_sum(scores, value, out)
+            _add_sum(scores[:seen], value, out)
+            for e in range(size):
+                out[e] *= factor
 
 
 @_kernel()
@@ -186,31 +199,6 @@ def _product(a: Any, b: Any, count: Any, columns: Any, y: Any) -> None:
             a.ctypes.data, a.strides[0], b.ctypes.data + 4 * begin, b.strides[0], count,
             y.ctypes.data + 4 * begin, y.strides[0],
         )  # fmt: skip
-
-
-@_kernel()
-def _weigh(scores: Any, seen: Any, end: Any) -> Any:
-    """Exponentials of the first `seen` scores; those from there to the `end` become zero.
-
-    Returns what makes their sum 1; NaN when there is a NaN or a plus infinity.
-    """
-    width = _up_to_tiles(seen)  # so that loops run in vectors to their end
-    for t in range(seen, width):
-        scores[t] = -np.inf
-    highest, total = scores[0], np.float32(0)
-    for t in range(width):
-        highest = max(highest, scores[t])
-    for t in range(width):
-        scores[t] = _exp(scores[t] - highest)
-        total += scores[t]
-    for t in range(seen, end):
-        scores[t] = 0
-    return _ONE / total
-
-
-@_kernel()
-def _up_to_tiles(columns: Any) -> Any:
-    return (columns + TILE[1] - 1) // TILE[1] * TILE[1]
 
 
 @_kernel("void(f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,::1], f4[:,:,::1], i8, f4[:,:,::1])")
