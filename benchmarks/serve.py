@@ -103,7 +103,7 @@ async def load(url: str, models: list[str], asked: list[Json], at_once: int) -> 
     rules["stream_options"] = {"include_usage": True}
     # A kept connection may be closed by the server just as it is used again.
     limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
 
         async def one_client() -> None:
             while waiting:

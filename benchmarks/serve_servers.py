@@ -114,6 +114,8 @@ def _transformers(*options: str) -> list[str]:
 @contextmanager
 def running(server: Server, port: int) -> Iterator[Running]:
     """The server, from its first answer until the block ends."""
+    if _answers(f"http://127.0.0.1:{port}"):
+        raise SystemExit(f"port {port} is taken, perhaps by a server of a run that was killed")
     with tempfile.TemporaryDirectory() as work:
         command = [part.format(port=port, work=work) for part in server.command]
         log = Path(work, "log").open("w+")
