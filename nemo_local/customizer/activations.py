@@ -1,13 +1,17 @@
 """How much memory a pass takes, as an estimate from the size of a model. No torch here.
 
-N tokens of a pass, T of its longest row, L layers, h hidden size, i intermediate size, a heads
+N tokens of a pass, A of them learnt, T of its longest row, L layers, h hidden size, i intermediate
+size, a heads, V vocabulary
 
     activations  = N L (4 w i + (29 + 3.5 w) h)     w = 2 bytes a value under bf16, 4 in fp32
-    checkpointed = N L 7 h + the activations of one layer
+    dropout      = N L (1 + w) (6 h + i)            what the inputs of adapters keep of it
+    checkpointed = N L 7 h + what one layer keeps
+    logits       = A V (2 w + 12)
 
 The factors were read off what PyTorch keeps for the way back through a Llama (LoRA and all weights)
-with fused attention; plain attention keeps its scores besides, N L a T. Not in them: the logits of
-the answers, adapters and their optimiser, buffers of kernels.
+with fused attention; plain attention keeps its scores besides, N L a T. Logits are there as the
+model computes them and in fp32, once more for the loss, and with their gradients. Not in them:
+adapters and their optimiser, buffers of kernels.
 """
 
 from __future__ import annotations
@@ -28,20 +32,34 @@ class Size:
     """Width of the feed-forward block; of all its experts that see a token."""
     heads: int
 
-    def activations(self, rows: int, longest: int, width: int, fused: bool) -> int:
-        """Bytes kept for the way back by rows of so many tokens; `width` is bytes a value."""
-        return self.layers * self._of_a_layer(rows, longest, width, fused)
+    def activations(
+        self, rows: int, longest: int, width: int, fused: bool, dropout: bool = False
+    ) -> int:
+        """Bytes kept for the way back by rows of so many tokens.
 
-    def checkpointed(self, rows: int, longest: int, width: int, fused: bool) -> int:
+        `width` is bytes a value; `dropout` is whether adapters have it.
+        """
+        return self.layers * self._of_a_layer(rows, longest, width, fused, dropout)
+
+    def checkpointed(
+        self, rows: int, longest: int, width: int, fused: bool, dropout: bool = False
+    ) -> int:
         """Likewise when layers keep their input only and are computed again."""
         inputs = self.layers * rows * longest * 7 * self.hidden
-        return inputs + self._of_a_layer(rows, longest, width, fused)
+        return inputs + self._of_a_layer(rows, longest, width, fused, dropout)
 
-    def _of_a_layer(self, rows: int, longest: int, width: int, fused: bool) -> int:
+    def _of_a_layer(self, rows: int, longest: int, width: int, fused: bool, dropout: bool) -> int:
         of_a_token = 4 * width * self.intermediate + (29 + 3.5 * width) * self.hidden
+        if dropout:
+            of_a_token += (1 + width) * (6 * self.hidden + self.intermediate)
         if not fused:
             of_a_token += OF_PLAIN_ATTENTION * self.heads * longest
         return int(rows * longest * of_a_token)
+
+
+def logits(learnt: int, vocabulary: int, width: int) -> int:
+    """Bytes of the predictions of so many tokens, with what their loss needs."""
+    return learnt * vocabulary * (2 * width + 12)
 
 
 def resident(

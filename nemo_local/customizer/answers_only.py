@@ -14,7 +14,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
 
 def end_at_answers(model: Any) -> bool:
-    """Let a causal model take `answers` [B, T], the tokens to compute logits for.
+    """Let a causal model take `answers` [N], the places in [B, T] to compute logits for.
 
     With them its logits are [1, N, V], without them [B, T, V] as ever. Returns whether the model
     has a last layer that can be ended so; others stay as they are.
@@ -44,7 +44,7 @@ class _Ending(nn.Module):
         x, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **given)
         h = hidden_states + x
         if answers is not None:
-            h = h[answers][None]
+            h = h.flatten(0, 1).index_select(0, answers)[None]
         y: Tensor = h + self.mlp(self.post_attention_layernorm(h))
         return y
 

@@ -35,6 +35,10 @@ class Facts:
     checkpoint_bytes: int
     longest: int
     """Tokens of the longest row."""
+    most_learnt: int
+    """Tokens that are learnt in the row, or in one answer of the pair, that has most of them."""
+    vocabulary: int
+    """Tokens that the model can predict."""
     pass_sizes: tuple[int, ...]
     """Rows that a pass may have, the most first."""
     steps: int

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nemo_local.customizer.activations import resident
+from nemo_local.customizer.activations import logits, resident
 from nemo_local.customizer.facts import Choice, Facts
 from nemo_local.customizer.passes import TOKENS_PER_PASS, sequences_a_row
 
@@ -28,8 +28,9 @@ def fit(facts: Facts, width: int, stored: int, fused: bool) -> tuple[Choice, Cho
     if facts.device == "cuda":
         rows, checkpointing = _by_estimate(facts, left, width, stored, fused)
     else:
+        batch = f"a batch has {_rows(facts.plan.batch_size)}"
         rows, checkpointing = (
-            Choice(ROWS, str(left[0]), _allowed(facts)),
+            Choice(ROWS, str(left[0]), f"{batch}, a pass takes {TOKENS_PER_PASS} tokens"),
             Choice(CHECKPOINTING, "off", "on a CPU only once memory runs out"),
         )
     if facts.refused is not None:
@@ -48,7 +49,12 @@ def needs(
         facts.parameters, stored, width, trains_all, facts.processes, facts.parallelism
     )
     of_a_pass = facts.size.checkpointed if twice else facts.size.activations
-    return stays + of_a_pass(rows * sequences_a_row(facts.plan), facts.longest, width, fused)
+    sequences, dropout = rows * sequences_a_row(facts.plan), facts.plan.adapter_dropout > 0
+    return (
+        stays
+        + of_a_pass(sequences, facts.longest, width, fused, dropout)
+        + logits(sequences * facts.most_learnt, facts.vocabulary, width)
+    )
 
 
 def _after_one_row(facts: Facts) -> tuple[Choice, Choice]:
@@ -69,10 +75,7 @@ def _by_estimate(
     fits = [size for size in left if need(size) <= room]
     if fits:
         about = f"{_rows(fits[0])} a pass need about {gb(need(fits[0]))} {free}"
-        return (
-            Choice(ROWS, str(fits[0]), _allowed(facts) if fits == left else about),
-            Choice(CHECKPOINTING, "off", about),
-        )
+        return Choice(ROWS, str(fits[0]), about), Choice(CHECKPOINTING, "off", about)
     too_much = f"{_rows(left[-1])} a pass would need about {gb(need(left[-1]))} {free}"
     if not facts.can_checkpoint:
         return Choice(ROWS, str(left[-1]), too_much), Choice(CHECKPOINTING, "off", "")
@@ -82,10 +85,6 @@ def _by_estimate(
         Choice(ROWS, str(size), about.replace("with it", f"with {CHECKPOINTING}")),
         Choice(CHECKPOINTING, "on", f"{too_much}; {about}"),
     )
-
-
-def _allowed(facts: Facts) -> str:
-    return f"a batch has {facts.plan.batch_size} rows, a pass takes {TOKENS_PER_PASS} tokens"
 
 
 def _rows(count: int) -> str:

@@ -19,7 +19,7 @@ from nemo_local.customizer.facts import FLASH, SDPA, Facts
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.modules import why_not_packed
 from nemo_local.customizer.packing import padding_shares
-from nemo_local.customizer.passes import pass_sizes
+from nemo_local.customizer.passes import pass_sizes, tokens_of_a_pass
 from nemo_local.customizer.ranks import Ranks
 
 PACKAGES = ("flash_attn", "liger_kernel", "triton")
@@ -30,18 +30,20 @@ def gather(
     plan: Plan,
     ranks: Ranks,
     lengths: Sequence[int],
+    most_learnt: int,
     precision: str = "fp32",
     device_asked: str = "auto",
     teacher: Path | None = None,
 ) -> Facts:
     """The facts of a training on rows of these lengths; of several processes each must ask.
 
+    `most_learnt` are the tokens that are learnt in the row that has most of them.
     The first process answers for all, with the least memory that one of them has.
     """
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     text, longest = config.get_text_config(), max(lengths)
     heads = getattr(text, "num_attention_heads", 1)
-    sizes = pass_sizes(plan, longest, ranks.count)
+    sizes = pass_sizes(plan, longest, ranks.count, tokens_of_a_pass(ranks.device.type))
     model: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
     device = _Device.of(ranks.device)
     free = ranks.least(device.free_bytes)
@@ -81,6 +83,8 @@ def gather(
         why_not_packed=why_not_packed(checkpoint, plan.training_type),
         padding=padding_shares(lengths, plan, sizes[0]) if plan.pack_sequences else (0.0, 0.0),
         longest=longest,
+        most_learnt=most_learnt,
+        vocabulary=text.vocab_size,
         pass_sizes=sizes,
         steps=plan.total_steps(len(lengths)),
         processes=ranks.count,

@@ -1,8 +1,12 @@
-"""The forward pass of LoRA layers as one matrix product: y = (W + s B A) x.
+"""The forward pass of LoRA layers, with fewer passes over the activations than PEFT's.
 
-PEFT computes W x + s B (A x), which is less arithmetic and four more passes over the activations in
-each direction. On a CPU and for narrow layers the passes cost more than the sum of the matrices,
-which is built once a forward pass. Both have the same value and the same gradients.
+    merged   y = (W + s B A) x               on a CPU, narrow layers whose weights are in float32
+    beside   y = W x + s B (A dropout(x))    all others
+
+PEFT computes the second form, which is less arithmetic, with four more passes over the activations
+in each direction and, beside weights in bfloat16, with copies of them in float32. On a CPU and for
+narrow layers even the least of passes cost more than the sum of the matrices, which is built once
+a forward pass. All have the same value and the same gradients.
 Source: https://arxiv.org/abs/2106.09685, section 4.1 (the merged form, used there to serve).
 """
 
@@ -21,17 +25,15 @@ WIDEST = 2048
 """Features in or out up to which the merged form is used."""
 
 
-def merge_in_forward(model: nn.Module) -> int:
-    """Let every plain LoRA layer of a PEFT model on a CPU compute the merged form while it trains.
+def shorten_forward(model: nn.Module) -> int:
+    """Let the plain LoRA layers of a PEFT model, all with one adapter, compute as said above.
 
-    Layers with dropout keep PEFT's form, since dropout acts on what A sees.
-
-    Returns how many layers were changed.
+    Returns how many layers were changed; others (DoRA, convolutions, quantised) stay PEFT's.
     """
     changed = 0
     for layer in model.modules():
         if isinstance(layer, Linear) and _is_plain(layer):
-            layer.forward = MethodType(_merged, layer)
+            layer.forward = MethodType(_merged if _is_better_merged(layer) else _beside, layer)
             changed += 1
     return changed
 
@@ -62,25 +64,55 @@ def _is_plain(layer: Linear) -> bool:
     base: Any = layer.get_base_layer()
     return (
         isinstance(base, nn.Linear)
-        and base.weight.device.type == "cpu"
-        and max(base.weight.shape) <= WIDEST
+        and base.weight.is_floating_point()
+        and len(layer.active_adapters) == 1
         and list(layer.lora_A) == list(layer.active_adapters)
-        and all(isinstance(dropout, nn.Identity) for dropout in layer.lora_dropout.values())
         and not layer.lora_variant
         and not layer.merged
     )
 
 
+def _is_better_merged(layer: Linear) -> bool:
+    """Whether the merged form costs less; dropout has no merged form: it acts on what A sees.
+
+    Added to weights in bfloat16, much of an adapter would be lost in their rounding.
+    """
+    weight: Any = layer.get_base_layer().weight
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and max(weight.shape) <= WIDEST
+        and all(isinstance(dropout, nn.Identity) for dropout in layer.lora_dropout.values())
+    )
+
+
+def _adapter(layer: Linear) -> tuple[Tensor, Tensor, float] | None:
+    """A [r, d_in], B [d_out, r] and s of a layer; None while they are not to be added."""
+    if layer.disable_adapters or layer.merged:
+        return None
+    (name,) = layer.active_adapters
+    return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+
+
 def _merged(layer: Linear, x: Tensor) -> Tensor:
     """[..., d_in] to [..., d_out]."""
     base: Any = layer.get_base_layer()
-    names = [] if layer.disable_adapters or layer.merged else layer.active_adapters
-    if len(names) == 1 and not torch.is_autocast_enabled("cpu"):
-        a, b = layer.lora_A[names[0]].weight, layer.lora_B[names[0]].weight
-        given = (x, base.weight, a, b, layer.scaling[names[0]])
-        y: Tensor = _Product.apply(*given)  # type: ignore[no-untyped-call]
+    adapter = _adapter(layer)
+    if adapter is not None and not torch.is_autocast_enabled("cpu"):
+        y: Tensor = _Product.apply(x, base.weight, *adapter)  # type: ignore[no-untyped-call]
         return y if base.bias is None else y + base.bias
     return functional.linear(x, _merged_weight(layer), base.bias)
+
+
+def _merged_weight(layer: Linear) -> Tensor:
+    """W + s B A, [d_out, d_in]."""
+    weight: Tensor = layer.get_base_layer().weight
+    adapter = _adapter(layer)
+    if adapter is None:
+        return weight
+    a, b, scaling = adapter
+    with torch.autocast("cpu", enabled=False):
+        return torch.addmm(weight, b, a, alpha=scaling)
 
 
 class _Product(torch.autograd.Function):
@@ -110,13 +142,61 @@ class _Product(torch.autograd.Function):
         return dx, None, da, db, None
 
 
-def _merged_weight(layer: Linear) -> Tensor:
-    """W + s B A, [d_out, d_in]."""
+def _beside(layer: Linear, x: Tensor) -> Tensor:
+    """[..., d_in] to [..., d_out]."""
     base: Any = layer.get_base_layer()
-    weight: Tensor = base.weight
-    plain = layer.disable_adapters or layer.merged
-    for name in () if plain else layer.active_adapters:
-        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-        with torch.autocast("cpu", enabled=False):
-            weight = torch.addmm(weight, b, a, alpha=layer.scaling[name])
-    return weight
+    adapter = _adapter(layer)
+    if adapter is None:
+        y: Tensor = base(x)
+        return y
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    (dropout,) = layer.lora_dropout.values()
+    rows = x.flatten(0, -2).to(dtype)
+    dropped = None if isinstance(dropout, nn.Identity) else dropout(rows)
+    y = _Sum.apply(rows, dropped, base.weight.to(dtype), base.bias, *adapter)  # type: ignore[no-untyped-call]
+    return y.view(*x.shape[:-1], -1)
+
+
+class _Sum(torch.autograd.Function):
+    """x W' + bias + s d A' B' for x [N, d_in] and d, what dropout left of x; None: all of it.
+
+    The second product is added where the first one lies, in both directions. A and B are read in
+    the type of x, their gradients come in their own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        dropped: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scaling: float,
+    ) -> Tensor:
+        ctx.scaling, ctx.types, ctx.in_place = scaling, (a.dtype, b.dtype), dropped is None
+        a, b, seen = a.to(x.dtype), b.to(x.dtype), x if dropped is None else dropped
+        inner = seen @ a.T
+        ctx.save_for_backward(seen, inner, weight, a, b)
+        y = functional.linear(x, weight, None if bias is None else bias.to(x.dtype))
+        return y.addmm_(inner, b.T, alpha=scaling)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        seen, inner, weight, a, b = ctx.saved_tensors
+        (dy,) = gradients
+        outer = dy @ b  # [N, r]
+        dx = dy @ weight if ctx.needs_input_grad[0] else None
+        dropped = None
+        if not ctx.in_place:
+            dropped = (outer @ a).mul_(ctx.scaling) if ctx.needs_input_grad[1] else None
+        elif dx is not None:
+            dx.addmm_(outer, a, alpha=ctx.scaling)
+        of_type = zip((outer.T @ seen, dy.T @ inner), ctx.types, strict=True)
+        da, db = (
+            torch.mul(product, ctx.scaling, out=torch.empty_like(product, dtype=dtype))
+            for product, dtype in of_type
+        )
+        return dx, dropped, None, None, da, db, None

@@ -53,8 +53,8 @@ def longest_that_fits(model: Any, longest: int, sequences: int, choices: Choices
 
 def _try_pass(model: Any, sequences: int, length: int, bf16: bool) -> None:
     ids = torch.ones((sequences, length), dtype=torch.long, device=model.device)
-    learnt = torch.ones((sequences, length - 1), dtype=torch.bool, device=model.device)
+    places = objectives.places_before(torch.ones_like(ids, dtype=torch.bool))
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        logits = objectives.answer_logits(model, {"input_ids": ids}, learnt)
+        logits = objectives.answer_logits(model, {"input_ids": ids}, places)
     logits.sum().backward()
     model.zero_grad(set_to_none=True)

@@ -15,7 +15,7 @@ from nemo_local.customizer.choices import Choices
 from nemo_local.customizer.dropout import add_hidden_dropout
 from nemo_local.customizer.facts import FLASH, ROW_BY_ROW
 from nemo_local.customizer.hyperparameters import Plan
-from nemo_local.customizer.lora_forward import merge_in_forward
+from nemo_local.customizer.lora_forward import shorten_forward
 from nemo_local.customizer.progress import TrainingFailed
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import NO_TOKENS, SpecialTokens
@@ -48,7 +48,7 @@ def load_model(
     add_rows(model, special)
     if not ranks.sharded:
         model.to(ranks.device)
-    if not ranks.sharded and ranks.device.type == "cpu":
+    if not ranks.sharded and not choices.compile.on:  # its graphs would be cut at the answers
         end_at_answers(model)
     if plan.hidden_dropout:
         add_hidden_dropout(model, plan.hidden_dropout)
@@ -72,7 +72,7 @@ def load_model(
     # With a name to look up, PEFT would put the whole embedding into every checkpoint once it grew.
     adapted.peft_config["default"].base_model_name_or_path = ""
     if not ranks.sharded:
-        merge_in_forward(adapted)
+        shorten_forward(adapted)
     return adapted
 
 

@@ -1,6 +1,8 @@
 """What a training minimises: the answers' cross entropy, the distance to a teacher, or preference.
 
 N tokens that are learnt, B rows or pairs, T tokens of a row, V vocabulary
+
+A place is that of the token before a learnt one, where it is predicted, counted through [B, T].
 """
 
 from __future__ import annotations
@@ -68,18 +70,19 @@ class AnswerTrainer(Followed, SFTTrainer):
     """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
 
     def loss_of(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
-        labels = inputs["labels"][:, 1:]
-        learnt = labels != IGNORED
-        loss = self.loss_sum(answer_logits(model, inputs, learnt), labels[learnt], inputs, learnt)
+        labels = inputs["labels"]
+        places = places_before(labels != IGNORED)
+        targets = labels.flatten()[places + 1]
+        loss = self.loss_sum(answer_logits(model, inputs, places), targets, inputs, places)
         if num_items_in_batch is None:
-            return loss / learnt.sum()
+            return loss / len(places)
         # Those of all processes, over which the gradients are averaged.
         return loss * self.ranks.count / num_items_in_batch
 
     def loss_sum(
-        self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], learnt: Tensor
+        self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], places: Tensor
     ) -> Tensor:
-        """Summed loss of `logits` [N, V] for `targets` [N]; `learnt` is [B, T - 1]."""
+        """Summed loss of `logits` [N, V] for `targets` [N] after `places` [N]."""
         return functional.cross_entropy(logits, targets, reduction="sum")
 
 
@@ -94,10 +97,10 @@ class DistillationTrainer(AnswerTrainer):
     teacher: Any
 
     def loss_sum(
-        self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], learnt: Tensor
+        self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], places: Tensor
     ) -> Tensor:
         with torch.no_grad():
-            wanted = answer_logits(self.teacher, inputs, learnt)
+            wanted = answer_logits(self.teacher, inputs, places)
         # Checkpoints pad their vocabularies differently; no token has an id beyond the smaller.
         size = min(logits.shape[-1], wanted.shape[-1])
         return functional.kl_div(
@@ -236,12 +239,12 @@ def answer_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor
 
     Tokens are at least one.
     """
-    learnt = inputs["completion_mask"][:, 1:].bool()
-    logits = answer_logits(model, inputs, learnt)
-    targets = inputs["input_ids"][:, 1:][learnt]
-    of_tokens = -functional.cross_entropy(logits, targets, reduction="none")
-    placed = of_tokens.new_zeros(learnt.shape).masked_scatter(learnt, of_tokens)
-    return placed.sum(1).view(2, -1), learnt.sum(1).clamp(min=1).view(2, -1)
+    ids, learnt = inputs["input_ids"], inputs["completion_mask"].bool()
+    places = places_before(learnt)
+    logits = answer_logits(model, inputs, places)
+    of_tokens = -functional.cross_entropy(logits, ids.flatten()[places + 1], reduction="none")
+    of_answers = of_tokens.new_zeros(len(ids)).index_add(0, places // ids.shape[1], of_tokens)
+    return of_answers.view(2, -1), learnt[:, 1:].sum(1).clamp(min=1).view(2, -1)
 
 
 def real_pairs(inputs: dict[str, Any]) -> Tensor:
@@ -250,21 +253,30 @@ def real_pairs(inputs: dict[str, Any]) -> Tensor:
     return mask.chunk(2)[0].any(1)
 
 
-def answer_logits(model: Any, inputs: dict[str, Any], learnt: Tensor) -> Tensor:
-    """Logits [N, V] (float32) before each token that is learnt; `learnt` is [B, T - 1].
+def places_before(learnt: Tensor) -> Tensor:
+    """The places [N] before the tokens that are `learnt` [B, T].
 
-    The output head runs at these tokens, or else at the columns where some row learns.
+    Nothing stands before the first token of a row, which is never learnt.
+    """
+    before = functional.pad(learnt[:, 1:], (0, 1))
+    return before.flatten().nonzero().squeeze(1)
+
+
+def answer_logits(model: Any, inputs: dict[str, Any], places: Tensor) -> Tensor:
+    """Logits [N, V] (float32) at each of the `places` [N].
+
+    The output head runs there, or else at the columns in which some row has a place.
     """
     given = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
-    plain = getattr(model, "module", model)
-    if attention.takes_no_mask(plain.config._attn_implementation, inputs["input_ids"].device):
+    ids, plain = inputs["input_ids"], getattr(model, "module", model)
+    if attention.takes_no_mask(plain.config._attn_implementation, ids.device):
         given.pop("attention_mask", None)
     logits: Tensor
     if ends_at_answers(plain):
-        answers = functional.pad(learnt, (0, 1))
-        logits = model(**given, answers=answers, use_cache=False).logits[0].float()
+        logits = model(**given, answers=places, use_cache=False).logits[0]
     else:
-        columns = learnt.any(0).nonzero().squeeze(1)
+        width = ids.shape[1]
+        columns, column = torch.unique(places % width, return_inverse=True)
         output: Any = model(**given, logits_to_keep=columns, use_cache=False)
-        logits = output.logits[learnt[:, columns]].float()
-    return logits
+        logits = output.logits[places // width, column]
+    return logits.float()

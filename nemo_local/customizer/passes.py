@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from nemo_local.customizer.hyperparameters import Plan
@@ -10,27 +11,34 @@ if TYPE_CHECKING:  # torch comes with it
     from nemo_local.customizer.ranks import Ranks
 
 TOKENS_PER_PASS = 8192
-"""Tokens of one forward pass (padding included); a larger batch is accumulated."""
+"""Tokens of one forward pass (padding included) on a CPU; a larger batch is accumulated."""
 
 
-def pass_size(plan: Plan, longest: int, processes: int = 1, at_most: int | None = None) -> int:
-    """Rows of one forward pass; it divides the rows of a process."""
-    rows, tokens = rows_of_each(plan, processes), longest * sequences_a_row(plan)
-    return max(
-        size
-        for size in range(1, (at_most or rows) + 1)
-        if rows % size == 0 and (size == 1 or size * tokens <= TOKENS_PER_PASS)
-    )
+def tokens_of_a_pass(device: str) -> float:
+    """Tokens (padding included) that a pass may have; a GPU takes what its memory holds."""
+    return math.inf if device == "cuda" else TOKENS_PER_PASS
 
 
-def pass_sizes(plan: Plan, longest: int, processes: int = 1) -> tuple[int, ...]:
+def pass_sizes(
+    plan: Plan, longest: int, processes: int = 1, most_tokens: float = TOKENS_PER_PASS
+) -> tuple[int, ...]:
     """Rows that a forward pass may have: the most, then about half of it, down to one.
+
+    Each divides the rows of a process.
 
     pass_sizes(a plan of 24 rows, 1000 tokens) -> (8, 4, 2, 1)
     """
-    sizes = [pass_size(plan, longest, processes)]
-    while sizes[-1] > 1:
-        sizes.append(pass_size(plan, longest, processes, at_most=sizes[-1] // 2))
+    rows, tokens = rows_of_each(plan, processes), longest * sequences_a_row(plan)
+    sizes, most = list[int](), rows
+    while not sizes or sizes[-1] > 1:
+        sizes.append(
+            max(
+                size
+                for size in range(1, most + 1)
+                if rows % size == 0 and (size == 1 or size * tokens <= most_tokens)
+            )
+        )
+        most = sizes[-1] // 2
     return tuple(sizes)
 
 

@@ -34,6 +34,14 @@ class Pairs:
             )
         ]
 
+    @property
+    def learnt(self) -> list[int]:
+        """Tokens of each pair's longer answer."""
+        return [
+            max(map(len, answers))
+            for answers in zip(self.chosen_ids, self.rejected_ids, strict=True)
+        ]
+
     def columns(self) -> dict[str, list[list[int]]]:
         """The pairs by column."""
         return {

@@ -61,6 +61,11 @@ class Tokens:
         """Tokens of each sequence."""
         return [len(ids) for ids in self.input_ids]
 
+    @property
+    def learnt(self) -> list[int]:
+        """Tokens of each sequence that are learnt."""
+        return [len(labels) - labels.count(IGNORED) for labels in self.labels]
+
     def columns(self) -> dict[str, list[list[int]]]:
         """The sequences by column."""
         return {"input_ids": self.input_ids, "labels": self.labels}

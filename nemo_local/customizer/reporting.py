@@ -6,6 +6,8 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -20,6 +22,8 @@ from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.saving import save_weights
 
 STEP_REPORT_EVERY_S = 0.5
+SAVING_SHARE = 0.05
+"""Of the time of a training, what its checkpoints may take."""
 EARLY_STOP_EPOCHS = 10
 EARLY_STOP_DELTA = 0.001
 
@@ -53,6 +57,35 @@ class StopAt(TrainerCallback):
         self.stopped = self._ranks.any(self._stop.is_set())
         if self.stopped:
             control.should_save = control.should_training_stop = True
+
+
+class SavePace(TrainerCallback):
+    """Leaves a checkpoint out while writing them has taken more than its share of the time.
+
+    They are due every few steps, which are minutes on a CPU and a second or two on a GPU; those of
+    all weights are many gigabytes. It must stand before StopAt, whose checkpoint is always written.
+    """
+
+    def __init__(self, ranks: Ranks, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ranks = ranks
+        self._clock = clock
+        self._began = clock()
+        self._spent = 0.0
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Within, a checkpoint is written."""
+        began = self._clock()
+        yield
+        self._spent += self._clock() - began
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = self._clock()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_save:
+            allowed = SAVING_SHARE * (self._clock() - self._began)
+            control.should_save = not self._ranks.any(self._spent > allowed)
 
 
 class LossWindow(TrainerCallback, ExportableState):

@@ -16,6 +16,7 @@ from nemo_local.customizer.batches import LengthBuckets
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.optimization import make_optimizer, make_schedule
 from nemo_local.customizer.ranks import Ranks
+from nemo_local.customizer.reporting import SavePace
 from nemo_local.customizer.saving import trained_weights
 from nemo_local.customizer.shares import OrNothing, Passes, Shares, validation_shares
 
@@ -32,6 +33,8 @@ class Together(Trainer):
     total_steps: int
     validated_at_once: int
     """Rows of a batch in validation."""
+
+    saves: SavePace
 
     optimizer: Any
     lr_scheduler: Any
@@ -85,6 +88,10 @@ class Together(Trainer):
             metrics={"eval_loss": float(self.ranks.sum(total)) / count},
             num_samples=count,
         )
+
+    def _save_checkpoint(self, *given: Any) -> None:
+        with self.saves.writing():
+            super()._save_checkpoint(*given)
 
     def split_again(self) -> None:
         """After a forward pass without a backward one, which leaves some weights joined."""

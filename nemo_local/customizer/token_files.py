@@ -29,6 +29,8 @@ class TokenFile:
     """Not there when there are none."""
     lengths: array[int] = field(default_factory=lambda: array("i"))
     """Tokens of each, in the order of the file."""
+    most_learnt: int = 0
+    """Tokens that are learnt in the sequence that has most of them."""
     dropped: int = 0
     """Those left out because they did not fit."""
     truncated: int = 0
@@ -60,6 +62,7 @@ def write_tokens(path: Path, chunks: Iterable[Tokens | Pairs]) -> TokenFile:
                 writer = opened.enter_context(pa.ipc.new_stream(file, rows.schema))
             writer.write_batch(rows)
             made.lengths.extend(chunk.lengths)
+            made.most_learnt = max([made.most_learnt, *chunk.learnt])
             made.dropped += chunk.dropped
             made.truncated += chunk.truncated
     return made

@@ -25,7 +25,7 @@ from nemo_local.customizer.networks import load_model, load_teacher
 from nemo_local.customizer.objectives import make_trainer
 from nemo_local.customizer.packing import PackingCollator
 from nemo_local.customizer.passes import (
-    pass_size,
+    pass_sizes,
     rows_of_each,
     sequences_a_row,
     what_fits,
@@ -39,7 +39,14 @@ from nemo_local.customizer.progress import (
     read_all,
 )
 from nemo_local.customizer.ranks import Ranks
-from nemo_local.customizer.reporting import LossWindow, Pace, Reporter, StopAt, last_checkpoint
+from nemo_local.customizer.reporting import (
+    LossWindow,
+    Pace,
+    Reporter,
+    SavePace,
+    StopAt,
+    last_checkpoint,
+)
 from nemo_local.customizer.row_files import Rows
 from nemo_local.customizer.saving import finish
 from nemo_local.customizer.special_tokens import SpecialTokens, load_tokenizer
@@ -47,6 +54,7 @@ from nemo_local.customizer.token_files import TokenFile
 from nemo_local.customizer.trackers import Trackers
 
 CHECKPOINT_EVERY_STEPS = 25
+"""If writing them takes no more than its share of the time; see SavePace."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,7 @@ def _train_what_fits(run: Run, refused: int | None) -> None:
         plan,
         ranks,
         run.training.lengths,
+        run.training.most_learnt,
         precision=run.job["precision"],
         device_asked=run.job["device"],
         teacher=Path(run.job["teacher_path"]) if plan.training_type == "distillation" else None,
@@ -227,7 +236,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     print("\n".join([str(plan), note, f"{trained:,} weights are trained", *where]))
     print("\n".join(map(str, choices)))
     window, pace, stop_at = LossWindow.of(resume_from), Pace(ranks), StopAt(run.stop, ranks)
-    window.ranks = ranks
+    window.ranks, saves = ranks, SavePace(ranks)
     so_far = ranks.from_first(lambda: read_all(job_dir))
     # Before the trainer: ZeRO-3 would split it.
     teacher = None
@@ -244,6 +253,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
             window,
             pace,
             Reporter(progress, so_far, job_dir / "best", plan, window),
+            saves,
             stop_at,
             *(run.trackers.callbacks(done) if run.trackers else []),
         ],
@@ -255,6 +265,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     trainer.plan, trainer.ranks, trainer.total_steps = plan, ranks, total
     trainer.args.save_only_model = False
     trainer.window, trainer.pace, trainer.call_accuracy = window, pace, run.call_accuracy
+    trainer.saves = saves
     trainer.teacher = teacher
     trainer.remove_callback(PrinterCallback)
     if plan.training_type == "dpo":
@@ -278,7 +289,7 @@ def _arguments(run: Run, choices: Choices) -> dict[str, Any]:
     plan, ranks, device, size = run.plan, run.ranks, run.device, choices.rows_of_a_pass
     zero = ranks.parallelism.startswith("zero")
     # As one process has them, whatever the share of each.
-    at_once = size if ranks.count == 1 else pass_size(plan, run.longest)
+    at_once = size if ranks.count == 1 else pass_sizes(plan, run.longest)[0]
     return dict(
         output_dir=str(run.folder / "checkpoints"),
         per_device_train_batch_size=size,

@@ -80,13 +80,13 @@ def greedy(model, prompt, count):
 def test_replies_are_those_of_the_model_asked_alone_and_it_stays_as_it_was(checkpoint, tokenizer):
     from nemo_local.customizer import attention
     from nemo_local.customizer.call_accuracy import _answering
-    from nemo_local.customizer.lora_forward import merge_in_forward
+    from nemo_local.customizer.lora_forward import shorten_forward
 
     rows = [*chat_rows(3), ChatRow(**call_row(12345678), where="a longer one")]
     asked = asking(rows, checkpoint, tokenizer)
     model = adapted(checkpoint)
     model.get_base_model().set_attn_implementation(attention.NAME)
-    merge_in_forward(model)
+    shorten_forward(model)
     before, drawn = model.training, torch.get_rng_state()
     with _answering(model) as answering:
         (questions,) = asked._batches

@@ -32,6 +32,8 @@ H100 = Facts(
     parameters=8_000_000_000,
     checkpoint_bytes=16_000_000_000,
     longest=1024,
+    most_learnt=100,
+    vocabulary=128_256,
     pass_sizes=(8, 4, 2, 1),
     steps=2000,
     attentions=frozenset({"sdpa", "flash_attention_2"}),
@@ -275,11 +277,18 @@ def test_a_model_is_compiled_only_where_that_pays(facts, value, reason):
 def test_a_pass_that_fits_keeps_its_rows_and_its_activations():
     choices = choose(replace(H100, free_bytes=200_000_000_000))
     assert choices.rows_of_a_pass == 8
-    assert choices.rows.reason == "a batch has 16 rows, a pass takes 8192 tokens"
     assert choices.checkpointing.value == "off"
-    # 32 layers x 8192 tokens x (8 x 14336 + 36 x 4096) bytes, and 16 GB of weights.
-    reason = "8 rows a pass need about 84.7 GB of 200.0 GB free"
-    assert choices.checkpointing.reason == reason
+    # 32 layers x 8192 tokens x (8 x 14336 + 36 x 4096) bytes, 16 GB of weights, and logits of
+    # 8 x 100 x 128256 x 16 bytes.
+    reason = "8 rows a pass need about 86.4 GB of 200.0 GB free"
+    assert choices.rows.reason == choices.checkpointing.reason == reason
+    assert choose(CPU).rows.reason == "a batch has 16 rows, a pass takes 8192 tokens"
+
+
+def test_dropout_of_adapters_takes_memory():
+    dropped = choose(planned(replace(H100, free_bytes=200_000_000_000), adapter_dropout=0.1))
+    # 32 layers x 8192 tokens x 3 x (6 x 4096 + 14336) bytes more.
+    assert dropped.rows.reason == "8 rows a pass need about 117.0 GB of 200.0 GB free"
 
 
 def test_fewer_rows_come_before_computing_activations_twice():

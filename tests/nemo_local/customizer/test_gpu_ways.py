@@ -88,6 +88,20 @@ def test_activations_that_are_computed_twice_give_the_same_losses(
         assert expected
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16-mixed"])
+def test_frozen_weights_that_are_too_large_for_fp32_are_trained_beside(
+    checkpoint, tmp_path, monkeypatch, precision
+):
+    from nemo_local.customizer import choices
+
+    monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
+    job = make_job(checkpoint) | {"precision": precision}
+    progress = train_job(job, write_data(tmp_path, "sft"))
+    assert progress.finished
+    losses = [point["value"] for point in progress.train_loss]
+    assert losses[-1] < losses[0] - 0.05
+
+
 def saved_bytes(model, rows, longest, bf16):
     """What PyTorch keeps for the way back through the layers of a model, its weights left out."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
@@ -203,7 +217,7 @@ def test_ligers_layers_are_put_in_without_its_losses(checkpoint, monkeypatch):
     given = []
     monkeypatch.setattr(networks, "apply_liger_kernel", lambda *args: given.append(args))
     plan = Plan.from_json(make_job(checkpoint)["plan"])
-    choices = choose(gather(checkpoint, plan, Ranks(), [50]))
+    choices = choose(gather(checkpoint, plan, Ranks(), [50], 9))
     networks.load_model(checkpoint, plan, Ranks(), choices)
     assert given == []
     on = replace(choices, liger=Choice("Liger kernels", "on", "for this test"))
@@ -215,7 +229,7 @@ def test_ligers_layers_are_put_in_without_its_losses(checkpoint, monkeypatch):
 
 def test_the_facts_of_a_checkpoint_are_those_of_its_files(checkpoint):
     plan = Plan.from_json(make_job(checkpoint)["plan"])
-    facts = gather(checkpoint, plan, Ranks(), [10, 50, 20], precision="bf16-mixed")
+    facts = gather(checkpoint, plan, Ranks(), [10, 50, 20], 9, precision="bf16-mixed")
     assert (facts.device, facts.model_type, facts.longest) == ("cpu", "llama", 50)
     assert facts.size == Size(layers=2, hidden=32, intermediate=64, heads=2)
     assert facts.head_dim == 16 and facts.pass_sizes == (4, 2, 1) and facts.steps == 2
@@ -223,5 +237,5 @@ def test_the_facts_of_a_checkpoint_are_those_of_its_files(checkpoint):
     assert facts.free_bytes == 0 and facts.liger_models == frozenset()
     assert facts.device_name.startswith("a CPU with ")
     assert planned(facts, pack_sequences=True).plan.needs_masks
-    masked = gather(checkpoint, replace(plan, pack_sequences=True), Ranks(), [10, 50, 20])
+    masked = gather(checkpoint, replace(plan, pack_sequences=True), Ranks(), [10, 50, 20], 9)
     assert "masks" in masked.why_not_row_by_row and masked.padding[0] > masked.padding[1]

@@ -74,13 +74,13 @@ def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_o
     from nemo_local.customizer.choices import choose
     from nemo_local.customizer.gather import gather
     from nemo_local.customizer.networks import load_model
-    from nemo_local.customizer.objectives import answer_logits
+    from nemo_local.customizer.objectives import answer_logits, places_before
     from nemo_local.customizer.ranks import Ranks
 
     plan = Plan.from_json(
         make_job(checkpoint, sequence_packing_enabled=True, finetuning_type=finetuning_type)["plan"]
     )
-    choices = choose(gather(checkpoint, plan, Ranks(), lengths=[30, 60]))
+    choices = choose(gather(checkpoint, plan, Ranks(), lengths=[30, 60], most_learnt=9))
     model = load_model(checkpoint, plan, Ranks(), choices)
     generator = torch.Generator().manual_seed(0)
     sequences = [
@@ -91,10 +91,10 @@ def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_o
         batch = PackingCollator(pad_id=2, capacity=capacity)(
             [{"input_ids": ids, "labels": [IGNORED] * 5 + ids[5:]} for ids in rows]
         )
-        labels = batch["labels"][:, 1:]
-        learnt = labels != IGNORED
-        logits = answer_logits(model.eval(), batch, learnt)
-        return torch.nn.functional.cross_entropy(logits, labels[learnt], reduction="sum")
+        places = places_before(batch["labels"] != IGNORED)
+        logits = answer_logits(model.eval(), batch, places)
+        targets = batch["labels"].flatten()[places + 1]
+        return torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
 
     with torch.no_grad():
         together, alone = loss(sequences), sum(loss([ids]) for ids in sequences)

@@ -62,11 +62,11 @@ def memory(monkeypatch):
 
     inner, limit = objectives.answer_logits, [0, 0]
 
-    def within(model, inputs, learnt):
+    def within(model, inputs, places):
         most = limit[model.is_gradient_checkpointing]
         if torch.is_grad_enabled() and inputs["input_ids"].numel() > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return inner(model, inputs, learnt)
+        return inner(model, inputs, places)
 
     monkeypatch.setattr(objectives, "answer_logits", within)
     return limit

@@ -189,11 +189,11 @@ if os.environ.get("RANK") == "1":
 
     inner = objectives.answer_logits
 
-    def within(model, inputs, learnt):
+    def within(model, inputs, places):
         full = Path("{folder}").exists() and inputs["input_ids"].numel() > {tokens}
         if torch.is_grad_enabled() and full:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return inner(model, inputs, learnt)
+        return inner(model, inputs, places)
 
     objectives.answer_logits = within
 """

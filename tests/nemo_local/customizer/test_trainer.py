@@ -69,3 +69,26 @@ def test_rows_that_are_too_long_are_cut_or_dropped_and_counted(job, job_dir):
     prepared = train_job(job, job_dir).prepared
     assert (prepared["rows"], prepared["validation_rows"]) == (31, 7)
     assert (prepared["dropped"], prepared["truncated"]) == (3, 2)
+
+
+def test_checkpoints_that_take_long_are_written_less_often():
+    from types import SimpleNamespace
+
+    from nemo_local.customizer.ranks import Ranks
+    from nemo_local.customizer.reporting import SavePace
+
+    now = [0.0]
+    pace, written = SavePace(Ranks(), clock=lambda: now[0]), []
+    pace.on_train_begin(None, None, None)
+    for step in range(1, 21):  # of a second each, and a checkpoint of 0.3 s is due after each
+        now[0] += 1
+        control = SimpleNamespace(should_save=True)
+        pace.on_step_end(None, None, control)
+        if control.should_save:
+            written.append(step)
+            with pace.writing():
+                now[0] += 0.3
+    assert written == [1, 6, 12, 18]
+    undue = SimpleNamespace(should_save=False)
+    pace.on_step_end(None, None, undue)
+    assert not undue.should_save

@@ -106,7 +106,7 @@ def test_a_token_of_a_prompt_has_the_same_numbers_wherever_the_reading_begins() 
     ops, cached = CompiledOps(), torch.zeros(2, 1, 64, 24)
     whole = ops.attend_prompt(q, k, v, cached[0], cached[1], 0)
     for known in (1, 6, 17, 49):
-        rest = (part[known:] for part in (q, k, v))
+        rest = q[known:], k[known:], v[known:]
         assert torch.equal(ops.attend_prompt(*rest, cached[0], cached[1], known), whole[known:])
 
 
