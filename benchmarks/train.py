@@ -2,11 +2,14 @@
 
     python benchmarks/train.py
 
-Same model (the pocket base), rows, batches of 16, rank, rate and precision (bf16 autocast where the
-processor has it). Each runs in a process of its own with one thread, so that its CPU seconds count
-its work and nothing else. The clock runs while `Trainer.train` does, or the plain loop: loading and
-tokenizing are outside; validation and checkpoints are inside, and only ours has them. Losses are
-measured by one function on rows that none has seen. Prints a table and the ratios to TRL.
+On a CPU the pocket base; where a GPU is at hand the shape of Llama 3.2 1B with random weights, on
+3,500 rows as long as those of the xLAM set, two epochs (see train_tasks.py). Same model, rows,
+batches of 16, rank, rate and precision (bf16 autocast where the processor has it). Each runs in a
+process of its own, on a CPU with one thread, so that its CPU seconds count its work and nothing
+else. The clock of the steps runs while `Trainer.train` does, or the plain loop: loading and
+tokenizing are outside; validation and checkpoints are inside, and only ours has them. The whole job
+is from the rows' text (ours), or from their tokens, to the end. Losses are measured by one function
+on rows that none has seen. Prints a table and the ratios to TRL.
 """
 
 import argparse
@@ -17,41 +20,100 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-BASE = Path(__file__).parents[1] / "nemo_local" / "pocket" / "weights" / "base"
-BATCH, RATE, RANK, ALPHA, EPOCHS, SEED = 16, 4e-3, 32, 32, 1, 7
-Clock = Callable[[Callable[[], Any]], Any]
+if __name__ == "__main__":  # as a script, too
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.train_tasks import SEED, Task, llama_task, make_job, pocket_task, tokens_of
+
+Result = dict[str, float]
+
+
+@dataclass
+class Clock:
+    """Adds up what parts of a training took."""
+
+    gpu: bool
+    spent: Result = field(default_factory=dict)
+
+    @contextmanager
+    def running(self, part: str) -> Iterator[None]:
+        """Within, the part is at work: seconds, and processor seconds as "part cpu"."""
+        self._wait()
+        began, began_cpu = time.monotonic(), time.process_time()
+        yield
+        self._wait()
+        for name, took in (
+            (part, time.monotonic() - began),
+            (f"{part} cpu", time.process_time() - began_cpu),
+        ):
+            self.spent[name] = self.spent.get(name, 0.0) + took
+
+    def within(self, kind: Any, method: str, part: str) -> Any:
+        """A patch after which every call of the method counts towards the part."""
+        inner = getattr(kind, method)
+
+        def timed(*args: Any, **given: Any) -> Any:
+            with self.running(part):
+                return inner(*args, **given)
+
+        return patch.object(kind, method, timed)
+
+    def _wait(self) -> None:
+        if self.gpu:
+            import torch
+
+            torch.cuda.synchronize()
 
 
 def main() -> None:
     """Run every contender in a process of its own and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=640, help="training rows")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", choices=CONTENDERS, help="print one result as JSON")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--rows", type=int, help="training rows (640 on a CPU, 3500 on a GPU)")
+    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
+    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--task", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(measure(options.only, options.rows, options.threads)))
+        print(json.dumps(measure(options.only, Task.from_json(options.task))))
         return
+    with tempfile.TemporaryDirectory() as folder:
+        if on_gpu(options.device):
+            task = llama_task(Path(folder), options.rows or 3500)
+            print(gpu_table(compare(task), task))
+        else:
+            task = pocket_task(Path(folder), options.rows or 640, options.threads)
+            print(table(compare(task)))
+
+
+def on_gpu(device: str) -> bool:
+    """Whether a GPU is asked for, or there."""
+    import torch
+
+    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
+
+
+def compare(task: Task) -> dict[str, Result]:
+    """What each contender took."""
     results = {}
     for name in CONTENDERS:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        command = [sys.executable, __file__, "--only", name, "--rows", str(options.rows)]
-        command += ["--threads", str(options.threads)]
+        command = [sys.executable, __file__, "--only", name, "--task", task.as_json()]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{name} failed:\n{done.stderr[-4000:]}")
         results[name] = json.loads(done.stdout.splitlines()[-1])
-    print(table(results))
+    return results
 
 
-def table(results: dict[str, dict[str, float]]) -> str:
+def table(results: dict[str, Result]) -> str:
     """The results as Markdown, with the ratio of tokens per CPU second to TRL's."""
     lines = ["| | tokens per CPU second | x TRL | seconds | peak MiB | loss on unseen rows |"]
     lines.append("|---|---|---|---|---|---|")
@@ -64,142 +126,155 @@ def table(results: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def measure(name: str, count: int, threads: int) -> dict[str, float]:
-    """Train with one contender; what it took and how well it learnt."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+def gpu_table(results: dict[str, Result], task: Task) -> str:
+    """The results on a GPU as Markdown, with the share of its bf16 rate by the 4N rule.
+
+    A step of LoRA multiplies every weight of the base twice forward and twice on the way back for a
+    token: 4 N operations, of which an embedding that is also the output head counts once.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(task.base, dtype="bfloat16")
+    operations, rate = 4 * model.num_parameters(), bf16_rate()
+    lines = [f"{torch.cuda.get_device_name()}, {rate / 1e12:.0f} TFLOP/s in bf16 products", ""]
+    lines.append("| | tokens/s | x TRL | bf16 rate | steps, s | job, s | peak GiB | loss |")
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for name, one in results.items():
+        speed = one["tokens"] / one["steps"]
+        times = speed / (results["trl"]["tokens"] / results["trl"]["steps"])
+        lines.append(
+            f"| {name} | {speed:,.0f} | {times:.2f} | {speed * operations / rate:.0%} "
+            f"| {one['steps']:.1f} | {one['job']:.1f} | {one['peak_mib'] / 1024:.1f} "
+            f"| {one['loss']:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def bf16_rate() -> float:
+    """Operations a second of large products in bf16."""
     import torch
 
-    torch.set_num_threads(threads)
+    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    for count in (5, 50):
+        torch.cuda.synchronize()
+        began = time.monotonic()
+        for _ in range(count):
+            a @ a
+        torch.cuda.synchronize()
+    return count * 2 * 8192**3 / (time.monotonic() - began)
+
+
+def measure(name: str, task: Task) -> Result:
+    """Train with one contender; what it took and how well it learnt."""
+    os.environ["OMP_NUM_THREADS"] = str(task.threads)
+    import torch
+
+    torch.set_num_threads(task.threads)
+    gpu = task.device == "cuda"
     with tempfile.TemporaryDirectory() as folder:
         job_dir = Path(folder)
-        job = make_job(job_dir, count, threads)
-        training, held_out = tokens_of(job, job_dir)
-        spent: dict[str, float] = {}
-
-        def clock(work: Callable[[], Any]) -> Any:
-            wall, cpu = time.monotonic(), time.process_time()
-            result = work()
-            spent.update(seconds=time.monotonic() - wall, cpu=time.process_time() - cpu)
-            return result
-
-        model = CONTENDERS[name](job, job_dir, training, clock)
-        tokens = EPOCHS * sum(map(len, training.input_ids))
+        job = make_job(task, job_dir)
+        training, held_out = tokens_of(task, job, job_dir)
+        clock = Clock(gpu)
+        model = CONTENDERS[name](task, job, job_dir, training, clock)
+        spent, tokens = clock.spent, task.epochs * sum(map(len, training.input_ids))
+        peak = torch.cuda.max_memory_allocated() / 2**20 if gpu else 0.0
         return {
             "tokens": tokens,
-            "seconds": spent["seconds"],
-            "tokens_per_cpu_second": tokens / spent["cpu"],
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "seconds": spent["training"],
+            "steps": spent["training"] - spent.get("between", 0.0),
+            "job": spent["job"],
+            "tokens_per_cpu_second": tokens / spent["training cpu"],
+            "peak_mib": peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "loss": held_out_loss(model, held_out),
         }
 
 
-def make_job(job_dir: Path, count: int, threads: int) -> dict[str, Any]:
-    """A training job on generated rows, as the platform hands it to its training process."""
-    from nemo_local.customizer.hyperparameters import make_plan
-    from nemo_local.customizer.modules import linear_modules
-    from nemo_local.pocket.world import rows
-    from utils import jsonl, xlam
-
-    sound = iter(xlam.prepare(islice(rows(3 * (count + 128), SEED), 3 * (count + 128))).rows)
-    for part, size in (("training", count), ("validation", 64)):
-        examples = (xlam.to_chat_example(row) for row in islice(sound, size))
-        jsonl.write(job_dir / "data" / part / "rows.jsonl", examples)
-    given = {
-        "epochs": EPOCHS, "batch_size": BATCH, "learning_rate": RATE, "seed": SEED,
-        "lora": {"adapter_dim": RANK, "alpha": ALPHA, "adapter_dropout": 0.0},
-    }  # fmt: skip
-    return {
-        "plan": make_plan(given, linear_modules(BASE), 1).as_json(),
-        "model_path": str(BASE), "base_model": "pocket", "dataset": "generated", "limit": None,
-        "tools": [], "prompt_template": "{prompt} {completion}", "chat_prompt_template": None,
-        "max_seq_length": 2048, "precision": "bf16-mixed", "device": "cpu", "threads": threads,
-    }  # fmt: skip
-
-
-def tokens_of(job: dict[str, Any], job_dir: Path) -> tuple[Any, Any]:
-    """Training and held-out rows as tokens with labels, the same for all."""
-    from transformers import AutoTokenizer
-
-    from nemo_local.customizer.batches import make_tokens, read_rows
-
-    rows, tokenizer = read_rows(job, job_dir / "data"), AutoTokenizer.from_pretrained(BASE)
-    files = make_tokens(job, rows, tokenizer, job_dir / "tokens")
-    training, held_out = (SimpleNamespace(**file.dataset().to_dict()) for file in files)
-    return training, held_out
-
-
-def ours(job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
+def ours(task: Task, job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
     """The platform's trainer, with its validation, reports and checkpoints."""
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, Trainer
+    from transformers import Trainer
 
     from nemo_local.customizer.batches import read_rows
     from nemo_local.customizer.progress import ProgressWriter
     from nemo_local.customizer.trainer import train
 
-    steps = Trainer.train
-    with patch.object(
-        Trainer, "train", lambda *args, **given: clock(lambda: steps(*args, **given))
+    with (
+        clock.within(Trainer, "train", "training"),
+        clock.within(Trainer, "evaluate", "between"),
+        clock.within(Trainer, "_save_checkpoint", "between"),
+        clock.running("job"),
     ):
         train(job, read_rows(job, job_dir / "data"), job_dir, ProgressWriter(job_dir))
-    base = AutoModelForCausalLM.from_pretrained(BASE, dtype="float32")
-    return PeftModel.from_pretrained(base, job_dir / "adapter")
+    return PeftModel.from_pretrained(frozen(task), job_dir / "adapter")
 
 
-def trl(job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
+def trl(task: Task, job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
     """SFTTrainer as it comes, given tokens and labels."""
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(BASE, dtype="float32"),
-        processing_class=AutoTokenizer.from_pretrained(BASE),
-        args=SFTConfig(
-            output_dir=str(job_dir / "trl"), per_device_train_batch_size=BATCH,
-            num_train_epochs=EPOCHS, learning_rate=RATE, lr_scheduler_type="cosine",
-            warmup_steps=0.1, bf16=has_bf16(), use_cpu=True, save_strategy="no", report_to=[],
-            disable_tqdm=True, max_length=None, seed=SEED,
-        ),
-        train_dataset=Dataset.from_dict(
-            {"input_ids": training.input_ids, "labels": training.labels}
-        ),
-        peft_config=lora(),
-    )  # fmt: skip
-    clock(trainer.train)
+    with clock.running("job"):
+        trainer = SFTTrainer(
+            model=frozen(task),
+            processing_class=AutoTokenizer.from_pretrained(task.base),
+            args=SFTConfig(
+                output_dir=str(job_dir / "trl"), per_device_train_batch_size=task.batch,
+                num_train_epochs=task.epochs, learning_rate=task.rate, lr_scheduler_type="cosine",
+                warmup_steps=0.1, bf16=has_bf16(task), use_cpu=task.device == "cpu",
+                save_strategy="no", report_to=[], disable_tqdm=True, max_length=None,
+                seed=SEED,
+            ),
+            train_dataset=Dataset.from_dict(
+                {"input_ids": training.input_ids, "labels": training.labels}
+            ),
+            peft_config=lora(task),
+        )  # fmt: skip
+        with clock.running("training"):
+            trainer.train()
     return trainer.model
 
 
-def plain(job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
+def plain(task: Task, job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
     """What a user writes by hand with PyTorch and PEFT."""
     import torch
     from peft import get_peft_model
-    from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
+    from transformers import get_cosine_schedule_with_warmup
 
     torch.manual_seed(SEED)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(BASE, dtype="float32"), lora())
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
-    steps = EPOCHS * -(-len(training.input_ids) // BATCH)
-    schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
-
-    def run() -> None:
-        for _ in range(EPOCHS):
-            order = torch.randperm(len(training.input_ids)).tolist()
-            for first in range(0, len(order), BATCH):
-                batch = padded(training, order[first : first + BATCH])
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bf16()):
-                    loss = model(**batch).loss
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-
-    clock(run)
+    with clock.running("job"):
+        model = get_peft_model(frozen(task), lora(task))
+        optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad], lr=task.rate
+        )
+        steps = task.epochs * -(-len(training.input_ids) // task.batch)
+        schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
+        with clock.running("training"):
+            for _ in range(task.epochs):
+                order = torch.randperm(len(training.input_ids)).tolist()
+                for first in range(0, len(order), task.batch):
+                    batch = padded(training, order[first : first + task.batch], task.device)
+                    with torch.autocast(task.device, torch.bfloat16, enabled=has_bf16(task)):
+                        loss = model(**batch).loss
+                    loss.backward()
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                    optimizer.step()
+                    schedule.step()
+                    optimizer.zero_grad()
     return model
 
 
-def padded(tokens: Any, chosen: list[int]) -> dict[str, Any]:
+def frozen(task: Task) -> Any:
+    """The base as the contenders load it: on a GPU in bf16, as the platform does."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = "float32" if task.device == "cpu" else "bfloat16"
+    return AutoModelForCausalLM.from_pretrained(task.base, dtype=dtype).to(task.device)
+
+
+def padded(tokens: Any, chosen: list[int], device: Any) -> dict[str, Any]:
     """Rows as one batch, padded on the right."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
@@ -209,47 +284,49 @@ def padded(tokens: Any, chosen: list[int]) -> dict[str, Any]:
         return pad_sequence(rows, batch_first=True, padding_value=filler)
 
     ids = of(tokens.input_ids, -1)
-    mask = (ids >= 0).long()
-    return {
+    batch = {
         "input_ids": ids.clamp(min=0),
-        "attention_mask": mask,
+        "attention_mask": (ids >= 0).long(),
         "labels": of(tokens.labels, -100),
     }
+    return {name: values.to(device) for name, values in batch.items()}
 
 
 def held_out_loss(model: Any, tokens: Any) -> float:
-    """Mean cross entropy of the answers' tokens, in fp32."""
+    """Mean cross entropy of the answers' tokens, in the type of the weights."""
     import torch
 
     total = count = 0.0
     model.eval()
     with torch.inference_mode():
         for row in range(len(tokens.input_ids)):
-            batch = padded(tokens, [row])
+            batch = padded(tokens, [row], model.device)
             learnt = int((batch["labels"][:, 1:] != -100).sum())
             total += float(model(**batch).loss) * learnt
             count += learnt
     return total / count
 
 
-def lora() -> Any:
+def lora(task: Task) -> Any:
     """The same adapter for the two peers."""
     from peft import LoraConfig
 
     return LoraConfig(
-        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules="all-linear",
+        r=task.rank, lora_alpha=task.alpha, lora_dropout=0.0, target_modules="all-linear",
         task_type="CAUSAL_LM",
     )  # fmt: skip
 
 
-def has_bf16() -> bool:
+def has_bf16(task: Task) -> bool:
     """Whether bf16 is fast here, as the platform decides it."""
     import torch
 
+    if task.device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-CONTENDERS: dict[str, Callable[[dict[str, Any], Path, Any, Clock], Any]] = {
+CONTENDERS: dict[str, Callable[[Task, dict[str, Any], Path, Any, Clock], Any]] = {
     "ours": ours,
     "trl": trl,
     "plain loop": plain,
