@@ -1,0 +1,181 @@
+"""Training and inference on the stand-in for a GPU; test_stand_in_gpu.py runs this file."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nemo_local.nim.checkpoint import load_checkpoint
+from nemo_local.nim.constraints import Constraint
+from nemo_local.nim.engine import Engine
+from nemo_local.nim.lora import read_adapter
+from nemo_local.nim.metrics import Metrics
+from tests.nemo_local.customizer.test_gpu_ways import write_data
+from tests.nemo_local.customizer.test_robustness import AfterLogs, losses
+from tests.nemo_local.customizer.test_special_tokens import chatml_job
+from tests.nemo_local.customizer.tiny_llama import make_checkpoint as make_trainable
+from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
+from tests.nemo_local.nim.conftest import MODEL, Writer
+from tests.nemo_local.nim.test_engine import prompts
+from tests.stand_in_gpu import install
+from tests.tiny_checkpoint import entry, make_adapter, make_checkpoint
+
+pytestmark = OF_THE_LIBRARIES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gpu():
+    install(Path(os.environ["STAND_IN_GPU"]))
+
+
+@pytest.fixture(scope="module")
+def trainable(tmp_path_factory):
+    return make_trainable(tmp_path_factory.mktemp("trainable"))
+
+
+def test_nothing_mixes_its_tensors_with_those_of_the_cpu():
+    weight = torch.randn(4, 4, device="cuda", requires_grad=True)
+    x = torch.randn(3, 4, device="cuda")
+    (x @ weight).relu().sum().backward()
+    given, known = x.cpu(), weight.detach().cpu()
+    assert weight.grad is not None and weight.grad.is_cuda
+    torch.testing.assert_close(weight.grad.cpu(), given.T @ (given @ known > 0).float())
+    with pytest.raises(RuntimeError, match="same device, but found at least two devices"):
+        torch.randn(3, 4) @ weight
+
+
+def trained(job, folder, device, stop=None):
+    """The run of a job on this device; the first one writes the job's data."""
+    if not folder.exists():
+        write_data(folder, job["plan"]["training_type"])
+    progress = train_job(job | {"device": device}, folder, stop)
+    assert progress.prepared["note"].startswith(device)
+    return progress
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"finetuning_type": "all_weights"},
+        {"sequence_packing_enabled": True},
+        {"lora": {"adapter_dim": 4, "adapter_dropout": 0.2}},
+        {"training_type": "dpo"},
+        {"training_type": "distillation", "distillation": {"teacher": "a/b@c"}},
+    ],
+    ids=["lora", "all weights", "packed", "dropout", "dpo", "distillation"],
+)
+def test_a_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(
+    trainable, tmp_path, tmp_path_factory, changed
+):
+    teacher = make_trainable(tmp_path_factory.mktemp("teacher"))
+    weights = load_file(teacher / "model.safetensors")
+    other = {name: weight + 0.1 * weight.flip(0) for name, weight in weights.items()}
+    save_file(other, teacher / "model.safetensors", {"format": "pt"})
+    job = make_job(trainable, log_every_n_steps=1, **changed)
+    job |= {"teacher_path": str(teacher), "teacher": "a/b@c"}
+    expected = trained(job, tmp_path / "cpu", "cpu")
+    progress = trained(job, tmp_path / "gpu", "cuda")
+    assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
+    assert losses(expected.val_loss) == [(p["step"], p["value"]) for p in progress.val_loss]
+    assert expected.val_loss and progress.finished
+
+
+def test_tokens_of_a_target_are_trained_on_a_gpu_as_on_a_cpu(trainable, tmp_path):
+    job = chatml_job(trainable, log_every_n_steps=1, finetuning_type="lora_merged")
+    expected, progress = (trained(job, tmp_path / name, name) for name in ("cpu", "cuda"))
+    assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
+
+
+def test_frozen_weights_in_bf16_learn_in_bf16_and_go_on_after_a_stop(
+    trainable, tmp_path, monkeypatch
+):
+    from nemo_local.customizer import choices
+    from nemo_local.customizer.progress import Stopped
+
+    monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
+    job = make_job(trainable, log_every_n_steps=1) | {"precision": "bf16-mixed"}
+    expected = trained(job, tmp_path / "whole", "cuda")
+    assert "cuda, bf16 (bf16-mixed asked for" in expected.prepared["note"]
+    found = [point["value"] for point in expected.train_loss]
+    assert found[-1] < found[0] - 0.05
+    halves = tmp_path / "halves"
+    with pytest.raises(Stopped):
+        trained(job, halves, "cuda", AfterLogs(halves, 3))
+    progress = trained(job, halves, "cuda")
+    assert 0 < progress.prepared["resumed_from"] < 8
+    assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
+
+
+def test_memory_that_runs_out_halves_the_rows_on_a_gpu(trainable, tmp_path, monkeypatch):
+    from nemo_local.customizer import objectives, trainer
+    from nemo_local.customizer.gather import gather
+
+    inner = objectives.answer_logits
+
+    def within(model, inputs, places):
+        if torch.is_grad_enabled() and len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return inner(model, inputs, places)
+
+    monkeypatch.setattr(objectives, "answer_logits", within)
+    progress = trained(make_job(trainable, batch_size=8), tmp_path / "rows", "cuda")
+    assert "2 x 4 rows a step, halved because memory ran out" in progress.prepared["note"]
+
+    def little(*given, **options):
+        return replace(gather(*given, **options), free_bytes=1_000)
+
+    monkeypatch.setattr(trainer, "gather", little)
+    progress = trained(make_job(trainable, batch_size=8), tmp_path / "twice", "cuda")
+    assert "activation checkpointing" in progress.prepared["note"]
+
+
+@pytest.fixture
+def writers(tmp_path):
+    """Who writes with the same model and adapters on a GPU and on a CPU."""
+    folder = make_checkpoint(tmp_path / "base")
+    made, engines = [], []
+    for device in ("cuda", "cpu"):
+        checkpoint = load_checkpoint(entry(MODEL, folder), device)
+        engines.append(Engine(Metrics(), threads=2))
+        engines[-1].start()
+        engines[-1].add(checkpoint)
+        for seed, name in enumerate("ab"):
+            adapter = read_adapter(make_adapter(tmp_path / name, seed))
+            engines[-1].add_adapter(MODEL, name, adapter)
+        made.append(Writer(checkpoint, engines[-1]))
+    assert made[0].checkpoint.device.type == "cuda"
+    yield made
+    for engine in engines:
+        engine.stop()
+
+
+def test_replies_of_mixed_adapters_on_a_gpu_are_those_on_a_cpu(writers):
+    adapters = [None, "a", "b"] * 4
+    found, expected = (
+        [
+            reply.tokens
+            for reply in writer.write(
+                *(writer.generation(p, a) for p, a in zip(prompts(12), adapters, strict=True))
+            )
+        ]
+        for writer in writers
+    )
+    assert found == expected
+    assert len({tuple(tokens) for tokens in found}) == 12
+
+
+def test_rules_of_replies_hold_on_a_gpu(writers):
+    writer, _ = writers
+    asked, rules = prompts(1)[0], {"temperature": 1.0, "seed": 7, "top_p": 0.9, "min_p": 0.01}
+    held = writer.generation(asked, ignore_eos=False)
+    held.matcher = writer.checkpoint.grammars.matcher(Constraint("choice", ["yes", "no"]))
+    others = [writer.generation(p, "a", logprobs=2) for p in prompts(5, seed=3)]
+    replies = writer.write(held, writer.generation(asked, **rules), *others)
+    assert held.text in ("yes", "no")
+    assert all(len(other.logprobs) == len(other.tokens) == 12 for other in others)
+    (alone,) = writer.write(writer.generation(asked, **rules))
+    assert alone.tokens == replies[1].tokens
