@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 import xgrammar
 
+from nemo_local.nim.errors import NimError
+
 FinishReason = Literal[
     "stop",  # the model ended its turn, or a stop string appeared
     "length",  # max_tokens or the context is used up
@@ -220,7 +222,10 @@ class Generation:
         return self._random
 
     def add(self, token_id: int) -> None:
-        """Take the next token: extend the text, and see whether the reply ends here."""
+        """Take the next token: extend the text, and see whether the reply ends here.
+
+        What its text, its grammar or its reader raises is raised.
+        """
         if self.failure is not None:
             return
         self.tokens.append(token_id)
@@ -234,7 +239,7 @@ class Generation:
             if self.stream.stopped_by is not None:
                 self.finish_reason, self.stop_reason = "stop", self.stream.stopped_by
             if piece and self.pieces:
-                self._tell(piece)
+                self.emit(piece)
         else:
             self.stream.keep(token_id)
         if self.finish_reason is None and self.matcher is not None and self.matcher.is_terminated():
@@ -243,18 +248,15 @@ class Generation:
             self.finish_reason = "length"
 
     def close(self, error: Exception | None = None) -> None:
-        """Tell the reader, once, that nothing follows."""
+        """Tell the reader, once and whatever else fails, that nothing follows."""
         if self.closed:
             return
         self.closed = True
-        piece = self.stream.finish()
-        if piece and self.pieces:
-            self._tell(piece)
+        try:
+            piece = self.stream.finish()
+            if piece and self.pieces:
+                self.emit(piece)
+        except Exception as failure:
+            self.failure = NimError(f"the reply failed: {type(failure).__name__}: {failure}")
         self.error = error or self.failure
         self.emit(None)
-
-    def _tell(self, piece: str) -> None:
-        try:
-            self.emit(piece)
-        except Exception as error:  # the reader's; other replies of the batch have nothing of it
-            self.failure = error

@@ -58,7 +58,23 @@ def test_a_reader_that_fails_ends_its_own_reply_only(writer: Writer) -> None:
         writer.generation(asked[0], emit=broken, pieces=True),
         *(writer.generation(prompt, pieces=True) for prompt in asked[1:]),
     )
-    assert isinstance(failed.error, ValueError) and len(failed.tokens) < 12
+    assert "cannot read this" in str(failed.error) and len(failed.tokens) < 12
+    for prompt, reply in zip(asked[1:], others, strict=True):
+        assert reply.error is None and reply.tokens == alone(writer.checkpoint, prompt, 12)
+
+
+@pytest.mark.parametrize("pieces", [False, True], ids=["whole", "streamed"])
+def test_a_reply_whose_text_cannot_be_decoded_ends_and_no_other_with_it(
+    writer: Writer, pieces: bool
+) -> None:
+    def broken(ids: list[int]) -> str:
+        raise ValueError(f"cannot decode {len(ids)} tokens")
+
+    asked = prompts(3, seed=4)
+    hung = writer.generation(asked[0], pieces=pieces)
+    hung.stream = TextStream(broken, ())
+    failed, *others = writer.write(hung, *(writer.generation(prompt) for prompt in asked[1:]))
+    assert "cannot decode" in str(failed.error)
     for prompt, reply in zip(asked[1:], others, strict=True):
         assert reply.error is None and reply.tokens == alone(writer.checkpoint, prompt, 12)
 
