@@ -97,11 +97,22 @@ def _adapter(layer: Linear) -> tuple[Tensor, Tensor, float] | None:
 def _merged(layer: Linear, x: Tensor) -> Tensor:
     """[..., d_in] to [..., d_out]."""
     base: Any = layer.get_base_layer()
-    adapter = _adapter(layer)
-    if adapter is not None and not torch.is_autocast_enabled("cpu"):
-        y: Tensor = _Product.apply(x, base.weight, *adapter)  # type: ignore[no-untyped-call]
-        return y if base.bias is None else y + base.bias
-    return functional.linear(x, _merged_weight(layer), base.bias)
+    adapter, dtype = _adapter(layer), _computed_in(x)
+    if adapter is None or (dtype == torch.bfloat16 and has_tiles()):
+        return functional.linear(x, _merged_weight(layer), base.bias)
+    y: Tensor = _Product.apply(x.to(dtype), base.weight, *adapter)  # type: ignore[no-untyped-call]
+    return y if base.bias is None else y + base.bias.to(dtype)
+
+
+def has_tiles() -> bool:
+    """Whether the processor multiplies bfloat16 in tiles (AMX)."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    """The type in which a product of x is computed."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def _merged_weight(layer: Linear) -> Tensor:
@@ -120,15 +131,16 @@ class _Product(torch.autograd.Function):
 
     That gradient would be as large a product as the other two. The gradients of A [r, d_in] and
     B [d_out, r] come from x A' and dy B, which are small. In bfloat16 on tiles products cost less
-    than the passes over x and dy, so there the sum of the matrices is left to autograd.
+    than the passes over x and dy, so there the sum of the matrices is left to autograd. W, A and B
+    are in float32, and everything else in the type of x.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
-        merged = torch.addmm(weight, b, a, alpha=scaling)
-        ctx.save_for_backward(x, merged, a, b)
+        merged = torch.addmm(weight, b, a, alpha=scaling).to(x.dtype)
+        ctx.save_for_backward(x, merged, a.to(x.dtype), b.to(x.dtype))
         ctx.scaling = scaling
         return functional.linear(x, merged)
 
@@ -139,7 +151,7 @@ class _Product(torch.autograd.Function):
         dx = (dy @ merged).view_as(x) if ctx.needs_input_grad[0] else None
         da = (dy @ b).mul_(ctx.scaling).T @ rows
         db = dy.T @ (rows @ a.T).mul_(ctx.scaling)
-        return dx, None, da, db, None
+        return dx, None, da.float(), db.float(), None
 
 
 def _beside(layer: Linear, x: Tensor) -> Tensor:
@@ -149,8 +161,7 @@ def _beside(layer: Linear, x: Tensor) -> Tensor:
     if adapter is None:
         y: Tensor = base(x)
         return y
-    kind = x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    dtype = _computed_in(x)
     (dropout,) = layer.lora_dropout.values()
     rows = x.flatten(0, -2).to(dtype)
     dropped = None if isinstance(dropout, nn.Identity) else dropout(rows)
