@@ -7,9 +7,10 @@ On a CPU the pocket base; where a GPU is at hand the shape of Llama 3.2 1B with 
 batches of 16, rank, rate and precision (bf16 autocast where the processor has it). Each runs in a
 process of its own, on a CPU with one thread, so that its CPU seconds count its work and nothing
 else. The clock of the steps runs while `Trainer.train` does, or the plain loop: loading and
-tokenizing are outside; validation and checkpoints are inside, and only ours has them. The whole job
-is from the rows' text (ours), or from their tokens, to the end. Losses are measured by one function
-on rows that none has seen. Prints a table and the ratios to TRL.
+tokenizing are outside; validation and checkpoints are inside, and only ours has them (the table of
+a GPU leaves them out of the steps, since its whole job has them). The whole job is from
+the rows' text (ours), or from their tokens, to the end. Losses are measured by one function on rows
+that none has seen. Prints a table and the ratios to TRL.
 """
 
 import argparse

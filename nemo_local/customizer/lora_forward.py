@@ -187,7 +187,7 @@ class _Sum(torch.autograd.Function):
         b: Tensor,
         scaling: float,
     ) -> Tensor:
-        ctx.scaling, ctx.types, ctx.in_place = scaling, (a.dtype, b.dtype), dropped is None
+        ctx.scaling, ctx.dtype, ctx.in_place = scaling, a.dtype, dropped is None
         a, b, seen = a.to(x.dtype), b.to(x.dtype), x if dropped is None else dropped
         inner = seen @ a.T
         ctx.save_for_backward(seen, inner, weight, a, b)
@@ -205,9 +205,8 @@ class _Sum(torch.autograd.Function):
             dropped = (outer @ a).mul_(ctx.scaling) if ctx.needs_input_grad[1] else None
         elif dx is not None:
             dx.addmm_(outer, a, alpha=ctx.scaling)
-        of_type = zip((outer.T @ seen, dy.T @ inner), ctx.types, strict=True)
         da, db = (
-            torch.mul(product, ctx.scaling, out=torch.empty_like(product, dtype=dtype))
-            for product, dtype in of_type
+            torch.mul(product, ctx.scaling, out=torch.empty_like(product, dtype=ctx.dtype))
+            for product in (outer.T @ seen, dy.T @ inner)
         )
         return dx, dropped, None, None, da, db, None

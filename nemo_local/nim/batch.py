@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.errors import NimError
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.layouts import Layouts
 from nemo_local.nim.llama import Llama, LlamaSequences, computes
@@ -94,9 +93,8 @@ class Batch:
         for row, token_id in zip(rows, choose(logits, rows), strict=True):
             try:
                 row.add(token_id)
-            except Exception as error:  # its own; the other replies have nothing of it
-                logger.exception("a reply of %s failed", self.checkpoint.id)
-                row.failure = NimError(f"the reply failed: {type(error).__name__}: {error}")
+            except Exception as error:
+                row.fail(error)
 
     def _leave(self) -> None:
         """Close the rows that ended or cannot go on."""

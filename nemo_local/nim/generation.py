@@ -1,5 +1,6 @@
 """One reply being written: its prompt, its rules, and the text so far."""
 
+import logging
 import math
 import random
 import threading
@@ -12,6 +13,8 @@ import torch
 import xgrammar
 
 from nemo_local.nim.errors import NimError
+
+logger = logging.getLogger(__name__)
 
 FinishReason = Literal[
     "stop",  # the model ended its turn, or a stop string appeared
@@ -247,6 +250,11 @@ class Generation:
         if self.finish_reason is None and len(self.tokens) >= self.sampling.max_tokens:
             self.finish_reason = "length"
 
+    def fail(self, error: Exception) -> None:
+        """End this reply, and no other, with an error nobody foresaw; call it while handling it."""
+        logger.exception("a reply failed")
+        self.failure = NimError(f"the reply failed: {type(error).__name__}: {error}")
+
     def close(self, error: Exception | None = None) -> None:
         """Tell the reader, once and whatever else fails, that nothing follows."""
         if self.closed:
@@ -257,6 +265,6 @@ class Generation:
             if piece and self.pieces:
                 self.emit(piece)
         except Exception as failure:
-            self.failure = NimError(f"the reply failed: {type(failure).__name__}: {failure}")
+            self.fail(failure)
         self.error = error or self.failure
         self.emit(None)
