@@ -267,4 +267,7 @@ class Generation:
         except Exception as failure:
             self.fail(failure)
         self.error = error or self.failure
-        self.emit(None)
+        try:
+            self.emit(None)
+        except Exception:
+            logger.exception("whoever asked for a reply cannot be told of its end")

@@ -68,12 +68,13 @@ class Worker:
 
     def _advance(self, batch: Batch, newcomers: list[Generation]) -> None:
         """Drop, step and join; a crash ends the replies of this batch only."""
-        for row in batch.drop_given_up():
-            give_up(row, self._metrics)
         everyone = [*batch.rows, *newcomers]
         if not everyone:
             return
         try:
+            for row in batch.drop_given_up():
+                everyone.remove(row)
+                give_up(row, self._metrics)
             if batch.rows:
                 batch.step()
             if newcomers:

@@ -12,6 +12,7 @@ from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, Busy, TimeUp, UnknownModel
 from nemo_local.nim.generation import Generation, TextStream
+from nemo_local.nim.llama import LlamaSequences
 from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.metrics import Metrics
 from tests.nemo_local.nim.conftest import MODEL, Writer
@@ -309,6 +310,39 @@ def test_a_bad_adapter_leaves_the_engine_at_work(writer: Writer, tmp_path: Path)
 def test_a_crash_of_the_model_ends_its_replies_and_nothing_else(writer: Writer) -> None:
     broken = writer.write(writer.generation([999_999]))[0]
     assert broken.error is not None and "the model failed" in str(broken.error)
+    assert writer.write(writer.generation("Hello"))[0].error is None
+
+
+def test_a_reader_that_is_gone_leaves_the_engine_at_work(writer: Writer) -> None:
+    asked: list[str | None] = []
+
+    def gone(text: str | None) -> None:
+        asked.append(text)
+        raise RuntimeError("Event loop is closed")
+
+    writer.engine.submit(MODEL, [writer.generation("Hello", emit=gone) for _ in range(4)])
+    replies = writer.write(*(writer.generation(prompt, max_tokens=40) for prompt in prompts(4)))
+    assert all(reply.error is None for reply in replies)
+    assert asked == [None] * 4
+
+
+def test_no_memory_to_drop_a_reply_ends_those_beside_it_and_not_the_engine(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(sequences: LlamaSequences, indices: list[int]) -> list[int]:
+        if indices:
+            raise MemoryError
+        return keep(sequences, indices)
+
+    keep = LlamaSequences.keep
+    monkeypatch.setattr(LlamaSequences, "keep", no_memory)
+    cancelled = writer.generation("Hello", max_tokens=200, pieces=True)
+    cancelled.emit = lambda text: cancelled.cancel()
+    neighbours = [writer.generation(prompt, max_tokens=200) for prompt in prompts(3)]
+    replies = writer.write(cancelled, *neighbours)
+    assert all(reply.closed for reply in replies)
+    assert "MemoryError" in {str(reply.error).rpartition(" ")[2] for reply in neighbours}
+    monkeypatch.undo()
     assert writer.write(writer.generation("Hello"))[0].error is None
 
 
