@@ -52,8 +52,12 @@ class Service(Protocol):
         """End what runs in the background."""
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The control plane: every service but inference, which it passes on."""
+def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> FastAPI:
+    """The control plane: every service but inference, which it passes on.
+
+    `stopping` is whether the server of this application ends; it then stops to answer before it
+    tells the application, and what services ask of each other fails in between.
+    """
     settings.home.mkdir(parents=True, exist_ok=True)
     documents = Documents(settings.database_url)
     platform = Client(settings.platform_url, settings.token)
@@ -69,8 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     guardrails = GuardrailsService(documents, settings.nim_url, settings.token)
     customizer = CustomizerService(
-        documents, platform, nim, catalog, settings.home / "customization", settings
-    )
+        documents, platform, nim, catalog, settings.home / "customization", settings,
+        stopping=stopping,
+    )  # fmt: skip
     services: list[Service] = [deployment, customizer, evaluator, guardrails]
     startup = _Startup(platform, services, settings.dataset_rows, customizer.prepare)
 

@@ -9,7 +9,7 @@ Reads headers only; no torch.
 
 import difflib
 import json
-import struct
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,6 +18,8 @@ Role = Literal[
     "chat",  # answers users, carries adapters, may be fine-tuned
     "content_safety",  # judges one conversation in the NemoGuard output protocol
 ]
+
+logger = logging.getLogger(__name__)
 
 POCKET_WEIGHTS = Path(__file__).parent / "pocket" / "weights"
 
@@ -197,15 +199,23 @@ def _entry(official: _Official, root: Path | None, pocket: Path) -> CatalogModel
 
 
 def _real(model_id: str, folder: Path, role: Role) -> CatalogModel:
+    """The model of a folder; one that cannot be read is listed with the reason and no path."""
+    path, tokens, parameters = None, 0, 0
+    try:
+        tokens, parameters = context_length(folder), count_parameters(folder)
+        path, why = folder, f"weights found in {folder}"
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        why = f"the weights in {folder} cannot be read: {error}"
+        logger.warning("%s: %s", model_id, why)
     return CatalogModel(
         id=model_id,
-        path=folder,
-        answered_by=model_id,
+        path=path,
+        answered_by=model_id if path else "",
         stand_in=False,
-        max_model_len=context_length(folder),
-        num_parameters=count_parameters(folder),
+        max_model_len=tokens,
+        num_parameters=parameters,
         role=role,
-        why=f"weights found in {folder}",
+        why=why,
     )
 
 
@@ -233,7 +243,12 @@ def _parameters_in(path: Path) -> int:
     # Format: 8 bytes little-endian header length, then a JSON header
     # {"tensor": {"dtype": ..., "shape": [...], "data_offsets": [...]}, "__metadata__": {...}}.
     with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
+        begin = file.read(8)
+        length = int.from_bytes(begin, "little")
+        if begin == b"version ":
+            raise ValueError(f"{path.name} is a Git LFS pointer; fetch the file (git lfs pull)")
+        if len(begin) < 8 or length > path.stat().st_size:
+            raise ValueError(f"{path.name} is no safetensors file, or a part of one")
         header = json.loads(file.read(length))
     total = 0
     for name, tensor in header.items():

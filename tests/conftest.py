@@ -114,7 +114,7 @@ def running_control_plane(settings: Settings) -> Iterator[Running]:
     from nemo_local.app import create_app
     from tests.web_server import serve_until_told
 
-    app = create_app(settings)
+    app = create_app(settings, stopping=lambda: server.should_exit)
     config = uvicorn.Config(
         app, settings.host, settings.port, log_config=None, timeout_graceful_shutdown=5
     )

@@ -226,7 +226,10 @@ def _as_call(value: Any) -> ToolCall | None:
     arguments = value.get("parameters", value.get("arguments"))
     if not isinstance(arguments, dict):
         return None
-    return ToolCall(value["name"], json_text(arguments))
+    try:
+        return ToolCall(value["name"], json_text(arguments))
+    except (ValueError, RecursionError):  # 1e999 is read as an infinity, which no JSON can say
+        return None
 
 
 def _refuse_constant(name: str) -> None:

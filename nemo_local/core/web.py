@@ -1,12 +1,15 @@
-"""HTTP conventions of every service: list queries, pages, secrets, slashes, tokens, the log."""
+"""HTTP conventions of every service: list queries, pages, secrets, slashes, tokens, the log, and
+clients that leave.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -20,10 +23,13 @@ from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.strict_json import unrepeatable
 
 Json = TypeVar("Json")
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 MAX_PAGE_SIZE = 1000
+CLIENT_CLOSED = 499
+"""Status in our own log for a client that left; it never sees it."""
 SECRET_KEYS = ("api_key", "hf_token", "token")
 MASK = "******"
 HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
@@ -158,6 +164,18 @@ def deleted(entity: Mapping[str, Any], at: str) -> dict[str, Any]:
     return {"id": entity["id"], "deleted_at": at, "message": "Resource deleted successfully."}
 
 
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work gives; None, and the work is cancelled, when the client hangs up first."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+
+
 class BothSlashes:
     """Accepts every path with and without a trailing slash, and never redirects."""
 
@@ -250,6 +268,11 @@ class RequestLog:
             logger.log(
                 level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, elapsed_ms
             )
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _has_json(scope: Scope) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,11 @@ class Hub:
         self.endpoint = f"{platform_url}/v1/hf"
         self._token = token
 
-    def download(self, source: DatasetSource, folder: Path) -> int:
+    def download(self, source: DatasetSource, folder: Path, unwanted: threading.Event) -> int:
         """Fetch a dataset's data files into `folder`; returns how many.
 
-        Files below the path of the dataset's URL lie at the top of the folder.
+        Files below the path of the dataset's URL lie at the top of the folder. What is `unwanted`
+        by the time it came is thrown away.
 
         Raises:
             FilesUnavailable: repository or path do not exist, or the hub does not answer.
@@ -50,14 +52,20 @@ class Hub:
                 local_dir=fetched,
                 allow_patterns=_patterns(url.path),
             )
+            if not unwanted.is_set():
+                _place(fetched, url.path, folder)
         except Exception as error:  # the client raises many kinds
             raise FilesUnavailable(f"dataset {source.shown} cannot be fetched: {error}") from error
-        _place(fetched, url.path, folder)
-        shutil.rmtree(fetched, ignore_errors=True)
+        finally:
+            shutil.rmtree(fetched, ignore_errors=True)
         return sum(1 for path in folder.rglob("*") if path.suffix in DATA_SUFFIXES)
 
-    def upload(self, folder: Path, model: OutputModel, message: str) -> None:
+    def upload(
+        self, folder: Path, model: OutputModel, message: str, unwanted: threading.Event
+    ) -> None:
         """Store a folder as the model's repository: on `main`, tagged with the version.
+
+        Once it is `unwanted`, nothing more is begun.
 
         Raises:
             FilesUnavailable: the Data Store does not answer or refuses.
@@ -65,12 +73,16 @@ class Hub:
         try:
             api = self._api()
             api.create_repo(model.repository, repo_type="model", exist_ok=True)
+            if unwanted.is_set():
+                return
             api.upload_folder(
                 repo_id=model.repository,
                 folder_path=folder,
                 commit_message=message,
                 revision="main",
             )
+            if unwanted.is_set():
+                return
             tags = api.list_repo_refs(model.repository).tags
             if any(tag.name == model.version for tag in tags):  # of a run that failed
                 api.delete_tag(model.repository, tag=model.version)

@@ -36,6 +36,12 @@ class Followed(Together):
     pace: Pace
     call_accuracy: CallAccuracy | None = None
     """What is asked at each validation besides the loss."""
+    total_steps: int
+
+    def _run_epoch(self, **options: Any) -> None:
+        """As the Trainer, which would take one more step when it resumes after the last."""
+        if self.state.global_step < self.total_steps:
+            super()._run_epoch(**options)
 
     def training_step(self, model: Any, inputs: Any, *given: Any, **options: Any) -> Tensor:
         self.pace.count((inputs["input_ids"] != self.processing_class.pad_token_id).sum())

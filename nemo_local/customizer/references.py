@@ -75,15 +75,18 @@ def parse_dataset_url(url: str) -> DatasetUrl:
     parse_dataset_url("hf://datasets/ns/d/sub/") -> DatasetUrl("ns/d", None, "sub")
 
     Raises:
-        Invalid: another scheme, or no namespace and name.
+        Invalid: another scheme, no namespace and name, or a path that leaves the repository.
     """
     for scheme in _DATASET_SCHEMES:
         if url.startswith(scheme):
             namespace, _, rest = url[len(scheme) :].strip("/").partition("/")
             name, _, path = rest.partition("/")
             name, _, revision = name.partition("@")
+            parts = [part for part in path.split("/") if part]
+            if any(part in (".", "..") for part in parts):
+                raise Invalid(f"Dataset URL {url!r}: its path may not have '.' or '..' in it")
             if namespace and name:
-                return DatasetUrl(f"{namespace}/{name}", revision or None, path)
+                return DatasetUrl(f"{namespace}/{name}", revision or None, "/".join(parts))
     raise Invalid(f"Dataset URL {url!r} does not have the form hf://datasets/namespace/name")
 
 
@@ -110,6 +113,8 @@ def find_dataset(given: Any, platform: Client) -> DatasetSource:
             entity.get("limit"),
             None if not endpoint or endpoint.startswith(platform.base_url) else endpoint,
         )
+    if source.limit is not None and source.limit < 1:
+        raise Invalid(f"Dataset {source.shown}: its limit must be at least 1, not {source.limit}")
     if source.hf_endpoint is None:
         _check_repository(source, platform)
     return source

@@ -12,6 +12,7 @@ from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.web import check_name, deleted
 from nemo_local.customizer.downloads import TARGET, Downloads, is_downloaded
 from nemo_local.customizer.references import split_name
+from nemo_local.customizer.rows import InvalidRow, parse_template
 from nemo_local.customizer.special_tokens import check_tokenizer
 
 CONFIG = "customization_config"
@@ -135,6 +136,7 @@ class Registry:
         if not options:
             raise Invalid("a config needs at least one training option; none would be left")
         changes["training_options"] = options
+        _check({**found, **changes})
         config = self.shown_config(self._documents.update(CONFIG, found["id"], changes))
         absent = ", ".join("/".join(pair) for pair in missing)
         warning = f"Training options to remove were not there: {absent}" if missing else None
@@ -253,8 +255,7 @@ class Registry:
         config["training_options"] = [_option(option) for option in config["training_options"]]
         if not config["training_options"]:
             raise Invalid("training_options must hold at least one option")
-        if config["max_seq_length"] < 1:
-            raise Invalid(f"max_seq_length must be at least 1, not {config['max_seq_length']}")
+        _check(config)
         target = config.get("target")
         if isinstance(target, str):
             self.get_target(*split_name(target, "Target"))
@@ -331,6 +332,16 @@ class Registry:
         return f"{what} {reference} not found." + (
             f" Did you mean {' or '.join(near)}?" if near else ""
         )
+
+
+def _check(config: Document) -> None:
+    """Raise Invalid for what no job could train with."""
+    if config["max_seq_length"] < 1:
+        raise Invalid(f"max_seq_length must be at least 1, not {config['max_seq_length']}")
+    try:
+        parse_template(config["prompt_template"])
+    except InvalidRow as error:
+        raise Invalid(str(error)) from None
 
 
 def _names(body: Document) -> tuple[str, str | None]:

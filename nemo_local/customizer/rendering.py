@@ -166,7 +166,9 @@ class Renderer:
     def _completion(self, row: TextRow) -> Rendered:
         prompt = self._text_start + row.prompt
         text = prompt + row.completion + self._tokenizer.eos_token
-        return Rendered(text, [Span(len(prompt), len(text), whole=False)], row.where)
+        # A space before a word is part of its token, so inference is asked without it.
+        start = len(prompt.removesuffix(" ")) or len(prompt)
+        return Rendered(text, [Span(start, len(text), whole=False)], row.where)
 
     def _render(self, row: ChatRow, count: int, add_generation_prompt: bool) -> str:
         try:

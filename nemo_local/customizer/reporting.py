@@ -98,6 +98,7 @@ class LossWindow(TrainerCallback, ExportableState):
     def __init__(self, total: float = 0.0, steps: int = 0) -> None:
         self._total: Any = total
         self._steps = steps
+        self._finite: Any = steps  # how many of them, from the first, before the sum was no number
         self._step: Any = 0.0
         self.ranks = Ranks()
 
@@ -116,13 +117,23 @@ class LossWindow(TrainerCallback, ExportableState):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._total = self._total + self.ranks.sum(self._step) / self.ranks.count
+        self._finite = self._finite + torch.isfinite(torch.as_tensor(self._total))
         self._step = 0.0
         self._steps += 1
+
+    def check(self, last: int) -> None:
+        """Raise TrainingFailed if the loss of a step since the last report was no number.
+
+        `last` is the number of the newest step; to look waits for the device.
+        """
+        finite = int(self._finite)
+        if finite < self._steps:
+            raise _no_number("training", float(self._total), last + 1 - self._steps + finite)
 
     def take(self) -> float:
         """The mean, and begin anew."""
         mean = float(self._total) / max(1, self._steps)
-        self._total, self._steps = 0.0, 0
+        self._total, self._steps, self._finite = 0.0, 0, 0
         return mean
 
     def state(self) -> dict[str, Any]:
@@ -186,23 +197,23 @@ class Reporter(TrainerCallback):
         if now - self._reported_at >= STEP_REPORT_EVERY_S:
             self._reported_at = now
             self._progress.write("step", steps=state.global_step)
+        if control.should_save or control.should_evaluate or control.should_training_stop:
+            self._window.check(state.global_step - 1)
 
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         logs, step = given["logs"], state.global_step - 1
         if "loss" in logs:
+            self._window.check(step)
             loss = self._window.take()
             print(f"step {step}: train_loss {loss:.4f}, lr {float(logs['learning_rate']):.2e}")
-            if not math.isfinite(loss):
-                raise TrainingFailed(
-                    f"the training loss became {loss} at step {step}; "
-                    "try a lower learning_rate or a longer warm-up"
-                )
             logs["loss"] = loss  # for the trackers, which come later
             self._progress.write("train_loss", step=step, value=loss)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         step, loss = state.global_step - 1, float(given["metrics"]["eval_loss"])
         print(f"step {step}: val_loss {loss:.4f}")
+        if not math.isfinite(loss):
+            raise _no_number("validation", loss, step)
         if self._is_best(loss, step):
             save_weights(given["model"], self._best_dir, self._ranks)
         self._progress.write("val_loss", step=step, value=loss)
@@ -227,3 +238,10 @@ class Reporter(TrainerCallback):
         better = loss < self._best
         self._best = min(loss, self._best)
         return better
+
+
+def _no_number(which: str, loss: float, step: int) -> TrainingFailed:
+    return TrainingFailed(
+        f"the {which} loss became {loss} at step {step}; "
+        "try a lower learning_rate or a longer warm-up"
+    )

@@ -57,6 +57,9 @@ class PreferenceRow:
 
 Row = ChatRow | TextRow | PreferenceRow
 
+Template = list[tuple[str, str]]
+"""The texts of a prompt template, and the key after each; the last one is the answer's."""
+
 
 @dataclass(frozen=True)
 class RowReader:
@@ -90,15 +93,15 @@ class RowReader:
         if value.get("messages") is not None:
             tools = _tools(value.get("tools"), where) or list(self.default_tools)
             return ChatRow(_messages(value["messages"], where), tools, where)
-        keys = placeholders(self.prompt_template)
-        missing = [key for key in keys if value.get(key) is None]
+        parts = parse_template(self.prompt_template)
+        missing = [key for _, key in parts if value.get(key) is None]
         if missing:
             raise InvalidRow(
                 f"{where}: the row has neither 'messages' nor {', '.join(map(repr, missing))}, "
                 f"which the prompt template {self.prompt_template!r} names; "
                 f"it has {sorted(value)}"
             )
-        return self._text(value, keys, where)
+        return self._text(value, parts, where)
 
     def _preference(self, value: dict[str, Any], where: str) -> PreferenceRow:
         """{"prompt": [messages] or text, "chosen": answer, "rejected": answer, "tools": [...]}
@@ -117,20 +120,38 @@ class RowReader:
         )
         return PreferenceRow(chosen, rejected, where)
 
-    def _text(self, value: dict[str, Any], keys: list[str], where: str) -> TextRow:
-        cut = self.prompt_template.rindex("{" + keys[-1])
-        prompt = self.prompt_template[:cut]
-        for key in keys:
-            prompt = prompt.replace("{" + key + "}", str(value[key]))
-        return TextRow(prompt, str(value[keys[-1]]), where)
+    def _text(self, value: dict[str, Any], parts: Template, where: str) -> TextRow:
+        *given, (before, answer) = parts
+        prompt = "".join(text + str(value[key]) for text, key in given) + before
+        return TextRow(prompt, str(value[answer]), where)
 
 
-def placeholders(template: str) -> list[str]:
-    """The keys that a prompt template names, in order.
+def parse_template(template: str) -> Template:
+    """The keys that a prompt template names, in order, each with the text before it.
 
-    placeholders("{prompt} {completion}") -> ["prompt", "completion"]
+    parse_template("Q: {prompt} A: {completion}") -> [("Q: ", "prompt"), (" A: ", "completion")]
+
+    Raises:
+        InvalidRow: it names no key, says more than a key in braces, or goes on after the last one.
     """
-    return [name for _, name, _, _ in string.Formatter().parse(template) if name]
+    shown = f"prompt_template {template!r}"
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise InvalidRow(f"{shown}: {error}; write {{{{ and }}}} for braces") from None
+    if not parts or parts[-1][1] is None:
+        raise InvalidRow(f"{shown} must end with the key of the answer, such as {{completion}}")
+    found: Template = []
+    before = ""
+    for text, key, form, conversion in parts:
+        before += text
+        if key is None:  # a brace that stands for itself
+            continue
+        if not key or form or conversion:
+            raise InvalidRow(f"{shown}: braces must hold the key of a row and nothing else")
+        found.append((before, key))
+        before = ""
+    return found
 
 
 def _values(path: Path, name: str) -> Iterator[tuple[int, Any]]:
@@ -170,6 +191,8 @@ def _list_of_rows(path: Path, name: str) -> Any:
         return json.loads("".join(line for _, line in _lines(path, name)))
     except json.JSONDecodeError as error:
         raise InvalidRow(f"{name} line {error.lineno}: not JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRow(f"{name}: cannot be read ({error})") from None
 
 
 def _messages(value: Any, where: str) -> list[dict[str, Any]]:
@@ -248,6 +271,8 @@ def _decoded(value: Any, where: str, name: str) -> Any:
         return json.loads(value or "null")
     except json.JSONDecodeError as error:
         raise InvalidRow(f"{where}: {name} are not JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRow(f"{where}: {name} cannot be read ({error})") from None
 
 
 def _list(message: dict[str, Any], key: str, where: str) -> list[Any]:

@@ -5,31 +5,37 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document
 from nemo_local.core.jobs import FINISHED
+from nemo_local.customizer import sentences
 from nemo_local.customizer.cards import model_card
 from nemo_local.customizer.hub import FilesUnavailable, Hub
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.processes import Process, TrainingProcesses, end_process
-from nemo_local.customizer.progress import DISK_FULL, STOPPED, Progress, ProgressReader, read_all
+from nemo_local.customizer.progress import Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
 from nemo_local.customizer.references import DatasetSource, DatasetUrl, OutputModel
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 POLL_S = 0.1
 ASK_AGAIN_S = 0.3
 LEAVES_CHECKPOINT_WITHIN_S = 8.0
 """What a training gets to end the step under way and save it, when the platform stops."""
 SERVED_WITHIN_S = 30.0
+LISTED_WITHIN_S = 5.0
+TELL_AGAIN_S = 1.0
+"""Until the end of a job is written down again, where a full disk did not let it."""
 ATTEMPTS = 3
 """A job that was running when the platform died is picked up so many times, then failed."""
 
@@ -60,8 +66,12 @@ class JobRun:
         jobs_dir: Path,
         processes: TrainingProcesses,
         environment: Mapping[str, str],
+        stopping: Callable[[], bool],
     ) -> None:
-        """`environment` is for the training process alone, and may hold secrets."""
+        """`environment` is for the training process alone, and may hold secrets.
+
+        `stopping` is whether the platform does: then nothing that fails is the job's fault.
+        """
         self.id: str = job["id"]
         self.folder = jobs_dir / self.id
         self.output = OutputModel(**job["run"]["output"])
@@ -71,6 +81,7 @@ class JobRun:
         self._nim = nim
         self._processes = processes
         self._environment = environment
+        self._stopping = stopping
 
     def __call__(self, cancelled: threading.Event) -> None:
         """Run to the end, or until `cancelled`. Every outcome is recorded; nothing is raised."""
@@ -79,7 +90,7 @@ class JobRun:
             if job is None:
                 return
             if not job["run"].get("fetched"):
-                self._fetch(job)
+                self._fetch(job, cancelled)
                 self._records.keep(self.id, fetched=True)
             _raise_if(cancelled)
             if not job["run"].get("trained"):
@@ -90,10 +101,10 @@ class JobRun:
         except Interrupted:
             self.interrupted()
         except JobFailed as failure:
-            self._fail(failure)
+            self._fail(failure, cancelled)
         except Exception as error:
             logger.exception("customization job %s crashed", self.id)
-            self._fail(JobFailed("Job", f"{type(error).__name__}: {error}"))
+            self._fail(JobFailed("Job", f"{type(error).__name__}: {error}"), cancelled)
         finally:
             # Not before: beside a training it would take its memory and its processor.
             self._processes.prepare()
@@ -118,17 +129,22 @@ class JobRun:
                 "Job", f"the platform ended {ATTEMPTS} times at step {steps} of this job"
             )
         if self._records.move(self.id, "running") is None:
-            if job["status"] != "running":
+            status = self._records.get(self.id)["status"]
+            if status == "cancelling":
+                raise Interrupted
+            if status != "running":
                 return None  # cancelled a moment ago
             self._records.log(self.id, "JobResumed", f"the platform ended after step {steps}")
         return self._records.keep(self.id, attempts=attempts, steps_at_start=steps)
 
-    def _fetch(self, job: Document) -> None:
+    def _fetch(self, job: Document, cancelled: threading.Event) -> None:
         self._records.log(self.id, "EntityHandler_0_Running", f"fetching {job['dataset']}")
         source = job["run"]["source"]
         dataset = DatasetSource(**{**source, "url": DatasetUrl(**source["url"])})
         try:
-            count = self._hub.download(dataset, self.folder / "data")
+            count = _until(
+                cancelled, lambda: self._hub.download(dataset, self.folder / "data", cancelled)
+            )
         except FilesUnavailable as error:
             raise JobFailed("EntityHandler_0", str(error)) from error
         self._records.log(self.id, "EntityHandler_0_Completed", f"{count} data files")
@@ -142,18 +158,28 @@ class JobRun:
         # What an earlier process reported is part of this run.
         progress.apply(reader.read())
         progress.failure, progress.finished = None, False
+        returncode, heard = self._run_process(reader, progress, cancelled)
+        if returncode < 0 and not heard:  # the spare may have been killed as it got the job
+            self._records.log(self.id, "TrainingJobCreated", "the process was killed; once more")
+            returncode, _ = self._run_process(reader, progress, cancelled)
+        if progress.failure is not None:
+            raise JobFailed("TrainingJob", progress.failure["message"], progress.failure)
+        if returncode != 0 or not progress.finished:
+            raise JobFailed("TrainingJob", sentences.how_it_ended(returncode, progress))
+        self._records.log(self.id, "TrainingJobCompleted", sentences.result(progress))
+
+    def _run_process(
+        self, reader: ProgressReader, progress: Progress, cancelled: threading.Event
+    ) -> tuple[int, bool]:
+        """Train in a process to its end; how it ended, and whether it reported anything."""
         with (self.folder / "train.log").open("ab") as log:
             process = self._processes.start(self.folder, log, self._environment)
             try:
-                self._follow(process, reader, progress, cancelled)
+                heard = self._follow(process, reader, progress, cancelled)
             finally:
                 cancelled_job = self._records.get(self.id)["status"] == "cancelling"
                 end_process(process, 0 if cancelled_job else LEAVES_CHECKPOINT_WITHIN_S)
-        if progress.failure is not None:
-            raise JobFailed("TrainingJob", progress.failure["message"], progress.failure)
-        if process.returncode != 0 or not progress.finished:
-            raise JobFailed("TrainingJob", _how_it_ended(process.returncode, progress))
-        self._records.log(self.id, "TrainingJobCompleted", _result(progress))
+        return process.wait(), heard
 
     def _follow(
         self,
@@ -161,21 +187,24 @@ class JobRun:
         reader: ProgressReader,
         progress: Progress,
         cancelled: threading.Event,
-    ) -> None:
+    ) -> bool:
+        """Pass on what the process reports, to its end; whether it reported anything."""
         announced: Any = None
-        ended = False
+        heard = ended = False
         while not ended:
             # Asked before reading, so that the last events are read after the end.
             ended = process.poll() is not None
             events = reader.read()
             if events:
+                heard = True
                 progress.apply(events)
                 if progress.prepared is not announced and progress.prepared:
                     announced = progress.prepared
-                    self._records.log(self.id, "TrainingJobRunning", _summary(announced))
+                    self._records.log(self.id, "TrainingJobRunning", sentences.summary(announced))
                 self._records.progress(self.id, progress.details())
             if not ended and cancelled.wait(POLL_S):
                 raise Interrupted
+        return heard
 
     def _publish(self, cancelled: threading.Event) -> None:
         for state in ("Created", "Pending", "Running"):
@@ -185,7 +214,9 @@ class JobRun:
         folder = self.folder / ("adapter" if plan.makes_adapter else "model")
         (folder / "README.md").write_text(model_card(job, plan, self.output), encoding="utf-8")
         try:
-            self._hub.upload(folder, self.output, f"Output of job {self.id}")
+            message = f"Output of job {self.id}"
+            _until(cancelled, lambda: self._hub.upload(folder, self.output, message, cancelled))
+            _raise_if(cancelled)
             self._set_artifact_status("upload_completed")
         except (FilesUnavailable, UpstreamError) as error:
             raise JobFailed("EntityHandler_1", str(error)) from error
@@ -194,7 +225,7 @@ class JobRun:
             if warning:
                 self._records.log(self.id, "ModelNotServed", warning)
         else:
-            self._records.log(self.id, "ModelStored", _how_to_serve(self.output))
+            self._records.log(self.id, "ModelStored", sentences.how_to_serve(self.output))
         self._records.move(self.id, "completed", "EntityHandler_1_Completed")
         self._clean()
 
@@ -204,7 +235,10 @@ class JobRun:
         reason = "inference does not list it"
         while time.monotonic() < deadline:
             try:
-                answer = self._nim.post("/internal/refresh", timeout=SERVED_WITHIN_S)
+                answer = _until(
+                    cancelled,
+                    lambda: self._nim.post("/internal/refresh", timeout=SERVED_WITHIN_S),
+                )
                 if model_id in answer["models"]:
                     return ""
                 reason = answer.get("failed", {}).get(model_id, reason)
@@ -218,80 +252,67 @@ class JobRun:
 
     def _is_listed(self, model_id: str) -> bool:
         try:
-            return any(model["id"] == model_id for model in self._nim.get("/v1/models")["data"])
+            listed = self._nim.get("/v1/models", timeout=LISTED_WITHIN_S)["data"]
+            return any(model["id"] == model_id for model in listed)
         except UpstreamError:
             return False
 
-    def _fail(self, failure: JobFailed) -> None:
+    def _fail(self, failure: JobFailed, cancelled: threading.Event) -> None:
+        """Record the failure, unless what failed is that the platform stops."""
+        if self._stopping():
+            return self.interrupted()
         reason = str(failure)
         logger.warning("customization job %s failed: %s", self.id, reason)
+        self._clean("data", "tokens", "checkpoints")  # a full disk has room for the reason
         self.mark_entity("upload_failed")
-        self._records.keep_error(self.id, {**failure.error, "message": reason})
-        self._records.move(self.id, "failed", f"{failure.phase}_Failed", reason)
+        while True:
+            try:
+                self._records.keep_error(self.id, {**failure.error, "message": reason})
+                self._records.move(self.id, "failed", f"{failure.phase}_Failed", reason)
+                return None
+            except Exception:  # of the database: most likely its disk is full
+                logger.exception("that customization job %s failed cannot be stored", self.id)
+            if cancelled.wait(TELL_AGAIN_S):
+                return self.interrupted()
 
     def mark_entity(self, status: str) -> None:
         """Say in the Entity Store how the model stands; a model that is gone stays gone."""
         try:
             self._set_artifact_status(status)
-        except UpstreamError as error:
+        except Exception as error:  # a job ends whatever others made of the entity
             logger.warning("job %s: %s is not marked %s: %s", self.id, self.output, status, error)
 
     def _set_artifact_status(self, status: str) -> None:
-        artifact = self._platform.get(self.output.entity_path)["artifact"]
+        artifact = self._platform.get(self.output.entity_path).get("artifact") or {}
         changed = {"artifact": {**artifact, "status": status}}
         self._platform.patch(self.output.entity_path, json=changed)
 
-    def _clean(self) -> None:
+    def _clean(self, *names: str) -> None:
         """Keep the logs of a finished job; its files are in the Data Store."""
-        for name in ("data", "tokens", "checkpoints", "best", "adapter", "model"):
+        for name in names or ("data", "tokens", "checkpoints", "best", "adapter", "model"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+def _until(cancelled: threading.Event, work: Callable[[], T]) -> T:
+    """What the work gives, in a thread that is left to itself once the job is to end.
+
+    Raises:
+        Interrupted, or what the work raises.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="transfer", daemon=True).start()
+    while not wait([done], POLL_S).done:
+        _raise_if(cancelled)
+    return done.result()
 
 
 def _raise_if(cancelled: threading.Event) -> None:
     if cancelled.is_set():
         raise Interrupted
-
-
-def _how_it_ended(returncode: int | None, progress: Progress) -> str:
-    if returncode == DISK_FULL:
-        return "the disk is full, so that not even the reason could be written; make room"
-    at = f"after step {progress.steps} of {progress.prepared.get('total_steps', '?')}"
-    if returncode == STOPPED:
-        return f"the training process was told to end (SIGTERM) {at}"
-    if returncode is not None and returncode < 0:
-        name = signal.Signals(-returncode).name
-        hint = " (most often the machine ran out of memory)" if name == "SIGKILL" else ""
-        return f"the training process was ended by {name} {at}{hint}; see container-logs"
-    return f"the training process ended with status {returncode} {at}; see container-logs"
-
-
-def _summary(prepared: dict[str, Any]) -> str:
-    parts = [
-        f"{prepared['rows']} training and {prepared['validation_rows']} validation sequences",
-        f"{prepared['total_steps']} steps",
-        prepared["note"],
-        *prepared.get("trackers", []),
-    ]
-    for key in ("dropped", "truncated"):
-        if prepared[key]:
-            parts.append(f"{prepared[key]} {key} at max_seq_length")
-    if prepared["resumed_from"]:
-        parts.append(f"resumed from step {prepared['resumed_from']}")
-    return ", ".join(parts)
-
-
-def _result(progress: Progress) -> str:
-    parts = [f"{progress.steps} steps, best epoch {progress.best_epoch}"]
-    found = progress.best_tool_calls
-    if found:
-        parts.append(
-            f"tool calls there: {found['names']:.2f} right by name, {found['calls']:.2f} wholly"
-        )
-    return ", ".join(parts)
-
-
-def _how_to_serve(output: OutputModel) -> str:
-    return (
-        f"{output} is a whole model, which is served once it is deployed: POST "
-        f"/v1/deployment/model-deployments with config.model {str(output)!r}"
-    )

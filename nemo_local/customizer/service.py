@@ -6,13 +6,14 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document, Documents
-from nemo_local.core.errors import Conflict, Invalid
+from nemo_local.core.errors import Conflict
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
@@ -21,6 +22,7 @@ from nemo_local.customizer.downloads import TARGET, Downloads
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
 from nemo_local.customizer.modules import linear_modules, why_not_packed
+from nemo_local.customizer.options import option_for, warnings_of
 from nemo_local.customizer.processes import TrainingProcesses
 from nemo_local.customizer.records import Records, shown
 from nemo_local.customizer.references import (
@@ -34,8 +36,6 @@ from nemo_local.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("bf16-mixed", "bf16", "fp32")
-TRAINING_TYPES = ("sft", "dpo", "distillation")
 ENDS_WITHIN_S = 10.0
 
 
@@ -51,7 +51,9 @@ class CustomizerService:
         jobs_dir: Path,
         settings: Settings,
         runner: JobRunner | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`stopping` is whether the platform ends, from before it stops to answer."""
         self._downloads = Downloads(documents, settings)
         self.registry = Registry(documents, catalog, settings.models_dir, self._downloads)
         self._documents = documents
@@ -61,6 +63,7 @@ class CustomizerService:
         self._catalog = catalog
         self._jobs_dir = jobs_dir
         self._settings = settings
+        self._stopping = stopping
         self._hub = Hub(platform.base_url, settings.token)
         self._processes = TrainingProcesses(settings.threads, bool(settings.spare_training))
         # What a failed run left is replaced in two steps, which two jobs must not mix.
@@ -104,7 +107,7 @@ class CustomizerService:
         given: Document = body["hyperparameters"]
         config = self.registry.resolve(body["config"])
         target: Document = config["target"]
-        option = _option_for(config, given)
+        option = option_for(config, given)
         checkpoint, _ = self.registry.checkpoint(target)
         assert checkpoint is not None, "a ready target has one"
         unpacked = why_not_packed(checkpoint, option["training_type"])
@@ -166,7 +169,7 @@ class CustomizerService:
             "output_model": str(output),
             "integrations": body.get("integrations"),
             "warnings": [
-                *_warnings(body, option, unpacked, wandb),
+                *warnings_of(body, option, unpacked, wandb),
                 *parallelism.warnings(option, self._settings),
             ]
             or None,
@@ -179,8 +182,12 @@ class CustomizerService:
         }
         with self._registering:
             self._register(output, target, snapshot, job)
-        (self._jobs_dir / job_id).mkdir(parents=True)
-        created = self._records.create(job_id, namespace, job)
+        try:
+            (self._jobs_dir / job_id).mkdir(parents=True)
+            created = self._records.create(job_id, namespace, job)
+        except Exception:  # a full disk
+            self._platform.delete(output.entity_path)
+            raise
         self._queue(created, key)
         return shown(created)
 
@@ -203,8 +210,8 @@ class CustomizerService:
         job = self._records.get(job_id)
         if left is None and job["status"] != "cancelling":
             raise Conflict(f"Job {job_id} is {job['status']} and cannot be cancelled")
-        self._runner.cancel(job_id)
-        if left in ("created", "pending"):
+        at_work = self._runner.cancel(job_id)
+        if left in ("created", "pending") or not at_work:
             self._run_of(job).interrupted()
         return self.job(job_id)
 
@@ -257,7 +264,8 @@ class CustomizerService:
             if error.status != 404:
                 raise
         else:
-            if (existing.get("artifact") or {}).get("status") != "upload_failed":
+            status = (existing.get("artifact") or {}).get("status")
+            if status != "upload_failed" and not (status == "created" and self._gave_up(output)):
                 raise Conflict(f"Model {output} already exists")
             self._platform.delete(output.entity_path)
         entity = {
@@ -291,6 +299,11 @@ class CustomizerService:
                 raise Conflict(f"Model {output} already exists") from None
             raise
 
+    def _gave_up(self, output: OutputModel) -> bool:
+        """Whether jobs were to make this model, and all ended without it."""
+        ends = [j["status"] for j in self._records.all() if j["output_model"] == str(output)]
+        return bool(ends) and all(end in ("failed", "cancelled") for end in ends)
+
     def _wait_until_ended(self, job_id: str) -> None:
         deadline = time.monotonic() + ENDS_WITHIN_S
         while self._records.get(job_id)["status"] not in FINISHED:
@@ -311,51 +324,5 @@ class CustomizerService:
         environment = integrations.environment(key, self._settings.mlflow_tracking_uri)
         return JobRun(
             job, self._records, self._hub, self._platform, self._nim, self._jobs_dir,
-            self._processes, environment,
+            self._processes, environment, self._stopping,
         )  # fmt: skip
-
-
-def _option_for(config: Document, given: Document) -> Document:
-    """The training option that the job's types choose. Raises Invalid."""
-    wanted = (given.get("training_type") or "sft", given["finetuning_type"])
-    pairs = [(o["training_type"], o["finetuning_type"]) for o in config["training_options"]]
-    if wanted not in pairs:
-        available = ", ".join("/".join(pair) for pair in pairs)
-        raise Invalid(
-            f"hyperparameters: {'/'.join(wanted)} is not offered by this config; "
-            f"available (training_type/finetuning_type): {available}"
-        )
-    if wanted[0] not in TRAINING_TYPES:
-        raise Invalid(
-            f"hyperparameters.training_type {wanted[0]!r} is not supported here; "
-            f"use {' or '.join(TRAINING_TYPES)}"
-        )
-    if config["training_precision"] not in PRECISIONS:
-        raise Invalid(
-            f"training_precision {config['training_precision']!r} of the config is not supported "
-            f"here; use one of {', '.join(PRECISIONS)}"
-        )
-    option: Document = config["training_options"][pairs.index(wanted)]
-    return option
-
-
-def _warnings(
-    body: Document, option: Document, unpacked: str, wandb: Document | None
-) -> list[Document]:
-    warnings = []
-    given = body["hyperparameters"]
-    kinds = f"{option['training_type']}/{option['finetuning_type']}"
-    for name, used in (
-        ("lora", option["finetuning_type"] != "all_weights"),
-        ("sft", option["training_type"] != "dpo"),
-        ("dpo", option["training_type"] == "dpo"),
-        ("distillation", option["training_type"] == "distillation"),
-    ):
-        if given.get(name) and not used:
-            warnings.append((f"hyperparameters.{name} is not used", f"it has no part in {kinds}"))
-    if given.get("sequence_packing_enabled") and unpacked:
-        warnings.append(("Sequence packing is off", unpacked))
-    offline = integrations.offline_warning(wandb)
-    if offline:
-        warnings.append(offline)
-    return [{"message": message, "explanation": why} for message, why in warnings]

@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from nemo_local.customizer.batches import read_rows
@@ -68,8 +69,9 @@ def main(job_dir: Path, stop: threading.Event) -> int:
     except Stopped:
         return STOPPED
     except Exception as error:
-        traceback.print_exc()
         shutil.rmtree(job_dir / "tokens", ignore_errors=True)  # a full disk has room for the reason
+        with suppress(OSError):
+            traceback.print_exc()
         report = {"exception_type": type(error).__name__, "trace": traceback.format_exc()}
         try:
             progress.write("failed", message=reason_of(error, job_dir), **report)
@@ -77,7 +79,8 @@ def main(job_dir: Path, stop: threading.Event) -> int:
             return DISK_FULL
         return 1
     finally:
-        progress.close()
+        with suppress(OSError):  # what a full disk did not take
+            progress.close()
 
 
 def reason_of(error: Exception, job_dir: Path) -> str:
@@ -163,6 +166,7 @@ def run(spare: bool) -> int:
 
 if __name__ == "__main__":
     status = run(spare="--spare" in sys.argv)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)  # taking torch apart politely lasts a second and more

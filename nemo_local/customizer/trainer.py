@@ -48,13 +48,15 @@ from nemo_local.customizer.reporting import (
     last_checkpoint,
 )
 from nemo_local.customizer.row_files import Rows
-from nemo_local.customizer.saving import finish
+from nemo_local.customizer.saving import finish, trained_weights
 from nemo_local.customizer.special_tokens import SpecialTokens, load_tokenizer
 from nemo_local.customizer.token_files import TokenFile
 from nemo_local.customizer.trackers import Trackers
 
 CHECKPOINT_EVERY_STEPS = 25
 """If writing them takes no more than its share of the time; see SavePace."""
+STATES_OF_A_WEIGHT = 2
+"""What Adam keeps of each, in float32."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,28 @@ def _train_what_fits(run: Run, refused: int | None) -> None:
             reason = what_several_may_do(ranks, size, run.longest, what)
             raise OutOfMemory(reason, size) if less is not None else TrainingFailed(reason)
         if less is None:
-            model = load_model(checkpoint, plan, ranks, choices, run.special)
-            fits = longest_that_fits(model, run.longest, sequences_a_row(plan), choices)
+            fits = _longest_that_fits(run, choices)
             raise TrainingFailed(what_fits(run.longest, fits, choices.checkpointing.on))
         facts = less
+
+
+def _longest_that_fits(run: Run, choices: Choices) -> int:
+    """Tokens of the longest row that could be trained on; 0 where not even the weights fit."""
+    plan, device = run.plan, run.device
+    try:
+        model = load_model(Path(run.job["model_path"]), plan, run.ranks, choices, run.special)
+        held = [
+            weight.new_empty(weight.shape, dtype=torch.float32)
+            for weight in trained_weights(model).values()
+            for _ in range(STATES_OF_A_WEIGHT)
+        ]
+        if plan.training_type == "distillation":
+            held.append(load_teacher(run.job, run.tokenizer, model.dtype, device))
+        return longest_that_fits(model, run.longest, sequences_a_row(plan), choices)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return 0
 
 
 def _in_words(run: Run, facts: Facts, choices: Choices) -> Iterator[str]:
@@ -296,7 +316,7 @@ def _arguments(run: Run, choices: Choices) -> dict[str, Any]:
         gradient_accumulation_steps=rows_of_each(plan, ranks.count) // size,
         per_device_eval_batch_size=2 * at_once,
         num_train_epochs=plan.epochs,
-        max_steps=plan.max_steps or -1,
+        max_steps=plan.total_steps(len(run.training.lengths)) if plan.max_steps else -1,
         use_cpu=device.type == "cpu" and not zero,
         ddp_backend="gloo" if device.type == "cpu" and zero else None,
         ddp_find_unused_parameters=False,

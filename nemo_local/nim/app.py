@@ -103,7 +103,7 @@ def _remote_engine(settings: Settings, catalog: Catalog, platform: Client, poll_
         await asynchronous.close()
         remote.close()
 
-    handlers = RemoteHandlers(models, asynchronous, reconciler)
+    handlers = RemoteHandlers(models, asynchronous, reconciler, settings.request_timeout_s or None)
     return _Parts(router(handlers), reconciler, lambda: None, stop)
 
 

@@ -22,6 +22,8 @@ from nemo_local.nim.errors import BadValue
 Schema = dict[str, Any]
 MAX_NESTING = 100
 """Levels of a schema: compiling takes seconds for some hundred, and minutes for a thousand."""
+MAX_CHARACTERS = 2**17
+"""Of a form as JSON: compiling as much takes seconds at worst, five times as much a minute."""
 REMEMBERED_BYTES = 2**26
 """Compiled grammars kept, the most recently used (bytes)."""
 
@@ -89,6 +91,12 @@ class Grammars:
                 f"the reply cannot be held to this {constraint.kind}: it is nested deeper than "
                 f"{MAX_NESTING} levels"
             )
+        key = _key(constraint)
+        if len(key) > MAX_CHARACTERS:
+            raise BadValue(
+                f"the reply cannot be held to this {constraint.kind}: it has {len(key)} "
+                f"characters, more than {MAX_CHARACTERS}"
+            )
         try:
             compiled = self._compile(constraint)
         except (RuntimeError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -96,7 +104,6 @@ class Grammars:
             reason = re.sub(r"\[[\d:]+\] \S+: ", "", str(error)) or repr(error)
             message = f"the reply cannot be held to this {constraint.kind}: {reason}"
             raise BadValue(message) from error
-        key = _key(constraint)
         with self._lock:
             if key not in self._compiled:
                 self._bytes += compiled.memory_size_bytes

@@ -85,6 +85,13 @@ class Engine:
         for _, row in self._waiting:
             row.close(error)
 
+    def check_room(self, replies: int) -> None:
+        """Raise BadValue for more replies than the queue could ever hold."""
+        if replies > self._max_waiting:
+            raise BadValue(
+                f"one request may ask for {self._max_waiting} replies at most, not {replies}", "n"
+            )
+
     def submit(self, base_id: str, generations: list[Generation]) -> None:
         """Queue replies.
 
@@ -92,12 +99,7 @@ class Engine:
             Busy: the queue cannot hold them now, or the engine is stopping; none was queued.
             BadValue: the queue could never hold them.
         """
-        if len(generations) > self._max_waiting:
-            raise BadValue(
-                f"one request may ask for {self._max_waiting} replies at most, not "
-                f"{len(generations)}",
-                "n",
-            )
+        self.check_room(len(generations))
         with self._lock:
             if self._stopping:
                 raise Busy("the server is stopping")
@@ -222,6 +224,8 @@ class Engine:
                 newcomers = {} if self._changing else self._admit(worker)
                 if not self._changing and (worker.busy or any(newcomers.values())):
                     self._turns += 1
+                    if self.cache_room() != math.inf:  # a model that is loaded meanwhile asks
+                        self.cache_bytes = self._caches(newcomers)
                     return newcomers
                 worker.wake.wait()
         return None
@@ -231,11 +235,13 @@ class Engine:
             worker.wake.notify()
 
     def _end_turn(self) -> None:
-        self._count_caches()
-        with self._lock:
-            self._turns -= 1
-            if not self._turns:
-                self._nobody_computes.notify_all()
+        try:
+            self._count_caches()
+        finally:
+            with self._lock:
+                self._turns -= 1
+                if not self._turns:
+                    self._nobody_computes.notify_all()
 
     def _admit(self, worker: Worker) -> Newcomers:
         """Take from the queue what a worker has room for, in order of arrival."""

@@ -17,7 +17,7 @@ from nemo_local.catalog import CatalogModel, near_names
 from nemo_local.core.tool_formats import ToolFormat
 from nemo_local.nim.checkpoint import Checkpoint, beside, load_checkpoint, weight_bytes
 from nemo_local.nim.engine import Engine
-from nemo_local.nim.errors import BadValue, UnknownModel
+from nemo_local.nim.errors import BadValue, NimError, UnknownModel
 from nemo_local.nim.kv_cache import capacity
 from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.residents import Resident, Residents
@@ -172,7 +172,9 @@ class Models(Registry):
                 served = self.get(model_id)
                 try:
                     self._bring(served)
-                except (OSError, ValueError, RuntimeError, KeyError, Unservable) as error:
+                except NimError:
+                    raise
+                except Exception as error:  # a broken file lets libraries raise what they like
                     raise BadValue(f"{model_id} cannot be loaded: {error}", "model") from error
         return lease
 
@@ -206,8 +208,11 @@ class Models(Registry):
                 f"{longest} do. Lower max_tokens, or raise NEMO_LOCAL_NIM_MEMORY",
                 "max_tokens",
             )
+        size = _cache_bytes(lease, tokens)
+        if self._residents.cache_room() >= size:  # else a load of another model is waited for
+            return
         with self._loading:
-            self._residents.make_cache_room(_cache_bytes(lease, tokens))
+            self._residents.make_cache_room(size)
 
     def load_base(self, entry: CatalogModel) -> None:
         """Serve a base model; it is loaded now if it fits beside the others.

@@ -250,7 +250,9 @@ class Reconciler:
             entry = self._catalog.models[model_id]
             try:
                 self._models.load_base(entry)
-            except (OSError, ValueError, RuntimeError, KeyError) as error:
+            except Busy:
+                raise
+            except Exception as error:  # a broken file lets libraries raise what they like
                 self._refuse(model_id, ("", str(entry.path)), f"{entry.path}: {error}")
 
     def _load_stored(self, wanted: Wanted) -> dict[str, str]:

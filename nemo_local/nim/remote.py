@@ -24,6 +24,8 @@ LOAD_PATHS = {
     "/v1/load_lora_adapter": "/v1/unload_lora_adapter",  # vLLM
     "/load_lora_adapter": "/unload_lora_adapter",  # SGLang
 }
+LOADS_WITHIN_S = 300.0
+"""What the remote server gets to load an adapter."""
 
 
 def remote_url(url: str) -> str:
@@ -112,7 +114,7 @@ class RemoteModels(Registry):
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
         try:
-            self._remote.raw("POST", path, json=body)
+            self._remote.raw("POST", path, json=body, timeout=LOADS_WITHIN_S)
         except Unreachable as error:
             raise ConnectionError(str(error)) from error
 

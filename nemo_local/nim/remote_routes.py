@@ -1,5 +1,6 @@
 """The URLs of NIM when another server computes."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -9,21 +10,33 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from nemo_local.core.client import AsyncClient, UpstreamError
-from nemo_local.nim.errors import BadValue, Busy
+from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
+from nemo_local.nim.errors import BadValue, Busy, TimeUp
+from nemo_local.nim.models import Served
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.remote import RemoteModels
 from nemo_local.nim.service import API, RELEASE, metadata_of
 
 Json = dict[str, Any]
+ANSWERS_WITHIN_S = 10.0
+"""What computes nothing."""
 
 
 class RemoteHandlers:
     """One method for each route; what has to be computed is forwarded."""
 
-    def __init__(self, models: RemoteModels, remote: AsyncClient, reconciler: Reconciler) -> None:
+    def __init__(
+        self,
+        models: RemoteModels,
+        remote: AsyncClient,
+        reconciler: Reconciler,
+        time_limit_s: float | None,
+    ) -> None:
+        """`time_limit_s` is what a reply may take, however steadily it comes; None = no limit."""
         self._models = models
         self._remote = remote
         self._reconciler = reconciler
+        self._time_limit_s = time_limit_s
 
     def live(self) -> Json:
         return {"object": "health.response", "message": "Service is live."}
@@ -31,7 +44,7 @@ class RemoteHandlers:
     async def ready(self) -> Json:
         if not self._reconciler.settled.is_set():
             raise Busy("Service is loading its models.")
-        await self._remote.get("/v1/models")
+        await self._remote.get("/v1/models", timeout=ANSWERS_WITHIN_S)
         return {"object": "health.response", "message": "Service is ready."}
 
     def list_models(self) -> Json:
@@ -45,30 +58,51 @@ class RemoteHandlers:
         served = self._models.get(str(body.get("model")))
         sent = {**body, "model": self._models.name_of(served)}
         path = "/v1/" + request.url.path.rstrip("/").rpartition("/v1/")[2]
-        if sent.get("stream"):
-            return await self._stream(path, sent)
-        reply = await self._remote.post(path, json=sent)
-        return JSONResponse({**reply, "model": served.id} if isinstance(reply, dict) else reply)
+        answer = self._stream(path, sent) if sent.get("stream") else self._whole(path, sent, served)
+        answered = await unless_client_leaves(request, answer)
+        return Response(status_code=CLIENT_CLOSED) if answered is None else answered
 
     chat = complete = embed = classify = forward
+
+    async def _whole(self, path: str, sent: Json, served: Served) -> Response:
+        try:
+            async with asyncio.timeout(self._time_limit_s):
+                reply = await self._remote.post(path, json=sent)
+        except TimeoutError:
+            raise self._time_up() from None
+        return JSONResponse({**reply, "model": served.id} if isinstance(reply, dict) else reply)
 
     async def _stream(self, path: str, sent: Json) -> Response:
         """The remote server's bytes as they come; its refusals are ordinary errors."""
         stack = AsyncExitStack()
         stream = self._remote.stream("POST", path, json=sent)
-        response = await stack.enter_async_context(stream)
+        limit = self._time_limit_s
+        deadline = None if limit is None else asyncio.get_running_loop().time() + limit
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await stack.enter_async_context(stream)
+        except TimeoutError:
+            raise self._time_up() from None
 
         async def pieces() -> AsyncIterator[bytes]:
             # Closing the response, also when our client leaves, ends the writing over there.
             try:
                 async with stack:
-                    async for piece in response.aiter_bytes():
+                    whole = response.aiter_bytes()
+                    while piece := await _next_before(deadline, whole):
                         yield piece
-            except UpstreamError as error:
+            except (UpstreamError, TimeoutError) as failure:
+                error = self._time_up() if isinstance(failure, TimeoutError) else failure
                 yield f"data: {json.dumps({'error': error.body()})}\n\ndata: [DONE]\n\n".encode()
 
         kind = response.headers.get("content-type", "text/event-stream")
         return StreamingResponse(pieces(), media_type=kind)
+
+    def _time_up(self) -> TimeUp:
+        return TimeUp(
+            f"the remote server did not finish the reply within {self._time_limit_s:.3g} s; ask "
+            "for fewer tokens with max_tokens, or raise NEMO_LOCAL_REQUEST_TIMEOUT"
+        )
 
     def metadata(self) -> Json:
         return metadata_of(self._models)
@@ -77,11 +111,17 @@ class RemoteHandlers:
         return {"release": RELEASE, "api": API}
 
     async def metrics(self) -> PlainTextResponse:
-        reply = await self._remote.raw("GET", "/metrics")
+        reply = await self._remote.raw("GET", "/metrics", timeout=ANSWERS_WITHIN_S)
         return PlainTextResponse(reply.text, media_type="text/plain; version=0.0.4")
 
     def refresh(self) -> Json:
         return self._reconciler.refresh()
+
+
+async def _next_before(deadline: float | None, pieces: AsyncIterator[bytes]) -> bytes:
+    """The next piece, empty at the end. Raises TimeoutError."""
+    async with asyncio.timeout_at(deadline):
+        return await anext(pieces, b"")
 
 
 async def _body_of(request: Request) -> Json:

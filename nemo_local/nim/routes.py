@@ -1,14 +1,14 @@
 """The URLs of NIM."""
 
-import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
 from nemo_local.nim.answers import Answer, Json, chat_body, completion_body
 from nemo_local.nim.errors import Busy, NimError
 from nemo_local.nim.reconcile import Reconciler
@@ -23,9 +23,6 @@ from nemo_local.nim.service import API, RELEASE, NimService
 from nemo_local.nim.streaming import chat_chunks, completion_chunks
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
-CLIENT_CLOSED = 499
-"""Status in our own log for a client that left; it never sees it."""
 
 
 def router(nim: "Handlers | RemoteHandlers") -> APIRouter:
@@ -106,25 +103,14 @@ class Handlers:
 
 
 async def _unless_client_leaves(
-    request: Request, answer: Answer, body: Callable[[Answer], Awaitable[Json]]
+    request: Request, answer: Answer, body: Callable[[Answer], Coroutine[Any, Any, Json]]
 ) -> Response:
     """The answer as JSON; writing stops when the client hangs up first."""
-    writing = asyncio.ensure_future(body(answer))
-    leaving = asyncio.ensure_future(_hung_up(request))
     try:
-        await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not writing.done():
-            return Response(status_code=CLIENT_CLOSED)
-        return JSONResponse(writing.result())
+        written = await unless_client_leaves(request, body(answer))
     finally:
         answer.cancel()
-        for task in (writing, leaving):
-            task.cancel()
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return Response(status_code=CLIENT_CLOSED) if written is None else JSONResponse(written)
 
 
 def _event_stream(answer: Answer, chunks: AsyncIterator[Json]) -> StreamingResponse:
@@ -136,8 +122,11 @@ async def _events(answer: Answer, chunks: AsyncIterator[Json]) -> AsyncIterator[
     try:
         async for chunk in chunks:
             yield f"data: {json.dumps(chunk)}\n\n"
-    except NimError as error:
-        yield f"data: {json.dumps({'error': error.body()})}\n\n"
+    except Exception as failure:
+        if not isinstance(failure, NimError):
+            logger.exception("a stream failed")
+            failure = NimError(f"the reply failed: {type(failure).__name__}")
+        yield f"data: {json.dumps({'error': failure.body()})}\n\n"
     finally:
         # Also reached when the client hangs up: then the server closes this generator.
         answer.cancel()

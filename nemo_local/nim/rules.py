@@ -12,6 +12,8 @@ from nemo_local.nim.tool_calls import ToolUse
 MAX_CHOICES = 32
 MAX_LOGPROBS = 20
 MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 1000
+"""What may begin a stop string is looked for at every token."""
 
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "temperature": (lambda value: 0 <= value <= 100, "between 0 and 100"),
@@ -29,19 +31,23 @@ _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
+def check_limits(request: SamplingFields) -> None:
+    """Raise BadValue for a field that is out of its range; names the field and the range."""
+    for name, (holds, wanted) in _LIMITS.items():
+        for place, fields in (("", request), ("nvext.", request.nvext)):
+            value = getattr(fields, name, None)
+            if value is not None and not holds(value):
+                raise BadValue(f"{place}{name} must be {wanted}, not {value}", place + name)
+
+
 def sampling_of(
     request: SamplingFields, max_tokens: int | None, logprobs: int | None, room: int
 ) -> Sampling:
     """How to write the reply; `room` is what the context leaves for it (tokens).
 
     Raises:
-        BadValue: a field is out of its range; names the field and the range.
+        BadValue: fields that contradict each other, or stop strings that are no good.
     """
-    for name, (holds, wanted) in _LIMITS.items():
-        for place, fields in (("", request), ("nvext.", request.nvext)):
-            value = getattr(fields, name, None)
-            if value is not None and not holds(value):
-                raise BadValue(f"{place}{name} must be {wanted}, not {value}", place + name)
     if max_tokens is not None and (request.min_tokens or 0) > max_tokens:
         raise BadValue(
             f"min_tokens ({request.min_tokens}) must not exceed max_tokens ({max_tokens})",
@@ -52,6 +58,9 @@ def sampling_of(
         raise BadValue(f"stop must hold at most {MAX_STOPS} strings, not {len(stop)}", "stop")
     if not all(stop):
         raise BadValue("stop must not hold an empty string", "stop")
+    if max(map(len, stop), default=0) > MAX_STOP_CHARACTERS:
+        longest = f"strings of at most {MAX_STOP_CHARACTERS} characters"
+        raise BadValue(f"stop must hold {longest}, not {max(map(len, stop))}", "stop")
 
     def given(name: str, default: Any) -> Any:
         value = getattr(request, name)

@@ -5,9 +5,11 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from nemo_local.nim.answers import Answer, Head
+from nemo_local.nim.aside import Aside
 from nemo_local.nim.call_stream import ReplyStream
 from nemo_local.nim.chat_template import render_chat
 from nemo_local.nim.checkpoint import Checkpoint
@@ -16,11 +18,14 @@ from nemo_local.nim.errors import BadValue, UnknownModel
 from nemo_local.nim.generation import Generation, Sampling, TextStream
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Lease, Models, Registry
-from nemo_local.nim.rules import MAX_LOGPROBS, constraint_of, sampling_of
+from nemo_local.nim.rules import MAX_LOGPROBS, check_limits, constraint_of, sampling_of
 from nemo_local.nim.schemas import ChatRequest, CompletionRequest
 from nemo_local.nim.tool_calls import ToolUse, settle_tools
 
 DEFAULT_COMPLETION_TOKENS = 16
+COMPILE_AT_ONCE = 2
+LOAD_AT_ONCE = 4
+"""One loads, and the others wait for it."""
 API = "1.0"
 RELEASE = "1.8.3"
 """The NIM release whose API is followed."""
@@ -36,6 +41,8 @@ class NimService:
         self._engine = engine
         self._metrics = metrics
         self._time_limit_s = time_limit_s
+        self._compiling = Aside("to compile the form of the reply", COMPILE_AT_ONCE)
+        self._loading = Aside("to load the model", LOAD_AT_ONCE)
 
     async def begin_chat(self, request: ChatRequest) -> Answer:
         """Start to answer a conversation.
@@ -43,13 +50,15 @@ class NimService:
         Raises:
             UnknownModel, BadValue, Busy: before anything is written.
         """
+        check_limits(request)
+        deadline = time.monotonic() + self._time_limit_s
         use = settle_tools(request.tools, request.tool_choice, request.parallel_tool_calls)
         if request.top_logprobs and not request.logprobs:
             raise BadValue("top_logprobs needs logprobs: true", "top_logprobs")
 
         tokens = request.max_completion_tokens or request.max_tokens
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
-        async with self._loaded(request.model) as lease:
+        async with self._loaded(request.model, deadline) as lease:
             checkpoint = lease.checkpoint
 
             def render() -> list[int]:
@@ -66,16 +75,20 @@ class NimService:
                 echoes=[""] * (request.n or 1),
                 include_usage=request.include_usage,
             )
-            return await self._begin(answer, request, lease, tokens, logprobs)
+            return await self._begin(answer, request, lease, tokens, logprobs, deadline)
 
     async def begin_completion(self, request: CompletionRequest) -> Answer:
         """Start to continue one or several texts. Raises as `begin_chat` does."""
+        check_limits(request)
+        deadline = time.monotonic() + self._time_limit_s
+        asked = _prompts(request.prompt)
+        self._engine.check_room(len(asked) * (request.n or 1))
         if request.logprobs is not None and not 0 <= request.logprobs <= MAX_LOGPROBS:
             raise BadValue(f"logprobs must be between 0 and {MAX_LOGPROBS}", "logprobs")
         tokens = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
-        async with self._loaded(request.model) as lease:
+        async with self._loaded(request.model, deadline) as lease:
             checkpoint = lease.checkpoint
-            prompts = await asyncio.to_thread(_prompts_of, request.prompt, checkpoint)
+            prompts = await asyncio.to_thread(_as_ids, asked, checkpoint)
             texts = [checkpoint.decode(ids) if request.echo else "" for ids in prompts]
             answer = Answer(
                 head=Head("text_completion", request.model, "cmpl"),
@@ -87,14 +100,16 @@ class NimService:
                 echoes=[text for text in texts for _ in range(request.n or 1)],
                 include_usage=request.include_usage,
             )
-            return await self._begin(answer, request, lease, tokens, request.logprobs)
+            return await self._begin(answer, request, lease, tokens, request.logprobs, deadline)
 
     @asynccontextmanager
-    async def _loaded(self, model_id: str) -> AsyncIterator[Lease]:
+    async def _loaded(self, model_id: str, deadline: float) -> AsyncIterator[Lease]:
         """The model in memory, for as long as it takes to queue the replies."""
         lease = self.models.lease(model_id)
         if lease is None:
-            lease = await asyncio.to_thread(self.models.load, model_id)
+            lease = await self._loading.run(
+                lambda: self.models.load(model_id), deadline, unwanted=self.models.release
+            )
         try:
             yield lease
         finally:
@@ -121,10 +136,10 @@ class NimService:
         lease: Lease,
         max_tokens: int | None,
         logprobs: int | None,
+        deadline: float,
     ) -> Answer:
         """Check the rules, make the replies and hand them to the engine."""
         checkpoint = answer.checkpoint
-        deadline = time.monotonic() + self._time_limit_s
         longest = self.models.longest(lease)
         cut = longest if max_tokens is None else None
         rules = [
@@ -134,7 +149,7 @@ class NimService:
         if longest is not None:
             replies = zip(answer.prompts, rules, strict=True)
             tokens = max(len(prompt) + rule.max_tokens for prompt, rule in replies)
-            await asyncio.to_thread(self.models.make_cache_room, lease, tokens)
+            await self._loading.run(lambda: self.models.make_cache_room(lease, tokens), deadline)
         constraint = constraint_of(request, answer.use)
         choices = [
             (prompt, _with_seed(rule, number))
@@ -149,7 +164,9 @@ class NimService:
                 grammars = checkpoint.grammars
                 matcher = grammars.known(constraint)
                 if matcher is None:
-                    matcher = await asyncio.to_thread(grammars.matcher, constraint)
+                    matcher = await self._compiling.run(
+                        partial(grammars.matcher, constraint), deadline
+                    )
 
             stream = ReplyStream(checkpoint.tool_format, answer.use)
             answer.streams.append(stream)
@@ -230,14 +247,17 @@ def _with_seed(rule: Sampling, number: int) -> Sampling:
     return Sampling(**{**vars(rule), "seed": rule.seed + number})
 
 
-def _prompts_of(
-    prompt: str | list[str] | list[int] | list[list[int]], checkpoint: Checkpoint
-) -> list[list[int]]:
-    """Every prompt of a plain completion as token ids."""
+def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> list[Any]:
+    """The prompts of a plain completion, each a text or token ids."""
     one = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], int))
     prompts = [prompt] if one else list(prompt)
     if not prompts:
         raise BadValue("the prompt is empty", "prompt")
+    return prompts
+
+
+def _as_ids(prompts: list[Any], checkpoint: Checkpoint) -> list[list[int]]:
+    """Each of them as token ids."""
     vocabulary = checkpoint.vocabulary_size
     encoded: list[list[int]] = []
     for item in prompts:

@@ -62,9 +62,13 @@ class Worker:
         torch.set_num_threads(self._threads)
         self._started.set()
         while (newcomers := self._begin_turn(self)) is not None:
-            for base_id, batch in self.batches.items():
-                self._advance(batch, newcomers.get(base_id, []))
-            self._end_turn()
+            try:
+                for base_id, batch in self.batches.items():
+                    self._advance(batch, newcomers.get(base_id, []))
+            except Exception:  # whatever it is, others need this thread
+                logger.exception("a turn failed")
+            finally:
+                self._end_turn()
 
     def _advance(self, batch: Batch, newcomers: list[Generation]) -> None:
         """Drop, step and join; a crash ends the replies of this batch only."""
@@ -82,9 +86,9 @@ class Worker:
                 self._count_first_tokens(newcomers)
         except Exception as error:
             logger.exception("writing with %s failed", batch.checkpoint.id)
-            batch.clear()
             for row in everyone:
                 row.close(NimError(f"the model failed: {type(error).__name__}"))
+            batch.clear()
         self._metrics.count("generation_tokens_total", len(everyone))
         remaining = set(batch.rows)
         for row in everyone:

@@ -83,3 +83,26 @@ def test_a_version_is_ignored_and_near_ids_are_offered(tmp_path: Path) -> None:
 
 def test_parameters_are_counted_from_the_headers(tmp_path: Path) -> None:
     assert count_parameters(write_checkpoint(tmp_path / "m")) == 17
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer; fetch the file"),
+        (b"", "is no safetensors file"),
+        (struct.pack("<Q", 2**60) + b"{}", "is no safetensors file, or a part of one"),
+        (struct.pack("<Q", 2) + b"[]", "cannot be read"),
+    ],
+)
+def test_weights_that_cannot_be_read_are_listed_with_the_reason(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    pocket = write_checkpoint(tmp_path / "pocket" / "base").parent
+    for folder in (DEFAULT_MODEL, "acme/own"):
+        real = write_checkpoint(tmp_path / "models" / folder)
+        (real / "model.safetensors").write_bytes(content)
+    models = catalog_of(tmp_path / "models", pocket).models
+    for model_id in (DEFAULT_MODEL, "acme/own"):
+        model = models[model_id]
+        # No stand-in either: whoever put weights there means them.
+        assert model.path is None and not model.stand_in and reason in model.why

@@ -68,6 +68,11 @@ def test_defaults_are_the_documented_ones():
     assert (made.adapter_dim, made.alpha, made.adapter_dropout) == (8, 16, 0.0)
 
 
+def test_a_least_learning_rate_of_zero_is_zero():
+    assert plan(min_learning_rate=0).min_learning_rate == 0
+    assert plan(min_learning_rate=None).min_learning_rate == pytest.approx(1e-5)
+
+
 def test_preference_training_has_defaults_of_its_own():
     made = plan(training_type="dpo")
     assert (made.epochs, made.batch_size, made.learning_rate) == (1, 16, 9e-6)

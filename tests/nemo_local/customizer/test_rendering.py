@@ -1,7 +1,11 @@
 """Rendering and masks, with a byte-level tokenizer: one token a character."""
 
 import pytest
-from transformers import ByT5Tokenizer
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from nemo_local.customizer.rendering import IGNORED, Renderer, UntrainableData
 from nemo_local.customizer.rows import ChatRow, TextRow
@@ -109,7 +113,24 @@ def test_a_line_break_after_the_end_of_turn_is_not_learnt(tok):
 def test_a_completion_is_learnt_with_the_end_of_text(tok, renderer):
     tokens = renderer.tokens([TextRow("Q: ", "é!", "w")], 500)
     assert tok.decode(tokens.input_ids[0]) == "Q: é!<|eot_id|>"
-    assert learnt(tok, tokens) == "é!<|eot_id|>"
+    assert learnt(tok, tokens) == " é!<|eot_id|>"
+    for prompt in (" ", "Q:\n"):
+        tokens = renderer.tokens([TextRow(prompt, "é!", "w")], 500)
+        assert learnt(tok, tokens) == "é!<|eot_id|>"
+
+
+def test_the_first_word_of_a_completion_is_learnt_where_words_begin_with_their_space():
+    words = Tokenizer(BPE())
+    words.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    words.train_from_iterator(
+        ["the film was good positive"] * 9,
+        BpeTrainer(vocab_size=600, special_tokens=["<end>", "<pad>"], show_progress=False),
+    )
+    tok = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token="<pad>")
+    renderer = Renderer(tok, [tok.eos_token_id])
+    tokens = renderer.tokens([TextRow("the film was good ", "positive", "w")], 50)
+    assert learnt(tok, tokens) == " positive<end>"
 
 
 def test_turns_that_do_not_fit_are_cut_off(tok, renderer):

@@ -8,7 +8,13 @@ from threading import Event
 import pytest
 import torch
 
-from nemo_local.customizer.progress import Stopped, TrainingFailed, read_all
+from nemo_local.customizer.progress import (
+    DISK_FULL,
+    ProgressWriter,
+    Stopped,
+    TrainingFailed,
+    read_all,
+)
 from nemo_local.customizer.train import reason_of
 from nemo_local.processes import wait_until
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
@@ -184,3 +190,102 @@ def test_sigterm_lets_the_process_end_its_step_and_leave_a_checkpoint(checkpoint
     kept = last_checkpoint(job_dir / "checkpoints")
     assert kept is not None
     assert kept.name in (f"checkpoint-{steps}", f"checkpoint-{steps + 1}")
+
+
+def test_a_run_that_ended_before_its_output_was_written_takes_no_step_more(
+    checkpoint, job_dir, monkeypatch
+):
+    from nemo_local.customizer import trainer
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    job = make_job(checkpoint, max_steps=5, log_every_n_steps=1)  # of 8 an epoch
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(trainer, "finish", killed)
+        train_job(job, job_dir)
+    before = read_all(job_dir)
+    progress = train_job(job, job_dir)
+    assert progress.finished and progress.steps == progress.prepared["resumed_from"] == 5
+    assert losses(progress.train_loss) == [(p["step"], p["value"]) for p in before.train_loss]
+    assert losses(progress.val_loss) == [(p["step"], p["value"]) for p in before.val_loss]
+
+
+def test_max_steps_beyond_the_epochs_change_nothing(checkpoint, job_dir):
+    job = make_job(checkpoint, epochs=1, max_steps=20, log_every_n_steps=4)
+    progress = train_job(job, job_dir)
+    assert progress.steps == progress.prepared["total_steps"] == 8
+    assert progress.details()["percentage_done"] == 100.0
+
+
+@pytest.fixture
+def no_number(monkeypatch):
+    """The numbers of steps, or "validation", whose loss is NaN."""
+    from nemo_local.customizer.objectives import AnswerTrainer
+
+    inner = AnswerTrainer.loss_of
+
+    def broken(trainer, model, inputs, count):
+        loss = inner(trainer, model, inputs, count)
+        at = trainer.state.global_step if model.training else "validation"
+        return loss * float("nan") if at in broken_at else loss
+
+    broken_at = []
+    monkeypatch.setattr(AnswerTrainer, "loss_of", broken)
+    return broken_at
+
+
+@pytest.mark.parametrize("found", ["at a log", "at a validation", "at the end"])
+def test_a_loss_that_is_no_number_stops_the_run_and_names_its_step(
+    checkpoint, job_dir, no_number, found
+):
+    no_number.append(3)
+    changed = {"log_every_n_steps": 6 if found == "at a log" else 100}
+    if found == "at the end":  # of five epochs of one row, from which none can be split off
+        shutil.rmtree(job_dir / "data/validation")
+        rows = job_dir / "data/training/a.jsonl"
+        rows.write_text(rows.read_text().splitlines()[0])
+        changed["epochs"] = 5
+    with pytest.raises(TrainingFailed, match=r"the training loss became nan at step 3; try"):
+        train_job(make_job(checkpoint, **changed), job_dir)
+    assert not (job_dir / "adapter").exists() and not (job_dir / "best").exists()
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run(checkpoint, job_dir, no_number):
+    no_number.append("validation")
+    with pytest.raises(TrainingFailed, match=r"the validation loss became nan at step 7; try"):
+        train_job(make_job(checkpoint), job_dir)
+    assert read_all(job_dir).val_loss == []
+
+
+def test_weights_that_do_not_fit_fail_the_run_with_what_to_do(
+    checkpoint, job_dir, memory, monkeypatch
+):
+    from nemo_local.customizer import trainer
+
+    def no_room(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(trainer, "load_model", no_room)
+    with pytest.raises(TrainingFailed, match="memory ran out with one row of .* smaller model"):
+        train_job(make_job(checkpoint), job_dir)
+
+
+def test_a_disk_that_takes_not_even_the_log_leaves_the_reason(job_dir, job, monkeypatch):
+    from nemo_local.customizer import train
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (job_dir / "tokens").mkdir()
+    (job_dir / "job.json").write_text(json.dumps(job))
+    monkeypatch.setattr(train, "read_rows", full)
+    monkeypatch.setattr("traceback.print_exc", full)
+    assert train.main(job_dir, Event()) == 1
+    assert not (job_dir / "tokens").exists()
+    failure = read_all(job_dir).failure
+    assert failure is not None and failure["message"].startswith("the disk is full")
+    # Not even the reason.
+    monkeypatch.setattr(ProgressWriter, "write", full)
+    monkeypatch.setattr(ProgressWriter, "close", full)
+    assert train.main(job_dir, Event()) == DISK_FULL

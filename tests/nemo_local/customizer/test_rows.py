@@ -1,9 +1,10 @@
 import json
+import re
 
 import pytest
 
 from nemo_local.customizer.row_files import Rows, find_files, validation_numbers
-from nemo_local.customizer.rows import ChatRow, InvalidRow, RowReader, TextRow
+from nemo_local.customizer.rows import ChatRow, InvalidRow, RowReader, TextRow, parse_template
 from tests.nemo_local.customizer.tiny_llama import call_row, tool, write_rows
 
 
@@ -143,6 +144,39 @@ def test_a_prompt_template_names_the_keys(tmp_path):
     row = {"question": "2x2", "hint": "even", "answer": 4, "more": 1}
     (made,) = read(tmp_path, json.dumps(row), reader=reader)
     assert made == TextRow("Q: 2x2 (even) A: ", "4", "training/a.jsonl line 1")
+
+
+def test_a_prompt_that_names_a_key_itself_stays_as_it_is(tmp_path):
+    row = {"prompt": "say {completion}", "completion": "secret"}
+    (made,) = read(tmp_path, json.dumps(row), reader=RowReader("{{x}} {prompt} {completion}"))
+    assert made == TextRow("{x} say {completion} ", "secret", "training/a.jsonl line 1")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("", "must end with the key of the answer, such as {completion}"),
+        ("no key", "must end with the key of the answer"),
+        ("{prompt} {completion}.", "must end with the key of the answer"),
+        ("{prompt} {", "write {{ and }} for braces"),
+        ("{prompt:>5} {completion}", "braces must hold the key of a row and nothing else"),
+        ("{} {completion}", "braces must hold the key of a row and nothing else"),
+    ],
+)
+def test_a_prompt_template_that_cannot_be_filled_is_refused(template, words):
+    with pytest.raises(InvalidRow, match=re.escape(words)):
+        parse_template(template)
+
+
+def test_arguments_nested_too_deep_to_read_are_refused_with_their_line(tmp_path):
+    deep = "[" * 100_000 + "]" * 100_000
+    call = {"function": {"name": "f", "arguments": deep}}
+    row = {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+    with pytest.raises(InvalidRow, match=r"a\.jsonl line 1.*arguments cannot be read"):
+        read(tmp_path, json.dumps(row))
+    (tmp_path / "a.json").write_text(deep)
+    with pytest.raises(InvalidRow, match=r"a\.json: cannot be read"):
+        list(RowReader().read(tmp_path, [tmp_path / "a.json"]))
 
 
 def test_rows_without_tools_get_those_of_the_job(tmp_path):

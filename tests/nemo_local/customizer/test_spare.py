@@ -1,9 +1,12 @@
 """A platform that keeps a training process waiting, and inference that must be told of adapters."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
+from array import array
 from contextlib import contextmanager
 
 import psutil
@@ -65,6 +68,25 @@ def test_a_job_that_fails_in_the_spare_is_reported_as_any_other(running, client,
     logs = client.get(f"{JOBS}/{job['id']}/container-logs")
     assert logs["error"]["message"] == reason and logs["error"]["exception_type"] == "InvalidRow"
     assert "Traceback" in next(iter(logs["entries"].values()))["logs"]["main"]
+
+
+def waiting_bytes(process):
+    """Bytes in the standard input of a process that it has not read."""
+    count = array("i", [0])
+    with open(f"/proc/{process.pid}/fd/0", "rb", buffering=0) as pipe:
+        fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into a pipe through /proc")
+def test_a_job_whose_spare_is_killed_as_it_gets_it_starts_another_process(client):
+    spare = wait_for_spare()
+    os.kill(spare.pid, signal.SIGSTOP)  # so that it cannot have begun
+    job = create(client, hyperparameters={"max_steps": 1})
+    wait_until(lambda: waiting_bytes(spare) > 0, 30, "the job was told to the spare")
+    os.kill(spare.pid, signal.SIGKILL)
+    job = wait_for(client, job["id"], "completed")
+    assert job["status"] == "completed" and job["status_details"]["steps_completed"] == 1
 
 
 def test_a_cancelled_job_ends_the_spare_it_took(client):

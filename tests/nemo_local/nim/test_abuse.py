@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nemo_local.settings import Settings
 from tests.conftest import free_port
 from tests.nemo_local.nim.conftest import MODEL as TINY
 from tests.nemo_local.nim.conftest import Writer
-from tests.running_nim import MODEL, eventually, make_models_dir, running_nim
+from tests.running_nim import MODEL, OTHER, eventually, make_models_dir, running_nim
 from tests.tiny_checkpoint import make_adapter
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -64,6 +65,12 @@ def nested(levels: int) -> dict[str, Any]:
             id="a choice without an object",
         ),
         pytest.param({"tools": [{"function": {"name": ""}}]}, "tools[0]", id="a nameless tool"),
+        pytest.param({"stop": "a" * 2000}, "at most 1000 characters", id="a long stop"),
+        pytest.param({"n": 2 * 10**9}, "n must be between 1 and 32", id="two billion replies"),
+        pytest.param(
+            {"guided_choice": ["x" * k for k in range(1, 600)]}, "more than 131072",
+            id="choices that take a minute to compile",
+        ),
         pytest.param({"guided_json": nested(200)}, "nested deeper", id="a deep schema"),
         pytest.param(
             {"guided_json": json.dumps(nested(200))}, "nested deeper", id="a deep schema as text"
@@ -187,3 +194,59 @@ def test_a_client_that_leaves_before_its_stream_begins_stops_the_writing(
         connection.sendall(f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text)
     aborted = 'request_success_total{finished_reason="abort"} 32'
     eventually(lambda: aborted in nim.raw("GET", "/metrics").text, "nothing is written for it")
+
+
+def test_more_replies_than_the_queue_holds_are_refused_before_any_is_made(
+    nim: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(*_: Any, **__: Any) -> None:
+        raise AssertionError("a reply was made")
+
+    monkeypatch.setattr("nemo_local.nim.service.Generation", made)
+    with pytest.raises(UpstreamError) as error:
+        nim.post("/v1/completions", json={"model": MODEL, "prompt": [[5]] * 20000, "n": 32})
+    assert error.value.status == 400 and "256 replies at most, not 640000" in str(error.value)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_whose_arguments_no_json_can_say_is_text(nim: Client, stream: bool) -> None:
+    text = '{"name": "time", "parameters": {"a": 1e999}}'
+    body = {"model": MODEL, "messages": HELLO, "tools": [TOOL], "guided_choice": [text]}
+    reply = nim.raw("POST", CHAT, json={**body, "max_tokens": 99, "stream": stream}).text
+    if stream:
+        *events, end, _ = reply.split("\n\n")
+        assert end == "data: [DONE]"
+        deltas = [json.loads(event[6:])["choices"][0]["delta"] for event in events]
+        assert "".join(delta.get("content") or "" for delta in deltas) == text
+    else:
+        assert json.loads(reply)["choices"][0]["message"]["content"] == text
+
+
+def test_a_stream_that_crashes_ends_with_an_error_and_done(
+    nim: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("nemo_local.nim.streaming._last_choices", broken)
+    body = {"model": MODEL, "messages": HELLO, "max_tokens": 3, "stream": True}
+    *_, error, end, _ = nim.raw("POST", CHAT, json=body).text.split("\n\n")
+    assert "the reply failed: RecursionError" in json.loads(error[6:])["error"]["message"]
+    assert end == "data: [DONE]"
+
+
+@pytest.mark.parametrize("broken", ["cut off", "a Git LFS pointer", "empty"])
+def test_a_base_model_that_cannot_be_read_keeps_no_other_from_being_served(
+    settings: Settings, tmp_path: Path, broken: str
+) -> None:
+    models = make_models_dir(tmp_path / "models")
+    (weights,) = (models / OTHER).glob("*.safetensors")
+    pointer = b"version https://git-lfs.github.com/spec/v1\n"
+    kept = {"cut off": weights.read_bytes()[:-100], "a Git LFS pointer": pointer, "empty": b""}
+    weights.write_bytes(kept[broken])
+    own = replace(
+        settings, models_dir=models, home=tmp_path / "home", nim_port=free_port(), port=free_port()
+    )
+    with running_nim(own) as nim:
+        served = {model["id"] for model in nim.get("/v1/models")["data"]}
+        assert MODEL in served and OTHER not in served

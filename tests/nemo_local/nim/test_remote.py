@@ -1,19 +1,22 @@
 """The remote engine: another server computes, and nobody notices."""
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 import uvicorn
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import StreamingResponse
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from nemo_local.catalog import Catalog
-from nemo_local.core.client import Client
+from nemo_local.core.client import Client, UpstreamError
 from nemo_local.nim.app import create_app
 from nemo_local.nim.lora import Unservable
 from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
@@ -23,6 +26,7 @@ from tests.conftest import free_port
 from tests.nemo_local.nim.test_token_rows import EMBEDDING, with_tokens
 from tests.running_nim import MODEL, OTHER, make_models_dir, running_nim
 from tests.tiny_checkpoint import catalog_of, entry, make_adapter
+from tests.web_server import serve_until_told
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 OURS = "acme/large"
@@ -182,3 +186,71 @@ def test_the_model_map_names_ids_and_their_names_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="NEMO_LOCAL_ENGINE_MODELS"):
         create_app(settings)
     assert remote_url("http://host:8000/v1/") == "http://host:8000"
+
+
+class Trickle:
+    """A server of one model that says a word at a time, for ever, and sees who leaves."""
+
+    def __init__(self) -> None:
+        self.app = FastAPI()
+        self.left = threading.Event()
+
+        @self.app.get("/v1/models")
+        def models() -> dict[str, Any]:
+            return {"data": [{"id": "big"}]}
+
+        @self.app.post("/v1/chat/completions")
+        async def chat(request: Request) -> StreamingResponse:
+            if (await request.json()).get("stream"):
+                return StreamingResponse(self._words(), media_type="text/event-stream")
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            self.left.set()
+            return StreamingResponse(iter(()))
+
+    async def _words(self) -> AsyncIterator[str]:
+        try:
+            while True:
+                yield 'data: {"choices": []}\n\n'
+                await asyncio.sleep(0.02)
+        finally:
+            self.left.set()
+
+
+@pytest.fixture
+def trickle(tmp_path: Path) -> Iterator[tuple[Trickle, Settings]]:
+    """That server, and settings of ours in front of it."""
+    there, port = Trickle(), free_port()
+    server = uvicorn.Server(uvicorn.Config(there.app, "127.0.0.1", port, log_config=None))
+    thread = threading.Thread(target=serve_until_told, args=(server,))
+    thread.start()
+    yield there, Settings.from_environment(
+        {}, home=tmp_path / "here", port=free_port(), nim_port=free_port(),
+        engine_url=f"http://127.0.0.1:{port}/v1", engine_models=f"{OURS}=big",
+    )  # fmt: skip
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_client_that_leaves_before_the_answer_begins_ends_it_there(trickle: Any) -> None:
+    there, settings = trickle
+    with running_nim(settings):
+        body = {"model": OURS, "messages": HELLO}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{settings.nim_url}/v1/chat/completions", json=body, timeout=1)
+        assert there.left.wait(30)
+
+
+def test_a_stream_that_only_trickles_ends_when_its_time_is_up(trickle: Any) -> None:
+    there, settings = trickle
+    with running_nim(replace(settings, request_timeout_s=1)) as nim:
+        body = {"model": OURS, "messages": HELLO, "stream": True}
+        *words, error, end, _ = nim.raw("POST", "/v1/chat/completions", json=body).text.split(
+            "\n\n"
+        )
+        assert len(words) > 1 and end == "data: [DONE]"
+        assert "did not finish the reply within 1 s" in error
+        assert there.left.wait(30)
+        with pytest.raises(UpstreamError, match="did not finish the reply within 1 s") as failure:
+            nim.post("/v1/chat/completions", json={**body, "stream": False})
+        assert failure.value.status == 504

@@ -1,22 +1,30 @@
 """A memory limit: weights are loaded when asked for, and replies wait for room for their cache."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nemo_local.nim.answers import chat_body
+from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
 from nemo_local.nim.engine import Engine
-from nemo_local.nim.errors import BadValue, Busy, UnknownModel
+from nemo_local.nim.errors import BadValue, Busy, TimeUp, UnknownModel
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Lease, Models
+from nemo_local.nim.schemas import ChatRequest
+from nemo_local.nim.service import NimService
 from tests.nemo_local.nim.conftest import Writer
+from tests.running_nim import eventually
 from tests.tiny_checkpoint import entry, make_adapter, make_checkpoint
 
 A, B = "acme/a", "acme/b"
+HELLO = [{"role": "user", "content": "Hello"}]
 
 
 class Served:
@@ -240,3 +248,65 @@ def test_beginnings_that_prompts_share_are_kept_only_where_there_is_room(tmp_pat
         assert served.engine.cache_bytes <= CACHE + more
         served.engine.stop()
     assert kept[0] == 0 < kept[1] and texts[:3] == texts[3:]
+
+
+def chat(served: Served, model_id: str, limit_s: float) -> str:
+    """The reply to a chat that may take so long."""
+
+    async def ask() -> str:
+        service = NimService(served.models, served.engine, Metrics(), limit_s)
+        request = ChatRequest(model=model_id, messages=HELLO, max_tokens=3, temperature=0)
+        body = await chat_body(await service.begin_chat(request))
+        return str(body["choices"][0]["message"]["content"])
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture
+def slow_load(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Loading a checkpoint sets the first event and waits for the second."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> Checkpoint:
+        begun.set()
+        go_on.wait(60)
+        return load_checkpoint(*given)
+
+    monkeypatch.setattr("nemo_local.nim.models.load_checkpoint", slow)
+    yield begun, go_on
+    go_on.set()
+
+
+def test_a_loading_model_keeps_those_in_memory_from_nothing(
+    tmp_path: Path, slow_load: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go_on = slow_load
+    go_on.set()
+    served = Served(tmp_path, 3 * BASE + 4 * CACHE)
+    before = chat(served, A, 60)
+    begun.clear()
+    go_on.clear()
+    path = make_checkpoint(tmp_path / "cold", 3)
+    cold = replace(entry("cold", path), num_parameters=PARAMETERS)
+    loading = threading.Thread(target=served.models.load_base, args=(cold,))
+    loading.start()
+    assert begun.wait(30)
+    assert chat(served, A, 60) == before
+    assert loading.is_alive()
+    go_on.set()
+    loading.join()
+    served.engine.stop()
+
+
+def test_a_request_waits_for_its_model_no_longer_than_it_may_take(
+    one_base: Served, slow_load: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go_on = slow_load
+    go_on.set()
+    one_base.ask(A)
+    go_on.clear()
+    with pytest.raises(TimeUp, match="to load the model took longer than a request may"):
+        chat(one_base, B, 0.2)
+    go_on.set()
+    eventually(lambda: one_base.in_memory() == {B}, "the model is loaded, late")
+    one_base.ask(A)  # nobody holds the other any more, or it could not go

@@ -1,0 +1,58 @@
+"""What the log of a job says about its training."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from nemo_local.customizer.progress import DISK_FULL, STOPPED, Progress
+from nemo_local.customizer.references import OutputModel
+
+
+def how_it_ended(returncode: int, progress: Progress) -> str:
+    """Why a training process that reported no failure has not finished."""
+    if returncode == DISK_FULL:
+        return "the disk is full, so that not even the reason could be written; make room"
+    at = f"after step {progress.steps} of {progress.prepared.get('total_steps', '?')}"
+    if returncode == STOPPED:
+        return f"the training process was told to end (SIGTERM) {at}"
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        hint = " (most often the machine ran out of memory)" if name == "SIGKILL" else ""
+        return f"the training process was ended by {name} {at}{hint}; see container-logs"
+    return f"the training process ended with status {returncode} {at}; see container-logs"
+
+
+def summary(prepared: dict[str, Any]) -> str:
+    """What a run is about to do."""
+    parts = [
+        f"{prepared['rows']} training and {prepared['validation_rows']} validation sequences",
+        f"{prepared['total_steps']} steps",
+        prepared["note"],
+        *prepared.get("trackers", []),
+    ]
+    for key in ("dropped", "truncated"):
+        if prepared[key]:
+            parts.append(f"{prepared[key]} {key} at max_seq_length")
+    if prepared["resumed_from"]:
+        parts.append(f"resumed from step {prepared['resumed_from']}")
+    return ", ".join(parts)
+
+
+def result(progress: Progress) -> str:
+    """What a run came to."""
+    parts = [f"{progress.steps} steps, best epoch {progress.best_epoch}"]
+    found = progress.best_tool_calls
+    if found:
+        parts.append(
+            f"tool calls there: {found['names']:.2f} right by name, {found['calls']:.2f} wholly"
+        )
+    return ", ".join(parts)
+
+
+def how_to_serve(output: OutputModel) -> str:
+    """What to do with a model that is no adapter."""
+    return (
+        f"{output} is a whole model, which is served once it is deployed: POST "
+        f"/v1/deployment/model-deployments with config.model {str(output)!r}"
+    )

@@ -1,0 +1,54 @@
+"""Slow work of requests, in threads of its own and for no longer than a request may take."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from nemo_local.nim.errors import TimeUp
+
+T = TypeVar("T")
+
+
+class Aside:
+    """A few threads for one kind of work, so that much of it keeps no other kind waiting."""
+
+    def __init__(self, what: str, threads: int) -> None:
+        """`what` is done, in words for whoever waits in vain."""
+        self._what = what
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=what)
+
+    async def run(
+        self,
+        work: Callable[[], T],
+        deadline: float,
+        unwanted: Callable[[T], None] = lambda result: None,
+    ) -> T:
+        """What the work gives.
+
+        Work that has begun goes on when nobody waits any more, and `unwanted` takes what it gives.
+
+        Raises:
+            TimeUp: the deadline (time.monotonic() seconds) came first.
+        """
+        began = time.monotonic()
+        submitted = self._threads.submit(work)
+        waiting = asyncio.wrap_future(submitted)
+        try:
+            left = None if deadline == math.inf else max(0.0, deadline - began)
+            await asyncio.wait([waiting], timeout=left)
+        finally:
+            if not waiting.done() and not submitted.cancel():
+                submitted.add_done_callback(lambda future: _hand_over(future, unwanted))
+                waiting.add_done_callback(lambda future: future.exception())  # nobody looks
+        if not waiting.done():
+            waited = time.monotonic() - began
+            raise TimeUp(f"{self._what} took longer than a request may ({waited:.3g} s)")
+        return waiting.result()
+
+
+def _hand_over(future: Future[T], take: Callable[[T], None]) -> None:
+    if future.exception() is None:
+        take(future.result())
