@@ -65,7 +65,8 @@ def up(
         stop_platform(settings.home)
         _fail("stopped before it answered.")
     if not any(started.values()):
-        typer.echo("This platform is already running; `down` stops it.")
+        typer.echo("This platform is already running, with the settings it was started with.")
+        typer.echo("`down` stops it.")
     _say_where(settings)
     if not detach and any(started.values()):
         _stay(settings)
@@ -202,6 +203,8 @@ def _say_models(settings: Settings) -> None:
     except UpstreamError as error:
         typer.echo(f"models         unknown: {error}")
         return
+    if not listed:
+        typer.echo(f"models         none is served; {settings.home / 'logs'} says why")
     for model in listed:
         note = ""
         if model.get("stand_in"):

@@ -114,7 +114,10 @@ def start_platform(
     Raises:
         StartFailed: a port is taken, or a process ended or did not answer in time.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartFailed(f"{settings.home} cannot be the folder of all state: {error}") from None
     started: dict[Role, bool] = {}
     records = read_records(settings.home)
     running = {role: _is_running(records.get(role), url) for role, url in roles(settings).items()}

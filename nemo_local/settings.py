@@ -8,6 +8,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+Device = Literal[
+    "auto",  # a GPU where there is one
+    "cpu",
+    "cuda",
+]
 Parallelism = Literal[
     "ddp",  # every process has all weights, and the gradients are averaged
     "fsdp",  # each has a part of the weights, gathered layer by layer
@@ -42,7 +47,7 @@ class Settings:
     """NEMO_LOCAL_TOKEN: bearer token every service checks; None = no check (loopback only)."""
     database: str | None = None
     """NEMO_LOCAL_DATABASE_URL: an SQLAlchemy URL; None = an SQLite file in `home`."""
-    device: str = "auto"
+    device: Device = "auto"
     """NEMO_LOCAL_DEVICE: `auto`, `cpu` or `cuda`, for training and inference."""
     models_dir: Path | None = None
     """NEMO_LOCAL_MODELS: folder of real checkpoints, one sub-folder per official model id."""
@@ -87,7 +92,8 @@ class Settings:
         """Settings from `NEMO_LOCAL_*` and MLflow's own; an override that is not None wins.
 
         Raises:
-            SettingsError: a value has the wrong type, or `host` is public without a token.
+            SettingsError: a value has the wrong type or is out of its bounds, or `host` is public
+                without a token.
         """
         source = os.environ if environment is None else environment
         unknown = set(overrides) - {field.name for field in fields(cls)}
@@ -101,11 +107,7 @@ class Settings:
         for name in ("home", "models_dir"):
             if values.get(name) is not None:
                 values[name] = Path(values[name]).expanduser().resolve()
-        if values.get("parallelism", "ddp") not in get_args(Parallelism):
-            raise SettingsError(
-                f"{_VARIABLES['parallelism']} must be one of {', '.join(get_args(Parallelism))}, "
-                f"not {values['parallelism']!r}"
-            )
+        _check(values)
         if values.get("host", "127.0.0.1") not in LOOPBACK_HOSTS and not values.get("token"):
             raise SettingsError(
                 f"host {values['host']!r} is reachable from other machines, so a token is needed: "
@@ -165,10 +167,18 @@ _VARIABLES = {
     "training_address": "NEMO_LOCAL_TRAINING_ADDRESS",
     "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
 }
-_NUMBERS = (
-    "port", "nim_port", "threads", "dataset_rows", "request_timeout_s", "nim_memory_mb",
-    "spare_training", "training_processes",
-)  # fmt: skip
+_CHOICES = {"device": get_args(Device), "parallelism": get_args(Parallelism)}
+_NUMBERS = {
+    "port": (1, 65_535),
+    "nim_port": (1, 65_535),
+    "threads": (1, None),
+    "dataset_rows": (0, None),
+    "request_timeout_s": (0, None),
+    "nim_memory_mb": (1, None),
+    "spare_training": (0, 1),
+    "training_processes": (1, None),
+}
+"""Least and most of each."""
 
 
 def _parse(name: str, variable: str, text: str) -> str | int:
@@ -178,3 +188,26 @@ def _parse(name: str, variable: str, text: str) -> str | int:
         return int(text)
     except ValueError:
         raise SettingsError(f"{variable} must be a whole number, not {text!r}") from None
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    """Raise SettingsError for a value that nothing could be done with."""
+    for name, choices in _CHOICES.items():
+        if values.get(name, choices[0]) not in choices:
+            raise SettingsError(
+                f"{_VARIABLES[name]} must be one of {', '.join(choices)}, not {values[name]!r}"
+            )
+    for name, (least, most) in _NUMBERS.items():
+        value = values.get(name, least)
+        if value < least or (most is not None and value > most):
+            bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise SettingsError(f"{_VARIABLES[name]} must be {bounds}, not {value}")
+    port, nim_port = values.get("port", Settings.port), values.get("nim_port", Settings.nim_port)
+    if port == nim_port and not values.get("remote_nim_url"):
+        raise SettingsError(
+            f"the control plane and inference cannot both listen on port {port}; choose another "
+            "one with --nim-port (or NEMO_LOCAL_NIM_PORT)"
+        )
+    models_dir = values.get("models_dir")
+    if models_dir is not None and not models_dir.is_dir():
+        raise SettingsError(f"{_VARIABLES['models_dir']}: there is no folder {models_dir}")

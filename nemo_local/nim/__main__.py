@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 
 from nemo_local.settings import Settings
 
@@ -24,10 +25,13 @@ def main() -> None:
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
+    import torch
     import uvicorn
 
     from nemo_local.nim.app import create_app
 
+    if settings.device == "cuda" and settings.engine_url is None and not torch.cuda.is_available():
+        sys.exit("NEMO_LOCAL_DEVICE is 'cuda', but no CUDA device is visible; use 'auto' or 'cpu'")
     uvicorn.run(
         create_app(settings),
         host=settings.host,

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from nemo_local.core.tool_formats import LLAMA_FORM, CallForm
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
+from nemo_local.nim.schema_limits import check_schema
 
 Schema = dict[str, Any]
 MAX_NESTING = 100
@@ -143,6 +144,11 @@ def _nested_deeper(value: Any, levels: int) -> bool:
 
 def _calls_grammar(tools: list[Tool], form: CallForm, one: bool) -> str:
     """EBNF whose rule `calls` is the whole reply, and whose rule `root` is one call."""
+    for tool in tools:
+        try:
+            check_schema(tool["function"].get("parameters"))
+        except ValueError as error:
+            raise ValueError(f"tool {tool['function']['name']!r}: {error}") from None
     try:
         text = str(_schema_grammar(_call_schema(tools, form)))
     except RuntimeError:
@@ -225,6 +231,7 @@ def _schema(compiler: xgrammar.GrammarCompiler, schema: Any) -> xgrammar.Compile
     value = json.loads(schema) if isinstance(schema, str) else schema
     if _nested_deeper(value, MAX_NESTING):
         raise ValueError(f"it is nested deeper than {MAX_NESTING} levels")
+    check_schema(value)
     return compiler.compile_grammar(_schema_grammar(value))
 
 

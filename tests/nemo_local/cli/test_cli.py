@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from nemo_local.core.client import Client
 from nemo_local.pocket_dataset import REPO
@@ -193,3 +194,23 @@ def test_a_reused_pid_is_not_ours(terminal):
     (home / "processes.json").write_text(json.dumps({"control plane": record}))
     assert "ended; pid was" in terminal.run("status").stdout
     assert "Nothing was running" in terminal.run("down").stdout
+
+
+def test_settings_that_cannot_work_are_told_before_anything_starts(terminal, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    for options, words in (
+        (("--device", "tpu"), "NEMO_LOCAL_DEVICE must be one of auto, cpu, cuda"),
+        (("--port", "99999"), "NEMO_LOCAL_PORT must be from 1 to 65535"),
+        (("--home", str(tmp_path / "file")), "cannot be the folder of all state"),
+    ):
+        done = terminal.run("up", "--detach", *options)
+        assert done.returncode == 1 and words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_start_with_a_device_that_is_not_there_fails_and_breaks_no_later_one(terminal):
+    done = terminal.run("up", "--detach", "--device", "cuda")
+    assert done.returncode == 1 and "no CUDA device is visible" in done.stderr
+    done = terminal.run("up", "--detach")
+    assert done.returncode == 0 and "model      meta/llama-3.2-1b-instruct" in done.stdout

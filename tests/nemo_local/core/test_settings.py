@@ -1,5 +1,6 @@
 """Settings."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,18 @@ def test_settings_survive_the_way_into_a_child():
 def test_a_remote_endpoint_replaces_the_local_one():
     settings = Settings.from_environment({"NEMO_LOCAL_NIM_URL": "http://gpu:8000/"})
     assert settings.nim_url == "http://gpu:8000"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"device": "tpu"}, "NEMO_LOCAL_DEVICE must be one of auto, cpu, cuda, not 'tpu'"),
+        ({"port": 99999}, "NEMO_LOCAL_PORT must be from 1 to 65535, not 99999"),
+        ({"threads": -1}, "NEMO_LOCAL_THREADS must be at least 1, not -1"),
+        ({"port": 8000}, "cannot both listen on port 8000; choose another one with --nim-port"),
+        ({"models_dir": "/no/such"}, "NEMO_LOCAL_MODELS: there is no folder /no/such"),
+    ],
+)
+def test_a_value_that_nothing_could_be_done_with_is_named(given, words):
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        Settings.from_environment({}, **given)

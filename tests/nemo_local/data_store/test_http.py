@@ -182,3 +182,9 @@ def test_everything_is_there_after_a_restart(stored, documents, settings):
     again.start()
     _, entry = again.entry(again.repo("dataset", "ns/d"), "main", "f")
     assert again.blobs.path(entry["sha256"]).read_bytes() == b"0123456789"
+
+
+def test_a_path_with_signs_that_no_header_carries_is_refused_in_the_hub_s_shape(client):
+    answer = client.put("/v1/hf/lfs/a%0b%00b", content=b"x")
+    assert answer.status_code == 422 and "error" in answer.json()
+    assert answer.headers["x-error-message"].isprintable()

@@ -1,6 +1,7 @@
 """Grammars: what a constrained reply may and may not be."""
 
 import json
+import re
 
 import pytest
 
@@ -145,3 +146,35 @@ def test_objects_are_closed_where_they_name_their_properties() -> None:
     assert result["properties"]["inner"]["additionalProperties"] is False
     assert result["properties"]["properties"] == {"type": "object"}
     assert result["properties"]["open"]["additionalProperties"] is True
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"uniqueItems": True}, "'uniqueItems' of the schema is not supported"),
+        ({"properties": {"a": {"not": {"type": "string"}}}}, "'not' of properties.a"),
+        ({"allOf": [{"required": ["a"]}, {"required": ["b"]}]}, "'allOf' with several members"),
+        ({"items": {"$defs": {"x": {"$ref": "http://a/b"}}}}, "which is elsewhere, of items.$defs"),
+        ({"anyOf": [{"if": {}, "contains": {"type": "null"}}]}, "'contains' of anyOf[0]"),
+        ({"type": "string", "pattern": "^(?=.*a)b$"}, "a 'pattern' that looks around"),
+        ({"type": "string", "pattern": "a*", "minLength": 2}, "'pattern' beside 'minLength'"),
+        ({"properties": {"a": {}}, "oneOf": [{"required": ["a"]}]}, "'oneOf' beside 'properties'"),
+    ],
+)
+def test_a_keyword_that_no_grammar_keeps_is_refused_by_name(
+    grammars: Grammars, schema: dict, reason: str
+) -> None:
+    with pytest.raises(BadValue, match=re.escape(reason)):
+        grammars.matcher(Constraint("schema", schema))
+    named = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    with pytest.raises(BadValue, match=r"tool 'f': .*" + re.escape(reason)):
+        grammars.matcher(Constraint("calls", [named]))
+
+
+def test_keywords_in_the_place_of_names_and_values_are_no_keywords(grammars: Grammars) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"not": {"enum": ["if"]}, "contains": {"allOf": [{"type": "integer"}]}},
+        "required": ["not"],
+    }
+    grammars.matcher(Constraint("schema", schema))
