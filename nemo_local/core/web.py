@@ -9,10 +9,10 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import to_jsonable_python
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -36,27 +36,34 @@ HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
 ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]{0,254}")
 
 
-def _set_nulls_aside(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+def _set_aside(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     if not isinstance(value, dict):
         return validate(value)
-    nulls = {key: None for key, item in value.items() if item is None}
-    return {**validate(_without_inner_nulls(value)), **nulls}
+    aside = {key: None for key, item in value.items() if item is None}
+    if isinstance(value.get("custom_fields"), dict):
+        aside["custom_fields"] = value["custom_fields"]
+    checked = {key: item for key, item in value.items() if key not in aside}
+    return {**validate(_without_inner_nulls(checked)), **aside}
 
 
-NULLS = WrapValidator(_set_nulls_aside)
-"""`body: Annotated[DatasetCreateParams, NULLS]` lets a client send back the nulls it was shown."""
+NULLS = WrapValidator(_set_aside)
+"""`body: Annotated[DatasetCreateParams, NULLS]` lets a client send back the nulls it was shown.
+
+It lets any JSON object through as custom_fields too; some of the SDK's types want strings in it.
+"""
 
 
 def _as_patch(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(value, dict):
         value = {**dict.fromkeys(_PATH_PARAMETERS, "in the path"), **value}
-    return _set_nulls_aside(value, validate)
+    return _set_aside(value, validate)
 
 
 PATCH = WrapValidator(_as_patch)
 """As NULLS, for an update: the SDK's types demand the path's parameters as if in the body.
 
-The service drops them again, since a PATCH changes no identity.
+The service drops them again, since a PATCH changes no identity, and asks `showable` whether the
+entity can do without what became null.
 """
 
 _PATH_PARAMETERS = ("namespace",)
@@ -119,9 +126,13 @@ def page_body(page: Page, query: ListQuery) -> dict[str, Any]:
 
 
 def without_nulls(value: Json) -> Json:
-    """The same JSON value without any key whose value is null."""
+    """The same JSON value without any key whose value is null, but for those in custom_fields."""
     if isinstance(value, dict):
-        kept = {key: without_nulls(item) for key, item in value.items() if item is not None}
+        kept = {
+            key: item if key == "custom_fields" else without_nulls(item)
+            for key, item in value.items()
+            if item is not None
+        }
         return cast(Json, kept)
     return cast(Json, [without_nulls(item) for item in value]) if isinstance(value, list) else value
 
@@ -141,13 +152,24 @@ def plain(value: Any) -> Any:
     """A validated request body as plain JSON values.
 
     FastAPI hands over SDK TypedDicts with lazy iterators, dates and models inside; they are
-    checked and resolved here. Raises Invalid when an item of a lazy iterator has the wrong type.
+    checked and resolved here. Raises Invalid, naming the field, when an item of a lazy iterator
+    has the wrong type.
+    """
+    return _plain(value, ("body",))
+
+
+def showable(shown_as: type[BaseModel], entity: dict[str, Any]) -> dict[str, Any]:
+    """The entity, when the SDK's type can show it; what a PATCH makes goes through here.
+
+        documents.update(kind, id, lambda stored: showable(Dataset, {**stored, **changes}))
+
+    Raises Invalid, naming the field, and then nothing is stored.
     """
     try:
-        return to_jsonable_python(value)
+        shown_as.model_validate(entity)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)
-        raise Invalid([{**p, "loc": ["body", *p["loc"]]} for p in problems]) from None
+        raise _invalid(error, ("body",)) from None
+    return entity
 
 
 def check_name(name: str, field: str = "name") -> str:
@@ -278,6 +300,23 @@ async def _hung_up(request: Request) -> None:
 def _has_json(scope: Scope) -> bool:
     kind = dict(scope["headers"]).get(b"content-type", b"").split(b";")[0].strip().lower()
     return bool(kind == b"application/json" or kind.endswith(b"+json"))
+
+
+def _plain(value: Any, place: tuple[str | int, ...]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item, (*place, key)) for key, item in value.items()}
+    try:
+        items = list(value) if isinstance(value, Iterator) else value
+    except ValidationError as error:
+        raise _invalid(error, place) from None
+    if isinstance(items, (list, tuple)):
+        return [_plain(item, (*place, index)) for index, item in enumerate(items)]
+    return to_jsonable_python(items)
+
+
+def _invalid(error: ValidationError, place: tuple[str | int, ...]) -> Invalid:
+    problems = error.errors(include_url=False, include_context=False)
+    return Invalid(masked([{**problem, "loc": [*place, *problem["loc"]]} for problem in problems]))
 
 
 def _put(target: dict[str, Any], path: list[str], value: str) -> None:

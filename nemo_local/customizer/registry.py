@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nemo_microservices.types import CustomizationConfig, CustomizationTarget
+
 from nemo_local.catalog import DEFAULT_MODEL, Catalog, CatalogModel, near_names
 from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
-from nemo_local.core.web import check_name, deleted
+from nemo_local.core.web import check_name, deleted, showable
 from nemo_local.customizer.downloads import TARGET, Downloads, is_downloaded
 from nemo_local.customizer.references import split_name
 from nemo_local.customizer.rows import InvalidRow, parse_template
@@ -28,6 +30,14 @@ PROMPT_SCHEMA = {
     "properties": {"prompt": {"type": "string"}, "completion": {"type": "string"}},
     "required": ["prompt", "completion"],
 }
+CONFIG_DEFAULTS: Document = {
+    "prompt_template": DEFAULT_PROMPT_TEMPLATE,
+    "chat_prompt_template": None,
+    "training_precision": "bf16-mixed",
+    "dataset_schemas": [PROMPT_SCHEMA],
+    "custom_fields": {},
+}
+"""What a config says where its user says nothing, or null."""
 OPTION_DEFAULTS: Document = {
     "num_nodes": 1,
     "data_parallel_size": 1,
@@ -106,16 +116,17 @@ class Registry:
             raise NotFound(self._not_found("Config", CONFIG, f"{namespace}/{name}")) from None
 
     def update_target(self, namespace: str, name: str, body: Document) -> Document:
-        """The target after a shallow merge, with a `warning_message`."""
+        """The target after a shallow merge, with a `warning_message`. Raises Invalid."""
         found = self.get_target(namespace, name)
-        changes = {key: value for key, value in body.items() if key not in NOT_PATCHED}
+        changes = _rest(body)
         self._check_target({**found, **changes})
         if {"model_uri", "hf_endpoint"} & changes.keys():
             changes.setdefault("model_path", "")  # of the old download
         moved = {"base_model", "model_path", "model_uri"} & changes.keys()
 
         def merge(target: Document) -> Document:
-            return self._with_state({**target, **changes}) if moved else changes
+            merged = {**target, **changes}
+            return showable(CustomizationTarget, self._with_state(merged) if moved else merged)
 
         target = self._documents.update(TARGET, found["id"], merge)
         if moved and target["status"] == "pending":
@@ -124,11 +135,17 @@ class Registry:
         return {**target, "warning_message": None}
 
     def update_config(self, namespace: str, name: str, body: Document) -> Document:
-        """The config after a shallow merge and changes of options, with a `warning_message`."""
+        """The config after a shallow merge and changes of options, with a `warning_message`.
+
+        Raises Invalid when it could not be shown, or no job could train with it.
+        """
         found = self.get_config(namespace, name)
         adding = [_option(option) for option in body.pop("add_training_options", None) or []]
         removing = [_pair(option) for option in body.pop("remove_training_options", None) or []]
-        changes = {key: value for key, value in body.items() if key not in NOT_PATCHED}
+        changes = {
+            key: CONFIG_DEFAULTS.get(key) if value is None else value
+            for key, value in _rest(body).items()
+        }
         options = [_option(o) for o in changes.get("training_options") or found["training_options"]]
         missing = [pair for pair in removing if pair not in map(_pair, options)]
         replaced = {*map(_pair, adding), *removing}
@@ -136,8 +153,13 @@ class Registry:
         if not options:
             raise Invalid("a config needs at least one training option; none would be left")
         changes["training_options"] = options
-        _check({**found, **changes})
-        config = self.shown_config(self._documents.update(CONFIG, found["id"], changes))
+
+        def merge(config: Document) -> Document:
+            merged = showable(CustomizationConfig, {**config, **changes})
+            _check(merged)
+            return merged
+
+        config = self.shown_config(self._documents.update(CONFIG, found["id"], merge))
         absent = ", ".join("/".join(pair) for pair in missing)
         warning = f"Training options to remove were not there: {absent}" if missing else None
         return {**config, "warning_message": warning}
@@ -220,8 +242,9 @@ class Registry:
 
     def _check_ready(self, target: Document, shown: str) -> None:
         reference = f"{target.get('namespace')}/{target.get('name')}"
-        reason = self.checkpoint(target)[1]
+        checkpoint, reason = self.checkpoint(target)
         if not target.get("enabled"):
+            reason = "someone disabled it" if checkpoint else reason
             raise Invalid(f"Target {reference} of {shown} is not enabled: {reason}")
         if target.get("status") != "ready":
             raise Invalid(
@@ -245,11 +268,7 @@ class Registry:
 
     def _complete(self, body: Document) -> Document:
         config = {
-            "prompt_template": DEFAULT_PROMPT_TEMPLATE,
-            "chat_prompt_template": None,
-            "training_precision": "bf16-mixed",
-            "dataset_schemas": [PROMPT_SCHEMA],
-            "custom_fields": {},
+            **CONFIG_DEFAULTS,
             **{key: value for key, value in body.items() if value is not None},
         }
         config["training_options"] = [_option(option) for option in config["training_options"]]

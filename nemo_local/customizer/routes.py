@@ -23,7 +23,7 @@ from pydantic import BeforeValidator
 from starlette.requests import Request
 
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import NULLS, list_query, page_body, plain
+from nemo_local.core.web import NULLS, PATCH, list_query, page_body, plain
 from nemo_local.customizer.downloads import TARGET
 from nemo_local.customizer.hyperparameters import refuse_unknown
 from nemo_local.customizer.registry import CONFIG
@@ -133,7 +133,11 @@ def _config_urls(urls: APIRouter, service: CustomizerService) -> None:
         response_model=CustomizationConfigWithWarningMessage,
         response_model_exclude_unset=True,
     )
-    def update_config(namespace: str, name: str, body: ConfigChanges) -> Any:
+    def update_config(
+        namespace: str,
+        name: str,
+        body: Annotated[config_update_params.ConfigUpdateParams, PATCH],
+    ) -> Any:
         return registry.update_config(namespace, name, plain(body))
 
     @urls.delete(item)
@@ -163,25 +167,16 @@ def _target_urls(urls: APIRouter, service: CustomizerService) -> None:
         response_model=CustomizationTargetOutputWithWarningMessage,
         response_model_exclude_unset=True,
     )
-    def update_target(namespace: str, name: str, body: TargetChanges) -> Any:
+    def update_target(
+        namespace: str,
+        name: str,
+        body: Annotated[target_update_params.TargetUpdateParams, PATCH],
+    ) -> Any:
         return registry.update_target(namespace, name, plain(body))
 
     @urls.delete(item)
     def delete_target(namespace: str, name: str) -> Any:
         return registry.delete(TARGET, namespace, name)
-
-
-def _with_namespace(body: Any) -> Any:
-    """The SDK's type wants the namespace in the body, its client sends it in the path only."""
-    return {"namespace": "", **body} if isinstance(body, Mapping) else body
-
-
-ConfigChanges = Annotated[
-    config_update_params.ConfigUpdateParams, NULLS, BeforeValidator(_with_namespace)
-]
-TargetChanges = Annotated[
-    target_update_params.TargetUpdateParams, NULLS, BeforeValidator(_with_namespace)
-]
 
 
 def _list(find: Callable[[ListQuery], Page], query: ListQuery) -> Any:

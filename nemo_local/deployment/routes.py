@@ -9,12 +9,14 @@ from nemo_microservices.types import DeploymentConfig
 from nemo_microservices.types.deployment import (
     ModelDeployment,
     config_create_params,
+    config_update_params,
     model_deployment_create_params,
+    model_deployment_update_params,
 )
 from nemo_microservices.types.shared import DeleteResponse
 from starlette.requests import Request
 
-from nemo_local.core.web import NULLS, list_query, page_body, plain
+from nemo_local.core.web import NULLS, PATCH, list_query, page_body, plain
 from nemo_local.deployment.service import DeploymentService
 
 DEPLOYMENTS = "/v1/deployment/model-deployments"
@@ -49,10 +51,13 @@ def _deployment_urls(urls: APIRouter, service: DeploymentService) -> None:
     def get_deployment(namespace: str, name: str) -> Any:
         return service.get(namespace, name)
 
-    # The SDK's own type for updates demands `namespace`, which it sends in the path.
     @urls.patch(DEPLOYMENTS + "/{namespace}/{name}", response_model=ModelDeployment)
-    def update_deployment(namespace: str, name: str, body: dict[str, Any]) -> Any:
-        return service.update(namespace, name, body)
+    def update_deployment(
+        namespace: str,
+        name: str,
+        body: Annotated[model_deployment_update_params.ModelDeploymentUpdateParams, PATCH],
+    ) -> Any:
+        return service.update(namespace, name, plain(body))
 
     @urls.delete(DEPLOYMENTS + "/{namespace}/{name}", response_model=DeleteResponse)
     def delete_deployment(namespace: str, name: str) -> Any:
@@ -76,8 +81,12 @@ def _config_urls(urls: APIRouter, service: DeploymentService) -> None:
         return service.get_config(namespace, name)
 
     @urls.patch(CONFIGS + "/{namespace}/{name}", response_model=DeploymentConfig)
-    def update_config(namespace: str, name: str, body: dict[str, Any]) -> Any:
-        return service.update_config(namespace, name, body)
+    def update_config(
+        namespace: str,
+        name: str,
+        body: Annotated[config_update_params.ConfigUpdateParams, PATCH],
+    ) -> Any:
+        return service.update_config(namespace, name, plain(body))
 
     @urls.delete(CONFIGS + "/{namespace}/{name}", response_model=DeleteResponse)
     def delete_config(namespace: str, name: str) -> Any:

@@ -9,6 +9,9 @@ import time
 from typing import Any
 from urllib.parse import quote
 
+from nemo_microservices.types import DeploymentConfig
+from nemo_microservices.types.deployment import ModelDeployment
+
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.clock import timestamp
@@ -17,7 +20,7 @@ from nemo_local.core.errors import Conflict, NotFound, invalid_field
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import JobRunner
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import check_name, deleted, masked
+from nemo_local.core.web import check_name, deleted, masked, showable
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +57,8 @@ class DeploymentService:
     def start(self) -> None:
         """Seed a deployment for each model that can be served, and see what NIM serves.
 
-        A seed is made once: a deployment that was deleted stays deleted.
+        A seed is made once: a deployment that was deleted stays deleted. One that failed is tried
+        again: what it lacked may be there now.
         """
         for entry in self._catalog.servable():
             if self._documents.all(SEED, name=entry.id):
@@ -73,6 +77,9 @@ class DeploymentService:
             except Conflict:
                 logger.info("deployment %s exists; not seeded", entry.id)
         for deployment in self._documents.all(DEPLOYMENT):
+            if deployment["status_details"]["status"] == "failed":
+                waiting = _status("pending", "waiting for NIM")
+                deployment = self._documents.update(DEPLOYMENT, deployment["id"], waiting)
             self._activate_soon(deployment)
 
     def stop(self) -> None:
@@ -108,7 +115,11 @@ class DeploymentService:
             config = body.get("config") or found["config"]
             changes |= {"config": config, "models": self._models_of(config, body.get("models"))}
             changes |= _status("pending", "waiting for NIM")
-        changed = self._documents.update(DEPLOYMENT, found["id"], changes)
+
+        def merge(deployment: Document) -> Document:
+            return showable(ModelDeployment, {**deployment, **changes})
+
+        changed = self._documents.update(DEPLOYMENT, found["id"], merge)
         return _shown(self._activate_soon(changed) if moves else changed)
 
     def delete(self, namespace: str, name: str) -> Document:
@@ -149,7 +160,11 @@ class DeploymentService:
         found = self._documents.get(CONFIG, namespace, name)
         changes = {key: body[key] for key in _CONFIG_FIELDS if key in body}
         _check_config({**found, **changes, "external_endpoint": body.get("external_endpoint")})
-        return _shown(self._documents.update(CONFIG, found["id"], changes))
+
+        def merge(config: Document) -> Document:
+            return showable(DeploymentConfig, {**config, **changes})
+
+        return _shown(self._documents.update(CONFIG, found["id"], merge))
 
     def delete_config(self, namespace: str, name: str) -> Document:
         found = self._documents.get(CONFIG, namespace, name)

@@ -6,16 +6,20 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from nemo_microservices.types import Dataset, Model, Namespace, Project
+from pydantic import BaseModel
+
 from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import MASK, check_name, deleted, masked
+from nemo_local.core.web import MASK, check_name, deleted, masked, showable
 
 Kind = Literal["project", "dataset", "model"]
 
 DEFAULT_NAMESPACE = "default"
 NAMESPACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,254}")
+SHOWN_AS: dict[Kind, type[BaseModel]] = {"project": Project, "dataset": Dataset, "model": Model}
 NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
 
 
@@ -73,9 +77,13 @@ class EntityStoreService:
         return _namespace(self.documents.get("namespace", "", namespace_id))
 
     def update_namespace(self, namespace_id: str, body: Document) -> Document:
-        return _namespace(
-            self.documents.update("namespace", namespace_id, _without(body, NOT_PATCHED))
-        )
+        """The namespace after a shallow merge. Raises Invalid when it could not be shown."""
+        changes = _without(body, NOT_PATCHED)
+
+        def merge(entity: Document) -> Document:
+            return showable(Namespace, {**entity, **changes})
+
+        return _namespace(self.documents.update("namespace", namespace_id, merge))
 
     def delete_namespace(self, namespace_id: str) -> Document:
         """The answer to the delete; the namespace's entities stay. `default` cannot go."""
@@ -110,16 +118,20 @@ class EntityStoreService:
         return masked(self.documents.get(kind, namespace, name))
 
     def update(self, kind: Kind, namespace: str, name: str, body: Document) -> Document:
-        """The entity after a shallow merge; identity fields in the body are ignored."""
+        """The entity after a shallow merge; identity fields in the body are ignored.
+
+        Raises Invalid when it could not be shown: a field is null that it cannot be without.
+        """
         _check_files_url(body)
         changes = _without(body, NOT_PATCHED)
 
         def merge(entity: Document) -> Document:
-            if (changes.get("api_endpoint") or {}).get("api_key") != MASK:
-                return changes
-            # The client sent back what we showed it: the stored key stays.
-            stored = (entity.get("api_endpoint") or {}).get("api_key")
-            return {**changes, "api_endpoint": {**changes["api_endpoint"], "api_key": stored}}
+            merged = {**entity, **changes}
+            if (changes.get("api_endpoint") or {}).get("api_key") == MASK:
+                # The client sent back what we showed it: the stored key stays.
+                stored = (entity.get("api_endpoint") or {}).get("api_key")
+                merged["api_endpoint"] = {**changes["api_endpoint"], "api_key": stored}
+            return showable(SHOWN_AS[kind], merged)
 
         found = self.documents.get(kind, namespace, name)
         return masked(self.documents.update(kind, found["id"], merge))

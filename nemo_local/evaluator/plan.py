@@ -67,6 +67,9 @@ class Expander:
             raise Invalid(
                 "Dataset is not in the expected format; it needs to have the files_url property set"
             )
+        limit = given.get("limit")
+        if limit is not None and not (type(limit) is int and limit >= 1):
+            raise Invalid(f"limit of a dataset must be at least 1 (a whole number), not {limit!r}")
         endpoint = given.get("hf_endpoint")
         if endpoint and endpoint.rstrip("/") != f"{self._platform.base_url}/v1/hf":
             raise Invalid(f"hf_endpoint {endpoint!r} is not supported by the local evaluator")
@@ -133,6 +136,9 @@ def check(config: Entity, target: Entity) -> None:
     _require(target["type"] in TARGET_TYPES, f"target type {target['type']!r}")
     if not target[target["type"]]:
         raise Invalid(f"target of type {target['type']!r} has no {target['type']!r}")
+    for number, row in enumerate(target["rows"] or []):
+        if not isinstance(row, dict):
+            raise Invalid(f"target.rows[{number}] must be an object, not {row!r}")
     if not config["tasks"]:
         raise Invalid("a custom evaluation config needs at least one task")
     for key in POSITIVE:

@@ -25,10 +25,10 @@ from nemo_microservices.types.evaluation.config_create_params import ConfigCreat
 from nemo_microservices.types.evaluation.job_create_params import JobCreateParams
 from nemo_microservices.types.evaluation.result_create_params import ResultCreateParams
 from nemo_microservices.types.evaluation.target_create_params import TargetCreateParams
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from nemo_local.core.errors import Invalid
-from nemo_local.core.web import list_query, masked, page_body, without_nulls
+from nemo_local.core.web import list_query, masked, page_body, plain, without_nulls
 from nemo_local.evaluator.service import JOB, RESULT, EvaluatorService, wire_job
 
 CONFIG, TARGET = "evaluation_config", "evaluation_target"
@@ -50,10 +50,11 @@ async def _raw(request: Request) -> dict[str, Any]:
 
 
 Raw = Annotated[dict[str, Any], Depends(_raw)]
-ConfigBody = Annotated[ConfigCreateParams, BeforeValidator(without_nulls)]
-TargetBody = Annotated[TargetCreateParams, BeforeValidator(without_nulls)]
+# The SDK's types look at the rows of a target when somebody reads them, which `plain` does.
+ConfigBody = Annotated[ConfigCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
+TargetBody = Annotated[TargetCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
 ResultBody = Annotated[ResultCreateParams, BeforeValidator(without_nulls)]
-JobBody = Annotated[JobCreateParams, BeforeValidator(without_nulls)]
+JobBody = Annotated[JobCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
 
 
 def router(service: EvaluatorService) -> APIRouter:

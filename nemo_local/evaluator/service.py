@@ -9,14 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nemo_microservices.types import EvaluationConfig, EvaluationTarget
+from pydantic import BaseModel
+
 from nemo_local.core.client import Client
 from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import Conflict, Invalid, NotFound, PlatformError
+from nemo_local.core.errors import Conflict, Invalid, NotFound, PlatformError, invalid_field
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner, can_move
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import check_name, deleted, masked
+from nemo_local.core.web import MASK, check_name, deleted, masked, showable
 from nemo_local.evaluator.evaluation import Evaluation, Log, Outcome, Report
 from nemo_local.evaluator.plan import Entity, Expander, check, check_datasets, task_plans
 from nemo_local.evaluator.results import JobFiles
@@ -26,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 JOB = "evaluation_job"
 RESULT = "evaluation_result"
+SHOWN_AS: dict[str, type[BaseModel]] = {
+    "evaluation_config": EvaluationConfig,
+    "evaluation_target": EvaluationTarget,
+}
 MAX_LIVE_ROWS = 10
 WORKERS = 2
 PREFIXES = {
@@ -91,7 +98,15 @@ class EvaluatorService:
         return self._documents.get(kind, namespace, name)
 
     def update(self, kind: str, namespace: str, name: str, body: Entity) -> Entity:
-        return self._documents.update(kind, self.retrieve(kind, namespace, name)["id"], body)
+        """The config or target after a shallow merge. Raises Invalid when it could not be shown."""
+
+        def merge(entity: Entity) -> Entity:
+            merged = showable(SHOWN_AS[kind], {**entity, **body})
+            if _key_of(merged) == MASK:  # the client sent back what we showed it
+                merged["model"]["api_endpoint"]["api_key"] = _key_of(entity)
+            return merged
+
+        return self._documents.update(kind, self.retrieve(kind, namespace, name)["id"], merge)
 
     def delete(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
         entity = self._documents.delete(kind, self.retrieve(kind, namespace, name)["id"])
@@ -104,6 +119,10 @@ class EvaluatorService:
         return self._documents.get_by_id(RESULT, result_id)
 
     def update_result(self, result_id: str, body: Entity) -> Entity:
+        """The result after a shallow merge. Raises Invalid for tasks or groups that are none."""
+        for key in ("tasks", "groups"):
+            if not isinstance(body.get(key, {}), dict):
+                raise invalid_field("body", key, "must be an object", body[key])
         return self._documents.update(RESULT, result_id, body)
 
     def delete_result(self, result_id: str) -> dict[str, Any]:
@@ -310,6 +329,13 @@ class EvaluatorService:
 
     def _now(self) -> str:
         return timestamp(self._documents.clock())
+
+
+def _key_of(target: Entity) -> str | None:
+    """The API key in a target's model; None without one."""
+    model = target.get("model")
+    endpoint = model.get("api_endpoint") if isinstance(model, dict) else None
+    return endpoint.get("api_key") if isinstance(endpoint, dict) else None
 
 
 def _details(details: dict[str, Any]) -> Callable[[Entity], Entity]:

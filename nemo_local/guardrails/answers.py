@@ -71,34 +71,47 @@ def _log(outcome: Outcome, options: Options) -> dict[str, Any]:
 def refusal(outcome: Outcome, options: Options, path: str) -> dict[str, Any]:
     """The completion that replaces a blocked one."""
     assert outcome.blocked is not None
-    message = outcome.blocked.answer
-    content = message.get("content")
-    text = content if isinstance(content, str) else str(content)
-    choice: dict[str, Any] = {"index": 0, "finish_reason": "content_filter"}
     is_chat = path == "/chat/completions"
-    if is_chat:
-        choice["message"] = {"role": message.get("role", "assistant"), "content": text}
-    else:
-        choice |= {"text": text, "logprobs": None}
     response = {
         "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4()}",
         "object": "chat.completion" if is_chat else "text_completion",
         "created": int(time.time()),
         "model": "-",
-        "choices": [choice],
+        "choices": [_refused(outcome.blocked, 0, is_chat)],
         "usage": {"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0},
     }
     return options.placed(response, guardrails_data(outcome, options))
 
 
-def answer_text(response: Any) -> str | None:
-    """The text of the first choice; None where it has none, as with tool calls."""
+def answer_texts(response: Any) -> list[str | None]:
+    """The text of each choice; None where it has none, as with tool calls."""
     choices = response.get("choices") if isinstance(response, dict) else None
-    if not choices:
-        return None
-    message = choices[0].get("message") or {"content": choices[0].get("text")}
-    content = message.get("content")
-    return content if isinstance(content, str) and content else None
+    messages = [c.get("message") or {"content": c.get("text")} for c in choices or []]
+    contents = [message.get("content") for message in messages]
+    return [text if isinstance(text, str) and text else None for text in contents]
+
+
+def without_blocked(
+    response: dict[str, Any], judged: list[Verdict | None], path: str
+) -> dict[str, Any]:
+    """The response with a refusal for each choice that has a blocking verdict."""
+    is_chat = path == "/chat/completions"
+    choices = [
+        _refused(verdict, choice["index"], is_chat) if verdict else choice
+        for choice, verdict in zip(response["choices"], judged, strict=True)
+    ]
+    return {**response, "choices": choices}
+
+
+def _refused(verdict: Verdict, index: int, is_chat: bool) -> dict[str, Any]:
+    """The choice that says what a blocking rail answers; nothing of the model's own is left."""
+    content = verdict.answer.get("content")
+    text = content if isinstance(content, str) else str(content)
+    choice: dict[str, Any] = {"index": index, "finish_reason": "content_filter"}
+    if is_chat:
+        message = {"role": verdict.answer.get("role", "assistant"), "content": text}
+        return {**choice, "message": message}
+    return {**choice, "text": text, "logprobs": None}
 
 
 def chunks(response: dict[str, Any]) -> Iterator[str]:
@@ -111,7 +124,7 @@ def chunks(response: dict[str, Any]) -> Iterator[str]:
         if is_chat:
             said["delta"] = _delta(choice["message"])
         else:
-            said["text"] = choice["text"]
+            said["text"] = choice["text"] if "text" in choice else choice["message"]["content"]
         ended: dict[str, Any] = {
             "index": choice["index"],
             "finish_reason": choice.get("finish_reason"),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from nemo_local.core.inference import inference_root
+from nemo_local.guardrails.prompts import UNREADABLE, check_templates, watch
 from nemo_local.guardrails.rules import Direction, flow_name
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,6 @@ logger = logging.getLogger(__name__)
 REFUSAL = "I'm sorry, I can't respond to that."
 CACHED_RAILS = 32
 MODEL_TIMEOUT_S = 60.0
-UNREADABLE = "JSON parsing failed"
-"""What the tutorial's library generation gives as category of a reply that is no verdict."""
 _CLIENT_PARAMETERS = ("base_url", "api_key", "max_retries", "timeout", "connect_timeout", "model")
 _ENGINE_KEYS = (
     "models",
@@ -84,7 +83,7 @@ class Engine:
 
     def check(self, data: Data) -> None:
         """Let the library validate a configuration. Raises ValueError with its reason."""
-        _library().RailsConfig.from_content(config=_engine_data(data))
+        _rails_config(data)
 
     def prepare(self, data: Data, main_model: str) -> Any:
         """The library's object for this configuration, built once per content and main model.
@@ -165,19 +164,17 @@ class Engine:
 
     def _build(self, data: Data, main_model: str) -> Any:
         started = time.perf_counter()
-        library = _library()
         models = data.get("models") or []
         main = next((m for m in models if m["type"] == "main"), {"type": "main", "engine": "nim"})
-        config = library.RailsConfig.from_content(config=_engine_data(data))
+        config = _rails_config(data)
         with _event_loop():
-            rails = library.LLMRails(config, llm=self._model({**main, "model": main_model}))
+            rails = _library().LLMRails(config, llm=self._model({**main, "model": main_model}))
         # Our own clients: the library's are shared by the process and bound to one loop.
         own = {m["type"]: self._model(m) for m in models if m["type"] != "main"}
         rails.runtime.register_action_param("llms", own)
         for kind, model in own.items():
             rails.runtime.register_action_param(f"{kind}_llm", model)
-        for parser, verdict in _strict_parsers().items():
-            rails.register_output_parser(verdict, parser)
+        watch(rails.runtime.llm_task_manager)
         logger.info("guardrails configuration built in %.2f s", time.perf_counter() - started)
         return rails
 
@@ -213,6 +210,13 @@ def _library() -> Any:
     return nemoguardrails
 
 
+def _rails_config(data: Data) -> Any:
+    """The library's own form of a configuration. Raises ValueError where it has none."""
+    config = _library().RailsConfig.from_content(config=_engine_data(data))
+    check_templates(config)
+    return config
+
+
 @contextmanager
 def _event_loop() -> Iterator[None]:
     """A loop for this thread while the library builds: it opens one, and never closes it."""
@@ -246,23 +250,6 @@ def _without_none(value: Any) -> Any:
     return [_without_none(item) for item in value] if isinstance(value, list) else value
 
 
-def _strict_parsers() -> dict[str, Any]:
-    """The two NemoGuard parsers, reading anything that is no verdict as a block."""
-    from nemoguardrails.llm import output_parsers
-
-    def strict(parse: Any) -> Any:
-        def verdict(reply: str) -> Any:
-            try:
-                return parse(reply)
-            except ValueError:
-                return [False, UNREADABLE]
-
-        return verdict
-
-    names = ("nemoguard_parse_prompt_safety", "nemoguard_parse_response_safety")
-    return {name: strict(getattr(output_parsers, name)) for name in names}
-
-
 def _verdict(response: Any, direction: Direction, flow: str) -> Verdict:
     log = response.log
     rails = [_plain_rail(rail) for rail in log.activated_rails]
@@ -289,10 +276,12 @@ def _verdict(response: Any, direction: Direction, flow: str) -> Verdict:
 def _reason(flow: str, ran: list[dict[str, Any]]) -> str:
     if not ran:
         return "the rail did not run, so it blocks"
-    outcomes = [action["return_value"] for rail in ran for action in rail["executed_actions"]]
-    outcome = outcomes[0] if outcomes else None
+    actions = [action for rail in ran for action in rail["executed_actions"]]
+    outcome = actions[0]["return_value"] if actions else None
     if not isinstance(outcome, dict):
-        return "the rail could not judge: the guard model's reply was no verdict, so it blocks"
+        asked = any(action["llm_calls"] for action in actions)
+        what = "the guard model's reply was no verdict" if asked else "no guard model was asked"
+        return f"the rail could not judge: {what}, so it blocks"
     categories = outcome.get("policy_violations") or []
     if UNREADABLE in categories:
         return f"the guard model's reply was no verdict ({UNREADABLE}), so the rail blocks"

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_local.core.errors import Invalid
-from nemo_local.guardrails.rules import Direction, flow_name
+from nemo_local.guardrails.rules import FLOWS, Direction, flow_name
 
 Message = dict[str, Any]
+RAILS = ("input", "output", "retrieval", "dialog")
+"""What a list of rails may name; the last two never run here."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Options:
     inline: dict[str, Any] | None = None
     """A configuration sent with the request."""
     context: dict[str, Any] = field(default_factory=dict)
-    rails: Any = None
+    rails: dict[Direction, list[str] | bool | None] = field(default_factory=dict)
+    """What runs of each direction; None or absent = every flow of the configuration."""
     log: dict[str, Any] = field(default_factory=dict)
     llm_params: dict[str, Any] = field(default_factory=dict)
     output_vars: list[str] | bool = False
@@ -55,29 +58,26 @@ class Options:
         Raises:
             Invalid: more than one configuration is named, or a field has the wrong type.
         """
-        given = body.get("guardrails") or {}
-        if not isinstance(given, dict):
-            raise Invalid("guardrails: must be an object")
+        given = _object(body, "guardrails")
+        options = _object(given, "options", "guardrails.")
         named = [key for key in ("config_id", "config_ids", "config") if given.get(key)]
         if len(named) > 1:
             raise Invalid(f"guardrails: give only one of {' and '.join(named)}")
         config = given.get("config")
+        if not isinstance(config, (dict, str, type(None))):
+            raise Invalid("guardrails.config: must be the name of a configuration or an object")
         reference = given.get("config_id") or (config if isinstance(config, str) else None)
         ids = given.get("config_ids") or ([reference] if reference else None)
         if ids is not None and not (isinstance(ids, list) and all(isinstance(i, str) for i in ids)):
             raise Invalid("guardrails: config_id and config_ids name configurations as strings")
-        options = given.get("options") or {}
-        for key, value in (("context", given.get("context")), ("options", options)):
-            if not isinstance(value, (dict, type(None))):
-                raise Invalid(f"guardrails.{key}: must be an object")
         return cls(
             config_ids=ids,
             inline=config if isinstance(config, dict) else None,
-            context=given.get("context") or {},
-            rails=options.get("rails"),
-            log=options.get("log") or {},
-            llm_params=options.get("llm_params") or {},
-            output_vars=options.get("output_vars") or False,
+            context=_object(given, "context", "guardrails."),
+            rails=_rails(options),
+            log=_object(options, "log", "guardrails.options."),
+            llm_params=_object(options, "llm_params", "guardrails.options."),
+            output_vars=_flag_or_names(options, "output_vars", "guardrails.options.") or False,
             return_choice=bool(given.get("return_choice")),
             stream=bool(body.get("stream") or given.get("stream")),
         )
@@ -88,9 +88,7 @@ class Options:
         Raises:
             Invalid: it selects a flow that the configuration does not have.
         """
-        if isinstance(self.rails, list):
-            return configured if direction in self.rails else []
-        wanted = (self.rails or {}).get(direction, True)
+        wanted = self.rails.get(direction)
         if not isinstance(wanted, list):
             return configured if wanted is not False else []
         for flow in wanted:
@@ -141,6 +139,35 @@ def conversation(body: dict[str, Any]) -> Conversation:
     history = [m for m in spoken[: last_user or 0] if m["content"]]
     user = None if last_user is None else spoken[last_user]["content"]
     return Conversation(history, user, answer)
+
+
+def _object(of: dict[str, Any], key: str, place: str = "") -> dict[str, Any]:
+    """The object under this key, empty when there is none. Raises Invalid."""
+    value = of.get(key)
+    if not isinstance(value, (dict, type(None))):
+        raise Invalid(f"{place}{key}: must be an object")
+    return value or {}
+
+
+def _flag_or_names(of: dict[str, Any], key: str, place: str) -> list[str] | bool | None:
+    """The flag or the list of names under this key. Raises Invalid."""
+    value = of.get(key)
+    names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if not names and not isinstance(value, (bool, type(None))):
+        raise Invalid(f"{place}{key}: must be true, false or a list of names")
+    return value
+
+
+def _rails(options: dict[str, Any]) -> dict[Direction, list[str] | bool | None]:
+    """What runs of each direction; a list names the directions that run. Raises Invalid."""
+    if isinstance(options.get("rails"), list):
+        unknown = [rail for rail in options["rails"] if rail not in RAILS]
+        if unknown:
+            raise Invalid(f"guardrails.options.rails: {unknown[0]!r} is not one of {RAILS}")
+        return {direction: direction in options["rails"] for direction in FLOWS}
+    rails = _object(options, "rails", "guardrails.options.")
+    place = "guardrails.options.rails."
+    return {direction: _flag_or_names(rails, direction, place) for direction in FLOWS}
 
 
 def _text(content: Any, place: str) -> str:

@@ -39,7 +39,7 @@ CODE_KEYS = (
     "user_messages",
 )
 """Top-level keys that would bring Colang, Python or files into the platform."""
-_OBJECTS = ("rails", "custom_data")
+_OBJECTS = ("rails", "custom_data", "tracing")
 _LISTS = ("models", "prompts", "instructions")
 
 
@@ -101,10 +101,10 @@ def _check_model(place: str, model: Any, nim_url: str) -> None:
     variable = model.get("api_key_env_var")
     if variable is not None and variable not in KEY_VARIABLES:
         raise Invalid(f"{place}: api_key_env_var {variable!r} is not one of {KEY_VARIABLES}")
-    parameters = model.get("parameters") or {}
-    if not isinstance(parameters, dict):
+    parameters = model.get("parameters")
+    if not isinstance(parameters, (dict, type(None))):
         raise Invalid(f"{place}.parameters must be a JSON object")
-    if parameters.get("base_url"):
+    if parameters and parameters.get("base_url"):
         try:
             inference_root(str(parameters["base_url"]), nim_url)
         except ValueError as error:
@@ -125,7 +125,11 @@ def _check_rails(data: dict[str, Any]) -> None:
     for section, value in rails.items():
         if not isinstance(value, (dict, type(None))):
             raise Invalid(f"data.rails.{section} must be a JSON object")
+        if not isinstance((value or {}).get("streaming"), (dict, type(None))):
+            raise Invalid(f"data.rails.{section}.streaming must be a JSON object")
         listed = (value or {}).get("flows") or []
+        if not isinstance(listed, list):
+            raise Invalid(f"data.rails.{section}.flows must be a JSON list")
         if section not in FLOWS:
             if listed:
                 raise Invalid(f"flow not supported: {listed[0]!r} (data.rails.{section})")

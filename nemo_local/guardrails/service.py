@@ -15,7 +15,14 @@ from nemo_local.core.errors import BadRequest, Conflict, Invalid, NotFound, Unav
 from nemo_local.core.ids import new_id
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.web import check_name, deleted
-from nemo_local.guardrails.answers import Outcome, answer_text, guardrails_data, refusal, status
+from nemo_local.guardrails.answers import (
+    Outcome,
+    answer_texts,
+    guardrails_data,
+    refusal,
+    status,
+    without_blocked,
+)
 from nemo_local.guardrails.configs import PRELOADED, STORE_URL, filled, merged
 from nemo_local.guardrails.engine import Engine, Verdict
 from nemo_local.guardrails.requests import Conversation, Options, conversation
@@ -143,16 +150,19 @@ class GuardrailsService:
         checked = await self._judge(body, options, talk, ("input",))
         if checked.blocked:
             return refusal(checked, options, path)
-        request = {k: v for k, v in body.items() if k not in ("guardrails", "stream")}
-        response = await self._call("POST", path, {**options.llm_params, **request})
-        answer = answer_text(response)
-        if answer:
-            said = Conversation(talk.history, talk.user, answer)
-            after = await self._judge(body, options, said, ("output",))
-            checked.verdicts += after.verdicts
-            checked.seconds += after.seconds
-            if checked.blocked:
-                return refusal(checked, options, path)
+        request = {**options.llm_params, **body}
+        request = {k: v for k, v in request.items() if k not in ("guardrails", "stream")}
+        response = await self._call("POST", path, request)
+        said = [Conversation(talk.history, talk.user, text) for text in answer_texts(response)]
+        judged = await asyncio.gather(
+            *(self._judge(body, options, choice, ("output",)) for choice in said)
+        )
+        checked.verdicts += [verdict for outcome in judged for verdict in outcome.verdicts]
+        checked.seconds += max((outcome.seconds for outcome in judged), default=0)
+        if checked.blocked and len(judged) == 1:
+            return refusal(checked, options, path)
+        if checked.blocked:
+            response = without_blocked(response, [outcome.blocked for outcome in judged], path)
         return options.placed(dict(response), guardrails_data(checked, options))
 
     async def _judge(

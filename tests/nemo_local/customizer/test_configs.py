@@ -133,6 +133,27 @@ def test_a_target_we_cannot_fetch_fails_and_its_jobs_are_refused(client, dataset
     assert status == 422 and "is failed, not ready: checkpoints are downloaded from hf://" in detail
 
 
+def test_custom_fields_of_a_job_and_a_target_hold_any_json(client, dataset):
+    fields = {"a": 1, "n": None, "inside": [{"b": True}]}
+    job = client.post(f"{BASE}/jobs", json=job_body(custom_fields=fields))
+    path = f"{BASE}/jobs/{job['id']}"
+    assert job["custom_fields"] == client.get(path)["custom_fields"] == fields
+    client.delete(path)
+    body = {"name": "c@1", "namespace": "ns", "num_parameters": 5, "precision": "fp32"}
+    assert client.post(f"{BASE}/targets", json=body | {"custom_fields": fields})
+    path = f"{BASE}/targets/ns/c@1"
+    assert client.patch(path, json={"custom_fields": {"b": 2}})["custom_fields"] == {"b": 2}
+    status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(custom_fields=[1]))
+    assert status == 422 and "custom_fields" in detail
+
+
+def test_an_error_about_integrations_names_them(client, dataset):
+    with pytest.raises(UpstreamError) as error:
+        client.post(f"{BASE}/jobs", json=job_body(integrations=[{"type": "nope"}]))
+    assert error.value.status == 422
+    assert error.value.detail[0]["loc"][:3] == ["body", "integrations", 0]
+
+
 def test_a_seed_that_a_user_disabled_stays_disabled(own_settings):
     path = f"{BASE}/targets/{MODEL}@2.0"
     for expected in (True, False):

@@ -83,6 +83,18 @@ def test_seeds_are_made_once(make: Make, nowhere: str, documents: Documents) -> 
     assert service.find(ListQuery()).total == 0
 
 
+def test_a_deployment_that_failed_is_tried_again_at_the_next_start(
+    make: Make, nowhere: str
+) -> None:
+    make(nowhere).create(body(SERVED))
+    with scripted_model() as nim:
+        nim.models = [{"id": SERVED}]
+        service = make(nim.url)
+        assert state(service)[0] == "failed"
+        service.start()
+        assert state(service)[0] == "ready"
+
+
 def test_a_seed_gives_way_to_a_deployment_of_its_name(make: Make, nowhere: str) -> None:
     service = make(nowhere)
     service.create({**body(ABSENT, name="served"), "namespace": "meta"})

@@ -66,13 +66,13 @@ def test_a_name_that_cannot_stand_in_a_path_is_refused(service, name):
 
 def test_an_update_replaces_top_level_fields_only(service, clock):
     created = service.create(
-        "model", {"name": "m", "custom_fields": {"a": 1}, "spec": {"is_chat": True}}
+        "model", {"name": "m", "custom_fields": {"a": 1}, "base_model": "meta/b"}
     )
     clock.advance(1)
     changed = service.update(
         "model", "default", "m", {"custom_fields": {"b": 2}, "name": "n", "id": "x", "peft": None}
     )
-    assert changed["custom_fields"] == {"b": 2} and changed["spec"] == {"is_chat": True}
+    assert changed["custom_fields"] == {"b": 2} and changed["base_model"] == "meta/b"
     assert (changed["name"], changed["id"]) == ("m", created["id"])
     assert changed["updated_at"] > created["updated_at"]
 

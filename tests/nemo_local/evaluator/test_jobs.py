@@ -325,3 +325,16 @@ def test_a_broken_data_file_fails_the_job_naming_file_and_line(evaluator: Evalua
     job = evaluator.run(text_config(url))
     assert job["status"] == "failed"
     assert "testing/rows.jsonl line 2 is not JSON" in job["status_details"]["message"]
+
+
+def test_a_target_that_is_sent_back_as_it_was_shown_keeps_its_key(evaluator: Evaluator) -> None:
+    endpoint = {"url": f"{evaluator.model.url}/v1", "model_id": "m", "api_key": "secret"}
+    path = "/v1/evaluation/targets"
+    target = {"type": "model", "name": "t", "namespace": "ns", "model": {"api_endpoint": endpoint}}
+    evaluator.client.post(path, json=target)
+    shown = evaluator.client.get(f"{path}/ns/t")
+    assert shown["model"]["api_endpoint"]["api_key"] == "******"
+    evaluator.client.patch(f"{path}/ns/t", json={**shown, "description": "new"})
+    kept = evaluator.documents.get("evaluation_target", "ns", "t")
+    assert kept["description"] == "new"
+    assert kept["model"]["api_endpoint"]["api_key"] == "secret"

@@ -67,6 +67,14 @@ def test_a_config_we_cannot_run_is_refused_by_name(
         ),
         pytest.param({"dataset": "ns/absent"}, "is not present on datastore", id="not registered"),
         pytest.param({"dataset": {"files_url": "s3://x/y"}}, "hf://datasets/", id="scheme"),
+        *(
+            pytest.param(
+                {"dataset": {"files_url": "hf://datasets/ns/data", "limit": limit}},
+                f"limit of a dataset must be at least 1 (a whole number), not {limit}",
+                id=f"limit {limit}",
+            )
+            for limit in (0, -1)
+        ),
     ],
 )
 def test_a_task_we_cannot_run_is_refused_by_name(
@@ -81,6 +89,7 @@ def test_a_task_we_cannot_run_is_refused_by_name(
     [
         pytest.param({"type": "rag", "rag": {}}, "target type 'rag'", id="rag"),
         pytest.param({"type": "rows", "rows": []}, "has no 'rows'", id="no rows"),
+        pytest.param({"type": "rows", "rows": ["a", 1]}, "'target', 'rows', 0", id="no object"),
         pytest.param("ns/absent", "evaluation target 'ns/absent' not found", id="reference"),
         pytest.param({"model": "m"}, "type", id="no type"),
     ],
@@ -90,6 +99,13 @@ def test_a_target_we_cannot_reach_is_refused_by_name(
 ) -> None:
     config = text_config(evaluator.put_rows([{"q": "a", "a": "b"}]))
     assert message in refusal(evaluator, config, target)
+
+
+def test_a_live_evaluation_of_rows_that_are_no_objects_names_the_row(evaluator: Evaluator) -> None:
+    body = {"config": text_config("hf://x"), "target": {"type": "rows", "rows": [{"q": "a"}, 1]}}
+    body["config"]["tasks"]["qa"].pop("dataset")
+    with pytest.raises(UpstreamError, match=r"target.rows\[1\] must be an object, not 1"):
+        evaluator.client.post("/v1/evaluation/live", json=body)
 
 
 def test_skipping_the_checks_moves_a_missing_dataset_to_run_time(evaluator: Evaluator) -> None:

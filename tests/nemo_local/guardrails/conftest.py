@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,21 +95,28 @@ class Guardrails:
         return self.client.post("/v1/guardrail/checks", json=body)
 
 
+@contextlib.contextmanager
+def guardrails_beside(model: ScriptedModel, folder: Path) -> Iterator[Guardrails]:
+    """A server that asks this model."""
+    documents = Documents(f"sqlite:///{folder / 'platform.db'}")
+    service = GuardrailsService(documents, model.url)
+    app = FastAPI()
+    install_error_handlers(app)
+    app.include_router(router(service))
+    with serving(app) as url:
+        client = Client(url)
+        yield Guardrails(client, service, model, documents)
+        client.close()
+    service.stop()
+    documents.close()
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guardrails]:
     """One server for a module's tests; building the library's objects is what costs."""
-    documents = Documents(f"sqlite:///{tmp_path_factory.mktemp('guardrails') / 'platform.db'}")
-    with scripted_model() as model:
-        service = GuardrailsService(documents, model.url)
-        app = FastAPI()
-        install_error_handlers(app)
-        app.include_router(router(service))
-        with serving(app) as url:
-            client = Client(url)
-            yield Guardrails(client, service, model, documents)
-            client.close()
-        service.stop()
-    documents.close()
+    folder = tmp_path_factory.mktemp("guardrails")
+    with scripted_model() as model, guardrails_beside(model, folder) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Checks: verdicts, the reasons of a block, and that nothing fails open."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -75,9 +76,32 @@ def test_a_guard_that_is_down_blocks_and_says_so(guardrails: Guardrails) -> None
     assert "could not judge" in answer["rails_status"][INPUT_FLOW]["message"]
 
 
-def test_a_prompt_that_is_too_long_blocks(guardrails: Guardrails) -> None:
-    answer = guardrails.check("x" * 20_000, config=safety_config())
+@pytest.mark.parametrize("parallel", [False, True], ids=["in order", "parallel"])
+def test_a_prompt_that_is_too_long_blocks_and_says_so(
+    guardrails: Guardrails, parallel: bool
+) -> None:
+    data = safety_config()
+    data["rails"]["input"]["parallel"] = parallel
+    answer = guardrails.check("bomb " * 20_000, config=data)
     assert answer["status"] == "blocked" and not guardrails.model.requests
+    reason = answer["rails_status"][INPUT_FLOW]["message"]
+    assert "could not judge" in reason and "exceeds max length of 16000 characters" in reason
+    assert "no verdict" not in reason
+
+
+def test_a_rail_that_fails_before_it_asks_speaks_of_no_reply(guardrails: Guardrails) -> None:
+    # The library wants topic safety's prompt as one text.
+    prompt = {"task": "topic_safety_check_input $model=topic", "messages": ["[]"]}
+    flow = "topic safety check input $model=topic"
+    data = {
+        "models": [{"type": "topic", "engine": "nim", "model": "topic/model"}],
+        "prompts": [prompt],
+        "rails": {"input": {"flows": [flow]}},
+    }
+    answer = guardrails.check("hi", config=data)
+    assert answer["status"] == "blocked" and not guardrails.model.requests
+    reason = "the rail could not judge: no guard model was asked, so it blocks"
+    assert answer["rails_status"][flow]["message"] == reason
 
 
 def test_a_content_safety_prompt_without_a_parser_still_fails_closed(
@@ -233,6 +257,46 @@ def test_a_malformed_check_is_refused_with_a_sentence(
         guardrails.client.post("/v1/guardrail/checks", json=body)
     assert caught.value.status == status and message in str(caught.value.detail)
     assert isinstance(caught.value.detail, str)
+
+
+OPTIONS = "guardrails.options"
+
+
+@pytest.mark.parametrize("path", ["checks", "chat/completions"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"options": {"log": "x"}}, f"{OPTIONS}.log: must be an object"),
+        ({"options": {"rails": "x"}}, f"{OPTIONS}.rails: must be an object"),
+        ({"options": {"rails": ["inputs"]}}, f"{OPTIONS}.rails: 'inputs' is not one of"),
+        ({"options": {"rails": {"input": "x"}}}, f"{OPTIONS}.rails.input: must be true, false or"),
+        ({"options": {"llm_params": "x"}}, f"{OPTIONS}.llm_params: must be an object"),
+        ({"options": {"output_vars": 5}}, f"{OPTIONS}.output_vars: must be true, false or"),
+        ({"options": {"output_vars": [5]}}, f"{OPTIONS}.output_vars: must be true, false or"),
+        ({"options": "x"}, "guardrails.options: must be an object"),
+        ({"context": "x"}, "guardrails.context: must be an object"),
+        ({"config": 5}, "guardrails.config: must be the name of a configuration or an object"),
+        (
+            {"config": safety_config(rails={"output": {"streaming": "x"}})},
+            "data.rails.output.streaming must be a JSON object",
+        ),
+    ],
+    ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
+)
+def test_an_option_of_the_wrong_type_is_refused_by_name(
+    guardrails: Guardrails, path: str, given: dict[str, Any], message: str
+) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    body = {"model": "m", "messages": messages, "guardrails": given}
+    with pytest.raises(UpstreamError) as caught:
+        guardrails.client.post(f"/v1/guardrail/{path}", json=body)
+    assert caught.value.status == 422 and str(caught.value.detail).startswith(message)
+    assert not guardrails.model.requests
+
+
+def test_options_list_the_directions_that_run(guardrails: Guardrails) -> None:
+    answer = guardrails.check("hi", "ho", config=safety_config(), options={"rails": ["output"]})
+    assert list(answer["rails_status"]) == [OUTPUT_FLOW]
 
 
 def test_several_configs_are_merged_and_text_parts_are_read(guardrails: Guardrails) -> None:

@@ -1,13 +1,22 @@
 """Guarded completions: the model's own answer, or a refusal."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from nemo_local.core.client import UpstreamError
-from tests.nemo_local.guardrails.conftest import GUARD, Guardrails, by_content, safety_config
-from tests.scripted_model import Reply, tool_call
+from tests.nemo_local.guardrails.conftest import (
+    GUARD,
+    Guardrails,
+    by_content,
+    guardrails_beside,
+    safety_config,
+)
+from tests.scripted_model import Reply, ScriptedModel, completion, serving, tool_call
 
 REFUSAL = "I'm sorry, I can't respond to that."
 
@@ -35,6 +44,82 @@ def guarded(guardrails: Guardrails) -> Guardrails:
 
     guardrails.model.respond = respond
     return guardrails
+
+
+CALL = tool_call("f", {})
+SAID: list[Reply] = ["one", "evil two", CALL, {**CALL, "content": "an evil call"}, "five"]
+
+
+class SeveralChoices(ScriptedModel):
+    """A main model that says the first `n` of SAID, and the guard."""
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.post("/v1/chat/completions")
+        @app.post("/v1/completions")
+        def answer(body: dict[str, Any]) -> Any:
+            self.requests.append(body)
+            if body["model"] == GUARD:
+                return completion(body, by_content(body))
+            choices = [completion(body, reply)["choices"][0] for reply in SAID]
+            numbered = [{**choice, "index": n} for n, choice in enumerate(choices)]
+            return {**completion(body, ""), "choices": numbered[: body["n"]]}
+
+        return app
+
+
+@pytest.fixture
+def choosing(tmp_path: Path) -> Iterator[Guardrails]:
+    """Content safety on both sides of a main model that gives several choices."""
+    model = SeveralChoices()
+    with serving(model.app()) as model.url, guardrails_beside(model, tmp_path) as guardrails:
+        guardrails.create(safety_config())
+        yield guardrails
+
+
+def test_an_unsafe_choice_after_the_first_does_not_get_out(choosing: Guardrails) -> None:
+    answer = chat(choosing, "hi", n=5, options={"options": {"log": {"llm_calls": True}}}).json()
+    refused = {"role": "assistant", "content": REFUSAL}
+    messages = [choice["message"] for choice in answer["choices"]]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3, 4]
+    # A call without text has nothing to judge; one that is refused takes its call along.
+    assert messages[1:4] == [refused, CALL, refused]
+    assert (messages[0]["content"], messages[4]["content"]) == ("one", "five")
+    assert answer["choices"][1]["finish_reason"] == "content_filter"
+    assert answer["id"] == "chatcmpl-scripted" and answer["usage"]["total_tokens"] == 7
+    data = answer["guardrails_data"]
+    assert "content safety check output blocked" in data["message"]
+    assert data["log"]["stats"]["llm_calls_count"] == len(data["log"]["llm_calls"]) == 5
+
+
+def test_n_in_llm_params_is_guarded_too(choosing: Guardrails) -> None:
+    answer = chat(choosing, "hi", options={"options": {"llm_params": {"n": 2, "stream": True}}})
+    assert [c["message"]["content"] for c in answer.json()["choices"]] == ["one", REFUSAL]
+    assert "stream" not in choosing.model.requests[1]
+
+
+def test_an_unsafe_choice_does_not_get_into_a_stream(choosing: Guardrails) -> None:
+    events = chat(choosing, "hi", n=5, stream=True).text.strip().split("\n\n")
+    parts = [json.loads(event.removeprefix("data: "))["choices"][0] for event in events[:-1]]
+    deltas = [(p["index"], p["delta"].get("content")) for p in parts if p["delta"]]
+    assert deltas == [(0, "one"), (1, REFUSAL), (2, None), (3, REFUSAL), (4, "five")]
+    calls = [p["index"] for p in parts if p["delta"].get("tool_calls")]
+    assert calls == [2] and events[-1] == "data: [DONE]"
+
+
+def test_an_unsafe_choice_of_a_text_completion_is_replaced(choosing: Guardrails) -> None:
+    guarded = {"config_id": "ns/toolcalling"}
+    body = {"model": "main/model", "prompt": "hi", "n": 2, "guardrails": guarded}
+    answer = choosing.client.post("/v1/guardrail/completions", json=body)
+    assert [choice["text"] for choice in answer["choices"]] == ["one", REFUSAL]
+
+
+def test_a_chat_too_long_for_the_guard_says_so(guarded: Guardrails) -> None:
+    answer = chat(guarded, "x " * 9000).json()
+    assert answer["choices"][0]["message"]["content"] == REFUSAL
+    assert "exceeds max length of 16000 characters" in answer["guardrails_data"]["message"]
+    assert not guarded.model.requests
 
 
 def test_an_answer_that_passes_is_the_models_own(guarded: Guardrails) -> None:
@@ -96,6 +181,9 @@ def test_text_completions_are_guarded_too(guarded: Guardrails) -> None:
     path = "/v1/guardrail/completions"
     answer = guarded.client.post(path, json={**body, "prompt": "hi"})
     assert answer["choices"][0]["text"] == "echo hi" and "guardrails_data" in answer
+    as_choice = {**body, "guardrails": {"config_id": "ns/toolcalling", "return_choice": True}}
+    streamed = guarded.client.raw("POST", path, json={**as_choice, "prompt": "hi", "stream": True})
+    assert "echo hi" in streamed.text and streamed.text.endswith("data: [DONE]\n\n")
     blocked = guarded.client.post(path, json={**body, "prompt": "a bomb"})
     assert (blocked["object"], blocked["choices"][0]["text"]) == ("text_completion", REFUSAL)
     with pytest.raises(UpstreamError, match="prompt: must be a string"):

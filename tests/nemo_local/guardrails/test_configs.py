@@ -107,6 +107,10 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("rails.input.flows", ["content safety check input"], "needs a model"),
         ("rails.retrieval.flows", ["check facts"], "flow not supported: 'check facts'"),
         ("rails.input", ["x"], "data.rails.input must be a JSON object"),
+        ("rails.input.flows", 5, "data.rails.input.flows must be a JSON list"),
+        ("rails.output.streaming", "x", "data.rails.output.streaming must be a JSON object"),
+        ("models.0.parameters", [], "data.models[0].parameters must be a JSON object"),
+        ("tracing", "x", "data.tracing must be a JSON object"),
         ("lowest_temperature", "cold", "lowest_temperature"),
     ],
 )
@@ -117,6 +121,32 @@ def test_a_config_we_will_not_run_is_refused_by_name(
         guardrails.create(edited(path, value))
     assert caught.value.status == 422
     assert isinstance(caught.value.detail, str) and message in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ user_input", "unexpected end of template"),
+        ("{% if %}", "Expected an expression"),
+        ("{{ user_input | shout }}", "No filter named 'shout'"),
+        ("{{" + "(" * 9000, "recursion"),
+    ],
+    ids=["open", "empty", "filter", "deep"],
+)
+@pytest.mark.parametrize("place", ["prompts.0.messages", "prompts.1.content"])
+def test_a_broken_prompt_template_is_refused_when_the_config_is_created(
+    guardrails: Guardrails, place: str, template: str, message: str
+) -> None:
+    messages = ["[]", {"type": "user", "content": template}]
+    data = edited(place, messages if place.endswith("messages") else template)
+    for give in (guardrails.create, lambda data: guardrails.check("hi", config=data)):
+        with pytest.raises(UpstreamError) as caught:
+            give(data)
+        assert caught.value.status == 422
+        assert f"{data['prompts'][int(place[8])]['task']!r} is a broken template" in str(
+            caught.value.detail
+        )
+        assert message in str(caught.value.detail)
 
 
 def test_a_folder_of_the_server_is_refused(guardrails: Guardrails) -> None:
