@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -55,6 +56,10 @@ def up(
     settings = _settings(
         home=home, host=host, port=port, nim_port=nim_port, models_dir=models, device=device
     )
+    try:
+        settings.check()
+    except SettingsError as error:
+        _fail(str(error))
     typer.echo(f"Starting in {settings.home} ...")
     try:
         started = start_platform(settings, typer.echo)
@@ -175,7 +180,7 @@ def _recorded(settings: Settings) -> Settings:
         for role, name in (("control plane", "port"), ("inference", "nim_port"))
         if role in records
     }
-    return Settings.from_environment(home=settings.home, **ports)
+    return replace(settings, **ports)
 
 
 def _fail(message: str) -> NoReturn:

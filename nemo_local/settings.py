@@ -92,8 +92,7 @@ class Settings:
         """Settings from `NEMO_LOCAL_*` and MLflow's own; an override that is not None wins.
 
         Raises:
-            SettingsError: a value has the wrong type or is out of its bounds, or `host` is public
-                without a token.
+            SettingsError: a value has the wrong type, or `host` is public without a token.
         """
         source = os.environ if environment is None else environment
         unknown = set(overrides) - {field.name for field in fields(cls)}
@@ -107,13 +106,33 @@ class Settings:
         for name in ("home", "models_dir"):
             if values.get(name) is not None:
                 values[name] = Path(values[name]).expanduser().resolve()
-        _check(values)
         if values.get("host", "127.0.0.1") not in LOOPBACK_HOSTS and not values.get("token"):
             raise SettingsError(
                 f"host {values['host']!r} is reachable from other machines, so a token is needed: "
                 "set NEMO_LOCAL_TOKEN, or listen on 127.0.0.1."
             )
         return cls(**values)
+
+    def check(self) -> None:
+        """Raise SettingsError for a value that no platform could start with."""
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SettingsError(
+                    f"{_VARIABLES[name]} must be one of {', '.join(choices)}, "
+                    f"not {getattr(self, name)!r}"
+                )
+        for name, (least, most) in _NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None and (value < least or (most is not None and value > most)):
+                bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+                raise SettingsError(f"{_VARIABLES[name]} must be {bounds}, not {value}")
+        if self.port == self.nim_port and not self.remote_nim_url:
+            raise SettingsError(
+                f"the control plane and inference cannot both listen on port {self.port}; choose "
+                "another one with --nim-port (or NEMO_LOCAL_NIM_PORT)"
+            )
+        if self.models_dir is not None and not self.models_dir.is_dir():
+            raise SettingsError(f"{_VARIABLES['models_dir']}: there is no folder {self.models_dir}")
 
     @property
     def platform_url(self) -> str:
@@ -188,26 +207,3 @@ def _parse(name: str, variable: str, text: str) -> str | int:
         return int(text)
     except ValueError:
         raise SettingsError(f"{variable} must be a whole number, not {text!r}") from None
-
-
-def _check(values: Mapping[str, Any]) -> None:
-    """Raise SettingsError for a value that nothing could be done with."""
-    for name, choices in _CHOICES.items():
-        if values.get(name, choices[0]) not in choices:
-            raise SettingsError(
-                f"{_VARIABLES[name]} must be one of {', '.join(choices)}, not {values[name]!r}"
-            )
-    for name, (least, most) in _NUMBERS.items():
-        value = values.get(name, least)
-        if value < least or (most is not None and value > most):
-            bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-            raise SettingsError(f"{_VARIABLES[name]} must be {bounds}, not {value}")
-    port, nim_port = values.get("port", Settings.port), values.get("nim_port", Settings.nim_port)
-    if port == nim_port and not values.get("remote_nim_url"):
-        raise SettingsError(
-            f"the control plane and inference cannot both listen on port {port}; choose another "
-            "one with --nim-port (or NEMO_LOCAL_NIM_PORT)"
-        )
-    models_dir = values.get("models_dir")
-    if models_dir is not None and not models_dir.is_dir():
-        raise SettingsError(f"{_VARIABLES['models_dir']}: there is no folder {models_dir}")

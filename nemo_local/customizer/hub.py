@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,12 +53,15 @@ class Hub:
                 local_dir=fetched,
                 allow_patterns=_patterns(url.path),
             )
-            if not unwanted.is_set():
-                _place(fetched, url.path, folder)
+            _place(fetched, url.path, folder)
         except Exception as error:  # the client raises many kinds
             raise FilesUnavailable(f"dataset {source.shown} cannot be fetched: {error}") from error
         finally:
             shutil.rmtree(fetched, ignore_errors=True)
+            if unwanted.is_set():
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # there is more in the job's folder
+                    folder.parent.rmdir()
         return sum(1 for path in folder.rglob("*") if path.suffix in DATA_SUFFIXES)
 
     def upload(

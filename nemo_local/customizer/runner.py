@@ -159,7 +159,8 @@ class JobRun:
         progress.apply(reader.read())
         progress.failure, progress.finished = None, False
         returncode, heard = self._run_process(reader, progress, cancelled)
-        if returncode < 0 and not heard:  # the spare may have been killed as it got the job
+        killed_first = returncode < 0 and not heard  # the spare perhaps, as it got the job
+        if killed_first and not self._stopping():
             self._records.log(self.id, "TrainingJobCreated", "the process was killed; once more")
             returncode, _ = self._run_process(reader, progress, cancelled)
         if progress.failure is not None:

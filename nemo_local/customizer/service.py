@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -182,12 +183,13 @@ class CustomizerService:
         }
         with self._registering:
             self._register(output, target, snapshot, job)
-        try:
-            (self._jobs_dir / job_id).mkdir(parents=True)
-            created = self._records.create(job_id, namespace, job)
-        except Exception:  # a full disk
-            self._platform.delete(output.entity_path)
-            raise
+            try:
+                (self._jobs_dir / job_id).mkdir(parents=True)
+                created = self._records.create(job_id, namespace, job)
+            except Exception:  # a full disk
+                with suppress(UpstreamError):
+                    self._platform.delete(output.entity_path)
+                raise
         self._queue(created, key)
         return shown(created)
 

@@ -272,9 +272,9 @@ def _train(run: Run, choices: Choices, note: str) -> None:
         callbacks=[
             window,
             pace,
-            Reporter(progress, so_far, job_dir / "best", plan, window),
             saves,
             stop_at,
+            Reporter(progress, so_far, job_dir / "best", plan, window),  # looks before all saves
             *(run.trackers.callbacks(done) if run.trackers else []),
         ],
         **_packed(run, choices),

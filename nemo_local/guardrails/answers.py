@@ -97,8 +97,8 @@ def without_blocked(
     """The response with a refusal for each choice that has a blocking verdict."""
     is_chat = path == "/chat/completions"
     choices = [
-        _refused(verdict, choice["index"], is_chat) if verdict else choice
-        for choice, verdict in zip(response["choices"], judged, strict=True)
+        _refused(verdict, number, is_chat) if verdict else choice
+        for number, (choice, verdict) in enumerate(zip(response["choices"], judged, strict=True))
     ]
     return {**response, "choices": choices}
 

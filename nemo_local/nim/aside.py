@@ -39,13 +39,14 @@ class Aside:
         try:
             left = None if deadline == math.inf else max(0.0, deadline - began)
             await asyncio.wait([waiting], timeout=left)
-        finally:
-            if not waiting.done() and not submitted.cancel():
+            if not waiting.done():
+                waited = time.monotonic() - began
+                raise TimeUp(f"{self._what} took longer than a request may ({waited:.3g} s)")
+        except (TimeUp, asyncio.CancelledError):
+            if not submitted.cancel():
                 submitted.add_done_callback(lambda future: _hand_over(future, unwanted))
                 waiting.add_done_callback(lambda future: future.exception())  # nobody looks
-        if not waiting.done():
-            waited = time.monotonic() - began
-            raise TimeUp(f"{self._what} took longer than a request may ({waited:.3g} s)")
+            raise
         return waiting.result()
 
 

@@ -144,11 +144,6 @@ def _nested_deeper(value: Any, levels: int) -> bool:
 
 def _calls_grammar(tools: list[Tool], form: CallForm, one: bool) -> str:
     """EBNF whose rule `calls` is the whole reply, and whose rule `root` is one call."""
-    for tool in tools:
-        try:
-            check_schema(tool["function"].get("parameters"))
-        except ValueError as error:
-            raise ValueError(f"tool {tool['function']['name']!r}: {error}") from None
     try:
         text = str(_schema_grammar(_call_schema(tools, form)))
     except RuntimeError:

@@ -1,14 +1,27 @@
-"""What of JSON Schema no grammar can hold a reply to; xgrammar leaves it out without a word."""
+"""What of JSON Schema no grammar can hold a reply to; xgrammar leaves it out without a word.
+
+A schema that someone holds a reply to is refused for it. Of the parameters of a tool it is left
+out, as it would be in a call that nothing holds to them.
+"""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-LEFT_OUT = (
+_LEFT_OUT = (
     *("not", "if", "contains", "dependentRequired", "dependentSchemas", "dependencies"),
-    *("unevaluatedProperties", "unevaluatedItems"),
+    *("uniqueItems", "unevaluatedProperties", "unevaluatedItems"),
 )
-_LOOKS_AROUND = re.compile(r"\(\?<?[=!]")
+_CHOOSERS = ("$ref", "anyOf", "oneOf", "allOf")
+"""The first of them in a schema is all that counts of it."""
+_CONSTRAINTS = (
+    *("properties", "required", "patternProperties", "propertyNames", "minProperties"),
+    *("maxProperties", "items", "prefixItems", "minItems", "maxItems", "pattern", "minLength"),
+    *("maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("enum", "const"),
+)
+_TELL_A_TYPE = ("properties", "patternProperties", "items", "prefixItems", "enum", "const")
+_LOOKS_AROUND = re.compile(r"(?<!\\)\(\?<?[=!]")
 _OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "propertyNames")
@@ -27,26 +40,42 @@ def check_schema(schema: Any) -> None:
 def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
     if not isinstance(schema, dict):
         return
-    for keyword in LEFT_OUT:
-        if keyword in schema and schema[keyword] not in (True, {}):
+    for keyword in _LEFT_OUT:
+        if keyword in schema and not _says_nothing(keyword, schema):
             yield place, repr(keyword)
-    if schema.get("uniqueItems"):
-        yield place, "'uniqueItems'"
     if isinstance(schema.get("allOf"), list) and len(schema["allOf"]) > 1:
         yield place, "'allOf' with several members"
-    for keyword in ("anyOf", "oneOf"):
-        if keyword in schema and {"properties", "required"} & schema.keys():
-            yield place, f"{keyword!r} beside 'properties' or 'required'"
+    choosers = [keyword for keyword in _CHOOSERS if keyword in schema]
+    constraints = [keyword for keyword in _CONSTRAINTS if schema.get(keyword)]
+    if choosers and (beside := choosers[1:] + constraints):
+        yield place, f"{beside[0]!r} beside {choosers[0]!r}"
+    if constraints and not {"type", *choosers, *_TELL_A_TYPE} & schema.keys():
+        yield place, f"{constraints[0]!r} without 'type'"
     pattern = schema.get("pattern")
-    if isinstance(pattern, str) and _LOOKS_AROUND.search(pattern):
-        yield place, "a 'pattern' that looks around"
-    if pattern is not None and {"minLength", "maxLength"} & schema.keys():
-        yield place, "'pattern' beside 'minLength' or 'maxLength'"
+    if isinstance(pattern, str):
+        if _LOOKS_AROUND.search(pattern):
+            yield place, "a 'pattern' that looks around"
+        if "maxLength" in schema or (schema.get("minLength") or 0) > 1:
+            yield place, "'pattern' beside 'minLength' or 'maxLength'"
+        if schema.get("enum"):
+            yield place, "'pattern' beside 'enum'"
     reference = schema.get("$ref")
-    if isinstance(reference, str) and not reference.startswith("#"):
-        yield place, f"'$ref' to {reference!r}, which is elsewhere,"
+    if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
+        yield place, f"'$ref' to {reference!r}, which is elsewhere or has no path,"
     for inner, name in _inside(schema):
         yield from _problems(inner, f"{place}.{name}" if place else name)
+
+
+def _says_nothing(keyword: str, schema: dict[str, Any]) -> bool:
+    """Whether the keyword, as it stands, rules nothing out, or xgrammar does keep it."""
+    value = schema[keyword]
+    if keyword in ("uniqueItems", "dependentRequired", "dependentSchemas", "dependencies"):
+        return not value
+    if keyword == "if":
+        return not {"then", "else"} & schema.keys()
+    if keyword == "unevaluatedItems" and "prefixItems" in schema:
+        return True
+    return bool(keyword.startswith("unevaluated") and value in (True, {}))
 
 
 def _inside(schema: dict[str, Any]) -> Iterator[tuple[Any, str]]:

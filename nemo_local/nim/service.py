@@ -24,8 +24,8 @@ from nemo_local.nim.tool_calls import ToolUse, settle_tools
 
 DEFAULT_COMPLETION_TOKENS = 16
 COMPILE_AT_ONCE = 2
-LOAD_AT_ONCE = 4
-"""One loads, and the others wait for it."""
+LOAD_AT_ONCE = MAKE_ROOM_AT_ONCE = 4
+"""One loads or unloads, and the others wait for it."""
 API = "1.0"
 RELEASE = "1.8.3"
 """The NIM release whose API is followed."""
@@ -43,6 +43,7 @@ class NimService:
         self._time_limit_s = time_limit_s
         self._compiling = Aside("to compile the form of the reply", COMPILE_AT_ONCE)
         self._loading = Aside("to load the model", LOAD_AT_ONCE)
+        self._making_room = Aside("to make room for the reply", MAKE_ROOM_AT_ONCE)
 
     async def begin_chat(self, request: ChatRequest) -> Answer:
         """Start to answer a conversation.
@@ -149,7 +150,9 @@ class NimService:
         if longest is not None:
             replies = zip(answer.prompts, rules, strict=True)
             tokens = max(len(prompt) + rule.max_tokens for prompt, rule in replies)
-            await self._loading.run(lambda: self.models.make_cache_room(lease, tokens), deadline)
+            await self._making_room.run(
+                lambda: self.models.make_cache_room(lease, tokens), deadline
+            )
         constraint = constraint_of(request, answer.use)
         choices = [
             (prompt, _with_seed(rule, number))

@@ -101,6 +101,14 @@ def test_a_process_that_cannot_start_shows_its_log(terminal):
     assert "the control plane ended while starting" in done.stderr and "/proc" in done.stderr
 
 
+def test_a_platform_can_be_stopped_whatever_became_of_its_settings(terminal):
+    for variable in ("NEMO_LOCAL_MODELS", "NEMO_LOCAL_NIM_PORT"):
+        value = "/gone" if variable == "NEMO_LOCAL_MODELS" else str(terminal.settings.port)
+        done = terminal.run("down", **{variable: value})
+        assert done.returncode == 0 and "Nothing was running" in done.stdout
+        assert "not running" in terminal.run("status", **{variable: value}).stdout
+
+
 def test_commands_on_a_platform_that_is_not_there(terminal, tmp_path):
     assert "Nothing was running" in terminal.run("down").stdout
     assert "not running" in terminal.run("status").stdout

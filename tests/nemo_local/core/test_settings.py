@@ -49,4 +49,9 @@ def test_a_remote_endpoint_replaces_the_local_one():
 )
 def test_a_value_that_nothing_could_be_done_with_is_named(given, words):
     with pytest.raises(SettingsError, match=re.escape(words)):
-        Settings.from_environment({}, **given)
+        Settings.from_environment({}, **given).check()
+
+
+def test_two_services_may_name_one_port_when_inference_is_elsewhere():
+    elsewhere = {"NEMO_LOCAL_NIM_URL": "http://gpu:8000", "NEMO_LOCAL_PORT": "8000"}
+    Settings.from_environment(elsewhere).check()

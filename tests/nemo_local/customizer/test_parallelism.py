@@ -43,7 +43,7 @@ def test_a_cpu_trains_in_one_process_unless_the_setting_says_otherwise():
 
 def test_an_unknown_parallelism_is_refused_by_name():
     with pytest.raises(SettingsError, match="NEMO_LOCAL_PARALLELISM must be one of ddp, fsdp, zer"):
-        settings(PARALLELISM="tp")
+        settings(PARALLELISM="tp").check()
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is not None, reason="DeepSpeed is installed")

@@ -151,30 +151,49 @@ def test_objects_are_closed_where_they_name_their_properties() -> None:
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ({"uniqueItems": True}, "'uniqueItems' of the schema is not supported"),
-        ({"properties": {"a": {"not": {"type": "string"}}}}, "'not' of properties.a"),
-        ({"allOf": [{"required": ["a"]}, {"required": ["b"]}]}, "'allOf' with several members"),
-        ({"items": {"$defs": {"x": {"$ref": "http://a/b"}}}}, "which is elsewhere, of items.$defs"),
-        ({"anyOf": [{"if": {}, "contains": {"type": "null"}}]}, "'contains' of anyOf[0]"),
+        ({"type": "array", "uniqueItems": True}, "'uniqueItems' of the schema is not supported"),
+        ({"properties": {"a": {"not": {}}}}, "'not' of properties.a"),
+        ({"allOf": [{"type": "object"}, {"type": "null"}]}, "'allOf' with several members"),
+        ({"allOf": [{"type": "object"}], "required": ["a"]}, "'required' beside 'allOf'"),
+        ({"items": {"$defs": {"x": {"$ref": "http://a/b"}}}}, "has no path, of items.$defs.x"),
+        ({"$ref": "#a"}, "'$ref' to '#a', which is elsewhere"),
+        ({"anyOf": [{"if": {}, "then": {"type": "null"}}]}, "'if' of anyOf[0]"),
         ({"type": "string", "pattern": "^(?=.*a)b$"}, "a 'pattern' that looks around"),
         ({"type": "string", "pattern": "a*", "minLength": 2}, "'pattern' beside 'minLength'"),
-        ({"properties": {"a": {}}, "oneOf": [{"required": ["a"]}]}, "'oneOf' beside 'properties'"),
+        ({"properties": {"a": {}}, "oneOf": [{"type": "null"}]}, "'properties' beside 'oneOf'"),
+        ({"anyOf": [{"required": ["a"]}]}, "'required' without 'type' of anyOf[0]"),
+        ({"minimum": 5}, "'minimum' without 'type'"),
     ],
 )
 def test_a_keyword_that_no_grammar_keeps_is_refused_by_name(
     grammars: Grammars, schema: dict, reason: str
 ) -> None:
-    with pytest.raises(BadValue, match=re.escape(reason)):
-        grammars.matcher(Constraint("schema", schema))
-    named = {"type": "function", "function": {"name": "f", "parameters": schema}}
-    with pytest.raises(BadValue, match=r"tool 'f': .*" + re.escape(reason)):
-        grammars.matcher(Constraint("calls", [named]))
+    for given in (schema, json.dumps(schema)):
+        with pytest.raises(BadValue, match=re.escape(reason)):
+            grammars.matcher(Constraint("schema", given))
 
 
-def test_keywords_in_the_place_of_names_and_values_are_no_keywords(grammars: Grammars) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"not": {"enum": ["if"]}, "contains": {"allOf": [{"type": "integer"}]}},
-        "required": ["not"],
-    }
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"not": {"enum": ["if"]}}, "required": ["not"]},
+        {"type": "object", "properties": {}, "required": [], "anyOf": [{"type": "object"}]},
+        {"properties": {"a": {"allOf": [{"type": "integer"}], "title": "A", "default": 1}}},
+        {"type": "array", "prefixItems": [{"type": "null"}], "unevaluatedItems": False},
+        {"type": "string", "pattern": "^[a-z]+$", "minLength": 1},
+        {"type": "string", "pattern": r"f\(?=b"},
+        {"type": "array", "items": {"type": "integer"}, "uniqueItems": False},
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}], "title": "N"},
+        {"$defs": {"a": {"type": "object"}}, "$ref": "#/$defs/a"},
+    ],
+    ids=str,
+)
+def test_schemas_that_grammars_keep_are_not_refused(grammars: Grammars, schema: dict) -> None:
     grammars.matcher(Constraint("schema", schema))
+
+
+def test_a_tool_with_a_keyword_that_no_grammar_keeps_can_be_called(grammars: Grammars) -> None:
+    numbers = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    parameters = {"type": "object", "properties": {"a": numbers}, "required": ["a"]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    assert accepts(grammars, Constraint("calls", [tool]), '{"name": "f", "parameters": {"a": [1]}}')
