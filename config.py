@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+# A Data Store has no Xet. The Hub's client reads this when it is imported.
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+
 
 class ConfigError(ValueError):
     """A setting has a value we cannot use; the message names the setting."""
@@ -68,6 +71,10 @@ def _text(key: str, default: str, pattern: str = r".+", expected: str = "some te
 
 def _url(key: str, default: str) -> str:
     example = "a URL such as http://127.0.0.1:8080"
+    if "@" in os.environ.get(key, ""):  # the notebooks print where they point
+        raise ConfigError(
+            f"{key} has a user or password in it; NEMO_TOKEN and HF_TOKEN are for that."
+        )
     return _text(key, default, r"https?://[^\s/?#]+(/[^\s?#]*)?", example).rstrip("/")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from nemo_microservices import NeMoMicroservices
 from openai import OpenAI
 
+from utils.errors import Refused
 from utils.http import Client, unreachable
 
 # Something each service answers on every platform, cheaply: service -> path.
@@ -34,8 +35,14 @@ def require_answers(urls: Mapping[str, tuple[str, str]], token: str | None = Non
 
     Raises:
         Unreachable: one does not; the message names its URL and the setting to change.
+        Refused: one wants a token, or another one.
     """
     for service, (setting, url) in urls.items():
         with Client(url, setting=setting, token=token, timeout_s=30) as client:
-            if not client.answers(PROBES[service]):
-                raise unreachable(url, setting)
+            try:
+                client.probe(PROBES[service])
+            except Refused as error:
+                if error.status in (401, 403):
+                    told = f"{error}; set NEMO_TOKEN to a token that {url} takes"
+                    raise Refused(told, error.status) from None
+                raise unreachable(url, setting) from error

@@ -50,6 +50,7 @@ class TrainingStatus:
 
 def ensure_training(
     client: NeMoMicroservices,
+    entity_store: NeMoMicroservices,
     *,
     config: str,
     dataset: str,
@@ -61,13 +62,14 @@ def ensure_training(
 ) -> Training:
     """The run that trains this recipe: a finished one, one under way, or a new one.
 
-        ensure_training(nemo, config="meta/llama-3.2-1b-instruct@v1.0.0+80GB",
+        ensure_training(trainer, nemo, config="meta/llama-3.2-1b-instruct@v1.0.0+80GB",
                         dataset="ns/xlam", dataset_revision="4c1f...", output_name="llama-xlam",
                         namespace="ns", hyperparameters={...}).model -> "ns/llama-xlam@v1"
 
     A recipe is the config, the dataset at one revision and the hyperparameters. The same recipe is
     trained once: its finished model is used again. Any change, or a run that failed, takes the
-    next free version, so that no earlier model is overwritten.
+    next free version, so that no earlier model is overwritten. `client` is Customizer's, and may be
+    the same as that of the Entity Store.
     """
     recipe = _fingerprint(config, dataset, dataset_revision, output_name, hyperparameters)
     for job in client.customization.jobs.list(filter={"dataset": dataset}, sort="-created_at"):
@@ -75,12 +77,12 @@ def ensure_training(
             continue
         if job.status in ("created", "pending", "running"):
             return Training(job, "followed", f"job {job.id} trains this recipe already")
-        stored = artifact_status(find_model(client, str(job.output_model)))
+        stored = artifact_status(find_model(entity_store, str(job.output_model)))
         if job.status == "completed" and stored == "upload_completed":
             reason = f"job {job.id} trained this recipe already: same config, data and settings"
             return Training(job, "reused", reason)
 
-    version = _next_version(client, namespace, output_name)
+    version = _next_version(entity_store, namespace, output_name)
     job = client.customization.jobs.create(
         config=config,
         dataset=dataset,
@@ -108,12 +110,16 @@ def wait_for_training(
         with translated(str(client.base_url)):
             return client.customization.jobs.retrieve(job_id)
 
+    def last_words() -> str:
+        with translated(str(client.base_url)):
+            return logs(client, job_id)
+
     return wait_for_job(
         fetch,
         what=f"training job {job_id}",
         timeout_s=timeout_s,
         on_update=on_update,
-        logs=lambda: logs(client, job_id),
+        logs=last_words,
         remedy="Correct what the log names, then run this cell again: it takes the next version.",
     )
 

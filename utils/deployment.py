@@ -31,7 +31,10 @@ def ensure_deployed(
                 },
             },
         )
-    except nemo_microservices.ConflictError:
+    except nemo_microservices.APIStatusError as error:
+        # The service itself says 500 to a name that is taken.
+        if error.status_code != 409 and "already exists" not in error.message:
+            raise
         return client.deployment.model_deployments.retrieve(name, namespace=namespace)
 
 

@@ -106,7 +106,7 @@ def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Propor
         by_name: dict[str, Proportion] = {}
         for metric in (outcome.metrics or {}).values():
             counts = {
-                name: (round(score.stats.sum or 0), score.stats.count or 0)
+                name: (_right(score.stats), score.stats.count or 0)
                 for name, score in (metric.scores or {}).items()
                 if score.stats is not None
             }
@@ -154,6 +154,12 @@ def errors_by_tool(rows: Iterable[RowResult]) -> dict[str, tuple[int, int, Kind]
         if counts:
             found[name] = (counts.total(), total, counts.most_common(1)[0][0])
     return dict(sorted(found.items(), key=lambda tool: -tool[1][0]))
+
+
+def _right(stats: Any) -> int:
+    """How many rows scored 1; a service may leave out the sum."""
+    total = stats.sum if stats.sum is not None else (stats.mean or 0) * (stats.count or 0)
+    return round(total)
 
 
 def _row_result(task: str, index: int, row: Mapping[str, Any]) -> RowResult:

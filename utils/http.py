@@ -76,10 +76,14 @@ class Client:
         """The raw answer to GET, such as a zip file."""
         return self._send("GET", path).content
 
+    def probe(self, path: str) -> None:
+        """Nothing, when GET succeeds; whatever the answer holds."""
+        self._send("GET", path)
+
     def answers(self, path: str) -> bool:
         """True when GET succeeds: for health checks and waits."""
         try:
-            self._send("GET", path)
+            self.probe(path)
         except (Unreachable, Refused):
             return False
         return True

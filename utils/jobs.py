@@ -104,17 +104,27 @@ def wait_for_job(
         TimedOut: it still ran after `timeout_s` seconds; it goes on running.
     """
     start = clock()
+    last = "unknown"
 
     def ended() -> T | None:
+        nonlocal last
         job = fetch()
         status = status_of(job)
+        done = fraction_of(job)
+        last = status if done is None else f"{status} at {done:.0%}"
         if on_update is not None:
             on_update(Progress(what, status, fraction_of(job), clock() - start, job))
         return None if status in ACTIVE else job
 
-    job = wait_for(
-        ended, timeout_s=timeout_s, what=what, interval_s=interval_s, clock=clock, sleep=sleep
-    )
+    try:
+        job = wait_for(
+            ended, timeout_s=timeout_s, what=what, interval_s=interval_s, clock=clock, sleep=sleep
+        )
+    except TimedOut:
+        raise TimedOut(
+            f"Waited {clock() - start:.0f} s for {what}, which is {last} and goes on. If it is "
+            "only slow, run this cell again or wait longer with timeout_s."
+        ) from None
     assert job is not None
     status = status_of(job)
     if status not in SUCCEEDED:

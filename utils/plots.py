@@ -40,7 +40,10 @@ def loss_curve(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     points = [*train, *validation]
     if points:
         axes.set_xlim(0, 1.04 * max(step for step, _ in points) + 1)
-        axes.set_ylim(0, 1.15 * max(loss for _, loss in points))
+        if min(loss for _, loss in points) > 0:
+            axes.set_yscale("log")  # the end, where little moves, is what one looks at
+            axes.yaxis.set_major_formatter("{x:g}")
+        axes.margins(y=0.15)
         axes.legend(frameon=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _finish(figure)

@@ -40,26 +40,29 @@ def platform(jobs=(), models=()):
 def earlier():
     """The job that an earlier run of the same recipe made."""
     scripted = platform()
-    customizer.ensure_training(scripted.client(), **RECIPE)
+    customizer.ensure_training(scripted.client(), scripted.client(), **RECIPE)
     body = next(body for method, _, body in scripted.requests if method == "POST")
     return body | {"id": "cust-1", "status": "completed"}
 
 
 def test_the_first_run_starts_as_version_1():
-    training = customizer.ensure_training(platform().client(), **RECIPE)
+    client = platform().client()
+    training = customizer.ensure_training(client, client, **RECIPE)
     assert (training.how, training.model) == ("started", "ns/llama-xlam@v1")
 
 
 def test_a_finished_run_of_the_same_recipe_is_used_again(earlier):
     scripted = platform([earlier], [model("llama-xlam@v1")])
-    training = customizer.ensure_training(scripted.client(), **RECIPE)
+    training = customizer.ensure_training(scripted.client(), scripted.client(), **RECIPE)
     assert (training.how, training.model) == ("reused", "ns/llama-xlam@v1")
     assert [method for method, _, _ in scripted.requests if method == "POST"] == []
 
 
 def test_a_run_under_way_is_followed(earlier):
     scripted = platform([earlier | {"status": "running"}], [model("llama-xlam@v1", "created")])
-    assert customizer.ensure_training(scripted.client(), **RECIPE).how == "followed"
+    assert (
+        customizer.ensure_training(scripted.client(), scripted.client(), **RECIPE).how == "followed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ def test_a_run_under_way_is_followed(earlier):
 def test_anything_else_takes_the_next_version(earlier, change, jobs_status, artifact):
     jobs = [earlier | {"status": jobs_status}]
     scripted = platform(jobs, [model("llama-xlam@v1", artifact), model("other@v7")])
-    training = customizer.ensure_training(scripted.client(), **(RECIPE | change))
+    training = customizer.ensure_training(scripted.client(), scripted.client(), **(RECIPE | change))
     assert (training.how, training.model) == ("started", "ns/llama-xlam@v2")
 
 
