@@ -90,3 +90,9 @@ def test_an_empty_variable_counts_as_unset(load):
 def test_every_public_name_can_come_from_the_environment(load):
     public = {name for name in vars(load()) if name.isupper() and not name.startswith("_")}
     assert public == {*NAMES, "SIZES"}
+
+
+def test_a_url_with_a_password_is_refused_and_not_shown(load):
+    with pytest.raises(ValueError, match="NIM_URL has a user or password in it") as error:
+        load(NIM_URL="https://me:hunter2@nim.example")
+    assert "hunter2" not in str(error.value)

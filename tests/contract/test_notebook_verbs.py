@@ -1,9 +1,12 @@
 """The notebooks' own verbs against a running control plane: everything may run twice."""
 
+from dataclasses import replace
+
 import pytest
 
+from tests.conftest import running_control_plane
 from utils import clients, data_store, entity_store
-from utils.errors import InvalidFile, NotFound, Unreachable
+from utils.errors import InvalidFile, NotFound, Refused, Unreachable
 
 pytestmark = pytest.mark.contract
 
@@ -55,3 +58,11 @@ def test_a_service_that_does_not_answer_is_named_with_its_setting(control_plane)
     }
     with pytest.raises(Unreachable, match="set NIM_URL"):
         clients.require_answers(urls)
+
+
+def test_a_service_that_wants_a_token_is_told_as_that(settings):
+    with running_control_plane(replace(settings, token="secret")) as running:
+        urls = {"Entity Store": ("NEMO_URL", running.url)}
+        with pytest.raises(Refused, match="set NEMO_TOKEN to a token that"):
+            clients.require_answers(urls)
+        clients.require_answers(urls, token="secret")

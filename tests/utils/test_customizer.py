@@ -124,3 +124,25 @@ def test_seconds_are_those_between_first_and_last_change(earlier):
     fetched = scripted.client().customization.jobs.retrieve("cust-1")
     assert isinstance(fetched.created_at, datetime)
     assert customizer.seconds(fetched) == 150.0
+
+
+def test_models_are_looked_up_in_the_entity_store_and_jobs_at_customizer(earlier):
+    trainer = Scripted({("GET", "/v1/customization/jobs"): page([earlier])})
+    store = platform(models=[model("llama-xlam@v1")])
+    training = customizer.ensure_training(trainer.client(), store.client(), **RECIPE)
+    assert training.how == "reused"
+    assert {path for _, path, _ in trainer.requests} == {"/v1/customization/jobs"}
+    assert {path for _, path, _ in store.requests} == {"/v1/models/ns/llama-xlam@v1"}
+
+
+def test_a_failed_job_whose_log_cannot_be_read_still_says_why_it_failed():
+    details = {"status_logs": [{"updated_at": NOW, "message": "upload refused: quota"}]}
+    failed = {"id": "cust-1", "status": "failed", "status_details": details}
+    scripted = Scripted(
+        {
+            ("GET", "/v1/customization/jobs/cust-1"): failed,
+            ("GET", "/v1/customization/jobs/cust-1/container-logs"): (500, {"detail": "no"}),
+        }
+    )
+    with pytest.raises(JobFailed, match="upload refused: quota"):
+        customizer.wait_for_training(scripted.client(), "cust-1", timeout_s=5)

@@ -104,6 +104,18 @@ def test_rows_without_an_argument_score_count_as_wrong():
     assert (found[NAME_SCORE].value, found[ARGS_SCORE].value) == (0.5, 0.4)
 
 
+def test_a_score_without_a_sum_is_its_mean():
+    stats = {NAME_SCORE: {"value": 0.92, "stats": {"count": 50, "mean": 0.92}}}
+    answers = {
+        ("GET", "/v1/evaluation/jobs/eval-1/results"): {
+            "job": "eval-1",
+            "tasks": {"seen": {"metrics": {"calls": {"scores": stats}}}},
+        }
+    }
+    found = evaluator.scores(Scripted(answers).client(), "eval-1")["seen"]
+    assert (found[NAME_SCORE].value, found[NAME_SCORE].n) == (0.92, 50)
+
+
 def test_a_failed_evaluation_raises_with_the_servers_reason():
     answers = {
         ("GET", "/v1/evaluation/jobs/eval-1"): {

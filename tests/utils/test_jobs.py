@@ -138,3 +138,9 @@ def test_an_evaluation_reports_its_progress_as_well():
     assert fraction_of({"status_details": {"progress": 20.0}}) == 0.2
     assert fraction_of({"status_details": {"progress": None}}) is None
     assert fraction_of({}) is None
+
+
+def test_a_job_that_outlasts_the_wait_is_told_with_where_it_stands(time):
+    fetch = script(job("running", 61.0))
+    with pytest.raises(TimedOut, match="for the job, which is running at 61% and goes on"):
+        wait_for_job(fetch, what="the job", timeout_s=10, **time.hands)
