@@ -33,7 +33,7 @@ def loss_curve(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
         )
         step, loss = validation[-1]
         axes.annotate(
-            f"{loss:.3f}", (step, loss), xytext=(0, 9), textcoords="offset points",
+            f"{loss:.3f}", (step, loss), xytext=(0, -15), textcoords="offset points",
             ha="center", color=AFTER,
         )  # fmt: skip
     axes.set(xlabel="optimiser step", ylabel="loss per answer token", title="Loss")
