@@ -89,30 +89,26 @@ def test_errors_by_tool_count_against_all_rows_of_the_tool():
     assert evaluator.errors_by_tool(found) == {"get_weather": (2, 3, "no call")}
 
 
+def scored(stats):
+    """The scores of a job whose one task has these on the server."""
+    path = "/v1/evaluation/jobs/eval-1/results"
+    tasks = {"seen": {"metrics": {"calls": {"scores": stats}}}}
+    answers = {("GET", path): {"job": "eval-1", "tasks": tasks}}
+    return evaluator.scores(Scripted(answers).client(), "eval-1")["seen"]
+
+
 def test_rows_without_an_argument_score_count_as_wrong():
     stats = {
         NAME_SCORE: {"value": 0.5, "stats": {"count": 10, "sum": 5.0, "mean": 0.5}},
         ARGS_SCORE: {"value": 0.5, "stats": {"count": 8, "sum": 4.0, "mean": 0.5, "nan_count": 2}},
     }
-    answers = {
-        ("GET", "/v1/evaluation/jobs/eval-1/results"): {
-            "job": "eval-1",
-            "tasks": {"seen": {"metrics": {"calls": {"scores": stats}}}},
-        }
-    }
-    found = evaluator.scores(Scripted(answers).client(), "eval-1")["seen"]
+    found = scored(stats)
     assert (found[NAME_SCORE].value, found[ARGS_SCORE].value) == (0.5, 0.4)
 
 
 def test_a_score_without_a_sum_is_its_mean():
     stats = {NAME_SCORE: {"value": 0.92, "stats": {"count": 50, "mean": 0.92}}}
-    answers = {
-        ("GET", "/v1/evaluation/jobs/eval-1/results"): {
-            "job": "eval-1",
-            "tasks": {"seen": {"metrics": {"calls": {"scores": stats}}}},
-        }
-    }
-    found = evaluator.scores(Scripted(answers).client(), "eval-1")["seen"]
+    found = scored(stats)
     assert (found[NAME_SCORE].value, found[NAME_SCORE].n) == (0.92, 50)
 
 
