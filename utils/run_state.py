@@ -1,6 +1,5 @@
 """What one notebook leaves for the next: names, job ids and scores in `data/run.json`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ class RunState:
 
     state = RunState("data/run.json")
     state.save(custom_model="ns/name@v1", seconds={"train": 74.2})
-    state.save(seconds={"total": 201.5})   # objects are merged, other values replaced
+    state.save(seconds={"total": 201.5})   # added: several notebooks write `seconds` and `models`
     state.require("custom_model", notebook="2_finetuning_and_inference.ipynb") -> "ns/name@v1"
     """
+
+    SHARED = ("seconds", "models")
 
     def __init__(self, path: Path | str = "data/run.json") -> None:
         self.path = Path(path)
@@ -25,8 +26,10 @@ class RunState:
         return jsonl.read_json(self.path)
 
     def save(self, **values: Any) -> None:
-        """Add values; an object is merged into the one already there, all else is replaced."""
-        jsonl.write_json(self.path, _merged(self.load(), values))
+        """Replace values; what several notebooks share (SHARED) is added to what is there."""
+        run = self.load()
+        shared = {key: run.get(key, {}) | values[key] for key in self.SHARED if key in values}
+        jsonl.write_json(self.path, run | values | shared)
 
     def require(self, key: str, *, notebook: str) -> Any:
         """The saved value of `key`, which `notebook` leaves behind.
@@ -45,12 +48,3 @@ class RunState:
     def clear(self) -> None:
         """Forget everything, as notebook 1 does when it starts anew."""
         self.path.unlink(missing_ok=True)
-
-
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(old)
-    for key, value in new.items():
-        before = result.get(key)
-        both_objects = isinstance(before, Mapping) and isinstance(value, Mapping)
-        result[key] = _merged(before, value) if both_objects else value  # type: ignore[arg-type]
-    return result

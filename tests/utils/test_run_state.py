@@ -25,10 +25,19 @@ def test_a_value_not_there_yet_names_the_notebook_to_run_first(state):
         state.require("custom_model", notebook=SECOND)
 
 
-def test_saving_merges_objects_and_replaces_all_else(state):
-    state.save(seconds={"prepare": 1.5, "train": {"a": 1}}, rows=[1, 2])
-    state.save(seconds={"train": {"b": 2}}, rows=[3])
-    assert state.load() == {"seconds": {"prepare": 1.5, "train": {"a": 1, "b": 2}}, "rows": [3]}
+def test_notebooks_add_their_seconds_and_models_to_one_object(state):
+    state.save(seconds={"prepare": 1.5}, models={"base": "b"})
+    state.save(seconds={"train": 2.0}, models={"guard": "g"})
+    assert state.load() == {
+        "seconds": {"prepare": 1.5, "train": 2.0},
+        "models": {"base": "b", "guard": "g"},
+    }
+
+
+def test_a_notebook_that_runs_again_leaves_nothing_of_its_earlier_results(state):
+    state.save(errors={"wrong tool": 3, "no call": 1}, training={"losses": [1], "job": "a"})
+    state.save(errors={"wrong tool": 2}, training={"job": "b"})
+    assert state.load() == {"errors": {"wrong tool": 2}, "training": {"job": "b"}}
 
 
 def test_saving_the_same_twice_changes_nothing(state):
