@@ -50,10 +50,9 @@ class RowResult:
     """Calls of the reply; `arguments` stays a string where it is not JSON."""
     text: str
     """Text of the reply, "" when it only called."""
-    name_right: bool
-    args_right: bool
-    answered: bool
-    """False when the model's reply never came."""
+    name_right: bool | None
+    args_right: bool | None
+    """Both None when the model's reply never came: such a row says nothing about the model."""
 
     @property
     def kind(self) -> Kind:
@@ -179,9 +178,8 @@ def _row_result(task: str, index: int, row: Mapping[str, Any]) -> RowResult:
         expected=_calls(item.get("tool_calls")),
         predicted=_calls(message.get("tool_calls")),
         text=message.get("content") or "",
-        name_right=values.get(NAME_SCORE) == 1,
-        args_right=values.get(ARGS_SCORE) == 1,
-        answered=bool(message),
+        name_right=values.get(NAME_SCORE) == 1 if message else None,
+        args_right=values.get(ARGS_SCORE) == 1 if message else None,
     )
 
 
@@ -205,7 +203,7 @@ def _calls(tool_calls: Any) -> list[dict[str, Any]]:
 
 
 def _kind(row: RowResult) -> Kind:
-    if not row.answered:
+    if row.name_right is None:
         return "no answer"
     if row.name_right and row.args_right:
         return "right"

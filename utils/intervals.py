@@ -35,10 +35,13 @@ class PairedTest:
     """Rows right before and wrong after."""
     p_value: float
     """Chance of a split at least this uneven if the change were a coin toss (two-sided)."""
+    left_out: int = 0
+    """Rows without a verdict before or after; they count neither way."""
 
     def __str__(self) -> str:
         chance = f"p = {self.p_value:.3f}" if self.p_value >= 0.001 else "p < 0.001"
-        return f"{self.gained} rows gained, {self.lost} rows lost, {chance}"
+        left_out = f", {self.left_out} rows without two answers left out" if self.left_out else ""
+        return f"{self.gained} rows gained, {self.lost} rows lost, {chance}{left_out}"
 
 
 def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -61,10 +64,12 @@ def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
     return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
-def paired_test(before: Sequence[bool], after: Sequence[bool]) -> PairedTest:
+def paired_test(before: Sequence[bool | None], after: Sequence[bool | None]) -> PairedTest:
     """Whether the same rows changed more often one way than chance allows.
 
         paired_test([False] * 10, [True] * 10) -> PairedTest(gained=10, lost=0, p_value=0.002)
+
+    None is a row without a verdict, such as a request that failed.
 
     Raises:
         ValueError: the two runs do not have the same number of rows.
@@ -74,8 +79,9 @@ def paired_test(before: Sequence[bool], after: Sequence[bool]) -> PairedTest:
             f"a paired test needs the same rows twice; got {len(before)} before and "
             f"{len(after)} after. Evaluate both models with one config."
         )
-    gained = sum(1 for b, a in zip(before, after, strict=True) if a and not b)
-    lost = sum(1 for b, a in zip(before, after, strict=True) if b and not a)
+    pairs = [(b, a) for b, a in zip(before, after, strict=True) if None not in (b, a)]
+    gained = sum(1 for b, a in pairs if a and not b)
+    lost = sum(1 for b, a in pairs if b and not a)
     changed = gained + lost
     tail = sum(math.comb(changed, k) for k in range(min(gained, lost) + 1))
-    return PairedTest(gained, lost, min(1.0, 2 * tail / 2**changed))
+    return PairedTest(gained, lost, min(1.0, 2 * tail / 2**changed), len(before) - len(pairs))

@@ -67,6 +67,17 @@ def test_a_reply_is_one_kind_of_error(expected, reply):
     assert [found.kind for found in results([reply])] == [expected]
 
 
+def test_a_request_that_failed_is_neither_right_nor_wrong():
+    unanswered, broken = results(
+        [
+            row(answered=False, name=None, args=None),
+            row([("get_weather", '{"city": ')], name=1, args=None),
+        ]
+    )
+    assert (unanswered.name_right, unanswered.args_right) == (None, None)
+    assert (broken.name_right, broken.args_right) == (True, False)
+
+
 def test_rows_keep_the_order_of_the_data_file_and_their_question():
     found = results([row(text="a"), row(text="b")])
     assert [(r.index, r.text, r.question) for r in found] == [

@@ -36,6 +36,12 @@ def test_no_change_proves_nothing():
     assert paired_test([True, False], [True, False]).p_value == 1.0
 
 
+def test_rows_without_two_answers_count_neither_way_and_are_told():
+    result = paired_test([None, True, False, False], [True, None, True, False])
+    assert str(result).startswith("1 rows gained, 0 rows lost")
+    assert str(result).endswith("2 rows without two answers left out")
+
+
 def test_runs_of_different_length_are_refused():
     with pytest.raises(ValueError, match="Evaluate both models with one config"):
         paired_test([True], [True, False])
