@@ -86,7 +86,8 @@ def install_error_handlers(app: FastAPI) -> None:
         return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
 
     async def not_valid(_: Request, error: Exception) -> Response:
-        from nemo_local.core.web import masked, plain
+        from nemo_local.core.secrets import masked
+        from nemo_local.core.web import plain
 
         assert isinstance(error, RequestValidationError)
         problems = [

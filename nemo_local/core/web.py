@@ -1,4 +1,4 @@
-"""HTTP conventions of every service: list queries, pages, secrets, slashes, tokens, the log, and
+"""HTTP conventions of every service: list queries, pages, slashes, tokens, the log, and
 clients that leave.
 """
 
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nemo_local.core.errors import Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
+from nemo_local.core.secrets import masked
 from nemo_local.core.strict_json import unrepeatable
 
 Json = TypeVar("Json")
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 MAX_PAGE_SIZE = 1000
 CLIENT_CLOSED = 499
 """Status in our own log for a client that left; it never sees it."""
-SECRET_KEYS = ("api_key", "hf_token", "token")
-MASK = "******"
 HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
 ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]{0,254}")
 
@@ -135,17 +134,6 @@ def without_nulls(value: Json) -> Json:
         }
         return cast(Json, kept)
     return cast(Json, [without_nulls(item) for item in value]) if isinstance(value, list) else value
-
-
-def masked(value: Json) -> Json:
-    """The same JSON value with every api_key, hf_token and token hidden."""
-    if isinstance(value, dict):
-        hidden = {
-            key: MASK if key in SECRET_KEYS and isinstance(item, str) and item else masked(item)
-            for key, item in value.items()
-        }
-        return cast(Json, hidden)
-    return cast(Json, [masked(item) for item in value]) if isinstance(value, list) else value
 
 
 def plain(value: Any) -> Any:

@@ -20,7 +20,8 @@ from nemo_local.core.errors import Conflict, NotFound, invalid_field
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import JobRunner
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import check_name, deleted, masked, showable
+from nemo_local.core.secrets import masked, restored
+from nemo_local.core.web import check_name, deleted, showable
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class DeploymentService:
             changes |= _status("pending", "waiting for NIM")
 
         def merge(deployment: Document) -> Document:
-            return showable(ModelDeployment, {**deployment, **changes})
+            return showable(ModelDeployment, {**deployment, **restored(changes, deployment)})
 
         changed = self._documents.update(DEPLOYMENT, found["id"], merge)
         return _shown(self._activate_soon(changed) if moves else changed)
@@ -162,7 +163,7 @@ class DeploymentService:
         _check_config({**found, **changes, "external_endpoint": body.get("external_endpoint")})
 
         def merge(config: Document) -> Document:
-            return showable(DeploymentConfig, {**config, **changes})
+            return showable(DeploymentConfig, {**config, **restored(changes, config)})
 
         return _shown(self._documents.update(CONFIG, found["id"], merge))
 

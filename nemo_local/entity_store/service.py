@@ -13,7 +13,8 @@ from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import MASK, check_name, deleted, masked, showable
+from nemo_local.core.secrets import masked, restored
+from nemo_local.core.web import check_name, deleted, showable
 
 Kind = Literal["project", "dataset", "model"]
 
@@ -126,12 +127,7 @@ class EntityStoreService:
         changes = _without(body, NOT_PATCHED)
 
         def merge(entity: Document) -> Document:
-            merged = {**entity, **changes}
-            if (changes.get("api_endpoint") or {}).get("api_key") == MASK:
-                # The client sent back what we showed it: the stored key stays.
-                stored = (entity.get("api_endpoint") or {}).get("api_key")
-                merged["api_endpoint"] = {**changes["api_endpoint"], "api_key": stored}
-            return showable(SHOWN_AS[kind], merged)
+            return showable(SHOWN_AS[kind], {**entity, **restored(changes, entity)})
 
         found = self.documents.get(kind, namespace, name)
         return masked(self.documents.update(kind, found["id"], merge))

@@ -9,7 +9,7 @@ from typing import Any
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
 from nemo_local.core.inference import inference_root
-from nemo_local.core.web import MASK
+from nemo_local.core.secrets import MASK
 
 RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5

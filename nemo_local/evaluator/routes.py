@@ -28,7 +28,8 @@ from nemo_microservices.types.evaluation.target_create_params import TargetCreat
 from pydantic import AfterValidator, BeforeValidator
 
 from nemo_local.core.errors import Invalid
-from nemo_local.core.web import list_query, masked, page_body, plain, without_nulls
+from nemo_local.core.secrets import masked
+from nemo_local.core.web import list_query, page_body, plain, without_nulls
 from nemo_local.evaluator.service import JOB, RESULT, EvaluatorService, wire_job
 
 CONFIG, TARGET = "evaluation_config", "evaluation_target"

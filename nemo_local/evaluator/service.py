@@ -19,7 +19,8 @@ from nemo_local.core.errors import Conflict, Invalid, NotFound, PlatformError, i
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner, can_move
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import MASK, check_name, deleted, masked, showable
+from nemo_local.core.secrets import masked, restored
+from nemo_local.core.web import check_name, deleted, showable
 from nemo_local.evaluator.evaluation import Evaluation, Log, Outcome, Report
 from nemo_local.evaluator.plan import Entity, Expander, check, check_datasets, task_plans
 from nemo_local.evaluator.results import JobFiles
@@ -101,10 +102,7 @@ class EvaluatorService:
         """The config or target after a shallow merge. Raises Invalid when it could not be shown."""
 
         def merge(entity: Entity) -> Entity:
-            merged = showable(SHOWN_AS[kind], {**entity, **body})
-            if _key_of(merged) == MASK:  # the client sent back what we showed it
-                merged["model"]["api_endpoint"]["api_key"] = _key_of(entity)
-            return merged
+            return showable(SHOWN_AS[kind], {**entity, **restored(body, entity)})
 
         return self._documents.update(kind, self.retrieve(kind, namespace, name)["id"], merge)
 
@@ -329,13 +327,6 @@ class EvaluatorService:
 
     def _now(self) -> str:
         return timestamp(self._documents.clock())
-
-
-def _key_of(target: Entity) -> str | None:
-    """The API key in a target's model; None without one."""
-    model = target.get("model")
-    endpoint = model.get("api_endpoint") if isinstance(model, dict) else None
-    return endpoint.get("api_key") if isinstance(endpoint, dict) else None
 
 
 def _details(details: dict[str, Any]) -> Callable[[Entity], Entity]:

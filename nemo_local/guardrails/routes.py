@@ -20,7 +20,8 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from nemo_local.core.errors import Invalid, NotFound
-from nemo_local.core.web import list_query, masked, page_body
+from nemo_local.core.secrets import masked
+from nemo_local.core.web import list_query, page_body
 from nemo_local.guardrails.answers import chunks
 from nemo_local.guardrails.service import GuardrailsService
 

@@ -11,7 +11,6 @@ from nemo_local.core.web import (
     BothSlashes,
     TokenCheck,
     list_query,
-    masked,
     page_body,
     without_nulls,
 )
@@ -56,15 +55,6 @@ def test_a_page_counts_its_pages():
         "total_results": 11,
     }
     assert body["filter"] == {"a": "b"} and "search" not in body
-
-
-def test_secrets_are_masked_at_any_depth():
-    entity = {"a": [{"api_key": "sk", "token": None}], "hf_token": "hf", "max_tokens": 3}
-    assert masked(entity) == {
-        "a": [{"api_key": "******", "token": None}],
-        "hf_token": "******",
-        "max_tokens": 3,
-    }
 
 
 def test_nulls_are_left_out_at_any_depth():

@@ -1,0 +1,51 @@
+"""Secrets inside entities: hidden where they are shown, kept where a client sends back what it saw."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+Json = TypeVar("Json")
+
+MASK = "******"
+_SECRETS = ("api_key", "hf_token", "token")
+
+
+def masked(value: Json) -> Json:
+    """The same JSON value with every secret hidden.
+
+    masked({"api_key": "sk-1", "envs": {"NGC_API_KEY": "n"}})
+    -> {"api_key": "******", "envs": {"NGC_API_KEY": "******"}}
+    """
+    if isinstance(value, dict):
+        hidden = {
+            key: MASK if _is_secret(key) and isinstance(item, str) and item else masked(item)
+            for key, item in value.items()
+        }
+        return cast(Json, hidden)
+    return cast(Json, [masked(item) for item in value]) if isinstance(value, list) else value
+
+
+def restored(sent: Any, stored: Any) -> Any:
+    """What was sent, with the stored secret in place of every mask; items of lists by position.
+
+    restored({"api_key": "******", "url": "new"}, {"api_key": "sk-1", "url": "old"})
+    -> {"api_key": "sk-1", "url": "new"}
+    """
+    if isinstance(sent, dict):
+        known = stored if isinstance(stored, dict) else {}
+        return {
+            key: known.get(key)
+            if item == MASK and _is_secret(key)
+            else restored(item, known.get(key))
+            for key, item in sent.items()
+        }
+    if isinstance(sent, list):
+        known_items = stored if isinstance(stored, list) else []
+        padded = [*known_items, *[None] * len(sent)]
+        return [restored(item, known) for item, known in zip(sent, padded, strict=False)]
+    return sent
+
+
+def _is_secret(key: str) -> bool:
+    lower = key.lower()
+    return lower in _SECRETS or lower.endswith("_api_key")
