@@ -17,7 +17,7 @@ from nemo_local.catalog import load_catalog
 from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import install_error_handlers
-from nemo_local.core.web import BothSlashes, RequestLog, StrictJson, TokenCheck
+from nemo_local.core.middleware import BothSlashes, RequestLog, StrictJson, TokenCheck
 from nemo_local.customizer import routes as customizer_routes
 from nemo_local.customizer.service import CustomizerService
 from nemo_local.data_store import routes as data_store_routes

@@ -1,7 +1,8 @@
 """JSON texts that can be repeated.
 
-Python's parser takes a NaN, an infinity and half of a surrogate pair, and no answer could carry
-them back: one stored NaN would break every listing it is in.
+Python's parser takes a NaN, an infinity, half of a surrogate pair and UTF-16, and no answer could
+carry them back: one stored NaN would break every listing it is in. So would a value nested deeper
+than the database's driver or the SDK's types can follow.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ import json
 import math
 import re
 
+MAX_DEPTH = 100
+"""Objects and arrays inside one another."""
+
 _SUSPECT = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\\u[dD][89a-fA-F]")
 """Only bodies with one of these are parsed here: the others cannot be at fault."""
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 
 def unrepeatable(body: bytes) -> str:
@@ -19,13 +24,22 @@ def unrepeatable(body: bytes) -> str:
 
     unrepeatable(b'{"a": NaN}') -> "NaN is no JSON number"
     """
+    encoding = json.detect_encoding(body)
+    if not encoding.startswith("utf-8"):
+        return f"JSON is written in UTF-8, not in {encoding.upper()}"
+    try:
+        body.decode(encoding)
+    except UnicodeDecodeError as error:
+        return f"byte {error.start} is not UTF-8"
+    if _is_deep(body):
+        return f"it is nested more than {MAX_DEPTH} levels deep"
     if not _SUSPECT.search(body):
         return ""
     try:
         value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except _Unrepeatable as problem:
         return str(problem)
-    except (ValueError, RecursionError):
+    except ValueError:
         return ""  # not JSON at all, which is said where it is read
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -36,6 +50,20 @@ def unrepeatable(body: bytes) -> str:
 
 class _Unrepeatable(Exception):
     """The message is what the client is told."""
+
+
+def _is_deep(body: bytes) -> bool:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for byte in _STRINGS.sub(b"", body):
+        if byte in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif byte in b"]}":
+            depth -= 1
+    return False
 
 
 def _refuse_constant(name: str) -> float:

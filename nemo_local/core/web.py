@@ -1,22 +1,16 @@
-"""HTTP conventions of every service: list queries, pages, slashes, tokens, the log, and
-clients that leave.
-"""
+"""HTTP conventions of every service: bodies, list queries, pages, and clients that leave."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import logging
+import json
 import re
-import time
 from collections.abc import Collection, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import to_jsonable_python
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nemo_local.core.errors import Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
@@ -26,12 +20,9 @@ from nemo_local.core.strict_json import unrepeatable
 Json = TypeVar("Json")
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
-
 MAX_PAGE_SIZE = 1000
 CLIENT_CLOSED = 499
 """Status in our own log for a client that left; it never sees it."""
-HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
 ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]{0,254}")
 
 
@@ -101,6 +92,23 @@ def list_query(
         filter=_known(nested["filter"], filter_keys),
         search=_known(nested["search"], search_keys),
     )
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """The body as a JSON object, whatever content type it was sent with.
+
+    Raises:
+        Invalid: it is no JSON, no object, or nothing that JSON could repeat (see strict_json).
+    """
+    body = await request.body()
+    problem = unrepeatable(body)
+    try:
+        value = None if problem else json.loads(body)
+    except ValueError as error:
+        problem = f"it is no JSON ({error})"
+    if problem or not isinstance(value, dict):
+        raise Invalid("the body must be a JSON object" + (problem and f": {problem}"))
+    return value
 
 
 def page_body(page: Page, query: ListQuery) -> dict[str, Any]:
@@ -186,108 +194,9 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
             task.cancel()
 
 
-class BothSlashes:
-    """Accepts every path with and without a trailing slash, and never redirects."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and len(scope["path"]) > 1 and scope["path"].endswith("/"):
-            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
-            if "raw_path" in scope:
-                scope["raw_path"] = scope["raw_path"].rstrip(b"/") or b"/"
-        await self.app(scope, receive, send)
-
-
-class TokenCheck:
-    """Answers 401 to a request without the platform's bearer token; health checks pass."""
-
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self.app = app
-        self.expected = f"Bearer {token}".encode() if token else None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.expected and scope["type"] == "http" and scope["path"] not in HEALTH_PATHS:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self.expected):
-                message = "this platform needs a token: send it as 'Authorization: Bearer <token>'"
-                headers = {"WWW-Authenticate": "Bearer", "X-Error-Message": message}
-                answer = JSONResponse({"detail": message}, status_code=401, headers=headers)
-                return await answer(scope, receive, send)
-        await self.app(scope, receive, send)
-
-
-class StrictJson:
-    """Answers 422 to a JSON body that no answer could repeat (see strict_json)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _has_json(scope):
-            return await self.app(scope, receive, send)
-        pieces: list[bytes] = []
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return  # the client left before its request was complete
-            pieces.append(message.get("body", b""))
-            more = message.get("more_body", False)
-        body = b"".join(pieces)
-        problem = unrepeatable(body)
-        if problem:
-            detail = [{"type": "json_invalid", "loc": ["body"], "msg": problem}]
-            return await JSONResponse({"detail": detail}, status_code=422)(scope, receive, send)
-        unread = True
-
-        async def replayed() -> Message:
-            nonlocal unread
-            if not unread:
-                return await receive()
-            unread = False
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self.app(scope, replayed, send)
-
-
-class RequestLog:
-    """One log line a request: method, path, status, milliseconds; never a query, body or header."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        started, status = time.perf_counter(), 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, sending)
-        finally:
-            elapsed_ms = (time.perf_counter() - started) * 1000
-            # Everything polls; a successful read is worth a line only to who looks for it.
-            level = logging.DEBUG if scope["method"] == "GET" and status < 400 else logging.INFO
-            logger.log(
-                level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, elapsed_ms
-            )
-
-
 async def _hung_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _has_json(scope: Scope) -> bool:
-    kind = dict(scope["headers"]).get(b"content-type", b"").split(b";")[0].strip().lower()
-    return bool(kind == b"application/json" or kind.endswith(b"+json"))
 
 
 def _plain(value: Any, place: tuple[str | int, ...]) -> Any:

@@ -11,8 +11,8 @@ from fastapi import APIRouter, FastAPI
 from nemo_local.catalog import Catalog, load_catalog
 from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.middleware import BothSlashes, RequestLog, StrictJson, TokenCheck
 from nemo_local.core.tool_formats import ToolFormat, formats_by_model
-from nemo_local.core.web import BothSlashes, RequestLog, StrictJson, TokenCheck
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models

@@ -7,8 +7,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.middleware import StrictJson
 from nemo_local.core.strict_json import unrepeatable
-from nemo_local.core.web import StrictJson
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,9 @@ from nemo_local.core.web import StrictJson
         (b'{"a": 1e999}', "1e999 is too large"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"\\uDFFF": 1}', "surrogate"),
+        (b"[" * 101, "100 levels"),
+        (b'{"a": "\xff"}', "byte 7 is not UTF-8"),
+        ('{"a": "\u2222"}'.encode("utf-16"), "not in UTF-16"),
     ],
 )
 def test_what_no_json_could_repeat_is_named(body: bytes, words: str) -> None:
@@ -31,11 +34,16 @@ def test_what_no_json_could_repeat_is_named(body: bytes, words: str) -> None:
         json.dumps({"a": "NaN, Infinity and 1e999", "b": "\U0001f600", "c": 1e100}).encode(),
         b'{"a": "\\\\ud800"}',
         b'{"a": "NaN',
-        b'["NaN", ' + b"[" * 100_000,
-        b"\xffNaN",
+        b"[" * 100 + b"]" * 100,
+        b"[" + b"[]," * 200 + b"[]]",
+        b'{"a": "' + b'\\"[[{' * 100 + b'"}',
+        b'\xef\xbb\xbf{"a": 1}',
         b"",
     ],
-    ids=["fine", "an escaped backslash", "unfinished", "too deep", "not UTF-8", "empty"],
+    ids=[
+        *("fine", "an escaped backslash", "unfinished", "deep", "wide", "brackets in a text"),
+        *("a byte order mark", "empty"),
+    ],
 )
 def test_what_is_fine_or_no_json_at_all_passes(body: bytes) -> None:
     assert unrepeatable(body) == ""

@@ -6,14 +6,9 @@ from fastapi.testclient import TestClient
 from starlette.requests import Request
 
 from nemo_local.core.errors import Conflict, PlatformError, install_error_handlers
+from nemo_local.core.middleware import BothSlashes, TokenCheck
 from nemo_local.core.query import Page
-from nemo_local.core.web import (
-    BothSlashes,
-    TokenCheck,
-    list_query,
-    page_body,
-    without_nulls,
-)
+from nemo_local.core.web import json_body, list_query, page_body, without_nulls
 
 
 def query_of(text: str, **options):
@@ -70,6 +65,10 @@ def client():
     def post(body: dict[str, int]) -> dict[str, int]:
         return body
 
+    @app.post("/raw")
+    async def raw(request: Request) -> dict[str, object]:
+        return await json_body(request)
+
     @app.get("/taken")
     def taken() -> None:
         raise Conflict("thing 'a' already exists")
@@ -112,3 +111,30 @@ def test_without_the_token_nothing_is_answered(client, header):
     client.headers.pop("authorization")
     headers = {"authorization": header} if header else {}
     assert client.get("/taken", headers=headers).status_code == 401
+
+
+def test_a_body_is_read_as_a_json_object_whatever_its_content_type(client):
+    answer = client.post(
+        "/raw", content=b'{"a": "\xc3\xa9"}', headers={"content-type": "text/plain"}
+    )
+    assert (answer.status_code, answer.json()) == (200, {"a": "é"})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[1]", ""),
+        (b"", "no JSON"),
+        (b'{"a": ', "no JSON"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a":' * 101, "100 levels"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "no JSON"),
+    ],
+    ids=["a list", "empty", "unfinished", "NaN", "deep", "not UTF-8", "a number without end"],
+)
+def test_a_body_that_is_no_json_object_is_refused_with_what_was_seen(client, body, words):
+    answer = client.post("/raw", content=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("the body must be a JSON object")
+    assert words in answer.json()["detail"]
