@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp
 
 from nemo_local.processes import wait_until
@@ -60,6 +61,9 @@ class ScriptedModel:
             if isinstance(reply, int):
                 detail = {"detail": f"scripted failure {reply}"}
                 return JSONResponse(detail, status_code=reply)
+            if body.get("stream"):
+                events = written(body, completion(body, reply))
+                return StreamingResponse(events, media_type="text/event-stream")
             return completion(body, reply)
 
         return app
@@ -81,6 +85,18 @@ def completion(body: dict[str, Any], reply: str | dict[str, Any]) -> dict[str, A
         "choices": [choice],
         "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
     }
+
+
+def written(body: dict[str, Any], whole: dict[str, Any]) -> Iterator[str]:
+    """A completion as server-sent events, a word each, and its usage where the body asks for it."""
+    choice = whole["choices"][0]
+    text = choice["text"] if "text" in choice else choice["message"].get("content")
+    for word in re.findall(r"\S+\s*", text or ""):
+        said = {"text": word} if "text" in choice else {"delta": {"content": word}}
+        yield f"data: {json.dumps({**whole, 'usage': None, 'choices': [{'index': 0, **said}]})}\n\n"
+    if (body.get("stream_options") or {}).get("include_usage"):
+        yield f"data: {json.dumps({**whole, 'choices': []})}\n\n"
+    yield "data: [DONE]\n\n"
 
 
 def tool_call(name: str, arguments: dict[str, Any] | str) -> dict[str, Any]:

@@ -18,11 +18,13 @@ def inference_root(url: str, nim_url: str) -> str:
     with chat tasks. A cluster's own NIM name leads to ours.
 
     Raises:
-        ValueError: not an http or https URL.
+        ValueError: not an http or https URL, or one with a password in it, which answers show.
     """
     parts = urlsplit(url.rstrip("/"))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not an http or https URL")
+    if "@" in parts.netloc:
+        raise ValueError("the URL holds a user name or password; send it as api_key instead")
     path = parts.path
     for ending in _ENDINGS:
         path = path.removesuffix(ending)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nemo_local.guardrails.engine import Verdict
 from nemo_local.guardrails.requests import Options
+from nemo_local.guardrails.verdicts import Verdict
 
 
 @dataclass
@@ -83,12 +82,10 @@ def refusal(outcome: Outcome, options: Options, path: str) -> dict[str, Any]:
     return options.placed(response, guardrails_data(outcome, options))
 
 
-def answer_texts(response: Any) -> list[str | None]:
+def answer_texts(response: dict[str, Any]) -> list[str | None]:
     """The text of each choice; None where it has none, as with tool calls."""
-    choices = response.get("choices") if isinstance(response, dict) else None
-    messages = [c.get("message") or {"content": c.get("text")} for c in choices or []]
-    contents = [message.get("content") for message in messages]
-    return [text if isinstance(text, str) and text else None for text in contents]
+    messages = [c.get("message") or {"content": c.get("text")} for c in response["choices"]]
+    return [_said(message.get("content")) for message in messages]
 
 
 def without_blocked(
@@ -106,7 +103,7 @@ def without_blocked(
 def _refused(verdict: Verdict, index: int, is_chat: bool) -> dict[str, Any]:
     """The choice that says what a blocking rail answers; nothing of the model's own is left."""
     content = verdict.answer.get("content")
-    text = content if isinstance(content, str) else str(content)
+    text = content if isinstance(content, str) else json.dumps(content)
     choice: dict[str, Any] = {"index": index, "finish_reason": "content_filter"}
     if is_chat:
         message = {"role": verdict.answer.get("role", "assistant"), "content": text}
@@ -114,31 +111,12 @@ def _refused(verdict: Verdict, index: int, is_chat: bool) -> dict[str, Any]:
     return {**choice, "text": text, "logprobs": None}
 
 
-def chunks(response: dict[str, Any]) -> Iterator[str]:
-    """A finished completion as server-sent events: what was said, why it ended, `[DONE]`."""
-    is_chat = response["object"] == "chat.completion"
-    shared = {key: response[key] for key in ("id", "created", "model")}
-    shared["object"] = "chat.completion.chunk" if is_chat else "text_completion"
-    for choice in response["choices"]:
-        said: dict[str, Any] = {"index": choice["index"], "finish_reason": None}
-        if is_chat:
-            said["delta"] = _delta(choice["message"])
-        else:
-            said["text"] = choice["text"] if "text" in choice else choice["message"]["content"]
-        ended: dict[str, Any] = {
-            "index": choice["index"],
-            "finish_reason": choice.get("finish_reason"),
-            **({"delta": {}} if is_chat else {"text": ""}),
-        }
-        for part in (said, ended):
-            yield f"data: {json.dumps({**shared, 'choices': [part]})}\n\n"
-    yield "data: [DONE]\n\n"
-
-
-def _delta(message: dict[str, Any]) -> dict[str, Any]:
-    """A message as one delta; its tool calls get the index that streams need."""
-    delta = {key: value for key, value in message.items() if value is not None}
-    if delta.get("tool_calls"):
-        calls = enumerate(delta["tool_calls"])
-        delta["tool_calls"] = [{"index": number, **call} for number, call in calls]
-    return delta
+def _said(content: Any) -> str | None:
+    """Content as a rail reads it; what is neither text nor text parts is judged as JSON."""
+    if not content or isinstance(content, str):
+        return content or None
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
+    ):
+        return "".join(part["text"] for part in content) or None
+    return json.dumps(content)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from nemo_local.core.errors import Invalid
+
 Data = dict[str, Any]
 STORE_URL = "file:///app/services/guardrails/config-store/"
 
@@ -137,10 +139,24 @@ def filled(data: Data) -> Data:
 
 
 def merged(configurations: list[Data]) -> Data:
-    """One configuration of several: lists are joined, later values win."""
-    result: Data = {}
-    for data in configurations:
-        result = _joined(result, data)
+    """One configuration of several filled ones: lists are joined, later values win.
+
+    A value that is the default does not stand against one that is not.
+
+    Raises:
+        Invalid: two of them have different models of one type, or prompts of one task.
+    """
+    result = configurations[0]
+    for data in configurations[1:]:
+        result = _joined(result, data, _DEFAULTS)
+    for key, identity in (("models", "type"), ("prompts", "task")):
+        kinds = [item[identity] for item in result[key] or []]
+        twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+        if twice:
+            raise Invalid(
+                f"the configurations do not go together: they have different {key} of {identity} "
+                f"{twice!r}; name one configuration, or make one of both"
+            )
     return result
 
 
@@ -155,14 +171,16 @@ def _over(defaults: Data, given: Data) -> Data:
     return result
 
 
-def _joined(first: Data, second: Data) -> Data:
+def _joined(first: Data, second: Data, defaults: Data) -> Data:
     result = dict(first)
     for key, value in second.items():
-        before = result.get(key)
+        before, default = result.get(key), defaults.get(key)
         if isinstance(value, dict) and isinstance(before, dict):
-            result[key] = _joined(before, value)
-        elif isinstance(value, list) and isinstance(before, list):
+            result[key] = _joined(before, value, default if isinstance(default, dict) else {})
+        elif before is None or before == default:
+            result[key] = value
+        elif isinstance(value, list) and isinstance(before, list) and value != default:
             result[key] = before + [item for item in value if item not in before]
-        else:
+        elif value is not None and value != default:
             result[key] = value
     return result

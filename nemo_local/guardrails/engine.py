@@ -9,20 +9,20 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from nemo_local.core.inference import inference_root
-from nemo_local.guardrails.prompts import UNREADABLE, check_templates, watch
-from nemo_local.guardrails.rules import Direction, flow_name
+from nemo_local.guardrails.prompts import check_templates, watch
+from nemo_local.guardrails.rules import Direction
+from nemo_local.guardrails.verdicts import Verdict, verdict_of
 
 logger = logging.getLogger(__name__)
 
-REFUSAL = "I'm sorry, I can't respond to that."
 CACHED_RAILS = 32
 MODEL_TIMEOUT_S = 60.0
 _CLIENT_PARAMETERS = ("base_url", "api_key", "max_retries", "timeout", "connect_timeout", "model")
@@ -44,27 +44,6 @@ T = TypeVar("T")
 Data = dict[str, Any]
 
 
-@dataclass
-class Verdict:
-    """What one flow decided."""
-
-    flow: str
-    direction: Direction
-    blocked: bool
-    reason: str | None = None
-    """Why it blocked; None when it let pass."""
-    answer: dict[str, Any] = field(
-        default_factory=lambda: {"role": "assistant", "content": REFUSAL}
-    )
-    """The message that replaces a blocked one."""
-    rails: list[dict[str, Any]] = field(default_factory=list)
-    """The library's log of this flow, one entry per activated rail."""
-    stats: dict[str, float] = field(default_factory=dict)
-    history: str | None = None
-    events: list[dict[str, Any]] = field(default_factory=list)
-    output_data: dict[str, Any] = field(default_factory=dict)
-
-
 class Engine:
     """Runs flows of configurations; failing to judge is a verdict, and it blocks.
 
@@ -75,11 +54,13 @@ class Engine:
     def __init__(self, nim_url: str, token: str | None = None) -> None:
         self.nim_url = nim_url.rstrip("/")
         self._token = token
+        self._building = threading.Lock()
         self._lock = threading.Lock()
+        """Held for moments only; the event loop of the server takes it too."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._rails: OrderedDict[str, Any] = OrderedDict()
-        self._clients: dict[tuple[str, str | None], Any] = {}
+        self._clients: set[Any] = set()
 
     def check(self, data: Data) -> None:
         """Let the library validate a configuration. Raises ValueError with its reason."""
@@ -92,13 +73,31 @@ class Engine:
             ValueError: the library refuses the configuration.
         """
         key = json.dumps([data, main_model], sort_keys=True)
+        rails = self._known(key)
+        if rails is None:
+            with self._building:
+                rails = self._known(key) or self._build(data, main_model)
         with self._lock:
-            if key not in self._rails:
-                self._rails[key] = self._build(data, main_model)
-                if len(self._rails) > CACHED_RAILS:
-                    self._rails.popitem(last=False)
+            self._rails[key] = rails
             self._rails.move_to_end(key)
-            return self._rails[key]
+            if len(self._rails) > CACHED_RAILS:
+                self._rails.popitem(last=False)
+        return rails
+
+    def _known(self, key: str) -> Any:
+        with self._lock:
+            return self._rails.get(key)
+
+    def endpoint(self, model: Data) -> tuple[str, str | None]:
+        """Where this model of a configuration is asked (`…/v1`), and with which key."""
+        parameters = model.get("parameters") or {}
+        own = f"{self.nim_url}/v1"
+        given = parameters.get("base_url")
+        url = inference_root(str(given), self.nim_url) if given else own
+        if url == own:
+            return url, self._token
+        variable = model.get("api_key_env_var")
+        return url, parameters.get("api_key") or (os.environ.get(variable) if variable else None)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` returns, computed on the engine's own loop."""
@@ -127,7 +126,7 @@ class Engine:
             response = await rails.generate_async(
                 messages=conversation, options=options, state={"events": []}
             )
-            return _verdict(response, direction, flow)
+            return verdict_of(response, direction, flow)
         except Exception as error:
             # Whatever went wrong, nobody vouches for this message.
             logger.warning("rail %r could not judge: %s", flow, type(error).__name__)
@@ -140,7 +139,8 @@ class Engine:
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(self._close_clients(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._close_clients([*self._clients]), loop).result(10)
+        self._rails.clear()
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
@@ -156,46 +156,58 @@ class Engine:
                 self._thread.start()
             return self._loop
 
-    async def _close_clients(self) -> None:
-        for client in self._clients.values():
+    async def _close_clients(self, clients: list[Any]) -> None:
+        for client in clients:
+            self._clients.discard(client)
             await client.close()
-        self._clients.clear()
-        self._rails.clear()
+
+    def _forget(self, clients: list[Any]) -> None:
+        """Close the connections of rails that nobody holds any more, wherever that is noticed."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._close_clients(clients), self._loop)
 
     def _build(self, data: Data, main_model: str) -> Any:
         started = time.perf_counter()
-        models = data.get("models") or []
-        main = next((m for m in models if m["type"] == "main"), {"type": "main", "engine": "nim"})
+        models = [m for m in data.get("models") or [] if m["type"] != "main"]
         config = _rails_config(data)
+        clients: list[Any] = []
         with _event_loop():
-            rails = _library().LLMRails(config, llm=self._model({**main, "model": main_model}))
+            main = self._model({**main_model_of(data), "model": main_model}, clients)
+            rails = _library().LLMRails(config, llm=main)
         # Our own clients: the library's are shared by the process and bound to one loop.
-        own = {m["type"]: self._model(m) for m in models if m["type"] != "main"}
+        own = {model["type"]: self._model(model, clients) for model in models}
         rails.runtime.register_action_param("llms", own)
         for kind, model in own.items():
             rails.runtime.register_action_param(f"{kind}_llm", model)
         watch(rails.runtime.llm_task_manager)
+        self._clients.update(clients)
+        weakref.finalize(rails, self._forget, clients).atexit = False
         logger.info("guardrails configuration built in %.2f s", time.perf_counter() - started)
         return rails
 
-    def _model(self, config: Data) -> Any:
+    def _model(self, config: Data, clients: list[Any]) -> Any:
         from nemoguardrails.llm.clients.openai_compatible import OpenAICompatibleClient
         from nemoguardrails.llm.models.openai_chat import OpenAIChatModel
 
-        parameters = config.get("parameters") or {}
-        own = f"{self.nim_url}/v1"
-        given = parameters.get("base_url")
-        url = inference_root(str(given), self.nim_url) if given else own
-        variable = config.get("api_key_env_var")
-        key = parameters.get("api_key") or (os.environ.get(variable) if variable else None)
-        address = (url, self._token if url == own else key)
-        if address not in self._clients:
-            self._clients[address] = OpenAICompatibleClient(
-                base_url=url, api_key=address[1], timeout=MODEL_TIMEOUT_S, max_retries=1
-            )
-        extra = {k: v for k, v in parameters.items() if k not in _CLIENT_PARAMETERS}
-        client = self._clients[address]
+        url, key = self.endpoint(config)
+        client = OpenAICompatibleClient(
+            base_url=url, api_key=key, timeout=MODEL_TIMEOUT_S, max_retries=1
+        )
+        clients.append(client)
+        extra = sampling_of(config)
         return OpenAIChatModel(client, config["model"], provider_name="nim", **extra)
+
+
+def main_model_of(data: Data) -> Data:
+    """The configuration's main model, which may have no name; that of the platform without one."""
+    models = data.get("models") or []
+    return next((m for m in models if m["type"] == "main"), {"type": "main", "engine": "nim"})
+
+
+def sampling_of(model: Data) -> Data:
+    """The `parameters` of a model that go into each of its requests."""
+    parameters = model.get("parameters") or {}
+    return {key: value for key, value in parameters.items() if key not in _CLIENT_PARAMETERS}
 
 
 def _library() -> Any:
@@ -234,7 +246,9 @@ def _engine_data(data: Data) -> Data:
     seen = deepcopy({key: data[key] for key in _ENGINE_KEYS if data.get(key) is not None})
     # The main model comes with the request, and the API lets it be nameless.
     models = [model for model in seen.get("models", []) if model["type"] != "main"]
-    seen["models"] = [{k: v for k, v in m.items() if k != "reasoning_config"} for m in models]
+    # Its cache would keep a reply that is no verdict as one.
+    unread = ("reasoning_config", "cache")
+    seen["models"] = [{k: v for k, v in m.items() if k not in unread} for m in models]
     rails = deepcopy(data.get("rails") or {})
     seen["rails"] = {key: rails[key] for key in ("input", "output", "config") if rails.get(key)}
     for prompt in seen.get("prompts", []):
@@ -248,70 +262,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return [_without_none(item) for item in value] if isinstance(value, list) else value
-
-
-def _verdict(response: Any, direction: Direction, flow: str) -> Verdict:
-    log = response.log
-    rails = [_plain_rail(rail) for rail in log.activated_rails]
-    ran = [rail for rail in rails if rail["type"] == direction]
-    message = dict(response.response[-1])
-    blocked = not ran or any(rail["stop"] for rail in ran) or message["role"] == "exception"
-    verdict = Verdict(
-        flow,
-        direction,
-        blocked,
-        rails=rails,
-        stats={k: v for k, v in log.stats.model_dump().items() if isinstance(v, (int, float))},
-        history=log.colang_history,
-        events=_plain(log.internal_events or []),
-        output_data=_plain(response.output_data or {}),
-    )
-    if blocked:
-        verdict.reason = _reason(flow, ran)
-        if message["role"] == "exception" or message.get("content"):
-            verdict.answer = _plain(message)
-    return verdict
-
-
-def _reason(flow: str, ran: list[dict[str, Any]]) -> str:
-    if not ran:
-        return "the rail did not run, so it blocks"
-    actions = [action for rail in ran for action in rail["executed_actions"]]
-    outcome = actions[0]["return_value"] if actions else None
-    if not isinstance(outcome, dict):
-        asked = any(action["llm_calls"] for action in actions)
-        what = "the guard model's reply was no verdict" if asked else "no guard model was asked"
-        return f"the rail could not judge: {what}, so it blocks"
-    categories = outcome.get("policy_violations") or []
-    if UNREADABLE in categories:
-        return f"the guard model's reply was no verdict ({UNREADABLE}), so the rail blocks"
-    return f"{flow_name(flow)} blocked" + (f": {', '.join(categories)}" if categories else "")
-
-
-def _plain_rail(rail: Any) -> dict[str, Any]:
-    """One activated rail as JSON; a blocking one ends with its decisions as the API names them."""
-    plain: dict[str, Any] = rail.model_dump(exclude={"executed_actions"})
-    internal = ("retrieve_relevant_chunks", "generate_bot_message")
-    plain["decisions"] = [
-        d for d in plain["decisions"] if d not in [f"execute {name}" for name in internal]
-    ]
-    plain["executed_actions"] = []
-    for action in rail.executed_actions:
-        if action.action_name in internal:
-            continue
-        shown = action.model_dump(exclude={"return_value"})
-        shown["return_value"] = _outcome(action.return_value)
-        plain["executed_actions"].append(shown)
-    return dict(_plain(plain))
-
-
-def _outcome(value: Any) -> Any:
-    """A rail action's outcome: `{"allowed": false, "policy_violations": ["Malware"]}`."""
-    if not hasattr(value, "is_blocked"):
-        return value
-    violations = dict(value.metadata or {}).get("policy_violations") or []
-    return {"allowed": not value.is_blocked, "policy_violations": list(violations)}
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))

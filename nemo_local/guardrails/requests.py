@@ -78,8 +78,8 @@ class Options:
             log=_object(options, "log", "guardrails.options."),
             llm_params=_object(options, "llm_params", "guardrails.options."),
             output_vars=_flag_or_names(options, "output_vars", "guardrails.options.") or False,
-            return_choice=bool(given.get("return_choice")),
-            stream=bool(body.get("stream") or given.get("stream")),
+            return_choice=_flag(given, "return_choice", "guardrails."),
+            stream=_flag(body, "stream") or _flag(given, "stream", "guardrails."),
         )
 
     def chosen(self, direction: Direction, configured: list[str]) -> list[str]:
@@ -106,8 +106,11 @@ class Options:
         """The response with the guardrails data where the request wants it."""
         if not self.return_choice:
             return {**response, "guardrails_data": data}
-        message = {"role": "guardrails_data", "content": json.dumps(data)}
-        extra = {"index": len(response["choices"]), "message": message}
+        extra: dict[str, Any] = {"index": len(response["choices"]), "finish_reason": "stop"}
+        if response["object"] == "text_completion":
+            extra |= {"text": json.dumps(data), "logprobs": None}
+        else:
+            extra["message"] = {"role": "guardrails_data", "content": json.dumps(data)}
         return {**response, "choices": [*response["choices"], extra]}
 
 
@@ -141,12 +144,31 @@ def conversation(body: dict[str, Any]) -> Conversation:
     return Conversation(history, user, answer)
 
 
+def with_plain_texts(body: dict[str, Any]) -> dict[str, Any]:
+    """The body with text parts joined, so that the model reads the very text that was judged."""
+    messages = [
+        {**message, "content": _text(message["content"], "content")}
+        if message["role"] in ("user", "assistant") and isinstance(message.get("content"), list)
+        else message
+        for message in body["messages"]
+    ]
+    return {**body, "messages": messages}
+
+
 def _object(of: dict[str, Any], key: str, place: str = "") -> dict[str, Any]:
     """The object under this key, empty when there is none. Raises Invalid."""
     value = of.get(key)
     if not isinstance(value, (dict, type(None))):
         raise Invalid(f"{place}{key}: must be an object")
     return value or {}
+
+
+def _flag(of: dict[str, Any], key: str, place: str = "") -> bool:
+    """The flag under this key. Raises Invalid."""
+    value = of.get(key)
+    if not isinstance(value, (bool, type(None))):
+        raise Invalid(f"{place}{key}: must be true or false, not {value!r}")
+    return bool(value)
 
 
 def _flag_or_names(of: dict[str, Any], key: str, place: str) -> list[str] | bool | None:
@@ -176,6 +198,7 @@ def _text(content: Any, place: str) -> str:
     if not isinstance(content, list):
         raise Invalid(f"{place}: must be a string or a list of text parts")
     for part in content:
-        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+        is_text = isinstance(part, dict) and part.get("type") == "text"
+        if not is_text or not isinstance(part.get("text"), str):
             raise Invalid(f"{place}: only text parts can be checked")
-    return "\n".join(part["text"] for part in content)
+    return "".join(part["text"] for part in content)

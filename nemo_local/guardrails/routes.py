@@ -14,16 +14,24 @@ path and method, as the real service does.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 
 from nemo_local.core.errors import Invalid, NotFound
 from nemo_local.core.secrets import masked
-from nemo_local.core.web import list_query, page_body
-from nemo_local.guardrails.answers import chunks
-from nemo_local.guardrails.service import GuardrailsService
+from nemo_local.core.web import (
+    CLIENT_CLOSED,
+    json_body,
+    list_query,
+    page_body,
+    unless_client_leaves,
+)
+from nemo_local.guardrails.service import Events, GuardrailsService
+from nemo_local.guardrails.store import ConfigStore
 
 FILTERS = ("name", "namespace", "project", "description", "created_at", "custom_fields")
 
@@ -40,35 +48,40 @@ class _Unknown(NotFound):
         return {"detail": "Not Found", "path": request.url.path, "method": request.method}
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except json.JSONDecodeError as error:
-        raise Invalid(f"the body is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise Invalid("the body must be a JSON object")
-    return body
+class _SaysWhy(APIRoute):
+    """A route whose 422 bodies have a sentence as detail, where FastAPI has a list."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Invalid as error:
+                raise Invalid(_sentence(error.detail)) from None
+
+        return handled
 
 
-Body = Annotated[dict[str, Any], Depends(_body)]
+Body = Annotated[dict[str, Any], Depends(json_body)]
 
 
 def router(service: GuardrailsService) -> APIRouter:
     """The routes, bound to the service."""
-    routes = APIRouter(prefix="/v1/guardrail", tags=["Guardrails"])
-    _add_configs(routes, service)
+    routes = APIRouter(prefix="/v1/guardrail", tags=["Guardrails"], route_class=_SaysWhy)
+    _add_configs(routes, service.configs)
 
     @routes.post("/checks")
-    async def check(body: Body) -> Any:
-        return await service.check(body)
+    async def check(request: Request, body: Body) -> Any:
+        return await unless_client_leaves(request, service.check(body))
 
     @routes.post("/chat/completions")
-    async def chat(body: Body) -> Response:
-        return _completion(body, await service.chat(body))
+    async def chat(request: Request, body: Body) -> Response:
+        return _completion(await unless_client_leaves(request, service.chat(body)))
 
     @routes.post("/completions")
-    async def complete(body: Body) -> Response:
-        return _completion(body, await service.text(body))
+    async def complete(request: Request, body: Body) -> Response:
+        return _completion(await unless_client_leaves(request, service.text(body)))
 
     @routes.get("/models")
     async def models(x_model_authorization: Annotated[str | None, Header()] = None) -> Any:
@@ -85,31 +98,41 @@ def router(service: GuardrailsService) -> APIRouter:
     return routes
 
 
-def _add_configs(routes: APIRouter, service: GuardrailsService) -> None:
+def _add_configs(routes: APIRouter, configs: ConfigStore) -> None:
     @routes.post("/configs")
     def create(body: Body) -> Any:
-        return masked(service.create(body))
+        return masked(configs.create(body))
 
     @routes.get("/configs")
     def find(request: Request) -> Any:
         query = list_query(request, filter_keys=FILTERS)
-        return masked(page_body(service.find(query), query))
+        return masked(page_body(configs.find(query), query))
 
     @routes.get("/configs/{namespace}/{name}")
     def retrieve(namespace: str, name: str) -> Any:
-        return masked(service.retrieve(namespace, name))
+        return masked(configs.retrieve(namespace, name))
 
     @routes.patch("/configs/{namespace}/{name}")
     def update(namespace: str, name: str, body: Body) -> Any:
-        return masked(service.update(namespace, name, body))
+        return masked(configs.update(namespace, name, body))
 
     @routes.delete("/configs/{namespace}/{name}")
     def delete(namespace: str, name: str) -> Any:
-        return service.delete(namespace, name)
+        return configs.delete(namespace, name)
 
 
-def _completion(body: dict[str, Any], response: dict[str, Any]) -> Response:
-    """The response, or its server-sent events where the request asked for a stream."""
-    if body.get("stream") or (body.get("guardrails") or {}).get("stream"):
-        return StreamingResponse(chunks(response), media_type="text/event-stream")
-    return Response(json.dumps(response), media_type="application/json")
+def _completion(answer: dict[str, Any] | Events | None) -> Response:
+    if isinstance(answer, dict):
+        return Response(json.dumps(answer), media_type="application/json")
+    if answer is None:
+        return Response(status_code=CLIENT_CLOSED)
+    return StreamingResponse(answer, media_type="text/event-stream")
+
+
+def _sentence(detail: Any) -> Any:
+    """`[{"loc": ["body", "name"], "msg": "too long"}]` as "name: too long"."""
+    if not isinstance(detail, list):
+        return detail
+    return "; ".join(
+        ".".join(str(part) for part in one["loc"][1:]) + f": {one['msg']}" for one in detail
+    )

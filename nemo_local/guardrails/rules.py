@@ -104,6 +104,8 @@ def _check_model(place: str, model: Any, nim_url: str) -> None:
     parameters = model.get("parameters")
     if not isinstance(parameters, (dict, type(None))):
         raise Invalid(f"{place}.parameters must be a JSON object")
+    if parameters and parameters.get("default_headers"):
+        raise Invalid(f"{place}.parameters.default_headers is not supported; api_key is")
     if parameters and parameters.get("base_url"):
         try:
             inference_root(str(parameters["base_url"]), nim_url)
@@ -125,8 +127,9 @@ def _check_rails(data: dict[str, Any]) -> None:
     for section, value in rails.items():
         if not isinstance(value, (dict, type(None))):
             raise Invalid(f"data.rails.{section} must be a JSON object")
-        if not isinstance((value or {}).get("streaming"), (dict, type(None))):
-            raise Invalid(f"data.rails.{section}.streaming must be a JSON object")
+        _check_streaming(f"data.rails.{section}.streaming", (value or {}).get("streaming"))
+        if (value or {}).get("apply_to_reasoning_traces"):
+            raise Invalid(f"data.rails.{section}.apply_to_reasoning_traces is not supported")
         listed = (value or {}).get("flows") or []
         if not isinstance(listed, list):
             raise Invalid(f"data.rails.{section}.flows must be a JSON list")
@@ -139,6 +142,15 @@ def _check_rails(data: dict[str, Any]) -> None:
             if not isinstance(flow, str) or flow_name(flow) not in FLOWS[direction]:
                 raise Invalid(f"flow not supported: {flow!r} (data.rails.{section})")
             _check_flow(flow, data)
+
+
+def _check_streaming(place: str, settings: Any) -> None:
+    if not isinstance(settings, (dict, type(None))):
+        raise Invalid(f"{place} must be a JSON object")
+    for key, least in (("chunk_size", 1), ("context_size", 0)):
+        size = (settings or {}).get(key, least)
+        if size is not None and not (type(size) is int and size >= least):
+            raise Invalid(f"{place}.{key} must be a whole number of at least {least}, not {size!r}")
 
 
 def _check_flow(flow: str, data: dict[str, Any]) -> None:

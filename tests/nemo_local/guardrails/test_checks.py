@@ -1,19 +1,24 @@
 """Checks: verdicts, the reasons of a block, and that nothing fails open."""
 
+import gc
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psutil
 import pytest
 
 from nemo_local.core.client import UpstreamError
-from nemo_local.guardrails.engine import Engine
+from nemo_local.guardrails.engine import CACHED_RAILS, Engine
+from nemo_local.processes import wait_until
 from tests.nemo_local.guardrails.conftest import (
     GUARD,
     INPUT_FLOW,
     OUTPUT_FLOW,
     Guardrails,
+    by_content,
     safety_config,
 )
 
@@ -337,3 +342,64 @@ def test_a_built_configuration_is_reused() -> None:
     assert engine.prepare(safety_config(), "m") is first
     assert time.perf_counter() - started < built / 2
     engine.close()
+
+
+def test_a_reply_that_is_no_verdict_does_not_block_a_text_for_ever(guardrails: Guardrails) -> None:
+    data = safety_config()
+    data["models"][0]["cache"] = {"enabled": True}
+    guardrails.create(data)
+    guardrails.model.respond = lambda body: "I think this is fine."
+    assert guardrails.check("hi")["status"] == "blocked"
+    guardrails.model.respond = by_content
+    assert guardrails.check("hi")["status"] == "success"
+
+
+def test_a_verdict_with_half_a_surrogate_pair_can_be_shown(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    unsafe = '{"User Safety": "unsafe", "Safety Categories": "\\ud800"}'
+    guardrails.model.respond = lambda body: unsafe
+    answer = guardrails.check("hi", options={"log": {"activated_rails": True}})
+    assert answer["status"] == "blocked" and answer["guardrails_data"]["log"]["activated_rails"]
+
+
+def test_building_one_configuration_keeps_no_other_request_waiting(
+    guardrails: Guardrails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guardrails.create(safety_config())
+    assert guardrails.check("hi")["status"] == "success"
+    building, go_on = threading.Event(), threading.Event()
+    build = Engine._build
+
+    def slow(self: Engine, data: Any, main_model: str) -> Any:
+        building.set()
+        assert go_on.wait(30)
+        return build(self, data, main_model)
+
+    monkeypatch.setattr(Engine, "_build", slow)
+    with ThreadPoolExecutor() as pool:
+        new = pool.submit(guardrails.check, "hi", config=safety_config(custom_data={"a": 1}))
+        assert building.wait(10)
+        try:
+            assert guardrails.check("hi")["status"] == "success"
+            assert not new.done()
+        finally:
+            go_on.set()
+        assert new.result()["status"] == "success"
+
+
+def test_connections_of_configurations_sent_with_requests_are_closed(
+    guardrails: Guardrails,
+) -> None:
+    port = int(guardrails.model.url.rsplit(":", 1)[1])
+
+    def connections() -> int:
+        gc.collect()
+        return sum(
+            1
+            for one in psutil.Process().net_connections("tcp")
+            if one.raddr and one.raddr.port == port and one.status == psutil.CONN_ESTABLISHED
+        )
+
+    for number in range(CACHED_RAILS + 8):
+        guardrails.check("hi", config=safety_config(custom_data={"number": number}))
+    wait_until(lambda: connections() <= CACHED_RAILS + 1, 20, "connections are closed")

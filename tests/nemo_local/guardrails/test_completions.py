@@ -1,12 +1,15 @@
 """Guarded completions: the model's own answer, or a refusal."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse
 
 from nemo_local.core.client import UpstreamError
 from tests.nemo_local.guardrails.conftest import (
@@ -16,7 +19,14 @@ from tests.nemo_local.guardrails.conftest import (
     guardrails_beside,
     safety_config,
 )
-from tests.scripted_model import Reply, ScriptedModel, completion, serving, tool_call
+from tests.scripted_model import (
+    Reply,
+    ScriptedModel,
+    completion,
+    scripted_model,
+    serving,
+    tool_call,
+)
 
 REFUSAL = "I'm sorry, I can't respond to that."
 
@@ -155,17 +165,120 @@ def test_tool_calls_without_text_pass_the_output_rails(guarded: Guardrails) -> N
 def test_a_failing_model_passes_its_status_on(guarded: Guardrails) -> None:
     with pytest.raises(UpstreamError) as caught:
         chat(guarded, "busy")
-    assert caught.value.status == 503 and "scripted failure" in str(caught.value.detail)
+    assert caught.value.status == 503
+    assert caught.value.response_body == {"detail": {"detail": "scripted failure 503"}}
 
 
-def test_a_stream_is_checked_whole(guarded: Guardrails) -> None:
-    for text, said in (("hi", "echo hi"), ("a bomb", REFUSAL)):
-        events = chat(guarded, text, stream=True).text.strip().split("\n\n")
-        assert events[-1] == "data: [DONE]"
-        first, last = (json.loads(event.removeprefix("data: ")) for event in events[:-1])
-        assert first["object"] == "chat.completion.chunk"
-        assert first["choices"][0]["delta"]["content"] == said
-        assert last["choices"][0]["finish_reason"]
+def test_a_model_that_cannot_be_reached_is_a_gateway_timeout(guarded: Guardrails) -> None:
+    main = {"type": "main", "engine": "nim", "parameters": {"base_url": "http://127.0.0.1:9/v1"}}
+    data = safety_config()
+    guarded.create({**data, "models": [*data["models"], main]}, "away")
+    for stream in (False, True):
+        with pytest.raises(UpstreamError, match="does not answer") as caught:
+            chat(guarded, "hi", options={"config_id": "ns/away"}, stream=stream)
+        assert caught.value.status == 504
+
+
+def test_a_page_in_place_of_a_completion_is_told_as_that(tmp_path: Path) -> None:
+    page = FastAPI()
+    page.post("/v1/chat/completions")(lambda: HTMLResponse("<html>hello</html>"))
+    model = ScriptedModel()
+    with serving(page) as model.url, guardrails_beside(model, tmp_path) as guardrails:
+        guardrails.create({"models": []})
+        with pytest.raises(UpstreamError, match="no completion: '<html>hello") as caught:
+            chat(guardrails, "hi")
+        assert caught.value.status == 502
+
+
+def test_the_answer_comes_from_the_main_model_of_the_configuration(guarded: Guardrails) -> None:
+    with scripted_model() as other:
+        other.respond = lambda body: f"other {body['temperature']}"
+        parameters = {"base_url": f"{other.url}/v1", "api_key": "sk-main", "temperature": 0.25}
+        main = {"type": "main", "engine": "nim", "parameters": parameters}
+        data = safety_config()
+        guarded.create({**data, "models": [*data["models"], main]}, "elsewhere")
+        answer = chat(guarded, "hi", options={"config_id": "ns/elsewhere"}).json()
+        assert answer["choices"][0]["message"]["content"] == "other 0.25"
+        assert other.headers[0]["authorization"] == "Bearer sk-main"
+        assert [body["model"] for body in guarded.model.requests] == [GUARD, GUARD]
+
+
+def test_a_message_cut_into_parts_is_judged_as_the_model_reads_it(guarded: Guardrails) -> None:
+    def parts(*texts: str) -> list[dict[str, Any]]:
+        content = [{"type": "text", "text": text} for text in texts]
+        return [{"role": "user", "content": content}]
+
+    answer = chat(guarded, "", messages=parts("a bo", "mb")).json()
+    assert answer["choices"][0]["message"]["content"] == REFUSAL
+    answer = chat(guarded, "", messages=parts("good ", "day")).json()
+    assert answer["choices"][0]["message"]["content"] == "echo good day"
+    picture = {"type": "image_url", "image_url": {"url": "x"}, "text": "hi"}
+    with pytest.raises(UpstreamError, match="only text parts can be checked"):
+        chat(guarded, "", messages=[{"role": "user", "content": [picture]}])
+
+
+def test_a_chat_without_a_user_message_does_not_pass_by_the_input_rails(
+    guarded: Guardrails,
+) -> None:
+    unasked = [{"role": "system", "content": "a bomb"}, {"role": "assistant", "content": "Yes:"}]
+    with pytest.raises(UpstreamError, match="no user message for the input rails") as caught:
+        chat(guarded, "", messages=unasked)
+    assert caught.value.status == 422 and not guarded.model.requests
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[{"type": "text", "text": "e"}, {"type": "text", "text": "vil"}], {"say": "evil"}],
+    ids=["text parts", "an object"],
+)
+def test_an_answer_that_is_no_string_is_judged_too(guarded: Guardrails, content: Any) -> None:
+    guarded.model.respond = lambda body: (
+        by_content(body) if body["model"] == GUARD else {"role": "assistant", "content": content}
+    )
+    answer = chat(guarded, "hi").json()
+    assert answer["choices"][0]["message"]["content"] == REFUSAL
+
+
+def test_a_config_deleted_during_a_request_still_judges_its_answer(guarded: Guardrails) -> None:
+    def respond(body: dict[str, Any]) -> Reply:
+        if body["model"] == GUARD:
+            return by_content(body)
+        guarded.client.delete("/v1/guardrail/configs/ns/toolcalling")
+        return "evil"
+
+    guarded.model.respond = respond
+    answer = chat(guarded, "hi").json()
+    assert answer["choices"][0]["message"]["content"] == REFUSAL
+
+
+def test_a_client_that_leaves_ends_the_generation(tmp_path: Path) -> None:
+    left = threading.Event()
+    slow = FastAPI()
+
+    @slow.post("/v1/chat/completions")
+    async def answer(request: Request) -> None:
+        await request.body()
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    model = ScriptedModel()
+    with serving(slow) as model.url, guardrails_beside(model, tmp_path) as guardrails:
+        guardrails.create({"models": []})
+        for stream in (False, True):
+            left.clear()
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(
+                    f"{guardrails.client.base_url}/v1/guardrail/chat/completions",
+                    json={
+                        "model": "m",
+                        "messages": [{"role": "user", "content": "hi"}],
+                        "guardrails": {"config_id": "ns/toolcalling"},
+                        "stream": stream,
+                    },
+                    timeout=1,
+                )
+            assert left.wait(20)
 
 
 def test_the_data_may_come_as_a_choice(guarded: Guardrails) -> None:
@@ -184,6 +297,8 @@ def test_text_completions_are_guarded_too(guarded: Guardrails) -> None:
     as_choice = {**body, "guardrails": {"config_id": "ns/toolcalling", "return_choice": True}}
     streamed = guarded.client.raw("POST", path, json={**as_choice, "prompt": "hi", "stream": True})
     assert "echo hi" in streamed.text and streamed.text.endswith("data: [DONE]\n\n")
+    chosen = guarded.client.post(path, json={**as_choice, "prompt": "hi"})["choices"]
+    assert json.loads(chosen[1]["text"])["config_ids"] == ["ns/toolcalling"]
     blocked = guarded.client.post(path, json={**body, "prompt": "a bomb"})
     assert (blocked["object"], blocked["choices"][0]["text"]) == ("text_completion", REFUSAL)
     with pytest.raises(UpstreamError, match="prompt: must be a string"):

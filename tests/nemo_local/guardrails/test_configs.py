@@ -1,5 +1,6 @@
 """Configurations: defaults, the preloaded three, and what is refused by name."""
 
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -112,6 +113,11 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("models.0.parameters", [], "data.models[0].parameters must be a JSON object"),
         ("tracing", "x", "data.tracing must be a JSON object"),
         ("lowest_temperature", "cold", "lowest_temperature"),
+        ("rails.output.apply_to_reasoning_traces", True, "apply_to_reasoning_traces is not"),
+        ("rails.output.streaming", {"chunk_size": 0}, "chunk_size must be a whole number"),
+        ("rails.output.streaming", {"context_size": -1}, "context_size must be a whole number"),
+        ("models.0.parameters", {"default_headers": {"x": "y"}}, "default_headers is not"),
+        ("models.0.parameters", {"base_url": "http://bob:pw@host"}, "send it as api_key"),
     ],
 )
 def test_a_config_we_will_not_run_is_refused_by_name(
@@ -147,6 +153,108 @@ def test_a_broken_prompt_template_is_refused_when_the_config_is_created(
             caught.value.detail
         )
         assert message in str(caught.value.detail)
+
+
+@pytest.mark.parametrize("body", [{"data": {}}, {"data": None}, {"data": []}, {"files_url": "x"}])
+def test_a_config_that_is_emptied_by_a_patch_stays_what_it_was(
+    guardrails: Guardrails, body: dict[str, Any]
+) -> None:
+    guardrails.create(safety_config())
+    path = "/v1/guardrail/configs/ns/toolcalling"
+    if body == {"data": {}}:  # no rails at all is a configuration
+        assert guardrails.client.patch(path, json=body)["data"]["models"] == []
+        assert guardrails.check("a bomb")["rails_status"] == {}
+        return
+    with pytest.raises(UpstreamError) as caught:
+        guardrails.client.patch(path, json=body)
+    assert caught.value.status == 422
+    assert guardrails.check("a bomb")["status"] == "blocked"
+
+
+def test_a_config_has_either_data_or_a_files_url(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    path = "/v1/guardrail/configs/ns/toolcalling"
+    changed = guardrails.client.patch(path, json={"files_url": f"{STORE}abc"})
+    assert "data" not in changed and changed["files_url"] == f"{STORE}abc"
+    guardrails.model.respond = lambda body: "No"
+    assert list(guardrails.check("hi")["rails_status"]) == ["self check input"]
+    changed = guardrails.client.patch(path, json={"data": safety_config()})
+    assert "files_url" not in changed and list(guardrails.check("hi")["rails_status"]) == [
+        INPUT_FLOW
+    ]
+
+
+def test_a_key_survives_the_client_that_sends_back_what_it_was_shown(
+    guardrails: Guardrails,
+) -> None:
+    data = safety_config()
+    data["models"][0]["parameters"] = {"api_key": "sk-1", "base_url": f"{guardrails.model.url}/x"}
+    guardrails.create(data)
+    path = "/v1/guardrail/configs/ns/toolcalling"
+    guardrails.client.patch(path, json={"data": guardrails.client.get(path)["data"]})
+    stored = guardrails.documents.get("guardrail_config", "ns", "toolcalling")
+    assert stored["data"]["models"][0]["parameters"]["api_key"] == "sk-1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("namespace", 5), ("name", "bad name!"), ("description", {}), ("custom_fields", "x")],
+)
+def test_metadata_of_the_wrong_type_is_refused_in_a_sentence(
+    guardrails: Guardrails, key: str, value: Any
+) -> None:
+    body = {"name": "x", "namespace": "ns", "data": safety_config(), key: value}
+    with pytest.raises(UpstreamError) as caught:
+        guardrails.client.post("/v1/guardrail/configs", json=body)
+    assert caught.value.status == 422 and str(caught.value.detail).startswith(key)
+    assert guardrails.client.get("/v1/guardrail/configs")["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"name": "x", "description": "\\ud800", "data": {}}', "half of a surrogate pair"),
+        (b'{"name": "\xff"}', "UTF-8"),
+        (b"[" * 5000, "deep"),
+        (b"", "must be a JSON object"),
+    ],
+    ids=["surrogate", "no utf-8", "deep", "empty"],
+)
+def test_a_body_sent_without_a_content_type_cannot_break_the_list_of_configs(
+    guardrails: Guardrails, body: bytes, message: str
+) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        guardrails.client.raw("POST", "/v1/guardrail/configs", content=body)
+    assert caught.value.status == 422 and message in str(caught.value.detail)
+    assert guardrails.client.get("/v1/guardrail/configs")["data"] == []
+
+
+def test_configs_with_different_models_of_one_type_do_not_go_together(
+    guardrails: Guardrails,
+) -> None:
+    guardrails.create(safety_config(), "a")
+    guardrails.create(edited("models.0.model", "other/guard"), "b")
+    with pytest.raises(UpstreamError) as caught:
+        guardrails.check("a bomb", config=None, config_ids=["ns/a", "ns/b"])
+    assert caught.value.status == 422
+    assert "different models of type 'content_safety'" in str(caught.value.detail)
+
+
+def test_a_default_does_not_stand_against_what_another_config_says(
+    guardrails: Guardrails,
+) -> None:
+    guardrails.create(safety_config(enable_rails_exceptions=True), "a")
+    guardrails.create(safety_config(), "b")
+    for ids in (["ns/a", "ns/b"], ["ns/b", "ns/a"]):
+        body = {
+            "model": "main/model",
+            "messages": [{"role": "user", "content": "a bomb"}],
+            "guardrails": {"config_ids": ids},
+        }
+        answer = guardrails.client.post("/v1/guardrail/chat/completions", json=body)
+        message = answer["choices"][0]["message"]
+        assert message["role"] == "exception"
+        assert json.loads(message["content"])["type"].endswith("Exception")
 
 
 def test_a_folder_of_the_server_is_refused(guardrails: Guardrails) -> None:

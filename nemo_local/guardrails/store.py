@@ -1,0 +1,135 @@
+"""Stored rails configurations: created, changed, and found by the references of requests."""
+
+from __future__ import annotations
+
+from nemo_microservices.types.shared import GuardrailConfig
+
+from nemo_local.core.clock import timestamp
+from nemo_local.core.documents import Documents
+from nemo_local.core.errors import BadRequest, Conflict, Invalid, NotFound
+from nemo_local.core.ids import new_id
+from nemo_local.core.query import ListQuery, Page
+from nemo_local.core.secrets import restored
+from nemo_local.core.web import check_name, deleted, showable
+from nemo_local.guardrails.configs import PRELOADED, STORE_URL, Data, filled
+from nemo_local.guardrails.engine import Engine
+from nemo_local.guardrails.rules import check_data
+
+CONFIG = "guardrail_config"
+_FIELDS = ("description", "project", "custom_fields", "ownership", "schema_version")
+
+
+class ConfigStore:
+    """Configurations by namespace and name; what one says was checked when it was stored."""
+
+    def __init__(self, documents: Documents, engine: Engine) -> None:
+        self._documents = documents
+        self._engine = engine
+
+    def seed(self) -> None:
+        """Store the preloaded configurations."""
+        for name in PRELOADED:
+            if not self._documents.all(CONFIG, namespace="default", name=name):
+                document = {
+                    "description": f"{name} guardrail config",
+                    "files_url": f"{STORE_URL}{name}",
+                    "schema_version": "1.0",
+                }
+                self._documents.create(CONFIG, "default", name, document, new_id("guardrail"))
+
+    def create(self, body: Data) -> Data:
+        """The stored configuration, defaults filled in.
+
+        Raises:
+            Invalid: neither data nor a known files_url, or something in it is unsupported.
+            Conflict: the name is taken.
+        """
+        name = check_name(_string(body, "name")) if body.get("name") else None
+        namespace = check_name(_string(body, "namespace") or "default", "namespace")
+        document = {
+            "description": None,
+            "project": None,
+            "custom_fields": {},
+            "ownership": None,
+            "schema_version": "1.0",
+            **{key: body[key] for key in _FIELDS if body.get(key) is not None},
+            **self._content(body),
+        }
+        showable(GuardrailConfig, document)
+        try:
+            entity_id = new_id("guardrail")
+            return _shown(self._documents.create(CONFIG, namespace, name, document, entity_id))
+        except Conflict:
+            raise Conflict(f"config '{name}' already exists.") from None
+
+    def retrieve(self, namespace: str, name: str) -> Data:
+        try:
+            return _shown(self._documents.get(CONFIG, namespace, name))
+        except NotFound:
+            raise NotFound("Guardrail config not found.") from None
+
+    def update(self, namespace: str, name: str, body: Data) -> Data:
+        """The configuration after a shallow merge; its content is replaced as a whole.
+
+        Raises:
+            NotFound: there is none. Invalid: it could not be used or shown; nothing is stored.
+        """
+        stored = self.retrieve(namespace, name)
+        sent = restored(body, stored)
+        changes = {key: sent[key] for key in _FIELDS if key in sent}
+        if "data" in sent or "files_url" in sent:
+            changes |= self._content(sent)
+
+        def merge(entity: Data) -> Data:
+            return showable(GuardrailConfig, {**entity, **changes})
+
+        return _shown(self._documents.update(CONFIG, stored["id"], merge))
+
+    def delete(self, namespace: str, name: str) -> Data:
+        entity = self._documents.delete(CONFIG, self.retrieve(namespace, name)["id"])
+        return deleted(entity, timestamp(self._documents.clock()))
+
+    def find(self, query: ListQuery) -> Page:
+        found = self._documents.find(CONFIG, query)
+        return Page([_shown(entity) for entity in found.items], found.total)
+
+    def data(self, reference: str) -> Data:
+        """The content of `name`, or of `namespace/name`. Raises BadRequest when there is none."""
+        namespace, slash, name = reference.partition("/")
+        places = [(namespace, name), ("default", name)] if slash else [("default", namespace)]
+        for place in places:
+            for entity in self._documents.all(CONFIG, namespace=place[0], name=place[1]):
+                stored: Data | None = entity.get("data")
+                return stored or filled(PRELOADED[entity["files_url"].removeprefix(STORE_URL)])
+        raise BadRequest(f"Guardrail config not found: {'/'.join(places[0])}")
+
+    def _content(self, body: Data) -> Data:
+        """The checked and filled `data` of a body, or its known `files_url`; the other is None."""
+        if body.get("data") is not None:
+            check_data(body["data"], self._engine.nim_url)
+            data = filled(body["data"])
+            try:
+                self._engine.check(data)
+            except ValueError as error:
+                raise Invalid(f"data is no rails configuration: {error}") from None
+            return {"data": data, "files_url": None}
+        url = str(body.get("files_url") or "")
+        if url.removeprefix(STORE_URL) not in PRELOADED:
+            raise Invalid(
+                "a config needs data; of files_url only the preloaded ones are supported: "
+                + ", ".join(f"{STORE_URL}{name}" for name in PRELOADED)
+            )
+        return {"data": None, "files_url": url}
+
+
+def _string(body: Data, key: str) -> str:
+    value = body.get(key)
+    if value is not None and not isinstance(value, str):
+        raise Invalid(f"{key}: must be a string, not {value!r}")
+    return value or ""
+
+
+def _shown(entity: Data) -> Data:
+    """A configuration has either data or a files_url."""
+    absent = [key for key in ("data", "files_url") if entity.get(key) is None]
+    return {key: value for key, value in entity.items() if key not in absent}

@@ -1,0 +1,134 @@
+"""Guarded completions as server-sent events: a finished one, or one judged while it is written."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from typing import Any
+
+from nemo_local.core.errors import PlatformError
+from nemo_local.guardrails.verdicts import Verdict
+
+logger = logging.getLogger(__name__)
+
+DONE = "data: [DONE]\n\n"
+Judge = Callable[[str], Awaitable[Verdict | None]]
+"""The verdict that blocks a text; None when it may pass."""
+
+
+def finished(response: dict[str, Any], with_usage: bool) -> Iterator[str]:
+    """A finished completion: what was said, why it ended, `[DONE]`."""
+    is_chat = response["object"] == "chat.completion"
+    shared = {key: response[key] for key in ("id", "created", "model")}
+    shared["object"] = "chat.completion.chunk" if is_chat else "text_completion"
+    for choice in response["choices"]:
+        said: dict[str, Any] = {"index": choice["index"], "finish_reason": None}
+        if is_chat:
+            said["delta"] = _delta(choice["message"])
+        else:
+            said["text"] = choice["text"]
+        ended: dict[str, Any] = {
+            "index": choice["index"],
+            "finish_reason": choice.get("finish_reason"),
+            **({"delta": {}} if is_chat else {"text": ""}),
+        }
+        for part in (said, ended):
+            yield _event({**shared, "choices": [part]})
+    if with_usage:
+        yield _event({**shared, "choices": [], "usage": response.get("usage")})
+    yield DONE
+
+
+async def judged(
+    lines: AsyncIterator[str], judge: Judge, chunk_size: int, context_size: int, stream_first: bool
+) -> AsyncIterator[str]:
+    """The events of a model's stream, as long as what they say may pass.
+
+    Every `chunk_size` pieces of text are judged together with the `context_size` before them, and
+    sent before that (`stream_first`) or after it. A block ends the stream with an error event, as
+    the open library words it.
+    """
+    held: list[str] = []
+    texts: list[str] = []
+    fresh = 0
+    async for chunk in _chunks(lines):
+        if chunk is not None:
+            held.append(_event(chunk))
+            if stream_first:
+                yield held.pop()
+            if text := _said(chunk):
+                texts.append(text)
+                fresh += 1
+            if fresh < chunk_size:
+                continue
+        verdict = await judge("".join(texts)) if fresh else None
+        if verdict:
+            yield _violation(verdict)
+            break
+        for event in held:
+            yield event
+        held, texts, fresh = [], texts[-context_size:] if context_size else [], 0
+    yield DONE
+
+
+async def begun(events: AsyncGenerator[str]) -> AsyncIterator[str]:
+    """The events, once the first one is there.
+
+    What goes wrong before that is raised here; later it ends the stream with an error event.
+    """
+    first = await anext(events)
+
+    async def all_of_them() -> AsyncIterator[str]:
+        async with aclosing(events):
+            try:
+                yield first
+                async for event in events:
+                    yield event
+            except (PlatformError, ValueError) as error:
+                logger.warning("a guarded stream ended early: %s", type(error).__name__)
+                yield _event({"error": {"message": str(error), "type": "upstream_error"}})
+                yield DONE
+
+    return all_of_them()
+
+
+def _event(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body)}\n\n"
+
+
+async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any] | None]:
+    """The chunks of a model's stream, and None at its end."""
+    async for line in lines:
+        if line.strip() == "data: [DONE]":
+            break
+        if line.startswith("data:"):
+            yield json.loads(line.removeprefix("data:"))
+    yield None
+
+
+def _violation(verdict: Verdict) -> str:
+    error = {
+        "message": f"Blocked by {verdict.flow} rails.",
+        "type": "guardrails_violation",
+        "param": verdict.flow,
+        "code": "content_blocked",
+    }
+    return _event({"error": error})
+
+
+def _said(chunk: dict[str, Any]) -> str:
+    """The text of a chunk's choices."""
+    choices = chunk.get("choices") or []
+    texts = [c.get("text") or (c.get("delta") or {}).get("content") for c in choices]
+    return "".join(text for text in texts if text)
+
+
+def _delta(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as one delta; its tool calls get the index that streams need."""
+    delta = {key: value for key, value in message.items() if value is not None}
+    if delta.get("tool_calls"):
+        calls = enumerate(delta["tool_calls"])
+        delta["tool_calls"] = [{"index": number, **call} for number, call in calls]
+    return delta

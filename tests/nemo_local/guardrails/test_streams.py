@@ -1,0 +1,124 @@
+"""Guarded streams: as they are written where nothing judges them, judged where something does."""
+
+import json
+from typing import Any
+
+import pytest
+
+from nemo_local.core.client import UpstreamError
+from tests.nemo_local.guardrails.conftest import GUARD, Guardrails, by_content, safety_config
+from tests.scripted_model import Reply
+
+REFUSAL = "I'm sorry, I can't respond to that."
+
+
+def events(guardrails: Guardrails, text: str, **fields: Any) -> list[dict[str, Any]]:
+    """What a guarded chat streams before its `[DONE]`."""
+    body = {
+        "model": "main/model",
+        "messages": [{"role": "user", "content": text}],
+        "guardrails": {"config_id": "ns/toolcalling"},
+        "stream": True,
+        **fields,
+    }
+    answer = guardrails.client.raw("POST", "/v1/guardrail/chat/completions", json=body)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *parts, last = answer.text.strip().split("\n\n")
+    assert last == "data: [DONE]"
+    return [json.loads(part.removeprefix("data: ")) for part in parts]
+
+
+def said(parts: list[dict[str, Any]]) -> list[str]:
+    """The texts of a stream, one a chunk."""
+    deltas = [choice["delta"] for part in parts for choice in part.get("choices", [])]
+    return [delta["content"] for delta in deltas if delta.get("content")]
+
+
+def says(guardrails: Guardrails, answer: Reply) -> None:
+    """Let the main model answer this."""
+    guardrails.model.respond = lambda body: by_content(body) if body["model"] == GUARD else answer
+
+
+def with_streaming(**settings: Any) -> dict[str, Any]:
+    """Content safety on both sides, the answer judged while it is written."""
+    data = safety_config()
+    data["rails"]["output"]["streaming"] = {"enabled": True, **settings}
+    return data
+
+
+def test_a_stream_that_no_rail_judges_comes_as_the_model_writes_it(guardrails: Guardrails) -> None:
+    says(guardrails, "one two three")
+    rails = {"input": safety_config()["rails"]["input"]}
+    guardrails.create(safety_config(rails=rails))
+    parts = events(guardrails, "hi", stream_options={"include_usage": True})
+    assert said(parts) == ["one ", "two ", "three"]
+    assert parts[-1]["choices"] == [] and parts[-1]["usage"]["total_tokens"] == 7
+    assert said(events(guardrails, "a bomb")) == [REFUSAL]
+
+
+def test_a_stream_that_a_rail_judges_comes_once_it_was_judged(guardrails: Guardrails) -> None:
+    says(guardrails, "one two three")
+    guardrails.create(safety_config())
+    parts = events(guardrails, "hi", stream_options={"include_usage": True})
+    assert said(parts) == ["one two three"]
+    assert parts[1]["choices"][0]["finish_reason"] == "stop"
+    assert parts[-1]["choices"] == [] and parts[-1]["usage"]["total_tokens"] == 7
+    asked = next(body for body in guardrails.model.requests if body["model"] == "main/model")
+    assert "stream" not in asked and "stream_options" not in asked
+    says(guardrails, "evil")
+    assert said(events(guardrails, "a bomb")) == said(events(guardrails, "hi")) == [REFUSAL]
+
+
+def test_a_stream_judged_while_it_is_written_ends_at_the_block(guardrails: Guardrails) -> None:
+    says(guardrails, "one two three evil five six")
+    guardrails.create(with_streaming(chunk_size=2, context_size=1, stream_first=False))
+    parts = events(guardrails, "hi")
+    assert said(parts) == ["one ", "two "]
+    assert parts[-1] == {
+        "error": {
+            "message": "Blocked by content safety check output $model=content_safety rails.",
+            "type": "guardrails_violation",
+            "param": "content safety check output $model=content_safety",
+            "code": "content_blocked",
+        }
+    }
+    says(guardrails, "one two three")
+    assert said(events(guardrails, "hi")) == ["one ", "two ", "three"]
+
+
+def test_with_stream_first_text_is_sent_before_it_is_judged(guardrails: Guardrails) -> None:
+    says(guardrails, "one two three evil five six")
+    guardrails.create(with_streaming(chunk_size=2, context_size=1))
+    parts = events(guardrails, "hi")
+    assert said(parts) == ["one ", "two ", "three ", "evil "]
+    assert parts[-1]["error"]["code"] == "content_blocked"
+
+
+def test_what_spans_two_pieces_is_judged_with_its_context(guardrails: Guardrails) -> None:
+    guardrails.model.respond = lambda body: (
+        by_content(json.loads(json.dumps(body).replace("five six", "evil")))
+        if body["model"] == GUARD
+        else "one five six seven"
+    )
+    guardrails.create(with_streaming(chunk_size=2, context_size=1))
+    assert events(guardrails, "hi")[-1]["error"]["code"] == "content_blocked"
+
+
+def test_several_choices_are_judged_whole(guardrails: Guardrails) -> None:
+    says(guardrails, "one two")
+    guardrails.create(with_streaming(chunk_size=1))
+    assert said(events(guardrails, "hi", n=2)) == ["one two"]
+
+
+def test_a_model_that_refuses_a_stream_is_an_error_and_no_stream(guardrails: Guardrails) -> None:
+    guardrails.create({"models": []})
+    guardrails.model.respond = lambda body: 429
+    with pytest.raises(UpstreamError) as caught:
+        events(guardrails, "hi")
+    assert caught.value.status == 429
+
+
+def test_a_stream_that_is_a_word_is_refused(guardrails: Guardrails) -> None:
+    guardrails.create({"models": []})
+    with pytest.raises(UpstreamError, match="stream: must be true or false, not 'false'"):
+        events(guardrails, "hi", stream="false")
