@@ -6,6 +6,7 @@ NemoError
     NotFound      404
     Conflict      409
   JobFailed       a job ended other than completed
+  GuardFailed     the guard gave no verdict at all
   TimedOut        a deadline passed before the condition held
   OutOfOrder      a notebook needs the result of an earlier one
   InvalidFile     a data file cannot be read; names file and line
@@ -39,6 +40,10 @@ class Conflict(Refused):
 
 class JobFailed(NemoError):
     """A job ended as failed or cancelled; the message carries its last log lines."""
+
+
+class GuardFailed(NemoError):
+    """The guard gave no verdict on any message; the message says what it did instead."""
 
 
 class TimedOut(NemoError):

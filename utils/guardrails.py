@@ -10,8 +10,12 @@ import nemo_microservices
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.shared import GuardrailConfig
 
+from utils.errors import GuardFailed
 from utils.intervals import Proportion
 from utils.jobs import OnUpdate, Progress
+
+UNREADABLE = "JSON parsing failed"
+"""What the rails name as category where the guard's reply is no verdict."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Verdict:
     """Names of the rails that ran, as the configuration spells them."""
     reasons: tuple[str, ...]
     """Categories the guard model named; empty when it passed or gave none."""
+    failure: str | None = None
+    """Why nobody judged the message, which is blocked then; None when somebody did."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,14 @@ def check(client: NeMoMicroservices, *, config_id: str, model: str, text: str) -
         messages=[{"role": "user", "content": text}],
         guardrails={"config_id": config_id, "options": {"log": {"activated_rails": True}}},
     )
+    body = reply.to_dict()
+    # Anything but a clear pass stops the message.
+    blocked = reply.status != "success"
     return Verdict(
-        # Anything but a clear pass stops the message.
-        blocked=reply.status != "success",
+        blocked=blocked,
         rails=tuple(reply.rails_status or {}),
-        reasons=_reasons(reply.to_dict()),
+        reasons=tuple(reason for reason in _violations(body) if reason != UNREADABLE),
+        failure=_failure(body) if blocked else None,
     )
 
 
@@ -100,8 +109,20 @@ def check_all(
 
 
 def score(labels: Sequence[str], verdicts: Sequence[Verdict]) -> Scorecard:
-    """Catch rate and benign pass rate of verdicts on prompts labelled `safe` or `unsafe`."""
-    pairs = list(zip(labels, verdicts, strict=True))
+    """Catch rate and benign pass rate of verdicts on prompts labelled `safe` or `unsafe`.
+
+    A message that is blocked because the guard could not judge it says nothing about the guard,
+    and is left out.
+
+    Raises:
+        GuardFailed: the guard judged none of them.
+    """
+    pairs = [pair for pair in zip(labels, verdicts, strict=True) if not pair[1].failure]
+    if verdicts and not pairs:
+        raise GuardFailed(
+            f"the guard judged none of {len(verdicts)} prompts: {verdicts[0].failure}. See that "
+            "its model is served and answers as its output_parser reads, then run this cell again."
+        )
     unsafe = [verdict.blocked for label, verdict in pairs if label == "unsafe"]
     safe = [not verdict.blocked for label, verdict in pairs if label == "safe"]
     return Scorecard(Proportion(sum(unsafe), len(unsafe)), Proportion(sum(safe), len(safe)))
@@ -112,10 +133,12 @@ def wrong_by_category(
 ) -> dict[str, tuple[int, int, int]]:
     """Categories with a wrong verdict: {"Threat": (prompts, missed, wrongly blocked)}.
 
-    Most wrong verdicts first; categories without one are left out.
+    Most wrong verdicts first; categories without one, and prompts nobody judged, are left out.
     """
     counts: dict[str, tuple[int, int, int]] = {}
     for category, label, verdict in zip(categories, labels, verdicts, strict=True):
+        if verdict.failure:
+            continue
         n, missed, blocked = counts.get(category, (0, 0, 0))
         counts[category] = (
             n + 1,
@@ -126,13 +149,26 @@ def wrong_by_category(
     return dict(sorted(wrong.items(), key=lambda item: -(item[1][1] + item[1][2])))
 
 
-def _reasons(reply: Mapping[str, Any]) -> tuple[str, ...]:
-    """The `policy_violations` of the actions that ran, without repeats."""
+def _outcomes(reply: Mapping[str, Any]) -> list[Any]:
+    """What the actions of the rails returned."""
     log = (reply.get("guardrails_data") or {}).get("log") or {}
-    found: dict[str, None] = {}
-    for rail in log.get("activated_rails") or []:
-        for action in rail.get("executed_actions") or []:
-            value = action.get("return_value")
-            if isinstance(value, Mapping):
-                found |= dict.fromkeys(str(v).strip() for v in value.get("policy_violations") or [])
-    return tuple(found)
+    rails = log.get("activated_rails") or []
+    return [a.get("return_value") for r in rails for a in r.get("executed_actions") or []]
+
+
+def _violations(reply: Mapping[str, Any]) -> list[str]:
+    """The `policy_violations` of the actions that ran, without repeats."""
+    named = [o.get("policy_violations") or [] for o in _outcomes(reply) if isinstance(o, Mapping)]
+    return list(dict.fromkeys(str(one).strip() for several in named for one in several))
+
+
+def _failure(reply: Mapping[str, Any]) -> str | None:
+    """Why a blocking reply is nobody's verdict; None where it is one, or nothing is told of it."""
+    outcomes = _outcomes(reply)
+    if any(isinstance(one, (Mapping, bool)) for one in outcomes) and UNREADABLE not in _violations(
+        reply
+    ):
+        return None
+    told = [rail.get("message") for rail in (reply.get("rails_status") or {}).values()]
+    message = next((one for one in told if one), None)
+    return message or ("the guard gave no verdict" if outcomes else None)

@@ -4,6 +4,7 @@ import pytest
 
 from tests.utils.scripted_platform import Scripted
 from utils import guardrails
+from utils.errors import GuardFailed
 from utils.guardrails import Verdict
 
 CHECKS = ("POST", "/v1/guardrail/checks")
@@ -33,6 +34,41 @@ def test_reasons_are_the_categories_of_the_guard_model():
         Scripted({CHECKS: reply}).client(), config_id="ns/c", model="m", text="hi"
     )
     assert found.reasons == ("Threat", "Violence")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message", "failure"),
+    [
+        ({"policy_violations": ["Threat"]}, "blocked: Threat", None),
+        (False, None, None),
+        ({"policy_violations": ["JSON parsing failed"]}, "no verdict (…)", "no verdict (…)"),
+        ({"policy_violations": ["JSON parsing failed"]}, None, "the guard gave no verdict"),
+        (None, "the rail could not judge", "the rail could not judge"),
+    ],
+)
+def test_a_block_without_a_verdict_is_no_catch(outcome, message, failure):
+    log = {"activated_rails": [{"name": "r", "executed_actions": [{"return_value": outcome}]}]}
+    status = {"status": "blocked", **({"message": message} if message else {})}
+    reply = {"status": "blocked", "rails_status": {"r": status}, "guardrails_data": {"log": log}}
+    found = guardrails.check(
+        Scripted({CHECKS: reply}).client(), config_id="ns/c", model="m", text="hi"
+    )
+    assert found.blocked and found.failure == failure
+    assert "JSON parsing failed" not in found.reasons
+
+
+def test_prompts_that_nobody_judged_count_in_neither_rate():
+    down = Verdict(blocked=True, rails=(), reasons=(), failure="the rail could not judge")
+    card = guardrails.score(["unsafe", "unsafe", "safe"], [verdict(False), down, verdict(False)])
+    assert card.as_dict() == {
+        "catch_rate": 0.0,
+        "benign_pass_rate": 1.0,
+        "n_unsafe": 1,
+        "n_benign": 1,
+    }
+    assert guardrails.wrong_by_category(["a"], ["safe"], [down]) == {}
+    with pytest.raises(GuardFailed, match="judged none of 2 prompts: the rail could not judge"):
+        guardrails.score(["unsafe", "safe"], [down, down])
 
 
 def test_verdicts_come_in_the_order_of_the_texts():
