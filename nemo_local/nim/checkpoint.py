@@ -1,6 +1,7 @@
 """A base model in memory: network, tokenizer, grammars, and the adapters beside it."""
 
 import copy
+import gc
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,6 +156,9 @@ def load_checkpoint(
         use_safetensors=True,
         dtype=_dtype(entry),
     )
+    if place != "cpu":
+        # It would plan its kernels anew for every length of a reply, at every token.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     model.to(place).eval().requires_grad_(False)
     stop_ids = _stop_ids(model, tokenizer)
     tool_format = tool_format or format_of_template(str(tokenizer.chat_template or ""))
@@ -175,6 +179,13 @@ def load_checkpoint(
         longest_token=_longest_token(tokenizer),
         dropped_ids=_dropped_ids(tokenizer, tool_format),
     )
+
+
+def give_back_memory() -> None:
+    """Let other processes, trainings for one, have the GPU memory of models that are gone."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def beside(

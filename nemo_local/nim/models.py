@@ -15,7 +15,13 @@ from typing import Any
 
 from nemo_local.catalog import CatalogModel, near_names
 from nemo_local.core.tool_formats import ToolFormat
-from nemo_local.nim.checkpoint import Checkpoint, beside, load_checkpoint, weight_bytes
+from nemo_local.nim.checkpoint import (
+    Checkpoint,
+    beside,
+    give_back_memory,
+    load_checkpoint,
+    weight_bytes,
+)
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, NimError, UnknownModel
 from nemo_local.nim.kv_cache import capacity
@@ -254,6 +260,8 @@ class Models(Registry):
                 self._engine.remove(gone.id)
             elif resident is not None:
                 self._engine.remove_adapter(gone.entry.id, gone.id)
+        del gone, resident
+        give_back_memory()
         logger.info("unloaded %s", model_id)
 
     def _bring(self, served: Served) -> None:

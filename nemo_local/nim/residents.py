@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.checkpoint import Checkpoint, give_back_memory
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import Busy
 
@@ -130,6 +130,7 @@ class Residents:
                 )
             passed.add(idle[0])
             self._unload(idle[0])
+            give_back_memory()
 
     def _unload(self, model_id: str) -> None:
         with self._lock:

@@ -40,10 +40,11 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
     for row, value in zip(rows, highest.tolist(), strict=True):
         if not math.isfinite(value):
             row.failure = _why_no_token(row, value)
-    chosen = [
-        best[i] if row.sampling.greedy or row.failure else _sample(logits[i], row)
-        for i, row in enumerate(rows)
-    ]
+    drawing = [i for i, row in enumerate(rows) if not row.sampling.greedy and not row.failure]
+    drawn = [_draw(logits[i], rows[i]) for i in drawing]
+    # One look at what a GPU has drawn, not one for each row.
+    tokens = dict(zip(drawing, torch.cat(drawn).tolist(), strict=True)) if drawn else {}
+    chosen = [tokens.get(i, best[i]) for i in range(len(rows))]
     for i, logprobs in raw:
         if rows[i].failure is not None:
             continue
@@ -95,7 +96,8 @@ def _apply_penalties(logits: Tensor, row: Generation) -> None:
         logits[written] -= rules.presence_penalty + rules.frequency_penalty * times
 
 
-def _sample(logits: Tensor, row: Generation) -> int:
+def _draw(logits: Tensor, row: Generation) -> Tensor:
+    """A token id [1] by chance, on the device of the logits [V]."""
     rules = row.sampling
     logits = logits / rules.temperature
     if 0 < rules.top_k < logits.shape[-1]:
@@ -109,8 +111,7 @@ def _sample(logits: Tensor, row: Generation) -> int:
         # Keep a token while the ones before it hold less than top_p; the first always stays.
         surplus = ordered.cumsum(dim=-1) - ordered > rules.top_p * ordered.sum()
         probabilities = probabilities.index_fill(0, order[surplus], 0.0)
-    token = torch.multinomial(probabilities, 1, generator=row.random(logits.device))
-    return int(token.item())
+    return torch.multinomial(probabilities, 1, generator=row.random(logits.device))
 
 
 def _logprob(logprobs: Tensor, token_id: int, alternatives: int) -> TokenLogprob:
