@@ -1,4 +1,4 @@
-"""Secrets inside entities: hidden where they are shown, kept where a client sends back what it saw."""
+"""Secrets inside entities: hidden where shown, kept where a client sends back what it saw."""
 
 from __future__ import annotations
 

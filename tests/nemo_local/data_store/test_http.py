@@ -119,6 +119,27 @@ def test_a_commit_cannot_leave_its_repository(client, settings, path):
     assert not (settings.home.parent / "x").exists()
 
 
+@pytest.mark.parametrize("field", ["path", "summary", "description"])
+def test_half_a_surrogate_in_a_commit_does_not_break_every_listing(client, field):
+    file = {"path": "f", "content": "QQ==", "encoding": "base64"}
+    header = {"summary": "s"}
+    (file if field == "path" else header)[field] = "\ud800"
+    lines = ({"key": "header", "value": header}, {"key": "file", "value": file})
+    body = "\n".join(json.dumps(line) for line in lines)
+    answer = client.post(f"{API}/commit/main", content=body)
+    assert answer.status_code == 400 and "half of a surrogate pair" in answer.json()["error"]
+    assert [repo["id"] for repo in client.get("/v1/hf/api/datasets").json()] == ["ns/d"]
+
+
+@pytest.mark.parametrize("path", [None, [], {}, 5])
+def test_a_path_that_is_no_text_does_not_become_a_file_called_none(client, path):
+    value = {"path": path, "content": "QQ==", "encoding": "base64"}
+    answer = commit(client, {"key": "file", "value": value})
+    assert answer.status_code == 400 and answer.json()["error"] == f"not a path: {path!r}"
+    copy = {"path": "copy", "srcPath": path}
+    assert commit(client, {"key": "copyFile", "value": copy}).status_code == 400
+
+
 def test_a_download_cannot_leave_the_store(stored):
     for path in ("..%2F..%2Fplatform.db", "%2Fetc%2Fpasswd", "..%5C..%5Cplatform.db"):
         assert stored.get(f"/v1/hf/datasets/ns/d/resolve/main/{path}").status_code == 404
