@@ -124,4 +124,5 @@ def test_what_is_no_commit_is_refused(blobs, text, message):
     with pytest.raises(HubError, match=message) as refused:
         parse(blobs, text=text)
     assert refused.value.status == 400
-    assert list((blobs.folder / "incoming").iterdir()) == []
+    blobs.remove_interrupted(set)
+    assert [path for path in blobs.folder.rglob("*") if path.is_file()] == []
