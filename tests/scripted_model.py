@@ -32,6 +32,8 @@ class ScriptedModel:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.models = [{"id": "scripted/model", "object": "model", "answered_by": "a script"}]
+        self.listing: Any = ...
+        """What `/v1/models` answers in place of the models, when set."""
         self.url = ""
         self._lock = threading.Lock()
 
@@ -47,7 +49,8 @@ class ScriptedModel:
 
         @app.get("/v1/models")
         def models() -> Any:
-            return {"object": "list", "data": self.models}
+            listing = {"object": "list", "data": self.models}
+            return listing if self.listing is ... else self.listing
 
         @app.post("/v1/chat/completions")
         @app.post("/v1/completions")

@@ -82,13 +82,3 @@ class JobRunner:
         finally:
             with self._lock:
                 self._cancelled.pop(job_id, None)
-
-
-class InlineRunner(JobRunner):
-    """Runs each job before `submit` returns; for tests."""
-
-    def submit(self, job_id: str, work: Work) -> Future[None]:
-        done: Future[None] = Future()
-        self._run(job_id, work, threading.Event())
-        done.set_result(None)
-        return done

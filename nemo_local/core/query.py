@@ -95,14 +95,19 @@ def _contains(value: object, wanted: object, key: str) -> bool:
 
 
 def _compare(value: object, bounds: dict[str, Any], key: str) -> bool:
-    if not isinstance(value, str):
-        return False
-    moment = parse_timestamp(value)
+    moment = _moment(value)
     for name, bound in bounds.items():
-        try:
-            limit = parse_timestamp(str(bound))
-        except ValueError:
-            raise invalid_field("query", f"{key}[{name}]", "not an ISO date", bound) from None
-        if not _COMPARISONS[name](moment, limit):
+        limit = _moment(bound)
+        if limit is None:
+            raise invalid_field("query", f"{key}[{name}]", "not an ISO date", bound)
+        if moment is None or not _COMPARISONS[name](moment, limit):
             return False
     return True
+
+
+def _moment(value: object) -> datetime | None:
+    """The time that a text names, None when it names none."""
+    try:
+        return parse_timestamp(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None

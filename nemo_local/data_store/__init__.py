@@ -4,7 +4,8 @@ Covered:     repositories, commits, trees, tags, branches, history, downloads wi
              (basic): what huggingface_hub, datasets, the hf command line and fsspec call for files.
 Not covered: spaces, discussions, pull requests, moving a repository, settings, Xet, multipart LFS.
 Differs:     no Git underneath: contents by SHA-256, commits that point at them; contents of deleted
-             repositories stay until the home is reset; a client's Hub token is not read.
+             repositories stay until the home is reset, those of refused commits until the next
+             start; a client's Hub token is not read.
 Source:      https://docs.nvidia.com/nemo/microservices/latest/api/datastore.html
              https://huggingface.co/docs/hub/api
 """

@@ -1,10 +1,14 @@
-"""File contents by SHA-256: written to a temporary file, synced, then renamed into place."""
+"""File contents by SHA-256: written to a temporary file, synced, then renamed into place.
+
+A content that is new leaves an empty file of its name in `incoming` until a commit has named it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,10 +36,25 @@ class Blobs:
         self._incoming = folder / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
 
-    def remove_interrupted(self) -> None:
-        """Delete what uploads that never finished left behind; call before serving."""
-        for path in self._incoming.iterdir():
+    def remove_interrupted(self, named: Callable[[], set[str]]) -> None:
+        """Delete what no finished commit came of; call before serving.
+
+        `named()` gives the SHA-256 of every content that a commit names; it is asked when needed.
+        """
+        left = list(self._incoming.iterdir())
+        new = {path.name for path in left if self.size(path.name) is not None}
+        for sha256 in new - (named() if new else set()):
+            self.path(sha256).unlink()
+        for path in left:
             path.unlink()
+
+    def mark_new(self, sha256: str) -> None:
+        """Have the content deleted at the next start unless a commit names it by then."""
+        (self._incoming / sha256).touch()
+
+    def keep(self, sha256: str) -> None:
+        """A commit names the content."""
+        (self._incoming / sha256).unlink(missing_ok=True)
 
     def path(self, sha256: str) -> Path:
         return self.folder / sha256[:2] / sha256
@@ -99,6 +118,7 @@ class BlobWriter:
         target = self._blobs.path(blob.sha256)
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
+            self._blobs.mark_new(blob.sha256)
             os.replace(self._path, target)
             for folder in (target.parent, self._blobs.folder):
                 _sync_folder(folder)
@@ -107,8 +127,10 @@ class BlobWriter:
 
     def close(self) -> None:
         """Drop whatever was not committed."""
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:
+            self._path.unlink(missing_ok=True)
 
     def _git_oid(self) -> str:
         digest = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)

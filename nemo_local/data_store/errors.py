@@ -19,9 +19,9 @@ class HubError(PlatformError):
         headers: Mapping[str, str] | None = None,
         **extra: Any,
     ) -> None:
-        # Header values are printable and latin-1; a path may be anything.
+        # Header values are printable, latin-1 and short; a path may be anything.
         ascii_only = message.encode("ascii", "replace").decode()
-        shown = "".join(sign if sign.isprintable() else " " for sign in ascii_only)
+        shown = "".join(sign if sign.isprintable() else " " for sign in ascii_only[:1000])
         own = {"X-Error-Message": shown, **({"X-Error-Code": code} if code else {})}
         super().__init__(message, {**own, **(NO_RETRY if status == 409 else {}), **(headers or {})})
         self.status = status

@@ -53,12 +53,14 @@ def _tree_urls(hub: APIRouter, service: DataStoreService) -> None:
         found: list[tuple[str, tree.Entry | None]],
         expand: bool,
     ) -> list[dict[str, Any]]:
-        def last(entry: tree.Entry | None) -> dict[str, Any] | None:
-            if not expand:
-                return None
-            return service.commit_at(repo, entry["commit"]) if entry else commit
-
-        return [path_view(path, entry, last(entry)) for path, entry in found]
+        if not expand:
+            return [path_view(path, entry) for path, entry in found]
+        names = {entry["commit"] for _, entry in found if entry}
+        commits = {name: service.commit_at(repo, name) for name in names}
+        return [
+            path_view(path, entry, commits[entry["commit"]] if entry else commit)
+            for path, entry in found
+        ]
 
     @hub.post(API + "/paths-info/{revision}")
     async def paths_info(
@@ -94,7 +96,7 @@ def _upload_urls(hub: APIRouter, service: DataStoreService) -> None:
             # Always "regular": in mode "lfs" a client with hf_xet asks for Xet and then gives up.
             mode = {"path": path, "uploadMode": "regular", "shouldIgnore": False}
             entry = files.get(path)
-            if entry is None:
+            if entry is None or service.blobs.size(entry["sha256"]) is None:
                 return mode
             return {**mode, "oid": entry["sha256"] if entry["lfs"] else entry["oid"]}
 
@@ -107,6 +109,7 @@ def _upload_urls(hub: APIRouter, service: DataStoreService) -> None:
         if request.query_params.get("create_pr") in ("1", "true"):
             raise bad_payload("create_pr is not supported: this store has no pull requests")
         repo = await run_in_threadpool(service.repo, repo_type_of(kind), f"{namespace}/{name}")
+        await run_in_threadpool(service.head, repo, slashes(revision))
         parser = CommitParser(service.blobs)
         try:
             pending = bytearray()
@@ -143,7 +146,7 @@ def _download_urls(hub: APIRouter, service: DataStoreService) -> None:
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers=headers)
         return FileResponse(
-            service.blobs.path(entry["sha256"]),
+            service.content(entry),
             headers=headers,
             media_type="application/octet-stream",
             filename=path.rsplit("/", 1)[-1],

@@ -17,6 +17,8 @@ from nemo_local.data_store.service import RepoType
 TypeSegment = Literal["datasets", "models"]
 HUB = "/v1/hf"
 API = HUB + "/api/{kind}/{namespace}/{name}"
+MAX_FIELDS = 100_000
+"""Fields of a form; a client asks for that many paths at once."""
 
 
 class HubRoute(APIRoute):
@@ -48,14 +50,17 @@ def repo_url(request: Request, repo_type: RepoType, repo_id: str) -> str:
 
 
 async def form_or_json(request: Request) -> dict[str, Any]:
-    """The fields of a form (a repeated one as a list) or of a JSON object."""
+    """The fields of a form (a repeated one as a list, files left out) or of a JSON object."""
     if "json" in request.headers.get("content-type", ""):
         try:
             parsed = await request.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Invalid("the body is not JSON") from None
         return parsed if isinstance(parsed, dict) else {}
-    form = await request.form()
-    return {
-        key: form.getlist(key) if len(form.getlist(key)) > 1 else form[key] for key in form.keys()
-    }
+    fields: dict[str, Any] = {}
+    async with request.form(max_fields=MAX_FIELDS) as form:
+        for key in form:
+            texts = [value for value in form.getlist(key) if isinstance(value, str)]
+            if texts:
+                fields[key] = texts if len(texts) > 1 else texts[0]
+    return fields

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from nemo_local.core.middleware import signature
 from nemo_local.data_store.errors import HubError
 from nemo_local.data_store.schemas import LfsBatch, LfsObject
 from nemo_local.data_store.service import DataStoreService
@@ -32,22 +33,27 @@ def lfs_router(service: DataStoreService, hub: str) -> APIRouter:
             body = LfsBatch.model_validate_json(await request.body())
         except ValueError as error:
             raise HubError(422, f"not an LFS batch: {error}") from None
-        base = f"{request.base_url}{hub[1:]}/lfs"
-        objects = [_describe(wanted, body.operation, base) for wanted in body.objects]
+        objects = [_describe(wanted, body.operation, request) for wanted in body.objects]
         return JSONResponse({"transfer": "basic", "objects": objects}, media_type=LFS_JSON)
 
-    def _describe(wanted: LfsObject, operation: str, base: str) -> dict[str, Any]:
+    def _describe(wanted: LfsObject, operation: str, request: Request) -> dict[str, Any]:
         known = {"oid": wanted.oid, "size": wanted.size, "authenticated": True}
         stored = service.blobs.size(wanted.oid)
-        link = {"href": f"{base}/{wanted.oid}", "header": {}}
+        path = f"{hub}/lfs/{wanted.oid}"
+        href = f"{request.base_url}{path[1:]}"
+        authorization = request.headers.get("authorization")
+        header = {"Authorization": authorization} if authorization else {}
         if operation == "download":
             if stored is None:
                 return {**known, "error": {"code": 404, "message": "object not found"}}
-            return {**known, "actions": {"download": link}}
+            return {**known, "actions": {"download": {"href": href, "header": header}}}
         if stored is not None:
             return known
-        verify = {"href": f"{base}/{wanted.oid}/verify", "header": {}}
-        return {**known, "actions": {"upload": link, "verify": verify}}
+        # huggingface_hub uploads without the headers it is given.
+        signed = f"?signature={signature(authorization, 'PUT', path)}" if authorization else ""
+        upload = {"href": href + signed, "header": header}
+        verify = {"href": f"{href}/verify", "header": header}
+        return {**known, "actions": {"upload": upload, "verify": verify}}
 
     @urls.put(hub + "/lfs/{oid}")
     async def upload(oid: str, request: Request) -> Response:

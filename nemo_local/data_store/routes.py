@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from nemo_local.core.errors import Conflict, Invalid
-from nemo_local.data_store.errors import HubError
+from nemo_local.data_store.errors import HubError, repo_not_found
 from nemo_local.data_store.file_routes import add_file_urls
 from nemo_local.data_store.hub import (
     API,
@@ -52,6 +53,7 @@ def router(service: DataStoreService) -> APIRouter:
     _repo_urls(hub, service)
     _ref_urls(hub, service)
     add_file_urls(hub, service)
+    _one_part_urls(hub)
     urls.include_router(hub)
     return urls
 
@@ -142,8 +144,8 @@ def _repo_urls(hub: APIRouter, service: DataStoreService) -> None:
         if request.query_params.getlist("filter"):
             return []  # A filter selects by tag, and no repository here has one.
         views = [
-            repo_view(repo, service.commit_at(repo, "main"))
-            for repo in service.repos(repo_type_of(kind))
+            repo_view(repo, head)
+            for repo, head in service.heads(repo_type_of(kind))
             if author in (None, repo["namespace"])
             and search.lower() in f"{repo['namespace']}/{repo['name']}".lower()
         ]
@@ -216,6 +218,23 @@ def _ref_urls(hub: APIRouter, service: DataStoreService) -> None:
         repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
         service.delete_ref(repo, "branches", slashes(branch))
         return {}
+
+
+def _one_part_urls(hub: APIRouter) -> None:
+    """Refuse ids such as `gpt2` as clients expect: every repository here has a namespace."""
+
+    def no_such_repo(kind: TypeSegment, name: str) -> None:
+        raise repo_not_found(repo_type_of(kind), name)
+
+    def no_such_model(name: str) -> None:
+        raise repo_not_found("model", name)
+
+    one_part = HUB + "/api/{kind}/{name}"
+    refused = partial(hub.api_route, methods=["GET", "HEAD", "POST"], include_in_schema=False)
+    refused(one_part)(no_such_repo)
+    for verb in ("revision", "tree", "paths-info", "preupload", "commit", "commits"):
+        refused(f"{one_part}/{verb}/{{rest:path}}")(no_such_repo)
+    refused(HUB + "/{name}/resolve/{rest:path}")(no_such_model)
 
 
 def _reference(body: RepoReference) -> tuple[RepoType, str, str]:

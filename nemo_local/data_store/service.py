@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,8 +46,8 @@ class DataStoreService:
         self._committing = threading.Lock()
 
     def start(self) -> None:
-        """Drop what interrupted uploads left."""
-        self.blobs.remove_interrupted()
+        """Drop what uploads left that were interrupted or refused."""
+        self.blobs.remove_interrupted(self._named_contents)
 
     # Namespaces
 
@@ -105,13 +105,20 @@ class DataStoreService:
         except NotFound:
             raise repo_not_found(repo_type, repo_id) from None
 
-    def repos(self, repo_type: RepoType) -> list[Document]:
-        return self.documents.all(f"{repo_type}_repo")
+    def heads(self, repo_type: RepoType) -> Iterator[tuple[Document, Document]]:
+        """Every repository with the newest commit of its main branch."""
+        for repo in self.documents.all(f"{repo_type}_repo"):
+            try:
+                head = self.commit_at(repo, MAIN)
+            except HubError:
+                continue  # it was deleted meanwhile
+            yield repo, head
 
     def delete_repo(self, repo_type: RepoType, repo_id: str) -> None:
         """Delete the repository and its history; its contents stay in the blob store."""
-        repo = self.documents.delete(f"{repo_type}_repo", self.repo(repo_type, repo_id)["id"])
-        self._forget_commits(repo["id"])
+        with self._committing:
+            repo = self.documents.delete(f"{repo_type}_repo", self.repo(repo_type, repo_id)["id"])
+            self._forget_commits(repo["id"])
 
     # References
 
@@ -161,23 +168,29 @@ class DataStoreService:
 
     # Commits
 
+    def head(self, repo: Document, branch: str) -> Document:
+        """The commit that the next one on this branch follows. Raises HubError RevisionNotFound."""
+        if branch not in repo["branches"]:
+            raise revision_not_found(_repo_id(repo), branch)
+        return self.commit_at(repo, branch)
+
     def commit(self, repo: Document, branch: str, operations: list[Operation]) -> str:
         """The SHA of the new head of `branch`, after all operations or none of them.
 
         Raises:
-            HubError: 404 for an unknown branch or path, 412 when the header's parentCommit is not
-                the head, 400 for anything else.
+            HubError: 404 for an unknown branch or path, 412 when the header's parentCommit (in full
+                or its first 7 signs and more) is not the head, 400 for anything else.
         """
         header = operations[0].value
         with self._committing:
             repo = self.repo(repo["type"], _repo_id(repo))
-            if branch not in repo["branches"]:
-                raise revision_not_found(_repo_id(repo), branch)
-            head = self.commit_at(repo, branch)
-            wanted = header.get("parentCommit")
-            if wanted and wanted != head["name"]:
+            head = self.head(repo, branch)
+            wanted = str(header.get("parentCommit") or head["name"])
+            if len(wanted) < 7 or not head["name"].startswith(wanted):
                 raise HubError(
-                    412, f"branch {branch!r} has moved to {head['name']}; parentCommit is {wanted}"
+                    412,
+                    f"the head of branch {branch!r} is {head['name']}; parentCommit is {wanted!r} "
+                    "(it takes 7 signs or more)",
                 )
             files, written = tree.apply(
                 head["files"],
@@ -201,6 +214,22 @@ class DataStoreService:
         if path not in commit["files"]:
             raise entry_not_found(_repo_id(repo), path, commit["name"])
         return commit["name"], commit["files"][path]
+
+    def content(self, entry: tree.Entry) -> Path:
+        """Where the content of a file is. Raises HubError 410 when the store has lost it."""
+        path = self.blobs.path(entry["sha256"])
+        if not path.exists():
+            raise HubError(
+                410,
+                f"the commit is here, its content with SHA-256 {entry['sha256']} is not: the "
+                "database and the folder 'blobs' of the platform's home do not belong together. "
+                "Bring both back from one copy, or upload the file again",
+            )
+        return path
+
+    def _named_contents(self) -> set[str]:
+        commits = self.documents.all("commit")
+        return {entry["sha256"] for commit in commits for entry in commit["files"].values()}
 
     def _forget_commits(self, repo_id: str) -> None:
         for commit in self.documents.all("commit", namespace=repo_id):
@@ -231,6 +260,8 @@ class DataStoreService:
             "files": marked,
         }
         self.documents.create("commit", repo_id, sha, document)
+        for path in written:
+            self.blobs.keep(files[path]["sha256"])
         return sha
 
     def _update_repo(self, repo: Document, change: Callable[[Document], Document]) -> None:

@@ -57,7 +57,7 @@ def apply(
     result, written = dict(files), set[str]()
     for operation in operations:
         value = operation.value
-        path = clean_path(str(value.get("path", "")).rstrip("/"))
+        path = _path(value, "path")
         if operation.key == "deletedFile":
             if path not in result:
                 raise entry_not_found(repo_id, path)
@@ -69,10 +69,10 @@ def apply(
             for other in inside:
                 del result[other]
         elif operation.key == "copyFile":
-            source = files_at(str(value.get("srcRevision") or "main"))
-            if value.get("srcPath") not in source:
-                raise entry_not_found(repo_id, str(value.get("srcPath")))
-            result[path] = dict(source[value["srcPath"]])
+            source, source_path = files_at(_revision(value)), _path(value, "srcPath")
+            if source_path not in source:
+                raise entry_not_found(repo_id, source_path)
+            result[path] = dict(source[source_path])
             written.add(path)
         elif operation.key == "lfsFile":
             result[path] = _uploaded(path, value, stored_size)
@@ -127,6 +127,18 @@ def _pointer(sha256: str, size: int) -> bytes:
         sha256.encode(),
         size,
     )
+
+
+def _path(value: Mapping[str, Any], key: str) -> str:
+    path = value.get(key)
+    return clean_path(path.rstrip("/") if isinstance(path, str) else path)
+
+
+def _revision(value: Mapping[str, Any]) -> str:
+    revision = value.get("srcRevision") or "main"
+    if not isinstance(revision, str):
+        raise bad_payload(f"srcRevision is not a text: {revision!r}")
+    return revision
 
 
 def _uploaded(

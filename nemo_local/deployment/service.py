@@ -4,32 +4,27 @@ went."""
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from typing import Any
-from urllib.parse import quote
 
 from nemo_microservices.types import DeploymentConfig
 from nemo_microservices.types.deployment import ModelDeployment
 
 from nemo_local.catalog import Catalog
-from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.client import Client
 from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
-from nemo_local.core.errors import Conflict, NotFound, invalid_field
+from nemo_local.core.errors import Conflict, invalid_field
 from nemo_local.core.ids import new_id
-from nemo_local.core.jobs import JobRunner
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
 from nemo_local.core.web import check_name, deleted, showable
+from nemo_local.deployment.activation import DEPLOYMENT, Activations, status
 
 logger = logging.getLogger(__name__)
 
-DEPLOYMENT, CONFIG, SEED = "model_deployment", "deployment_config", "deployment_seed"
+CONFIG, SEED = "deployment_config", "deployment_seed"
 ACTIVATE_WITHIN_S = 300.0
 """How long NIM may take to load a model, or to come up, before the deployment counts as failed."""
-ASK_AGAIN_S = 0.25
-REFRESH_TIMEOUT_S = 30.0
 _DEPLOYMENT_FIELDS = ("description", "project", "custom_fields", "ownership", "async_enabled")
 _CONFIG_FIELDS = (
     "description", "project", "custom_fields", "ownership", "model", "nim_deployment",
@@ -45,15 +40,11 @@ class DeploymentService:
         nim: Client,
         catalog: Catalog,
         platform: Client,
-        runner: JobRunner | None = None,
         activate_within_s: float = ACTIVATE_WITHIN_S,
     ) -> None:
         self._documents = documents
-        self._nim = nim
         self._catalog = catalog
-        self._platform = platform
-        self._runner = runner or JobRunner(workers=1, name="deployments")
-        self._activate_within_s = activate_within_s
+        self._activations = Activations(documents, nim, catalog, platform, activate_within_s)
 
     def start(self) -> None:
         """Seed a deployment for each model that can be served, and see what NIM serves.
@@ -79,13 +70,13 @@ class DeploymentService:
                 logger.info("deployment %s exists; not seeded", entry.id)
         for deployment in self._documents.all(DEPLOYMENT):
             if deployment["status_details"]["status"] == "failed":
-                waiting = _status("pending", "waiting for NIM")
+                waiting = status("pending", "waiting for NIM")
                 deployment = self._documents.update(DEPLOYMENT, deployment["id"], waiting)
             self._activate_soon(deployment)
 
     def stop(self) -> None:
         """Forget activations under way; they are taken up at the next start."""
-        self._runner.shutdown()
+        self._activations.stop()
 
     def create(self, body: Document) -> Document:
         """The new deployment, still pending; NIM loads its models in the background.
@@ -115,7 +106,7 @@ class DeploymentService:
         if moves:
             config = body.get("config") or found["config"]
             changes |= {"config": config, "models": self._models_of(config, body.get("models"))}
-            changes |= _status("pending", "waiting for NIM")
+            changes |= status("pending", "waiting for NIM")
 
         def merge(deployment: Document) -> Document:
             return showable(ModelDeployment, {**deployment, **restored(changes, deployment)})
@@ -126,19 +117,18 @@ class DeploymentService:
     def delete(self, namespace: str, name: str) -> Document:
         """Delete a deployment and wait until NIM has unloaded what only it wanted."""
         found = self._documents.get(DEPLOYMENT, namespace, name)
-        self._runner.cancel(found["id"])
+        self._activations.drop(found["id"])
         self._documents.delete(DEPLOYMENT, found["id"])
         logger.info("deployment %s/%s deleted", namespace, name)
-        try:
-            self._served()
-        except UpstreamError as error:
-            logger.warning("NIM was not told of the deletion; it will see for itself: %s", error)
+        _, _, trouble = self._activations.ask_nim()
+        if trouble:
+            logger.warning("NIM was not told of the deletion; it will see for itself: %s", trouble)
         return deleted(found, timestamp(self._documents.clock()))
 
     def create_config(self, body: Document) -> Document:
         """The new configuration. Raises Conflict when the name is taken, Invalid as `create`."""
         _check_config(body)
-        namespace = body.get("namespace") or "default"
+        namespace = check_name(body.get("namespace") or "default", "namespace")
         name = check_name(body["name"]) if body.get("name") else None
         document = {
             **dict.fromkeys(_CONFIG_FIELDS),
@@ -173,7 +163,7 @@ class DeploymentService:
         return deleted(found, timestamp(self._documents.clock()))
 
     def _store(self, body: Document) -> Document:
-        namespace = body.get("namespace") or "default"
+        namespace = check_name(body.get("namespace") or "default", "namespace")
         deployment_id = new_id("deployment")
         name = check_name(body["name"]) if body.get("name") else deployment_id
         document = {
@@ -182,7 +172,7 @@ class DeploymentService:
             "config": body["config"],
             "models": self._models_of(body["config"], body.get("models")),
             "schema_version": "1.0",
-            **_status("pending", "waiting for NIM"),
+            **status("pending", "waiting for NIM"),
         }
         document["custom_fields"] = document["custom_fields"] or {}
         document["async_enabled"] = bool(document["async_enabled"])
@@ -195,6 +185,10 @@ class DeploymentService:
         """The model ids of a deployment: as given, else the one its configuration names."""
         if isinstance(config, str):
             namespace, _, name = config.partition("/")
+            if not namespace or not name or "/" in name:
+                raise invalid_field(
+                    "body", "config", "name a configuration as namespace/name", config
+                )
             config = self._documents.get(CONFIG, namespace, name)
         _check_config(config)
         if given:
@@ -207,87 +201,8 @@ class DeploymentService:
         return [model]
 
     def _activate_soon(self, deployment: Document) -> Document:
-        entity_id = deployment["id"]
-        self._runner.submit(entity_id, lambda cancelled: self._activate(entity_id, cancelled))
+        self._activations.add(deployment["id"])
         return deployment
-
-    def _activate(self, entity_id: str, cancelled: threading.Event) -> None:
-        """Ask NIM until it serves the models, or it is known that it will not."""
-        try:
-            models = self._documents.get_by_id(DEPLOYMENT, entity_id)["models"]
-            outcome = self._outcome(models, cancelled)
-            if outcome is None or cancelled.is_set():
-                return
-            present = self._documents.get_by_id(DEPLOYMENT, entity_id)
-            if any(present[key] != value for key, value in outcome.items()):
-                self._documents.update(DEPLOYMENT, entity_id, outcome)
-                logger.info("deployment %s is %s", entity_id, outcome["status_details"])
-        except NotFound:
-            logger.info("deployment %s was deleted before it was ready", entity_id)
-
-    def _outcome(self, models: list[str], cancelled: threading.Event) -> Document | None:
-        """The status to store; None when told to stop first."""
-        deadline = time.monotonic() + self._activate_within_s
-        while not cancelled.is_set():
-            try:
-                served, failed = self._served()
-                trouble = f"NIM does not serve it within {self._activate_within_s:g} s"
-            except UpstreamError as error:
-                served, failed, trouble = [], {}, str(error)
-            missing = [model for model in models if model not in served]
-            if not missing:
-                return _status("ready", self._who_answers(models), self._nim.base_url)
-            reasons = [failed.get(model) or self._absent(model) for model in missing]
-            known = [reason for reason in reasons if reason]
-            if known:
-                return _status("failed", "; ".join(known))
-            if time.monotonic() >= deadline:
-                return _status("failed", trouble)
-            cancelled.wait(ASK_AGAIN_S)
-        return None
-
-    def _served(self) -> tuple[list[str], dict[str, str]]:
-        """What NIM serves after it looked at the platform, and what it could not load and why."""
-        try:
-            state = self._nim.post("/internal/refresh", timeout=REFRESH_TIMEOUT_S)
-            return state["models"], state["failed"]
-        except UpstreamError as error:
-            if error.status not in (404, 405):
-                raise
-        # A NIM that is not ours cannot be told; it serves what it serves.
-        return [model["id"] for model in self._nim.get("/v1/models")["data"]], {}
-
-    def _absent(self, model_id: str) -> str | None:
-        """Why a model cannot be loaded here, or None when it can."""
-        entry = self._catalog.get(model_id)
-        if entry is None and self._is_stored(model_id):
-            return None
-        if entry is None:
-            near = self._catalog.near(model_id) or list(self._catalog.models)
-            return f"unknown model {model_id!r}; known are, for example: {', '.join(near)}"
-        return entry.why if entry.path is None else None
-
-    def _is_stored(self, model_id: str) -> bool:
-        """Whether it may be in the Entity Store; then NIM fetches it, or says why it cannot."""
-        namespace, _, name = model_id.partition("/")
-        try:
-            self._platform.get(f"/v1/models/{quote(namespace)}/{quote(name)}")
-        except UpstreamError as error:
-            return error.status != 404
-        return True
-
-    def _who_answers(self, models: list[str]) -> str:
-        entries = [self._catalog.get(model) for model in models]
-        names = [f"{entry.id} answered by {entry.answered_by}" for entry in entries if entry]
-        return "; ".join(["ready", *names])
-
-
-def _status(status: str, description: str, url: str = "") -> Document:
-    return {
-        "status_details": {"status": status, "description": description},
-        "deployed": status == "ready",
-        "url": url,
-    }
 
 
 def _check_config(config: Document) -> None:

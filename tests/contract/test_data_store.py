@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem
 from huggingface_hub.errors import (
@@ -17,8 +19,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.lfs import lfs_upload, post_lfs_batch_info
 
 from nemo_local.pocket_dataset import REPO
+from tests.conftest import running_control_plane
 
 pytestmark = pytest.mark.contract
 
@@ -215,6 +219,60 @@ def test_blocks_of_a_file_can_be_read(hf):
         "datasets/ns/xlam/.gitattributes",
         "datasets/ns/xlam/block.bin",
     ]
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning:httpx")  # huggingface_hub's
+def test_lfs_works_on_a_platform_with_a_token(settings):
+    content = b"weights" * 100
+    operation = CommitOperationAdd("weights.bin", content)
+    with running_control_plane(replace(settings, token="secret")) as running:
+        hf = running.hf()
+        hf.create_repo(**DATASET)
+        where = {"token": "secret", "endpoint": hf.endpoint}
+        (action,), _, _ = post_lfs_batch_info([operation.upload_info], **where, **DATASET)
+        href = action["actions"]["upload"]["href"]
+        assert httpx.put(href.partition("?")[0], content=content).status_code == 401
+        assert httpx.get(href).status_code == 401
+        lfs_upload(operation, action, **where)
+        batch = f"{hf.endpoint}/datasets/ns/xlam.git/info/lfs/objects/batch"
+        wanted = {"oid": operation.upload_info.sha256.hex(), "size": len(content)}
+        headers = {"authorization": "Bearer secret"}
+        body = {"operation": "download", "objects": [wanted]}
+        (known,) = httpx.post(batch, json=body, headers=headers).json()["objects"]
+        download = known["actions"]["download"]
+        assert httpx.get(download["href"], headers=download["header"]).content == content
+        assert httpx.get(download["href"]).status_code == 401
+
+
+def test_an_id_without_a_namespace_is_a_repository_that_does_not_exist(hf):
+    for repo_type in ("dataset", "model"):
+        assert hf.repo_exists("gpt2", repo_type=repo_type) is False
+        assert hf.revision_exists("gpt2", "main", repo_type=repo_type) is False
+        assert hf.file_exists("gpt2", "config.json", repo_type=repo_type) is False
+        with pytest.raises(RepositoryNotFoundError):
+            hf.list_repo_files("gpt2", repo_type=repo_type)
+        with pytest.raises(RepositoryNotFoundError):
+            hf.upload_file(
+                path_or_fileobj=b"x", path_in_repo="x", repo_id="gpt2", repo_type=repo_type
+            )
+    with pytest.raises(HfHubHTTPError) as missing:
+        hf.get_discussion_details(**DATASET, discussion_num=1)
+    assert not isinstance(missing.value, RepositoryNotFoundError)
+
+
+def test_more_than_a_thousand_paths_can_be_asked_for_at_once(hf):
+    paths = [".gitattributes", *(f"part-{n}" for n in range(3000))]
+    (info,) = hf.get_paths_info("ns/xlam", paths, repo_type="dataset")
+    assert info.path == ".gitattributes"
+
+
+def test_the_parent_of_a_commit_may_be_given_by_its_first_seven_signs(hf):
+    first = hf.dataset_info("ns/xlam").sha
+    where = {"path_in_repo": "a", **DATASET}
+    second = hf.upload_file(path_or_fileobj=b"1", parent_commit=first[:7], **where).oid
+    for parent in (first[:7], second[:6]):
+        with pytest.raises(HfHubHTTPError, match="412"):
+            hf.upload_file(path_or_fileobj=b"2", parent_commit=parent, **where)
 
 
 SCRIPT = """

@@ -12,6 +12,8 @@ from nemo_microservices import (
     UnprocessableEntityError,
 )
 
+from nemo_local.core.client import UpstreamError
+
 pytestmark = pytest.mark.contract
 
 MODEL = {
@@ -112,6 +114,22 @@ def test_search_takes_parts_and_alternatives(sdk):
         "gamma",
     ]
     assert list(sdk.datasets.list(search={"created_at": {"end": "2001-01-01T00:00:00"}})) == []
+
+
+@pytest.mark.parametrize(
+    "field", ["filter[name]", "filter[namespace]", "search[name]", "search[description]"]
+)
+def test_a_date_operator_on_a_text_does_not_break_the_listing(control_plane, field):
+    client = control_plane.client()
+    client.post("/v1/projects", json={"name": "abc", "namespace": "ns", "description": "hello"})
+    date = "2025-06-20"
+    client.post("/v1/projects", json={"name": date, "namespace": date, "description": date})
+    found = client.get("/v1/projects", params={f"{field}[gte]": "2025-01-01"})["data"]
+    assert [item["name"] for item in found] == [date]
+    for bound in ("hello", "0001-01-01T00:00:00+14:00"):
+        with pytest.raises(UpstreamError, match="not an ISO date") as refused:
+            client.get("/v1/projects", params={f"{field}[gte]": bound})
+        assert refused.value.status == 422
 
 
 def test_an_api_key_is_never_shown_and_survives_a_round_trip(sdk, control_plane):

@@ -6,7 +6,7 @@ from fastapi.testclient import TestClient
 from starlette.requests import Request
 
 from nemo_local.core.errors import Conflict, PlatformError, install_error_handlers
-from nemo_local.core.middleware import BothSlashes, TokenCheck
+from nemo_local.core.middleware import BothSlashes, TokenCheck, signature
 from nemo_local.core.query import Page
 from nemo_local.core.web import json_body, list_query, page_body, without_nulls
 
@@ -87,6 +87,19 @@ def client():
 def test_a_trailing_slash_is_accepted_without_a_redirect(client):
     answer = client.post("/things/", json={"a": 1}, follow_redirects=False)
     assert (answer.status_code, answer.json()) == (200, {"a": 1})
+
+
+def test_a_signed_link_is_good_for_one_method_and_path(client):
+    signed = f"?signature={signature('Bearer secret', 'GET', '/taken')}"
+    for method, url, status in (
+        ("GET", "/taken" + signed, 409),
+        ("POST", "/taken" + signed, 401),
+        ("GET", "/crash" + signed, 401),
+        ("GET", "/taken?signature=", 401),
+    ):
+        request = client.build_request(method, url)
+        request.headers.pop("authorization")
+        assert client.send(request).status_code == status
 
 
 def test_a_conflict_asks_not_to_be_retried(client):

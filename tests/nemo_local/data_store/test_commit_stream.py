@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -59,6 +60,42 @@ def test_the_content_may_come_last_and_with_escaped_slashes(blobs):
     assert blobs.path(operation.blob.sha256).read_bytes() == content
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 77, 78, 79, 100_000])
+def test_base64_with_line_breaks_is_stored_as_what_it_encodes(blobs, size):
+    content = bytes(range(256)) * 4
+    lines = (base64.encodebytes(content), base64.encodebytes(content).replace(b"\n", b"\r\n"))
+    for written in lines:
+        line = {"key": "file", "value": {"content": written.decode(), "path": "a"}}
+        text = "\n".join(json.dumps(item).replace("/", "\\/") for item in (HEADER, line))
+        _, operation = parse(blobs, text=text.encode(), size=size)
+        assert blobs.path(operation.blob.sha256).read_bytes() == content
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize("content", [b"QU\\tJD", b"QU\\\\nJD", b'QU\\"JD', b"QUJD\\", b"QQ==QUJD"])
+def test_what_only_looks_like_base64_is_refused(blobs, content, size):
+    text = b'%s\n{"key":"file","value":{"path":"a","content":"%s"}}'
+    with pytest.raises(HubError, match="not base64") as refused:
+        parse(blobs, text=text % (json.dumps(HEADER).encode(), content), size=size)
+    assert refused.value.status == 400
+
+
+def test_eight_times_as_many_lines_do_not_take_sixty_times_as_long(blobs):
+    def seconds(count):
+        deletions = [
+            {"key": "deletedFile", "value": {"path": f"part-{n:06}"}} for n in range(count)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in (HEADER, *deletions)).encode()
+        times = []
+        for _ in range(3):
+            started = time.process_time()
+            assert len(parse(blobs, text=text)) == count + 1
+            times.append(time.process_time() - started)
+        return min(times)
+
+    assert seconds(8000) < 10 * seconds(1000) + 0.1
+
+
 def test_the_git_oid_is_what_git_computes(blobs):
     assert blobs.put(b"hello\n").git_oid == "ce013625030ba8dba906f756967f9e9ca394464a"
 
@@ -75,11 +112,17 @@ def test_the_git_oid_is_what_git_computes(blobs):
         (b'{"key":"file","value":{"content":"QUJD', "middle of a file"),
         (b'{"key":"file","value":{"content":"QQ==","encoding":"utf-8"}}\n', "needs its content"),
         (b" " * (MAX_LINE + 1), "more than"),
+        (b"[" * 200_000, "is not"),
+        (b'{"key":"header","value":{"summary":"\\ud800"}}\n', "half of a surrogate pair"),
+        (b'{"key":"header","value":{"summary":"\xed\xa0\x80"}}\n', "is not"),
+        (b'{"key":"header","value":{"summary":NaN}}\n', "NaN is no JSON number"),
     ],
-    ids=["empty", "list", "text", "key", "no-content", "base64", "cut-off", "encoding", "long"],
+    ids=["empty", "list", "text", "key", "no-content", "base64", "cut-off", "encoding", "long"]
+    + ["deep", "surrogate", "raw-surrogate", "nan"],
 )
 def test_what_is_no_commit_is_refused(blobs, text, message):
     with pytest.raises(HubError, match=message) as refused:
         parse(blobs, text=text)
     assert refused.value.status == 400
-    assert list((blobs.folder / "incoming").iterdir()) == []
+    blobs.remove_interrupted(set)
+    assert [path for path in blobs.folder.rglob("*") if path.is_file()] == []

@@ -119,6 +119,27 @@ def test_a_commit_cannot_leave_its_repository(client, settings, path):
     assert not (settings.home.parent / "x").exists()
 
 
+@pytest.mark.parametrize("field", ["path", "summary", "description"])
+def test_half_a_surrogate_in_a_commit_does_not_break_every_listing(client, field):
+    file = {"path": "f", "content": "QQ==", "encoding": "base64"}
+    header = {"summary": "s"}
+    (file if field == "path" else header)[field] = "\ud800"
+    lines = ({"key": "header", "value": header}, {"key": "file", "value": file})
+    body = "\n".join(json.dumps(line) for line in lines)
+    answer = client.post(f"{API}/commit/main", content=body)
+    assert answer.status_code == 400 and "half of a surrogate pair" in answer.json()["error"]
+    assert [repo["id"] for repo in client.get("/v1/hf/api/datasets").json()] == ["ns/d"]
+
+
+@pytest.mark.parametrize("path", [None, [], {}, 5])
+def test_a_path_that_is_no_text_does_not_become_a_file_called_none(client, path):
+    value = {"path": path, "content": "QQ==", "encoding": "base64"}
+    answer = commit(client, {"key": "file", "value": value})
+    assert answer.status_code == 400 and answer.json()["error"] == f"not a path: {path!r}"
+    copy = {"path": "copy", "srcPath": path}
+    assert commit(client, {"key": "copyFile", "value": copy}).status_code == 400
+
+
 def test_a_download_cannot_leave_the_store(stored):
     for path in ("..%2F..%2Fplatform.db", "%2Fetc%2Fpasswd", "..%5C..%5Cplatform.db"):
         assert stored.get(f"/v1/hf/datasets/ns/d/resolve/main/{path}").status_code == 404
@@ -145,6 +166,46 @@ def test_a_commit_goes_to_a_branch_only(stored):
     assert answer.status_code == 404 and answer.headers["x-error-code"] == "RevisionNotFound"
 
 
+def test_a_commit_to_no_branch_is_refused_before_its_contents_are_stored(client, service):
+    before = list(service.blobs.folder.rglob("*"))
+    file = {"path": "f", "content": "MDEyMzQ1Njc4OQ==", "encoding": "base64"}
+    answer = commit(client, {"key": "file", "value": file}, revision="nothing")
+    assert answer.status_code == 404 and answer.headers["x-error-code"] == "RevisionNotFound"
+    assert list(service.blobs.folder.rglob("*")) == before
+
+
+def test_a_content_that_the_disk_has_lost_is_named_and_can_be_uploaded_again(stored, service):
+    _, entry = service.entry(service.repo("dataset", "ns/d"), "main", "f")
+    service.content(entry).unlink()
+    answer = stored.get(RESOLVE)
+    assert answer.status_code == 410
+    assert entry["sha256"] in answer.json()["error"]
+    assert "upload the file again" in answer.json()["error"]
+    (known,) = stored.post(f"{API}/preupload/main", json={"files": [{"path": "f"}]}).json()["files"]
+    assert "oid" not in known  # or a client would find its file unchanged and not send it
+    value = {"path": "f", "content": "MDEyMzQ1Njc4OQ==", "encoding": "base64"}
+    assert commit(stored, {"key": "file", "value": value}).status_code == 200
+    assert stored.get(RESOLVE).content == b"0123456789"
+
+
+def test_each_commit_is_read_once_however_many_files_it_wrote(stored, documents, monkeypatch):
+    files = [
+        {"key": "file", "value": {"path": f"part-{n}", "content": "QQ==", "encoding": "base64"}}
+        for n in range(50)
+    ]
+    assert commit(stored, *files).status_code == 200
+    read, get = [], documents.get
+
+    def counted(kind, namespace, name):
+        read.append(kind)
+        return get(kind, namespace, name)
+
+    monkeypatch.setattr(documents, "get", counted)
+    found = stored.get(f"{API}/tree/main", params={"expand": "true"}).json()
+    assert len(found) == 52 and {item["lastCommit"]["title"] for item in found} > {"s"}
+    assert read.count("commit") == 4  # the one asked for, and the three that wrote its files
+
+
 def test_bad_payloads_are_answered_in_the_hub_s_shape(client):
     answer = client.post("/v1/hf/api/repos/create", json={"type": "dataset"})
     assert answer.status_code == 400 and "name" in answer.json()["error"]
@@ -165,6 +226,9 @@ def test_a_namespace_takes_a_form_or_json(client):
     assert client.post(url + "/", json={"namespace": "b"}).status_code == 201
     assert client.post(url, data={"namespace": "a"}).status_code == 409
     assert client.post(url, data={}).status_code == 422
+    assert client.post(url, files={"namespace": ("a.txt", b"abc")}).status_code == 422
+    deep = {"content": "[" * 200_000, "headers": {"content-type": "application/json"}}
+    assert client.post(url, **deep).status_code == 422
     assert client.get(f"{url}/a").status_code == 200
     assert client.get(f"{url}/no").status_code == 404
     assert {item["namespace"] for item in client.get(url + "/").json()["data"]} == {"a", "b", "ns"}

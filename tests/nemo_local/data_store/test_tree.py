@@ -44,6 +44,10 @@ def test_operations_add_copy_and_delete():
         (("deletedFile", {"path": "no"}), 404),
         (("deletedFolder", {"path": "no"}), 404),
         (("copyFile", {"path": "x", "srcPath": "no"}), 404),
+        (("copyFile", {"path": "x", "srcPath": []}), 400),
+        (("copyFile", {"path": "x", "srcPath": "a/one", "srcRevision": [1]}), 400),
+        (("file", {"path": None}), 400),
+        (("file", {}), 400),
         (("file", {"path": "../x"}), 400),
         (("file", {"path": "a"}), 400),
         (("file", {"path": "a/one/x"}), 400),
@@ -51,7 +55,7 @@ def test_operations_add_copy_and_delete():
         (("lfsFile", {"path": "x", "oid": "short"}), 400),
         (("lfsFile", {"path": "x", "oid": "a" * 64, "size": 4}), 400),
     ],
-    ids=lambda value: f"{value[0]}-{value[1]['path']}" if isinstance(value, tuple) else str(value),
+    ids=str,
 )
 def test_a_bad_operation_is_refused(operation, status):
     with pytest.raises(HubError) as refused:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,16 +11,16 @@ from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
-from nemo_local.core.jobs import InlineRunner
 from nemo_local.core.query import ListQuery
 from nemo_local.deployment.service import DeploymentService
+from nemo_local.processes import wait_until
 from tests.conftest import free_port
 from tests.scripted_model import scripted_model
 from tests.tiny_checkpoint import entry
 
 SERVED, ABSENT = "meta/served", "meta/absent"
 NIM = {"image_name": "nim", "image_tag": "1", "gpu": 1}
-Make = Callable[[str], DeploymentService]
+Make = Callable[..., DeploymentService]
 
 
 @pytest.fixture
@@ -27,11 +28,12 @@ def make(documents: Documents, tmp_path: Path) -> Iterator[Make]:
     catalog = Catalog([entry(SERVED, tmp_path), entry(ABSENT, None)])
     with ExitStack() as clients:
 
-        def service(nim_url: str) -> DeploymentService:
+        def service(nim_url: str, within_s: float = 0) -> DeploymentService:
             nim = clients.enter_context(closing(Client(nim_url)))
             platform = clients.enter_context(closing(Client(f"http://127.0.0.1:{free_port()}")))
-            runner = InlineRunner(name="test")
-            return DeploymentService(documents, nim, catalog, platform, runner, activate_within_s=0)
+            made = DeploymentService(documents, nim, catalog, platform, within_s)
+            clients.callback(made.stop)
+            return made
 
         yield service
 
@@ -41,14 +43,20 @@ def nowhere() -> str:
     return f"http://127.0.0.1:{free_port()}"
 
 
-def body(model: str, name: str = "d", **more: object) -> dict:
+def body(model: str, name: str = "d", **more: object) -> dict[str, Any]:
     config = {"model": model, "nim_deployment": NIM}
     return {"name": name, "namespace": "ns", "config": config, **more}
 
 
 def state(service: DeploymentService, name: str = "d") -> tuple[str, str]:
-    details = service.get("ns", name)["status_details"]
-    return details["status"], details["description"]
+    """The status, once it is no longer pending, and what explains it."""
+
+    def details() -> dict[str, str]:
+        found: dict[str, str] = service.get("ns", name)["status_details"]
+        return found
+
+    wait_until(lambda: details()["status"] != "pending", 20, f"{name} is settled")
+    return details()["status"], details()["description"]
 
 
 def test_a_nim_that_never_answers_fails_the_deployment_by_name(make: Make, nowhere: str) -> None:
@@ -72,6 +80,37 @@ def test_an_endpoint_that_is_not_ours_counts_by_what_it_lists(make: Make) -> Non
         assert state(service)[0] == "ready"
         service.create(body(SERVED, name="other"))
         assert state(service, "other")[0] == "failed"
+
+
+def test_a_deployment_that_nim_does_not_serve_yet_holds_up_no_other(make: Make) -> None:
+    with scripted_model() as nim:
+        nim.models = [{"id": ABSENT}]
+        service = make(nim.url, within_s=300)
+        service.create(body(SERVED, name="waits"))
+        service.create(body(ABSENT, name="other"))
+        assert state(service, "other")[0] == "ready"
+        assert service.get("ns", "waits")["status_details"]["status"] == "pending"
+
+
+def test_a_patch_mends_a_deployment_that_still_waits(make: Make) -> None:
+    with scripted_model() as nim:
+        nim.models = [{"id": ABSENT}]
+        service = make(nim.url, within_s=300)
+        service.create(body(SERVED))
+        service.update("ns", "d", {"models": [ABSENT]})
+        assert state(service) == ("ready", "ready")
+
+
+@pytest.mark.parametrize("listing", [None, "<html>", [], {"object": "list"}, {"data": [7]}])
+def test_an_endpoint_that_lists_no_models_does_not_leave_a_deployment_pending(
+    make: Make, listing: Any
+) -> None:
+    with scripted_model() as nim:
+        nim.listing = listing
+        service = make(nim.url)
+        service.create(body(SERVED))
+        assert state(service) == ("failed", f"{nim.url}/v1/models is no list of models")
+        service.delete("ns", "d")
 
 
 def test_seeds_are_made_once(make: Make, nowhere: str, documents: Documents) -> None:
@@ -112,6 +151,27 @@ def test_fields_are_kept_and_secrets_are_not(make: Make, nowhere: str) -> None:
     assert "hf_x" not in str(made) and made["id"].startswith("deployment-")
 
 
+def test_secrets_in_additional_envs_are_hidden_and_survive_a_round_trip(
+    make: Make, nowhere: str, documents: Documents
+) -> None:
+    service = make(nowhere)
+    envs = {"NGC_API_KEY": "nvapi-x", "NIM_MODEL_NAME": "x"}
+    config = {"model": SERVED, "nim_deployment": {**NIM, "additional_envs": envs}}
+    service.create({"name": "d", "namespace": "ns", "config": config})
+    service.create_config({"name": "c", "namespace": "ns", **config})
+    shown, shown_config = service.get("ns", "d"), service.get_config("ns", "c")
+    assert "nvapi-x" not in f"{shown}{shown_config}{service.find(ListQuery()).items}"
+    hidden = {**envs, "NGC_API_KEY": "******"}
+    assert shown["config"]["nim_deployment"]["additional_envs"] == hidden
+    shown["config"]["nim_deployment"]["additional_envs"]["NIM_MODEL_NAME"] = "y"
+    assert "nvapi-x" not in str(service.update("ns", "d", shown))
+    stored = documents.get("model_deployment", "ns", "d")["config"]["nim_deployment"]
+    assert stored["additional_envs"] == {**envs, "NIM_MODEL_NAME": "y"}
+    service.update_config("ns", "c", {**shown_config, "description": "new"})
+    stored = documents.get("deployment_config", "ns", "c")["nim_deployment"]
+    assert stored["additional_envs"] == envs
+
+
 def test_an_embedded_model_is_named_by_its_namespace(make: Make, nowhere: str) -> None:
     config = {"model": {"namespace": "meta", "name": "served"}, "nim_deployment": NIM}
     made = make(nowhere).create({"config": config})
@@ -122,6 +182,7 @@ def test_an_embedded_model_is_named_by_its_namespace(make: Make, nowhere: str) -
 def test_filters_find_by_status(make: Make, nowhere: str) -> None:
     service = make(nowhere)
     service.create(body(ABSENT))
+    assert state(service)[0] == "failed"
     assert service.find(ListQuery(filter={"status": "failed"})).total == 1
     assert service.find(ListQuery(filter={"status": "ready"})).total == 0
 
@@ -137,6 +198,28 @@ def test_duplicates_and_unknown_names(make: Make, nowhere: str) -> None:
         service.create({**body(SERVED, name="e"), "config": "ns/nothing"})
     with pytest.raises(Invalid):
         service.create(body(SERVED, name="a/b"))
+    with pytest.raises(NotFound):
+        service.update("ns", "d", {"config": "ns/nothing"})
     service.create_config({"name": "c", "model": SERVED, "nim_deployment": NIM})
     with pytest.raises(Conflict):
         service.create_config({"name": "c", "model": SERVED, "nim_deployment": NIM})
+
+
+@pytest.mark.parametrize("namespace", ["a/b", "..", "-a", "a b"])
+def test_a_namespace_that_cannot_stand_in_a_path_is_refused(
+    make: Make, nowhere: str, namespace: str
+) -> None:
+    service = make(nowhere)
+    with pytest.raises(Invalid, match="namespace"):
+        service.create({**body(SERVED), "namespace": namespace})
+    config = {"name": "c", "namespace": namespace, "model": SERVED, "nim_deployment": NIM}
+    with pytest.raises(Invalid, match="namespace"):
+        service.create_config(config)
+
+
+@pytest.mark.parametrize("reference", ["cfg", "ns/", "/cfg", "a/b/c"])
+def test_a_configuration_is_named_with_its_namespace(
+    make: Make, nowhere: str, reference: str
+) -> None:
+    with pytest.raises(Invalid, match=f"namespace/name.*'input': '{reference}'"):
+        make(nowhere).create({"name": "d", "config": reference})

@@ -1,0 +1,94 @@
+"""What uploads and repositories leave behind when they end in the middle."""
+
+import resource
+import threading
+
+import pytest
+
+from nemo_local.core.documents import Documents
+from nemo_local.data_store.blobs import Blobs
+from nemo_local.data_store.commit_stream import Operation
+from nemo_local.data_store.errors import HubError
+from nemo_local.data_store.service import DataStoreService
+
+HEADER = Operation("header", {"summary": "s"})
+
+
+@pytest.fixture
+def service(documents, settings):
+    service = DataStoreService(documents, settings.home / "blobs")
+    service.create_repo("dataset", "ns", "d")
+    return service
+
+
+def commit(service, path, content):
+    operation = Operation("file", {"path": path}, service.blobs.put(content))
+    service.commit(service.repo("dataset", "ns/d"), "main", [HEADER, operation])
+
+
+def contents(service):
+    paths = (path for path in service.blobs.folder.rglob("*") if path.is_file())
+    return {path.read_bytes() for path in paths}
+
+
+def test_contents_of_refused_commits_do_not_stay_for_ever(service):
+    commit(service, "kept", b"kept")
+    kept = contents(service)
+    with pytest.raises(HubError):
+        commit(service, "../refused", b"refused")
+    with pytest.raises(HubError):
+        commit(service, "../refused", b"kept")
+    service.blobs.put(b"of a killed process, before its commit")
+    assert b"refused" in contents(service)
+    service.start()
+    assert contents(service) == kept
+
+
+def test_a_content_that_was_refused_and_then_committed_stays(service):
+    with pytest.raises(HubError):
+        commit(service, "../refused", b"wanted")
+    commit(service, "wanted", b"wanted")
+    service.start()
+    assert b"wanted" in contents(service)
+
+
+def test_a_full_disk_leaves_no_temporary_file(tmp_path):
+    blobs = Blobs(tmp_path / "blobs")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(OSError), blobs.writer() as writer:
+            for _ in range(700):
+                writer.write(b"x" * 3000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((blobs.folder / "incoming").iterdir()) == []
+
+
+def test_repositories_are_listed_while_one_of_them_is_deleted(service):
+    service.create_repo("dataset", "ns", "gone")
+    service.create_repo("dataset", "ns", "last")
+    listing = service.heads("dataset")
+    names = [next(listing)[0]["name"]]
+    service.delete_repo("dataset", "ns/gone")
+    assert names + [repo["name"] for repo, _ in listing] == ["d", "last"]
+
+
+def test_a_commit_that_meets_a_delete_leaves_no_commit_without_a_repository(settings, clock):
+    deleting = threading.Thread(target=lambda: service.delete_repo("dataset", "ns/d"))
+
+    class Meeting(Documents):
+        def create(self, kind, *arguments, **more):
+            made = super().create(kind, *arguments, **more)
+            if kind == "commit" and made["parent"]:
+                deleting.start()
+                deleting.join(timeout=0.5)  # ends here only when nothing holds it back
+            return made
+
+    store = Meeting(settings.database_url, clock)
+    service = DataStoreService(store, settings.home / "blobs")
+    service.create_repo("dataset", "ns", "d")
+    commit(service, "a", b"a")
+    deleting.join(timeout=10)
+    assert store.all("dataset_repo") == store.all("commit") == []
+    store.close()
