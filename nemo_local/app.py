@@ -17,7 +17,8 @@ from nemo_local.catalog import load_catalog
 from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import install_error_handlers
-from nemo_local.core.middleware import BothSlashes, RequestLog, StrictJson, TokenCheck
+from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
+from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
 from nemo_local.customizer import routes as customizer_routes
 from nemo_local.customizer.service import CustomizerService
 from nemo_local.data_store import routes as data_store_routes
@@ -37,7 +38,8 @@ from nemo_local.settings import Settings
 logger = logging.getLogger(__name__)
 
 INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
-INFERENCE_TIMEOUT_S = 600.0
+LONGER_THAN_NIM_S = 10.0
+"""NIM ends a request that takes too long, with its own words; the gateway waits for them."""
 NIM_TIMEOUT_S = 120.0
 ANSWERS_WITHIN_S = 30.0
 
@@ -61,17 +63,20 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     settings.home.mkdir(parents=True, exist_ok=True)
     documents = Documents(settings.database_url)
     platform = Client(settings.platform_url, settings.token)
-    nim = Client(settings.nim_url, settings.token, NIM_TIMEOUT_S)
-    inference = AsyncClient(settings.nim_url, settings.token, INFERENCE_TIMEOUT_S)
+    nim = Client(settings.nim_url, settings.nim_token, NIM_TIMEOUT_S)
+    limit_s = settings.request_timeout_s
+    inference = AsyncClient(
+        settings.nim_url, settings.nim_token, limit_s + LONGER_THAN_NIM_S if limit_s else None
+    )
 
     catalog = load_catalog(settings)
     data_store = DataStoreService(documents, settings.home / "blobs")
     entity_store = EntityStoreService(documents)
     deployment = DeploymentService(documents, nim, catalog, platform)
     evaluator = EvaluatorService(
-        documents, platform, settings.nim_url, settings.home / "evaluation", settings.token
+        documents, platform, settings.nim_url, settings.home / "evaluation", settings.nim_token
     )
-    guardrails = GuardrailsService(documents, settings.nim_url, settings.token)
+    guardrails = GuardrailsService(documents, settings.nim_url, settings.nim_token)
     customizer = CustomizerService(
         documents, platform, nim, catalog, settings.home / "customization", settings,
         stopping=stopping,
@@ -107,7 +112,10 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     app.add_middleware(StrictJson)
     app.add_middleware(QuotedSlashes)
     app.add_middleware(BothSlashes)
-    app.add_middleware(TokenCheck, token=settings.token)
+    if settings.token:
+        app.add_middleware(TokenCheck, token=settings.token)
+    else:
+        app.add_middleware(LocalOnly)
     app.add_middleware(RequestLog)
     return app
 
@@ -189,9 +197,14 @@ def _inference_router(inference: AsyncClient) -> APIRouter:
             body = await request.body()
             headers = {"content-type": request.headers.get("content-type", "application/json")}
             stack = AsyncExitStack()
-            response = await stack.enter_async_context(
-                inference.stream("POST", path, content=body, headers=headers)
+            response = await unless_client_leaves(
+                request,
+                stack.enter_async_context(
+                    inference.stream("POST", path, content=body, headers=headers)
+                ),
             )
+            if response is None:
+                return Response(status_code=CLIENT_CLOSED)
 
             async def chunks() -> AsyncIterator[bytes]:
                 async with stack:

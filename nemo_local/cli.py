@@ -209,7 +209,7 @@ def _say_where(settings: Settings) -> None:
 
 def _say_models(settings: Settings) -> None:
     try:
-        listed = Client(settings.nim_url, settings.token, 5).get("/v1/models")["data"]
+        listed = Client(settings.nim_url, settings.nim_token, 5).get("/v1/models")["data"]
     except UpstreamError as error:
         typer.echo(f"models         unknown: {error}")
         return

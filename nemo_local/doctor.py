@@ -121,7 +121,7 @@ def _canary(settings: Settings) -> Check:
         return Check(
             "warn", "tool call", f"inference does not answer at {settings.nim_url}; not tried"
         )
-    client = Client(settings.nim_url, settings.token)
+    client = Client(settings.nim_url, settings.nim_token)
     try:
         model = client.get("/v1/models")["data"][0]["id"]
         reply = client.post("/v1/chat/completions", json={**CANARY, "model": model})

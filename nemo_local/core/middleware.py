@@ -1,10 +1,12 @@
-"""What every request passes through before a service sees it: slashes, token, bodies, the log."""
+"""What every request passes through before a service sees it: callers, slashes, bodies, the log."""
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import logging
 import time
+from urllib.parse import quote, urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +16,8 @@ from nemo_local.core.strict_json import unrepeatable
 logger = logging.getLogger(__name__)
 
 HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
+LOCAL_ENDINGS = (".localhost", ".test", ".local", ".internal", ".cluster.local")
+"""Names that nobody can register."""
 
 
 class BothSlashes:
@@ -33,18 +37,40 @@ class BothSlashes:
 class TokenCheck:
     """Answers 401 to a request without the platform's bearer token; health checks pass."""
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, token: str) -> None:
         self.app = app
-        self.expected = f"Bearer {token}".encode() if token else None
+        self.expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.expected and scope["type"] == "http" and scope["path"] not in HEALTH_PATHS:
+        if scope["type"] == "http" and scope["path"] not in HEALTH_PATHS:
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self.expected):
                 message = "this platform needs a token: send it as 'Authorization: Bearer <token>'"
                 headers = {"WWW-Authenticate": "Bearer", "X-Error-Message": message}
                 answer = JSONResponse({"detail": message}, status_code=401, headers=headers)
                 return await answer(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
+class LocalOnly:
+    """Answers 403 to what a web page of somebody else makes a browser ask; needed without a token.
+
+    Such a page is known by its Origin; a script that re-binds its own name to 127.0.0.1 by the
+    Host; an image or a frame by Sec-Fetch-Site. A link that a person follows is let through.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = _stranger(dict(scope["headers"])) if scope["type"] == "http" else ""
+        if problem:
+            message = (
+                f"{problem}, and without a token this platform answers this machine only: use "
+                "http://127.0.0.1 in the URL, or set NEMO_LOCAL_TOKEN and send it"
+            )
+            answer = JSONResponse({"detail": message}, 403, {"X-Error-Message": message})
+            return await answer(scope, receive, send)
         await self.app(scope, receive, send)
 
 
@@ -105,9 +131,35 @@ class RequestLog:
             elapsed_ms = (time.perf_counter() - started) * 1000
             # Everything polls; a successful read is worth a line only to who looks for it.
             level = logging.DEBUG if scope["method"] == "GET" and status < 400 else logging.INFO
-            logger.log(
-                level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, elapsed_ms
-            )
+            path = quote(scope["path"], safe="/@:+")  # a line break in it would forge a line
+            logger.log(level, "%s %s %d %.1f ms", scope["method"], path, status, elapsed_ms)
+
+
+def _stranger(headers: dict[bytes, bytes]) -> str:
+    """What shows that a page of somebody else asks; empty when nothing does."""
+    host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+    if host and not _is_local(f"//{host}"):
+        return f"Host {host!a} is public"
+    if origin:
+        return "" if _is_local(origin) else f"Origin {origin!a} is not of this machine"
+    cross_site = headers.get(b"sec-fetch-site") == b"cross-site"
+    if cross_site and headers.get(b"sec-fetch-dest") != b"document":
+        return "a page of another site asks (Sec-Fetch-Site)"
+    return ""
+
+
+def _is_local(url: str) -> bool:
+    """Whether the host of this URL is a name or an address that nobody on the Internet has."""
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return False
+    if not host:
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith(LOCAL_ENDINGS)
 
 
 def _has_json(scope: Scope) -> bool:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from nemo_local.catalog import Catalog, load_catalog
 from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.errors import install_error_handlers
-from nemo_local.core.middleware import BothSlashes, RequestLog, StrictJson, TokenCheck
+from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
 from nemo_local.core.tool_formats import ToolFormat, formats_by_model
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
@@ -55,7 +55,10 @@ def create_app(
     app.include_router(parts.routes)
     app.add_middleware(StrictJson)
     app.add_middleware(BothSlashes)
-    app.add_middleware(TokenCheck, token=settings.token)
+    if settings.token:
+        app.add_middleware(TokenCheck, token=settings.token)
+    else:
+        app.add_middleware(LocalOnly)
     app.add_middleware(RequestLog)
     return app
 
