@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nemo_local.core.strict_json import unrepeatable
+from nemo_local.core.strict_json import MAX_DEPTH, unrepeatable
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +77,9 @@ class LocalOnly:
 class StrictJson:
     """Answers 422 to a JSON body that no answer could repeat (see strict_json)."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, max_depth: int = MAX_DEPTH) -> None:
         self.app = app
+        self.max_depth = max_depth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _has_json(scope):
@@ -92,7 +93,7 @@ class StrictJson:
             pieces.append(message.get("body", b""))
             more = message.get("more_body", False)
         body = b"".join(pieces)
-        problem = unrepeatable(body)
+        problem = unrepeatable(body, self.max_depth)
         if problem:
             detail = [{"type": "json_invalid", "loc": ["body"], "msg": problem}]
             return await JSONResponse({"detail": detail}, status_code=422)(scope, receive, send)

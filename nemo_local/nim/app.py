@@ -25,6 +25,8 @@ from nemo_local.settings import Settings, SettingsError
 
 PLATFORM_TIMEOUT_S = 10.0
 NO_LIMIT_S = 86_400.0
+MAX_JSON_DEPTH = 500
+"""Nothing is stored here, and schemas, which are deep as JSON, have a limit of their own."""
 
 
 def create_app(
@@ -53,7 +55,7 @@ def create_app(
     app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan)
     install_error_handlers(app)
     app.include_router(parts.routes)
-    app.add_middleware(StrictJson)
+    app.add_middleware(StrictJson, max_depth=MAX_JSON_DEPTH)
     app.add_middleware(BothSlashes)
     if settings.token:
         app.add_middleware(TokenCheck, token=settings.token)
