@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, Protocol
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -16,7 +16,7 @@ from nemo_local import __version__
 from nemo_local.catalog import load_catalog
 from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.errors import Unavailable, install_error_handlers
 from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
 from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
 from nemo_local.customizer import routes as customizer_routes
@@ -103,8 +103,9 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     app.include_router(data_store_routes.router(data_store))
     app.include_router(entity_store_routes.router(entity_store))
     app.include_router(deployment_routes.router(deployment))
-    app.include_router(customizer_routes.router(customizer))
-    app.include_router(evaluator_routes.router(evaluator))
+    once_started = [Depends(startup.refuse_early_job)]
+    app.include_router(customizer_routes.router(customizer), dependencies=once_started)
+    app.include_router(evaluator_routes.router(evaluator), dependencies=once_started)
     app.include_router(guardrails_routes.router(guardrails))
     app.include_router(_health_router(startup))
     app.include_router(_inference_router(inference))
@@ -136,7 +137,7 @@ class _Startup:
         self._services = services
         self._dataset_rows = dataset_rows
         self._when_ready = when_ready
-        self._stopping = threading.Event()
+        self._started, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="startup", daemon=True)
 
     def begin(self) -> None:
@@ -146,12 +147,24 @@ class _Startup:
         self._stopping.set()
         self._thread.join()
 
+    async def refuse_early_job(self, request: Request) -> None:
+        """503 until the services have started: they take a job they find for an earlier one."""
+        early = not self._started.is_set() and request.url.path.endswith("/jobs")
+        if early and request.method == "POST":
+            reason = f" ({self.reason})" if self.reason else ""
+            raise Unavailable(
+                f"no jobs are taken yet, the platform is {self.state}{reason}; "
+                "/v1/health/ready says when it is ready",
+                {"retry-after": "1"},
+            )
+
     def _run(self) -> None:
         try:
             if not self._wait_for_server():
                 return
             for service in self._services:
                 service.start()
+            self._started.set()
             publish(self._platform, self._dataset_rows, self._stopping.is_set)
             self.state = "ready"
             self._when_ready()

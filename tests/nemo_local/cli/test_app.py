@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
 from huggingface_hub.errors import HfHubHTTPError
 
+from nemo_local.app import create_app
 from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.settings import Settings
 from tests.conftest import running_control_plane
@@ -34,6 +36,15 @@ def test_inference_that_is_down_is_named(control_plane):
         control_plane.client().post("/v1/chat/completions", json=QUESTION)
     assert down.value.status == 503
     assert control_plane.nim_url in str(down.value.detail)
+
+
+@pytest.mark.parametrize("kind", ["customization", "evaluation"])
+def test_a_job_that_comes_before_the_services_started_is_asked_to_come_again(settings, kind):
+    never_started = TestClient(create_app(settings))
+    answer = never_started.post(f"/v1/{kind}/jobs", json={})
+    assert answer.status_code == 503 and "the platform is starting" in answer.json()["detail"]
+    assert answer.headers["retry-after"] == "1"
+    assert never_started.get(f"/v1/{kind}/jobs").status_code == 200
 
 
 def test_every_service_checks_the_token(settings):
