@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, Protocol
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -16,8 +16,9 @@ from nemo_local import __version__
 from nemo_local.catalog import load_catalog
 from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import install_error_handlers
-from nemo_local.core.middleware import BothSlashes, RequestLog, StrictJson, TokenCheck
+from nemo_local.core.errors import Unavailable, install_error_handlers
+from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
+from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
 from nemo_local.customizer import routes as customizer_routes
 from nemo_local.customizer.service import CustomizerService
 from nemo_local.data_store import routes as data_store_routes
@@ -37,7 +38,8 @@ from nemo_local.settings import Settings
 logger = logging.getLogger(__name__)
 
 INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
-INFERENCE_TIMEOUT_S = 600.0
+LONGER_THAN_NIM_S = 10.0
+"""NIM ends a request that takes too long, with its own words; the gateway waits for them."""
 NIM_TIMEOUT_S = 120.0
 ANSWERS_WITHIN_S = 30.0
 
@@ -61,17 +63,20 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     settings.home.mkdir(parents=True, exist_ok=True)
     documents = Documents(settings.database_url)
     platform = Client(settings.platform_url, settings.token)
-    nim = Client(settings.nim_url, settings.token, NIM_TIMEOUT_S)
-    inference = AsyncClient(settings.nim_url, settings.token, INFERENCE_TIMEOUT_S)
+    nim = Client(settings.nim_url, settings.nim_token, NIM_TIMEOUT_S)
+    limit_s = settings.request_timeout_s
+    inference = AsyncClient(
+        settings.nim_url, settings.nim_token, limit_s + LONGER_THAN_NIM_S if limit_s else None
+    )
 
     catalog = load_catalog(settings)
     data_store = DataStoreService(documents, settings.home / "blobs")
     entity_store = EntityStoreService(documents)
     deployment = DeploymentService(documents, nim, catalog, platform)
     evaluator = EvaluatorService(
-        documents, platform, settings.nim_url, settings.home / "evaluation", settings.token
+        documents, platform, settings.nim_url, settings.home / "evaluation", settings.nim_token
     )
-    guardrails = GuardrailsService(documents, settings.nim_url, settings.token)
+    guardrails = GuardrailsService(documents, settings.nim_url, settings.nim_token)
     customizer = CustomizerService(
         documents, platform, nim, catalog, settings.home / "customization", settings,
         stopping=stopping,
@@ -98,8 +103,9 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     app.include_router(data_store_routes.router(data_store))
     app.include_router(entity_store_routes.router(entity_store))
     app.include_router(deployment_routes.router(deployment))
-    app.include_router(customizer_routes.router(customizer))
-    app.include_router(evaluator_routes.router(evaluator))
+    once_started = [Depends(startup.refuse_early_job)]
+    app.include_router(customizer_routes.router(customizer), dependencies=once_started)
+    app.include_router(evaluator_routes.router(evaluator), dependencies=once_started)
     app.include_router(guardrails_routes.router(guardrails))
     app.include_router(_health_router(startup))
     app.include_router(_inference_router(inference))
@@ -107,7 +113,10 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     app.add_middleware(StrictJson)
     app.add_middleware(QuotedSlashes)
     app.add_middleware(BothSlashes)
-    app.add_middleware(TokenCheck, token=settings.token)
+    if settings.token:
+        app.add_middleware(TokenCheck, token=settings.token)
+    else:
+        app.add_middleware(LocalOnly)
     app.add_middleware(RequestLog)
     return app
 
@@ -128,7 +137,7 @@ class _Startup:
         self._services = services
         self._dataset_rows = dataset_rows
         self._when_ready = when_ready
-        self._stopping = threading.Event()
+        self._started, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="startup", daemon=True)
 
     def begin(self) -> None:
@@ -138,12 +147,24 @@ class _Startup:
         self._stopping.set()
         self._thread.join()
 
+    async def refuse_early_job(self, request: Request) -> None:
+        """503 until the services have started: they take a job they find for an earlier one."""
+        early = not self._started.is_set() and request.url.path.endswith("/jobs")
+        if early and request.method == "POST":
+            reason = f" ({self.reason})" if self.reason else ""
+            raise Unavailable(
+                f"no jobs are taken yet, the platform is {self.state}{reason}; "
+                "/v1/health/ready says when it is ready",
+                {"retry-after": "1"},
+            )
+
     def _run(self) -> None:
         try:
             if not self._wait_for_server():
                 return
             for service in self._services:
                 service.start()
+            self._started.set()
             publish(self._platform, self._dataset_rows, self._stopping.is_set)
             self.state = "ready"
             self._when_ready()
@@ -189,9 +210,14 @@ def _inference_router(inference: AsyncClient) -> APIRouter:
             body = await request.body()
             headers = {"content-type": request.headers.get("content-type", "application/json")}
             stack = AsyncExitStack()
-            response = await stack.enter_async_context(
-                inference.stream("POST", path, content=body, headers=headers)
+            response = await unless_client_leaves(
+                request,
+                stack.enter_async_context(
+                    inference.stream("POST", path, content=body, headers=headers)
+                ),
             )
+            if response is None:
+                return Response(status_code=CLIENT_CLOSED)
 
             async def chunks() -> AsyncIterator[bytes]:
                 async with stack:

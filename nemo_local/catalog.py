@@ -50,6 +50,8 @@ class CatalogModel:
     role: Role
     why: str
     """The reason for this choice, as a sentence for listings and errors."""
+    broken: bool = False
+    """True when there are weights for this id here that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ def _real(model_id: str, folder: Path, role: Role) -> CatalogModel:
         num_parameters=parameters,
         role=role,
         why=why,
+        broken=path is None,
     )
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 
 from nemo_local import doctor as doctor_module
 from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.documents import DatabaseError
+from nemo_local.home import check_home, read_records
 from nemo_local.processes import (
     StartFailed,
-    check_home,
     family,
     is_answering,
-    read_records,
+    reset_platform,
     roles,
     start_platform,
     stop_platform,
@@ -61,13 +63,13 @@ def up(
     except SettingsError as error:
         _fail(str(error))
     typer.echo(f"Starting in {settings.home} ...")
+    if not detach:
+        _let_signals_interrupt()
     try:
         started = start_platform(settings, typer.echo)
     except StartFailed as error:
-        _stop_after_failure(settings)
         _fail(str(error))
     except KeyboardInterrupt:
-        stop_platform(settings.home)
         _fail("stopped before it answered.")
     if not any(started.values()):
         typer.echo("This platform is already running, with the settings it was started with.")
@@ -81,7 +83,7 @@ def up(
 def down(home: Home = None) -> None:
     """Stop the platform and its training runs; everything stored stays."""
     settings = _settings(home=home)
-    stopped = stop_platform(settings.home)
+    stopped = stop_platform(settings.home, typer.echo)
     typer.echo(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
 
 
@@ -136,10 +138,20 @@ def reset(
     except SettingsError as error:
         _fail(str(error))
     if not yes:
-        typer.confirm(f"Remove {settings.home} with all its data, models and jobs?", abort=True)
-    stop_platform(settings.home)
-    shutil.rmtree(settings.home)
-    typer.echo(f"Removed {settings.home}.")
+        where = f"{settings.home} and of its database" if settings.database else settings.home
+        typer.confirm(f"Remove all data, models and jobs of {where}?", abort=True)
+    try:
+        left = reset_platform(settings, typer.echo)
+    except DatabaseError as error:
+        _fail(
+            f"The database of NEMO_LOCAL_DATABASE_URL cannot be emptied: {error}. The platform is "
+            "stopped and nothing was removed; correct the URL, or reset without it."
+        )
+    if left:
+        typer.echo(f"Removed what the platform stored in {settings.home}.")
+        typer.echo(f"Not the platform's, so still there: {', '.join(left)}.")
+    else:
+        typer.echo(f"Removed {settings.home}.")
 
 
 @cli.command(hidden=True)
@@ -173,26 +185,19 @@ def _settings(**options: Any) -> Settings:
 
 
 def _recorded(settings: Settings) -> Settings:
-    """The settings with the ports this home really listens on."""
+    """The settings with the address and the ports this home really listens on."""
     records = read_records(settings.home)
-    ports: dict[str, Any] = {
-        name: int(records[role].url.rsplit(":", 1)[1])
-        for role, name in (("control plane", "port"), ("inference", "nim_port"))
-        if role in records
-    }
-    return replace(settings, **ports)
+    found: dict[str, Any] = {}
+    for role, name in (("control plane", "port"), ("inference", "nim_port")):
+        if role in records:
+            url = urlsplit(records[role].url)
+            found.update({"host": url.hostname, name: url.port})
+    return replace(settings, **found)
 
 
 def _fail(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(1)
-
-
-def _stop_after_failure(settings: Settings) -> None:
-    """A half-started platform helps nobody, but one that was already running stays."""
-    records = read_records(settings.home)
-    if records and not all(is_answering(record.url) for record in records.values()):
-        stop_platform(settings.home)
 
 
 def _say_where(settings: Settings) -> None:
@@ -204,7 +209,7 @@ def _say_where(settings: Settings) -> None:
 
 def _say_models(settings: Settings) -> None:
     try:
-        listed = Client(settings.nim_url, settings.token, 5).get("/v1/models")["data"]
+        listed = Client(settings.nim_url, settings.nim_token, 5).get("/v1/models")["data"]
     except UpstreamError as error:
         typer.echo(f"models         unknown: {error}")
         return
@@ -233,11 +238,24 @@ def _say_jobs(settings: Settings) -> None:
             typer.echo(f"job        {job['id']}  {kind}  {job['status']}{progress}")
 
 
-def _stay(settings: Settings) -> None:
-    """Watch both processes until Ctrl-C; say so when one ends, and stop when the first one does."""
+def _let_signals_interrupt() -> None:
+    """Let a `kill` and a terminal that closes end `up` in order, as Ctrl-C does."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a terminal that closes sends it twice
+        raise KeyboardInterrupt
+
     # A shell's background job inherits a SIGINT that is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    watched = {role: read_records(settings.home)[role] for role in roles(settings)}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # by `nohup`
+            signal.signal(number, interrupt)
+
+
+def _stay(settings: Settings) -> None:
+    """Watch both processes until Ctrl-C; say so when one ends, and stop when the first one does."""
+    records = read_records(settings.home)
+    watched = {role: records[role] for role in roles(settings) if role in records}
 
     def some_ended() -> bool:
         return any(record.process() is None for record in watched.values())
@@ -257,7 +275,8 @@ def _stay(settings: Settings) -> None:
                     raise typer.Exit(1)
                 typer.echo("The rest goes on; `up` in another terminal starts it again.", err=True)
     except KeyboardInterrupt:
-        typer.echo("\nStopping ...")
+        with suppress(OSError):  # the terminal may be gone
+            typer.echo("\nStopping ...")
         stop_platform(settings.home)
         left = len(family(settings.home))
         typer.echo("Stopped." if not left else f"{left} process(es) would not stop.")

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from nemo_local.catalog import load_catalog
 from nemo_local.core.client import Client, UpstreamError
-from nemo_local.processes import is_answering, port_is_free, read_records
+from nemo_local.home import read_records
+from nemo_local.processes import cannot_listen, is_answering, roles
 from nemo_local.settings import Settings
 
 PACKAGES = (
@@ -81,16 +82,18 @@ def _packages() -> Iterator[Check]:
 
 def _ports(settings: Settings) -> Iterator[Check]:
     own = {record.url for record in read_records(settings.home).values() if record.process()}
-    for port, option, url in (
-        (settings.port, "--port", settings.platform_url),
-        (settings.nim_port, "--nim-port", settings.nim_url),
-    ):
+    ports = {
+        "control plane": (settings.port, "--port"),
+        "inference": (settings.nim_port, "--nim-port"),
+    }
+    for role, url in roles(settings).items():
+        port, option = ports[role]
         if url in own:
             yield Check("ok", f"port {port}", "this platform listens there")
-        elif port_is_free(settings.host, port):
-            yield Check("ok", f"port {port}", "free")
+        elif problem := cannot_listen(settings.host, port):
+            yield Check("fail", f"port {port}", f"{problem}; see {option}")
         else:
-            yield Check("fail", f"port {port}", f"taken by another program; see {option}")
+            yield Check("ok", f"port {port}", "free")
 
 
 def _disk(home: Path) -> Check:
@@ -102,10 +105,10 @@ def _disk(home: Path) -> Check:
 
 def _weights(settings: Settings) -> Iterator[Check]:
     for model in load_catalog(settings).models.values():
-        if model.path is None:
+        if model.broken:
+            yield Check("fail", model.id, model.why)
+        elif model.path is None:
             continue
-        if not any(model.path.glob("*.safetensors")):
-            yield Check("fail", model.id, f"no safetensors in {model.path}")
         elif model.stand_in:
             yield Check("warn", model.id, f"answered by the stand-in {model.answered_by}")
         else:
@@ -118,7 +121,7 @@ def _canary(settings: Settings) -> Check:
         return Check(
             "warn", "tool call", f"inference does not answer at {settings.nim_url}; not tried"
         )
-    client = Client(settings.nim_url, settings.token)
+    client = Client(settings.nim_url, settings.nim_token)
     try:
         model = client.get("/v1/models")["data"][0]["id"]
         reply = client.post("/v1/chat/completions", json={**CANARY, "model": model})

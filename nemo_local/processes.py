@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
 import psutil
 
 from nemo_local.core.client import Client, UpstreamError
-from nemo_local.settings import Settings, SettingsError
+from nemo_local.core.documents import drop_documents
+from nemo_local.home import (
+    HOME_VARIABLE,
+    LOCK,
+    ProcessRecord,
+    home_of,
+    is_home,
+    locked,
+    read_records,
+    remove_state,
+    write_records,
+)
+from nemo_local.settings import Settings
 
 Role = Literal[
     "control plane",  # every service but inference
@@ -25,10 +37,6 @@ Role = Literal[
 READY_WITHIN_S = {"control plane": 90.0, "inference": 300.0}
 STOPPED_WITHIN_S = 15.0
 POLL_S = 0.1
-LOG_LINES = 15
-
-HOME_VARIABLE = "NEMO_LOCAL_RUN_HOME"
-"""Set for both processes, so for all their children: it finds those whose parent was killed."""
 
 LOCAL_PROFILE = {
     "HF_HUB_DISABLE_XET": "1",
@@ -60,35 +68,6 @@ class StartFailed(RuntimeError):
     """The platform could not start; the message says which part and why."""
 
 
-@dataclass(frozen=True)
-class ProcessRecord:
-    """What we remember of a process we started."""
-
-    pid: int
-    created: float
-    """Its start time (s since the epoch): a reused pid has another."""
-    url: str
-    log: str
-    """Path of its log file."""
-
-    def process(self) -> psutil.Process | None:
-        """The process, or None when it has ended."""
-        try:
-            process = psutil.Process(self.pid)
-            alive = abs(process.create_time() - self.created) < 1 and process.status() != "zombie"
-        except psutil.Error:
-            return None
-        return process if alive else None
-
-    def last_lines(self, count: int = LOG_LINES) -> str:
-        """The end of its log."""
-        try:
-            text = Path(self.log).read_text(errors="replace")
-        except OSError:
-            return "(no log)"
-        return "\n".join(text.splitlines()[-count:]) or "(the log is empty)"
-
-
 def roles(settings: Settings) -> dict[Role, str]:
     """The processes of a platform with their URLs; inference elsewhere is none of ours."""
     found: dict[Role, str] = {"control plane": settings.platform_url}
@@ -97,73 +76,54 @@ def roles(settings: Settings) -> dict[Role, str]:
     return found
 
 
-def read_records(home: Path) -> dict[str, ProcessRecord]:
-    """What this home last started, by role; empty when it never did."""
-    try:
-        stored = json.loads(_record_path(home).read_text())
-        return {role: ProcessRecord(**fields) for role, fields in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
 def start_platform(
     settings: Settings, say: Callable[[str], None] = lambda text: None
 ) -> dict[Role, bool]:
     """Start what is not running and wait until both answer; True for each one started now.
 
+    A process that lives at the wanted URL is waited for, however busy it is. A start that fails
+    ends what it began, and nothing that ran before.
+
     Raises:
-        StartFailed: a port is taken, or a process ended or did not answer in time.
+        StartFailed: a port cannot be used, or a process ended or did not answer in time.
     """
+    home = settings.home
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
+        (home / LOCK).touch()
     except OSError as error:
-        raise StartFailed(f"{settings.home} cannot be the folder of all state: {error}") from None
-    started: dict[Role, bool] = {}
-    records = read_records(settings.home)
-    running = {role: _is_running(records.get(role), url) for role, url in roles(settings).items()}
-    for role, url in roles(settings).items():
-        record = records.get(role)
-        if running[role]:
-            started[role] = False
-            continue
-        if record and record.process():
-            say(f"the {role} at {record.url} (pid {record.pid}) does not fit; restarting it")
-            _end([record.pid])
-        if role == "control plane":
-            _end_orphans(settings.home, records, say)
-        _check_port(settings, role)
-        records[role] = _spawn(settings, role, url)
-        _write_records(settings.home, records)
-        started[role] = True
-    for role in started:
-        if started[role]:
-            _wait_ready(role, records[role])
-    return started
+        raise StartFailed(f"{home} cannot be the folder of all state: {error}") from None
+    with locked(home, say):
+        return _start(settings, say)
 
 
-def stop_platform(home: Path) -> list[str]:
+def stop_platform(home: Path, say: Callable[[str], None] = lambda text: None) -> list[str]:
     """Stop both processes and every child of theirs; returns the roles that were running."""
-    records = read_records(home)
-    alive = {role: record for role, record in records.items() if record.process()}
-    pids = [record.pid for record in alive.values()]
-    # First, so that an `up` that watches them knows that they were asked to end.
-    _record_path(home).unlink(missing_ok=True)
-    # The control plane ends its own children, so that jobs are left in an honest state.
-    _end(pids)
-    _end([process.pid for process in family(home)])
-    return list(alive)
+    # A folder that is no home gets no lock: it would look like one.
+    with locked(home, say) if is_home(home) else nullcontext():
+        return _stop(home)
+
+
+def reset_platform(settings: Settings, say: Callable[[str], None] = lambda text: None) -> list[str]:
+    """Stop the platform and remove what it stored; the names of what is left in its home.
+
+    Raises:
+        DatabaseError: its database is elsewhere and cannot be emptied; then nothing is removed.
+    """
+    with locked(settings.home, say):
+        _stop(settings.home)
+        if settings.database:
+            drop_documents(settings.database)
+        return remove_state(settings.home)
 
 
 def family(home: Path) -> list[psutil.Process]:
     """Every process of this home, children whose parent is gone included."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(HOME_VARIABLE) == str(home) and process.pid != os.getpid():
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue  # Not ours to look at, or gone by now.
-    return found
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid != os.getpid() and home_of(process) == str(home)
+    ]
 
 
 def is_answering(url: str) -> bool:
@@ -180,20 +140,70 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
         time.sleep(POLL_S)
 
 
-def port_is_free(host: str, port: int) -> bool:
-    """Whether we could listen there."""
+def cannot_listen(host: str, port: int) -> str:
+    """Why we could not listen there, as the end of a sentence; empty when we could."""
     family_ = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family_, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return "is taken by another program"
+            return f"cannot be listened on ({error.strerror})"
+    return ""
+
+
+def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:
+    wanted = roles(settings)
+    records = read_records(settings.home)
+    started = {role: not _is_running(records.get(role), url) for role, url in wanted.items()}
+    begun: list[Role] = []
+    try:
+        for role in [role for role in wanted if started[role]]:
+            record = records.get(role)
+            if record and record.process():
+                say(f"the {role} at {record.url} (pid {record.pid}) does not fit; restarting it")
+                _end([record.pid])
+            if role == "control plane":
+                _end_orphans(settings.home, records, say)
+            _check_port(settings, role)
+            records[role] = _spawn(settings, role, wanted[role])
+            begun.append(role)
+            write_records(settings.home, records)
+        for role in wanted:
+            _wait_ready(role, records[role])
+    except BaseException:
+        _undo(settings.home, records, begun)
+        raise
+    return started
+
+
+def _undo(home: Path, records: dict[str, ProcessRecord], begun: Collection[str]) -> None:
+    """End what a start began before it failed; what ran before goes on."""
+    before = {role: record for role, record in records.items() if role not in begun}
+    if any(record.process() for record in before.values()):
+        _end([records[role].pid for role in begun])
+        write_records(home, before)
+    else:
+        _stop(home)
+
+
+def _stop(home: Path) -> list[str]:
+    alive = {role: record for role, record in read_records(home).items() if record.process()}
+    pids = [record.pid for record in alive.values()]
+    # First, so that an `up` that watches them knows that they were asked to end.
+    (home / "processes.json").unlink(missing_ok=True)
+    # The control plane ends its own children, so that jobs are left in an honest state.
+    _end(pids)
+    _end([process.pid for process in family(home)])
+    return list(alive)
 
 
 def _is_running(record: ProcessRecord | None, url: str) -> bool:
-    return bool(record and record.url == url and record.process() and is_answering(url))
+    """Whether it lives at this URL; one that does not answer is busy, and not gone."""
+    fits = record is not None and record.url == url and record.process() is not None
+    return fits and _readiness(url)[0] != "failed"
 
 
 def _readiness(url: str) -> tuple[str, str]:
@@ -216,16 +226,17 @@ def _check_port(settings: Settings, role: Role) -> None:
         port, option, variable = settings.port, "--port", "NEMO_LOCAL_PORT"
     else:
         port, option, variable = settings.nim_port, "--nim-port", "NEMO_LOCAL_NIM_PORT"
-    if not port_is_free(settings.host, port):
+    problem = cannot_listen(settings.host, port)
+    if problem:
         raise StartFailed(
-            f"port {port} of {settings.host}, for the {role}, is taken by another program; "
-            f"choose a free one with {option} (or {variable})."
+            f"port {port} of {settings.host}, for the {role}, {problem}; choose another port with "
+            f"{option} (or {variable}), or an address of this machine with --host."
         )
 
 
 def _spawn(settings: Settings, role: Role, url: str) -> ProcessRecord:
     log = settings.home / "logs" / f"{role.replace(' ', '-')}.log"
-    log.parent.mkdir(exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     command = {
         "control plane": [sys.executable, "-m", "nemo_local", "serve"],
         "inference": [sys.executable, "-m", "nemo_local.nim"],
@@ -244,7 +255,7 @@ def _spawn(settings: Settings, role: Role, url: str) -> ProcessRecord:
             ],
             setsid=True,
         )
-    return ProcessRecord(pid, psutil.Process(pid).create_time(), url, str(log))
+    return ProcessRecord(pid, str(settings.home), url, str(log))
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
@@ -276,8 +287,8 @@ def _wait_ready(role: Role, record: ProcessRecord) -> None:
         wait_until(ready, timeout_s, f"the {role} answers")
     except TimeoutError:
         raise StartFailed(
-            f"the {role} did not answer at {record.url} within {timeout_s:g} s; its log says:\n"
-            f"{record.last_lines()}"
+            f"the {role} did not answer at {record.url} within {timeout_s:g} s (`down` stops one "
+            f"that hangs); its log says:\n{record.last_lines()}"
         ) from None
 
 
@@ -328,21 +339,3 @@ def _has_ended(process: psutil.Process) -> bool:
     except psutil.NoSuchProcess:
         return True
     return True
-
-
-def _record_path(home: Path) -> Path:
-    return home / "processes.json"
-
-
-def _write_records(home: Path, records: Mapping[str, ProcessRecord]) -> None:
-    temporary = _record_path(home).with_suffix(".tmp")
-    temporary.write_text(json.dumps({role: asdict(record) for role, record in records.items()}))
-    temporary.replace(_record_path(home))
-
-
-def check_home(home: Path) -> None:
-    """Raises SettingsError when the folder holds anything but a platform's state."""
-    known = {"processes.json", "platform.db", "blobs", "logs"}
-    inside = {path.name for path in home.iterdir()} if home.is_dir() else set()
-    if inside and not inside & known:
-        raise SettingsError(f"{home} does not look like a platform's home; nothing was removed.")

@@ -57,6 +57,8 @@ class Settings:
     """NEMO_LOCAL_DATASET_ROWS: pocket rows published at the first `up`; 0 = publish none."""
     remote_nim_url: str | None = None
     """NEMO_LOCAL_NIM_URL: an inference endpoint elsewhere; None = the one that `up` starts."""
+    nim_key: str | None = None
+    """NEMO_LOCAL_NIM_KEY: bearer key for that endpoint, which never gets the platform's token."""
     engine_url: str | None = None
     """NEMO_LOCAL_ENGINE_URL: an OpenAI-compatible server that computes; None = this process."""
     engine_key: str | None = None
@@ -145,6 +147,11 @@ class Settings:
         return (self.remote_nim_url or f"http://{self._local_host}:{self.nim_port}").rstrip("/")
 
     @property
+    def nim_token(self) -> str | None:
+        """What inference is asked with: the platform's token, or the key of the one elsewhere."""
+        return self.nim_key if self.remote_nim_url else self.token
+
+    @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.home / 'platform.db'}"
 
@@ -172,6 +179,7 @@ _VARIABLES = {
     "threads": "NEMO_LOCAL_THREADS",
     "dataset_rows": "NEMO_LOCAL_DATASET_ROWS",
     "remote_nim_url": "NEMO_LOCAL_NIM_URL",
+    "nim_key": "NEMO_LOCAL_NIM_KEY",
     "engine_url": "NEMO_LOCAL_ENGINE_URL",
     "engine_key": "NEMO_LOCAL_ENGINE_KEY",
     "engine_models": "NEMO_LOCAL_ENGINE_MODELS",

@@ -11,14 +11,18 @@ import httpx
 from nemo_local.core.errors import PlatformError
 
 CONNECT_TIMEOUT_S = 5.0
+PASSED_ON = ("retry-after", "x-should-retry")
+"""Headers of a refusal that our own caller needs, too."""
 
 
 class UpstreamError(PlatformError):
     """Another service refused or failed; unhandled, its status and reason go on to our caller."""
 
-    def __init__(self, status: int, body: Any, url: str = "") -> None:
+    def __init__(
+        self, status: int, body: Any, url: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         detail = body.get("detail", body) if isinstance(body, dict) else body
-        super().__init__(detail)
+        super().__init__(detail, headers)
         self.status = status
         self.response_body = body
         self.url = url
@@ -94,9 +98,11 @@ class Client:
 
 
 class AsyncClient:
-    """Client, for coroutines."""
+    """Client, for coroutines; a `timeout_s` of None is no limit."""
 
-    def __init__(self, base_url: str, token: str | None = None, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, base_url: str, token: str | None = None, timeout_s: float | None = 60.0
+    ) -> None:
         self.base_url = base_url.rstrip("/")
         self._http = httpx.AsyncClient(**_options(self.base_url, token, timeout_s))
 
@@ -129,7 +135,7 @@ class AsyncClient:
         await self._http.aclose()
 
 
-def _options(base_url: str, token: str | None, timeout_s: float) -> dict[str, Any]:
+def _options(base_url: str, token: str | None, timeout_s: float | None) -> dict[str, Any]:
     headers: Mapping[str, str] = {"authorization": f"Bearer {token}"} if token else {}
     return {
         "base_url": base_url,
@@ -144,7 +150,8 @@ def _options(base_url: str, token: str | None, timeout_s: float) -> dict[str, An
 
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_error:
-        raise UpstreamError(response.status_code, _body(response), str(response.url))
+        passed_on = {name: response.headers[name] for name in PASSED_ON if name in response.headers}
+        raise UpstreamError(response.status_code, _body(response), str(response.url), passed_on)
     return response
 
 

@@ -8,10 +8,20 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Integer, String, UniqueConstraint, create_engine, event, select
+from sqlalchemy import (
+    JSON,
+    Integer,
+    String,
+    UniqueConstraint,
+    create_engine,
+    event,
+    inspect,
+    select,
+)
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.pool import NullPool
 
 from nemo_local.core.clock import Clock, parse_timestamp, timestamp, utc_now
 from nemo_local.core.errors import Conflict, NotFound
@@ -60,7 +70,8 @@ class Documents:
         url = make_url(database_url)
         if url.get_backend_name() == "sqlite" and url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = create_engine(url)
+        # Values stay out of the messages of errors, and so out of the log: they may be secrets.
+        self._engine = create_engine(url, hide_parameters=True)
         if url.get_backend_name() == "sqlite":
             event.listen(self._engine, "connect", _configure_sqlite)
         _Base.metadata.create_all(self._engine)
@@ -165,6 +176,29 @@ class Documents:
         if row is None:
             raise NotFound(f"{_words(kind)} {id!r} not found")
         return row
+
+
+class DatabaseError(Exception):
+    """A database cannot be emptied; the message says why."""
+
+
+def drop_documents(database_url: str) -> None:
+    """Remove the table of all entities from a database, if it is there.
+
+    Raises:
+        DatabaseError: the database does not answer, or its table of that name is another one.
+    """
+    name = _Row.__tablename__
+    try:
+        engine = create_engine(database_url, poolclass=NullPool)
+        tables = inspect(engine)
+        if tables.has_table(name):
+            columns = {column["name"] for column in tables.get_columns(name)}
+            if columns != set(_Row.__table__.columns.keys()):
+                raise DatabaseError(f"its table {name!r} is not a platform's")
+            _Base.metadata.drop_all(engine)
+    except (SQLAlchemyError, ImportError) as error:
+        raise DatabaseError(str(getattr(error, "orig", error))) from None
 
 
 def _own(document: Document) -> Document:

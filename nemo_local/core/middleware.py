@@ -1,19 +1,23 @@
-"""What every request passes through before a service sees it: slashes, token, bodies, the log."""
+"""What every request passes through before a service sees it: callers, slashes, bodies, the log."""
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import logging
 import time
+from urllib.parse import quote, urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nemo_local.core.strict_json import unrepeatable
+from nemo_local.core.strict_json import MAX_DEPTH, unrepeatable
 
 logger = logging.getLogger(__name__)
 
 HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
+LOCAL_ENDINGS = (".localhost", ".test", ".local", ".internal", ".cluster.local")
+"""Names that nobody can register."""
 
 
 class BothSlashes:
@@ -41,12 +45,12 @@ class TokenCheck:
     Health checks pass.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, token: str) -> None:
         self.app = app
-        self.expected = f"Bearer {token}" if token else ""
+        self.expected = f"Bearer {token}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.expected and scope["type"] == "http" and scope["path"] not in HEALTH_PATHS:
+        if scope["type"] == "http" and scope["path"] not in HEALTH_PATHS:
             given = dict(scope["headers"]).get(b"authorization", b"")
             signed = signature(self.expected, scope["method"], scope["path"]).encode()
             if not (
@@ -60,11 +64,34 @@ class TokenCheck:
         await self.app(scope, receive, send)
 
 
-class StrictJson:
-    """Answers 422 to a JSON body that no answer could repeat (see strict_json)."""
+class LocalOnly:
+    """Answers 403 to what a web page of somebody else makes a browser ask; needed without a token.
+
+    Such a page is known by its Origin; a script that re-binds its own name to 127.0.0.1 by the
+    Host; an image or a frame by Sec-Fetch-Site. A link that a person follows is let through.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = _stranger(dict(scope["headers"])) if scope["type"] == "http" else ""
+        if problem:
+            message = (
+                f"{problem}, and without a token this platform answers this machine only: use "
+                "http://127.0.0.1 in the URL, or set NEMO_LOCAL_TOKEN and send it"
+            )
+            answer = JSONResponse({"detail": message}, 403, {"X-Error-Message": message})
+            return await answer(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
+class StrictJson:
+    """Answers 422 to a JSON body that no answer could repeat (see strict_json)."""
+
+    def __init__(self, app: ASGIApp, max_depth: int = MAX_DEPTH) -> None:
+        self.app = app
+        self.max_depth = max_depth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _has_json(scope):
@@ -78,7 +105,7 @@ class StrictJson:
             pieces.append(message.get("body", b""))
             more = message.get("more_body", False)
         body = b"".join(pieces)
-        problem = unrepeatable(body)
+        problem = unrepeatable(body, self.max_depth)
         if problem:
             detail = [{"type": "json_invalid", "loc": ["body"], "msg": problem}]
             return await JSONResponse({"detail": detail}, status_code=422)(scope, receive, send)
@@ -117,9 +144,35 @@ class RequestLog:
             elapsed_ms = (time.perf_counter() - started) * 1000
             # Everything polls; a successful read is worth a line only to who looks for it.
             level = logging.DEBUG if scope["method"] == "GET" and status < 400 else logging.INFO
-            logger.log(
-                level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, elapsed_ms
-            )
+            path = quote(scope["path"], safe="/@:+")  # a line break in it would forge a line
+            logger.log(level, "%s %s %d %.1f ms", scope["method"], path, status, elapsed_ms)
+
+
+def _stranger(headers: dict[bytes, bytes]) -> str:
+    """What shows that a page of somebody else asks; empty when nothing does."""
+    host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+    if host and not _is_local(f"//{host}"):
+        return f"Host {host!a} is public"
+    if origin:
+        return "" if _is_local(origin) else f"Origin {origin!a} is not of this machine"
+    cross_site = headers.get(b"sec-fetch-site") == b"cross-site"
+    if cross_site and headers.get(b"sec-fetch-dest") != b"document":
+        return "a page of another site asks (Sec-Fetch-Site)"
+    return ""
+
+
+def _is_local(url: str) -> bool:
+    """Whether the host of this URL is a name or an address that nobody on the Internet has."""
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return False
+    if not host:
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith(LOCAL_ENDINGS)
 
 
 def _has_json(scope: Scope) -> bool:

@@ -19,7 +19,7 @@ _SUSPECT = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\\u[dD][89a-fA-F]")
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 
-def unrepeatable(body: bytes) -> str:
+def unrepeatable(body: bytes, max_depth: int = MAX_DEPTH) -> str:
     """What in this JSON text no JSON could repeat; empty when nothing is, or when it is no JSON.
 
     unrepeatable(b'{"a": NaN}') -> "NaN is no JSON number"
@@ -31,8 +31,8 @@ def unrepeatable(body: bytes) -> str:
         body.decode(encoding)
     except UnicodeDecodeError as error:
         return f"byte {error.start} is not UTF-8"
-    if _is_deep(body):
-        return f"it is nested more than {MAX_DEPTH} levels deep"
+    if _is_deeper(body, max_depth):
+        return f"it is nested more than {max_depth} levels deep"
     if not _SUSPECT.search(body):
         return ""
     try:
@@ -52,14 +52,14 @@ class _Unrepeatable(Exception):
     """The message is what the client is told."""
 
 
-def _is_deep(body: bytes) -> bool:
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+def _is_deeper(body: bytes, max_depth: int) -> bool:
+    if body.count(b"[") + body.count(b"{") <= max_depth:
         return False
     depth = 0
     for byte in _STRINGS.sub(b"", body):
         if byte in b"[{":
             depth += 1
-            if depth > MAX_DEPTH:
+            if depth > max_depth:
                 return True
         elif byte in b"]}":
             depth -= 1

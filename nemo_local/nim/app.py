@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from nemo_local.catalog import Catalog, load_catalog
 from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.errors import install_error_handlers
-from nemo_local.core.middleware import BothSlashes, RequestLog, StrictJson, TokenCheck
+from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
 from nemo_local.core.tool_formats import ToolFormat, formats_by_model
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
@@ -25,6 +25,8 @@ from nemo_local.settings import Settings, SettingsError
 
 PLATFORM_TIMEOUT_S = 10.0
 NO_LIMIT_S = 86_400.0
+MAX_JSON_DEPTH = 500
+"""Nothing is stored here, and schemas, which are deep as JSON, have a limit of their own."""
 
 
 def create_app(
@@ -53,9 +55,12 @@ def create_app(
     app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan)
     install_error_handlers(app)
     app.include_router(parts.routes)
-    app.add_middleware(StrictJson)
+    app.add_middleware(StrictJson, max_depth=MAX_JSON_DEPTH)
     app.add_middleware(BothSlashes)
-    app.add_middleware(TokenCheck, token=settings.token)
+    if settings.token:
+        app.add_middleware(TokenCheck, token=settings.token)
+    else:
+        app.add_middleware(LocalOnly)
     app.add_middleware(RequestLog)
     return app
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from nemo_local.core.client import Client, UpstreamError
+from nemo_local.app import create_app
+from nemo_local.core.client import AsyncClient, Client, UpstreamError
+from nemo_local.settings import Settings
 from tests.conftest import running_control_plane
+from tests.running_nim import running_nim
+from tests.scripted_model import serving
 
 QUESTION = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 
@@ -29,6 +38,15 @@ def test_inference_that_is_down_is_named(control_plane):
     assert control_plane.nim_url in str(down.value.detail)
 
 
+@pytest.mark.parametrize("kind", ["customization", "evaluation"])
+def test_a_job_that_comes_before_the_services_started_is_asked_to_come_again(settings, kind):
+    never_started = TestClient(create_app(settings))
+    answer = never_started.post(f"/v1/{kind}/jobs", json={})
+    assert answer.status_code == 503 and "the platform is starting" in answer.json()["detail"]
+    assert answer.headers["retry-after"] == "1"
+    assert never_started.get(f"/v1/{kind}/jobs").status_code == 200
+
+
 def test_every_service_checks_the_token(settings):
     with running_control_plane(replace(settings, token="secret")) as running:
         stranger = Client(running.url)
@@ -45,6 +63,93 @@ def test_every_service_checks_the_token(settings):
         hf.token = "other"
         with pytest.raises(HfHubHTTPError, match="needs a token"):
             hf.list_repo_files("ns/d", repo_type="dataset")
+
+
+@pytest.mark.parametrize("part", ["control plane", "inference"])
+def test_both_parts_refuse_a_public_name_until_there_is_a_token(settings, part):
+    run = running_nim if part == "inference" else running_control_plane
+    url = settings.nim_url if part == "inference" else settings.platform_url
+    for token, status in ((None, 403), ("secret", 200)):
+        stranger = Client(url, token)
+        with run(replace(settings, token=token)):
+            try:
+                answered = stranger.raw("GET", "/openapi.json", headers={"host": "evil.example"})
+                seen = answered.status_code
+            except UpstreamError as refused:
+                seen = refused.status
+        stranger.close()
+        assert seen == status
+
+
+class Elsewhere:
+    """Inference elsewhere, which notes what it was asked with."""
+
+    def __init__(self) -> None:
+        self.keys: list[str | None] = []
+        self.asked, self.left = threading.Event(), threading.Event()
+        self.app = FastAPI()
+        self.app.post("/v1/chat/completions")(self.chat)
+
+    async def chat(self, request: Request) -> JSONResponse:
+        self.keys.append(request.headers.get("authorization"))
+        body = await request.json()
+        await asyncio.sleep(body.get("takes_s", 0))
+        if body.get("slow"):
+            self.asked.set()
+            while not await request.is_disconnected():
+                await asyncio.sleep(0.02)
+            self.left.set()
+        advice = {"retry-after": "7", "x-should-retry": "false"}
+        return JSONResponse({"error": "busy"}, 429, advice)
+
+
+def test_a_client_that_hangs_up_ends_its_generation(settings):
+    there = Elsewhere()
+    with serving(there.app) as url, running_control_plane(elsewhere(settings, url)) as running:
+
+        async def hang_up() -> None:
+            client = AsyncClient(running.url)
+            asking = asyncio.create_task(client.post("/v1/chat/completions", json={"slow": 1}))
+            assert await asyncio.to_thread(there.asked.wait, 30)
+            asking.cancel()
+            assert await asyncio.to_thread(there.left.wait, 30)
+            await client.close()
+
+        asyncio.run(hang_up())
+
+
+def test_a_busy_inference_is_asked_again_when_it_says(settings):
+    there = Elsewhere()
+    with serving(there.app) as url, running_control_plane(elsewhere(settings, url)) as running:
+        with pytest.raises(UpstreamError) as busy:
+            running.client().post("/v1/chat/completions", json=QUESTION)
+    assert busy.value.status == 429
+    assert busy.value.headers == {"retry-after": "7", "x-should-retry": "false"}
+
+
+@pytest.mark.parametrize(("limit_s", "status"), [(1, 503), (0, 429)])
+def test_the_gateway_waits_as_long_as_inference_may_take(settings, monkeypatch, limit_s, status):
+    monkeypatch.setattr("nemo_local.app.LONGER_THAN_NIM_S", 0.0)
+    there = Elsewhere()
+    with serving(there.app) as url:
+        limited = replace(elsewhere(settings, url), request_timeout_s=limit_s)
+        with running_control_plane(limited) as running, pytest.raises(UpstreamError) as ended:
+            running.client().post("/v1/chat/completions", json={"takes_s": 1.5})
+    assert ended.value.status == status
+
+
+@pytest.mark.parametrize(("key", "sent"), [(None, None), ("theirs", "Bearer theirs")])
+def test_the_token_of_the_platform_stays_here_when_inference_is_elsewhere(settings, key, sent):
+    there = Elsewhere()
+    with serving(there.app) as url:
+        guarded = replace(elsewhere(settings, url), token="ours", nim_key=key)
+        with running_control_plane(guarded) as running, pytest.raises(UpstreamError):
+            running.client().post("/v1/chat/completions", json=QUESTION)
+    assert there.keys == [sent]
+
+
+def elsewhere(settings: Settings, url: str) -> Settings:
+    return replace(settings, remote_nim_url=url)
 
 
 @pytest.mark.contract

@@ -9,66 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
-from nemo_local.core.client import Client
+from nemo_local.home import read_records
 from nemo_local.pocket_dataset import REPO
-from nemo_local.processes import family, is_answering, read_records, wait_until
-
-
-class Terminal:
-    """Runs commands on one home."""
-
-    def __init__(self, settings) -> None:
-        self.settings = settings
-        self.environment = {
-            **os.environ,
-            "NEMO_LOCAL_HOME": str(settings.home),
-            "NEMO_LOCAL_PORT": str(settings.port),
-            "NEMO_LOCAL_NIM_PORT": str(settings.nim_port),
-            "NEMO_LOCAL_DATASET_ROWS": "20",
-            "NEMO_LOCAL_THREADS": "1",
-        }
-
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "nemo_local", *arguments],
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "nemo_local", *arguments],
-            env={**self.environment, "PYTHONUNBUFFERED": "1", **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    @contextmanager
-    def client(self) -> Iterator[Client]:
-        client = Client(self.settings.platform_url)
-        yield client
-        client.close()
-
-
-@pytest.fixture
-def terminal(settings) -> Iterator[Terminal]:
-    terminal = Terminal(settings)
-    yield terminal
-    terminal.run("down")
-    assert family(settings.home) == []
+from nemo_local.processes import family, is_answering, wait_until
 
 
 def test_help_needs_no_training_library():
@@ -166,20 +113,6 @@ def test_a_platform_lives_is_killed_comes_back_and_is_removed(terminal):
     assert not settings.home.exists()
 
 
-def test_ctrl_c_stops_what_up_started(terminal):
-    # With inference elsewhere there is one process to start, and none that loads a model.
-    watching = terminal.start("up", NEMO_LOCAL_NIM_URL="http://127.0.0.1:9")
-    lines: list[str] = []
-    for line in watching.stdout:
-        lines.append(line)
-        if "Ctrl-C stops it" in line:
-            watching.send_signal(signal.SIGINT)
-    assert watching.wait(timeout=60) == 0, lines
-    watching.stdout.close()
-    assert lines[-1] == "Stopped.\n" and list(read_records(terminal.settings.home)) == []
-    assert family(terminal.settings.home) == []
-
-
 def test_a_child_of_a_killed_platform_is_found_and_ended(terminal):
     home = terminal.settings.home
     home.mkdir()
@@ -192,16 +125,6 @@ def test_a_child_of_a_killed_platform_is_found_and_ended(terminal):
     wait_until(lambda: [p.pid for p in family(home)] == [orphan.pid], 10, "it is found")
     terminal.run("down")
     assert orphan.wait(timeout=10) == -signal.SIGTERM
-
-
-def test_a_reused_pid_is_not_ours(terminal):
-    home: Path = terminal.settings.home
-    home.mkdir()
-    me = psutil.Process()
-    record = {"pid": me.pid, "created": me.create_time() - 100, "url": "http://x:1", "log": "/none"}
-    (home / "processes.json").write_text(json.dumps({"control plane": record}))
-    assert "ended; pid was" in terminal.run("status").stdout
-    assert "Nothing was running" in terminal.run("down").stdout
 
 
 def test_settings_that_cannot_work_are_told_before_anything_starts(terminal, tmp_path):
@@ -222,3 +145,25 @@ def test_a_start_with_a_device_that_is_not_there_fails_and_breaks_no_later_one(t
     assert done.returncode == 1 and "no CUDA device is visible" in done.stderr
     done = terminal.run("up", "--detach")
     assert done.returncode == 0 and "model      meta/llama-3.2-1b-instruct" in done.stdout
+
+
+def test_doctor_names_weights_that_cannot_be_read(terminal, tmp_path):
+    folder = tmp_path / "models" / "meta" / "llama-3.2-1b-instruct"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"max_position_embeddings": 2048}')
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    done = terminal.run("doctor", NEMO_LOCAL_MODELS=str(tmp_path / "models"))
+    (line,) = [line for line in done.stdout.splitlines() if "meta/llama-3.2-1b-instruct" in line]
+    assert done.returncode == 1
+    assert line.startswith("fail") and "Git LFS pointer" in line and str(folder) in line
+
+
+def test_doctor_leaves_the_port_of_an_inference_elsewhere_alone(terminal):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", terminal.settings.nim_port))
+        other.listen()
+        here = terminal.run("doctor")
+        elsewhere = terminal.run("doctor", NEMO_LOCAL_NIM_URL="http://127.0.0.1:9")
+    words = f"port {terminal.settings.nim_port}: is taken by another program"
+    assert words in here.stdout and here.returncode == 1
+    assert words not in elsewhere.stdout and elsewhere.returncode == 0

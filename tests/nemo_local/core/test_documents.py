@@ -1,8 +1,10 @@
 """The document store."""
 
+import sqlite3
 import threading
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import Conflict, NotFound
@@ -151,3 +153,14 @@ def test_find_takes_a_rule_of_the_service(documents):
     documents.create("model", "ns", "m", {"n": 1})
     documents.create("model", "ns", "k", {"n": 2})
     assert names(documents.find("model", ListQuery(), where=lambda e: e["n"] == 2)) == ["k"]
+
+
+def test_a_statement_that_fails_does_not_tell_the_secret_in_it(settings):
+    store = Documents(settings.database_url)
+    other = sqlite3.connect(settings.home / "platform.db")
+    other.execute("drop table documents")
+    with pytest.raises(OperationalError) as failed:
+        store.create("model", "ns", "m", {"api_key": "sk-SECRET"})
+    assert "SECRET" not in str(failed.value)
+    other.close()
+    store.close()

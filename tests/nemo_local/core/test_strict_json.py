@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from nemo_local.core.client import UpstreamError
 from nemo_local.core.errors import install_error_handlers
 from nemo_local.core.middleware import StrictJson
 from nemo_local.core.strict_json import unrepeatable
@@ -69,3 +70,17 @@ def test_a_nan_in_a_body_is_a_422_and_no_crash(client: TestClient) -> None:
     taken = client.post("/things", content=b'{"a": 1e100}', headers=json_body)
     assert (taken.status_code, taken.json()) == (200, {"a": 1e100})
     assert client.post("/things", content=b"{", headers=json_body).status_code == 422
+
+
+def test_an_entity_that_is_nested_too_deep_is_refused_and_breaks_no_listing(control_plane) -> None:
+    def nested(depth: int) -> dict[str, object]:
+        return {"a": nested(depth - 1)} if depth else {}
+
+    platform = control_plane.client()
+    body = {"name": "d", "files_url": "hf://datasets/a/b", "custom_fields": nested(98)}
+    platform.post("/v1/datasets", json=body)
+    with pytest.raises(UpstreamError, match="more than 100 levels") as refused:
+        platform.post("/v1/datasets", json={**body, "name": "e", "custom_fields": nested(275)})
+    assert refused.value.status == 422
+    (stored,) = platform.get("/v1/datasets")["data"]
+    assert stored["custom_fields"] == body["custom_fields"]

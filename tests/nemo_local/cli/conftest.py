@@ -1,0 +1,63 @@
+"""A terminal on a home of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from nemo_local.core.client import Client
+from nemo_local.processes import family
+
+
+class Terminal:
+    """Runs commands on one home."""
+
+    def __init__(self, settings) -> None:
+        self.settings = settings
+        self.environment = {
+            **os.environ,
+            "NEMO_LOCAL_HOME": str(settings.home),
+            "NEMO_LOCAL_PORT": str(settings.port),
+            "NEMO_LOCAL_NIM_PORT": str(settings.nim_port),
+            "NEMO_LOCAL_DATASET_ROWS": "20",
+            "NEMO_LOCAL_THREADS": "1",
+        }
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "nemo_local", *arguments],
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "nemo_local", *arguments],
+            env={**self.environment, "PYTHONUNBUFFERED": "1", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        client = Client(self.settings.platform_url)
+        yield client
+        client.close()
+
+
+@pytest.fixture
+def terminal(settings) -> Iterator[Terminal]:
+    terminal = Terminal(settings)
+    yield terminal
+    terminal.run("down")
+    assert family(settings.home) == []

@@ -1,0 +1,132 @@
+"""One control plane, started and stopped by several commands, signals and clocks.
+
+With inference elsewhere there is one process to start, and none that loads a model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from nemo_local.home import HOME_VARIABLE, ProcessRecord, read_records, write_records
+from nemo_local.processes import family, is_answering
+
+
+@pytest.fixture
+def alone(terminal) -> Iterator:
+    """A terminal whose `up` starts the control plane alone."""
+    terminal.environment |= {
+        "NEMO_LOCAL_NIM_URL": "http://127.0.0.1:9",
+        "NEMO_LOCAL_DATASET_ROWS": "0",
+        "NEMO_LOCAL_SPARE_TRAINING": "0",
+    }
+    return terminal
+
+
+def until_it_says(process: subprocess.Popen[str], words: str) -> list[str]:
+    """The lines up to the one with these words."""
+    lines: list[str] = []
+    while words not in "".join(lines):
+        lines.append(process.stdout.readline())
+        assert lines[-1], lines
+    return lines
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_up_stops_what_it_started(alone, ending):
+    watching = alone.start("up")
+    until_it_says(watching, "Ctrl-C stops it")
+    watching.send_signal(ending)
+    output, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 0 and output.endswith("Stopped.\n")
+    assert read_records(alone.settings.home) == {} and family(alone.settings.home) == []
+
+
+def test_a_terminal_that_closes_leaves_no_platform_behind(alone):
+    watching = alone.start("up")
+    until_it_says(watching, "Ctrl-C stops it")
+    watching.stdout.close()
+    watching.send_signal(signal.SIGHUP)
+    watching.wait(timeout=60)
+    assert family(alone.settings.home) == []
+
+
+def test_two_ups_at_once_give_one_platform_that_both_see(alone):
+    ups = [alone.start("up", "--detach") for _ in range(2)]
+    outputs = [up.communicate(timeout=120)[0] for up in ups]
+    assert [up.returncode for up in ups] == [0, 0], outputs
+    assert sum("already running" in output for output in outputs) == 1, outputs
+    assert sum("waiting for it" in output for output in outputs) == 1, outputs
+    assert is_answering(alone.settings.platform_url)
+
+
+def test_up_waits_for_a_platform_that_is_busy_and_keeps_it(alone):
+    assert alone.run("up", "--detach").returncode == 0
+    (record,) = read_records(alone.settings.home).values()
+    os.kill(record.pid, signal.SIGSTOP)  # as busy as can be
+    second = alone.start("up", "--detach")
+    # Its readiness has been asked for once in vain when the time-out of that question is over.
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(timeout=8)
+    os.kill(record.pid, signal.SIGCONT)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 0 and "already running" in output
+    assert [r.pid for r in read_records(alone.settings.home).values()] == [record.pid]
+
+
+def test_an_up_that_fails_leaves_what_ran_before(alone):
+    assert alone.run("up", "--detach").returncode == 0
+    (record,) = read_records(alone.settings.home).values()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", alone.settings.nim_port))
+        other.listen()
+        done = alone.run("up", "--detach", NEMO_LOCAL_NIM_URL="")
+    assert done.returncode == 1 and "taken by another program" in done.stderr
+    assert record.process() is not None and is_answering(record.url)
+
+
+def test_a_process_is_found_again_after_the_clock_was_set(tmp_path, monkeypatch):
+    child = subprocess.Popen(
+        [sys.executable, "-c", "input()"],
+        env={**os.environ, HOME_VARIABLE: str(tmp_path)},
+        stdin=subprocess.PIPE,
+    )
+    write_records(tmp_path, {"x": ProcessRecord(child.pid, str(tmp_path), "http://x:1", "/none")})
+    # What psutil says of a start is counted from the boot, whose time moves with the clock.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: 0.0)
+    assert read_records(tmp_path)["x"].process() is not None
+    child.communicate(b"\n")
+    assert read_records(tmp_path)["x"].process() is None
+
+
+def test_a_reused_pid_is_not_ours(alone):
+    home = alone.settings.home
+    home.mkdir()
+    record = {"pid": os.getpid(), "home": str(home), "url": "http://x:1", "log": "/none"}
+    (home / "processes.json").write_text(json.dumps({"control plane": record}))
+    assert "ended; pid was" in alone.run("status").stdout
+    assert "Nothing was running" in alone.run("down").stdout
+
+
+def test_commands_find_a_platform_that_listens_on_another_address(alone):
+    alone.environment["NEMO_LOCAL_TOKEN"] = "secret"
+    assert alone.run("up", "--detach", "--host", "127.0.0.2").returncode == 0
+    status = alone.run("status").stdout
+    assert "running" in status and "customization jobs: unknown" not in status
+    assert f"port {alone.settings.port}: this platform listens there" in alone.run("doctor").stdout
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+def test_an_address_that_is_not_ours_is_not_called_taken(alone, host):
+    done = alone.run("up", "--detach", "--host", host, NEMO_LOCAL_TOKEN="secret")
+    assert done.returncode == 1 and "taken" not in done.stderr
+    assert f"of {host}, for the control plane, cannot be listened on (" in done.stderr
+    assert "--host" in done.stderr and "--port" in done.stderr
