@@ -20,7 +20,7 @@ from jinja2.visitor import NodeTransformer
 
 MAX_CHARACTERS = 10_000_000
 """Characters or elements that one template may write, or that one operator may produce."""
-MAX_SECONDS = 2.0
+MAX_SECONDS = 1.0
 """Processor time of one rendering."""
 MAX_INDENT = 16
 _GROWING_FILTERS = ("batch", "center", "format", "indent", "slice", "urlize", "wordwrap", "xmlattr")
