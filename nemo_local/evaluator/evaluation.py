@@ -36,7 +36,7 @@ class Outcome:
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Per task every row's detail."""
     failures: list[str] = field(default_factory=list)
-    """Why tasks failed of which no row could be scored."""
+    """What went wrong in every row of a task."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,10 @@ class Evaluation:
                 scored = any(row.scored for row in rows)
                 progress.enter(plan.name, "completed" if scored else "failed")
                 _log_failures(plan, rows, log)
-                if not scored:
+                if all(row.error for row in rows):
+                    what = "every row" if not scored else "a metric of every row"
                     outcome.failures.append(
-                        f"every row of task {plan.name!r} failed ({len(rows)} rows); "
+                        f"{what} of task {plan.name!r} failed ({len(rows)} rows); "
                         f"the first one: {rows[0].error}"
                     )
                 worth_keeping |= scored or any(row.answered for row in rows)
