@@ -18,6 +18,12 @@ from utils.jobs import OnUpdate, wait_for_job
 
 NAME_SCORE = "function_name_accuracy"
 ARGS_SCORE = "function_name_and_args_accuracy"
+COUNTED_SCORES = (NAME_SCORE, ARGS_SCORE, "string-check", "number-check", "em")
+"""Scores that are 1 or 0 for each row."""
+_CALL_IN_TEXT = re.compile(
+    r"""\{[^{}]*(?:"\w+"|'\w+'|\b(?:name|function|parameters|arguments)\b)\s*:""", re.DOTALL
+)
+"""An object with a quoted key, or with a key that calls have."""
 
 Kind = Literal[
     "right",  # the right tool with the right arguments
@@ -29,7 +35,7 @@ Kind = Literal[
     "missing argument",  # an expected argument is absent
     "extra argument",  # an argument nobody asked for
     "wrong value",  # the right arguments with another value
-    "no answer",  # the request itself failed
+    "no answer",  # no verdict: the request failed, or the row's gold answer is malformed
 ]
 
 
@@ -52,7 +58,8 @@ class RowResult:
     """Text of the reply, "" when it only called."""
     name_right: bool | None
     args_right: bool | None
-    """Both None when the model's reply never came: such a row says nothing about the model."""
+    """Both None where the evaluator has no verdict, as the reply never came or the gold answer is
+    malformed: such a row says nothing about the model."""
 
     @property
     def kind(self) -> Kind:
@@ -96,22 +103,26 @@ def wait_for_evaluation(
 def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Proportion]]:
     """Scores of a finished job by task: {"seen": {"function_name_accuracy": Proportion}}.
 
+    Only scores that are 1 or 0 for each row are shares of rows; the others (`sentence`, `f1_score`,
+    `rouge_1_score`, ...) are left out. A score that two metrics of a task give is named after its
+    metric too: "calls.function_name_accuracy".
+
     Rows whose arguments were not JSON have no argument score on the server (NaN). They are wrong
     all the same, so both scores are counted over the rows that have a name score.
     """
     result = client.evaluation.jobs.results(job_id)
     found: dict[str, dict[str, Proportion]] = {}
     for task, outcome in (result.tasks or {}).items():
-        by_name: dict[str, Proportion] = {}
-        for metric in (outcome.metrics or {}).values():
-            counts = {
-                name: (_right(score.stats), score.stats.count or 0)
-                for name, score in (metric.scores or {}).items()
-                if score.stats is not None
-            }
-            n = max((count for _, count in counts.values()), default=0)
-            by_name |= {name: Proportion(right, n) for name, (right, _) in counts.items()}
-        found[task] = by_name
+        shares = {
+            (metric, name): share
+            for metric, given in (outcome.metrics or {}).items()
+            for name, share in _shares(given.scores or {}).items()
+        }
+        times = Counter(name for _, name in shares)
+        found[task] = {
+            name if times[name] == 1 else f"{metric}.{name}": share
+            for (metric, name), share in shares.items()
+        }
     return found
 
 
@@ -155,6 +166,17 @@ def errors_by_tool(rows: Iterable[RowResult]) -> dict[str, tuple[int, int, Kind]
     return dict(sorted(found.items(), key=lambda tool: -tool[1][0]))
 
 
+def _shares(scores: Mapping[str, Any]) -> dict[str, Proportion]:
+    """Those scores of one metric that count rows."""
+    counts = {
+        name: (_right(score.stats), score.stats.count or 0)
+        for name, score in scores.items()
+        if name in COUNTED_SCORES and score.stats is not None
+    }
+    n = max((count for _, count in counts.values()), default=0)
+    return {name: Proportion(right, n) for name, (right, _) in counts.items()}
+
+
 def _right(stats: Any) -> int:
     """How many rows scored 1; a service may leave out the sum."""
     total = stats.sum if stats.sum is not None else (stats.mean or 0) * (stats.count or 0)
@@ -164,12 +186,9 @@ def _right(stats: Any) -> int:
 def _row_result(task: str, index: int, row: Mapping[str, Any]) -> RowResult:
     item, sample = row["item"], row.get("sample") or {}
     message = _message(sample.get("response"))
-    values = {
-        name: score.get("value")
-        for metric in (row.get("metrics") or {}).values()
-        for name, score in (metric.get("scores") or {}).items()
-    }
+    scores = [metric.get("scores") or {} for metric in (row.get("metrics") or {}).values()]
     users = [m["content"] for m in item.get("messages", []) if m.get("role") == "user"]
+    name_right = _verdict(scores, NAME_SCORE) if message else None
     return RowResult(
         task=task,
         index=index,
@@ -178,9 +197,16 @@ def _row_result(task: str, index: int, row: Mapping[str, Any]) -> RowResult:
         expected=_calls(item.get("tool_calls")),
         predicted=_calls(message.get("tool_calls")),
         text=message.get("content") or "",
-        name_right=values.get(NAME_SCORE) == 1 if message else None,
-        args_right=values.get(ARGS_SCORE) == 1 if message else None,
+        name_right=name_right,
+        args_right=None if name_right is None else bool(_verdict(scores, ARGS_SCORE)),
     )
+
+
+def _verdict(scores: Iterable[Mapping[str, Any]], name: str) -> bool | None:
+    """Whether every metric that gives this score gives 1; None when none gives a number."""
+    values = [found[name].get("value") for found in scores if name in found]
+    given = [value for value in values if value is not None]
+    return all(value == 1 for value in given) if given else None
 
 
 def _message(response: Any) -> dict[str, Any]:
@@ -191,14 +217,18 @@ def _message(response: Any) -> dict[str, Any]:
 def _calls(tool_calls: Any) -> list[dict[str, Any]]:
     """OpenAI tool calls as [{"name", "arguments"}], arguments decoded where they are JSON."""
     calls = []
-    for call in tool_calls or []:
-        arguments = call["function"].get("arguments")
+    for call in tool_calls if isinstance(tool_calls, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            continue  # no call without a name
+        arguments = function.get("arguments")
         if isinstance(arguments, str):
             try:
                 arguments = json.loads(arguments)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 pass  # kept as text: `kind` reports it as broken
-        calls.append({"name": call["function"]["name"], "arguments": arguments})
+        arguments = {} if arguments is None else arguments
+        calls.append({"name": function["name"], "arguments": arguments})
     return calls
 
 
@@ -208,7 +238,7 @@ def _kind(row: RowResult) -> Kind:
     if row.name_right and row.args_right:
         return "right"
     if not row.predicted:
-        looks_like_call = re.search(r"\{.*[\"']?\w+[\"']?\s*:", row.text, re.DOTALL) or any(
+        looks_like_call = _CALL_IN_TEXT.search(row.text) or any(
             re.search(rf"\b{re.escape(name)}\s*\(", row.text) for name in row.offered
         )
         return "call written as text" if looks_like_call else "no call"
@@ -216,7 +246,7 @@ def _kind(row: RowResult) -> Kind:
         return "invented tool"
     if not row.name_right:
         return "wrong tool"
-    expected = {call["name"]: call["arguments"] or {} for call in row.expected}
+    expected = {call["name"]: call["arguments"] for call in row.expected}
     predicted = {call["name"]: call["arguments"] for call in row.predicted}
     if not all(isinstance(arguments, dict) for arguments in predicted.values()):
         return "broken arguments"

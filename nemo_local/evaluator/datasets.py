@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -73,7 +74,7 @@ def data_files(platform: Client, dataset: dict[str, Any]) -> list[str]:
     if url.path in paths:
         return [url.path]
     inside = [path for path in paths if not url.path or path.startswith(f"{url.path}/")]
-    found = [path for path in inside if path.endswith(DATA_SUFFIXES)]
+    found = [path for path in inside if path.lower().endswith(DATA_SUFFIXES)]
     if not inside:
         raise DatasetError(f"{files_url} is not present on datastore")
     split = dataset.get("split")
@@ -85,45 +86,51 @@ def data_files(platform: Client, dataset: dict[str, Any]) -> list[str]:
 
 
 def load_rows(platform: Client, dataset: dict[str, Any], limit: int | None) -> list[Row]:
-    """The dataset's rows in file order; `limit` and the dataset's own limit keep the first ones.
+    """The dataset's first `limit` rows in file order (None = all); nothing after them is read.
 
     Raises:
         DatasetError: a file is missing or malformed; the message names file and line.
     """
-    limits = [count for count in (limit, dataset.get("limit")) if count is not None]
-    wanted = min(limits) if limits else None
     url = parse_url(str(dataset["files_url"]))
+    revision = quote(url.revision, safe="")
     rows: list[Row] = []
     for path in data_files(platform, dataset):
-        if wanted is not None and len(rows) >= wanted:
+        wanted = None if limit is None else limit - len(rows)
+        if wanted == 0:
             break
-        revision = quote(url.revision, safe="")
         where = f"/v1/hf/datasets/{url.repository}/resolve/{revision}/{quote(path)}"
-        rows += parse_rows(path, platform.raw("GET", where).content)
+        with platform.stream("GET", where) as response:
+            file_rows = read_rows(path, response.iter_bytes(), dataset.get("format"))
+            rows += islice(file_rows, wanted)
     if not rows:
         raise DatasetError(f"{dataset['files_url']} has no rows")
-    return rows if wanted is None else rows[:wanted]
+    return rows
 
 
-def parse_rows(path: str, content: bytes) -> list[Row]:
-    """The rows of one file.
+def read_rows(path: str, content: Iterable[bytes], format: str | None = None) -> Iterator[Row]:
+    """The rows of one file, each parsed when it is asked for.
+
+    `format` says what the file is where its name does not: jsonl, json or csv. Any other format
+    is the schema of the rows, as the API defines it, and says nothing about the file.
 
     Raises:
         DatasetError: not the format its name says; the message names file and line.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not UTF-8 text ({error})") from None
-    if path.endswith(".csv"):
-        return [dict(row) for row in csv.DictReader(io.StringIO(text))]
-    if path.endswith(".json") and not _is_jsonl(text):
-        return _array(path, text)
-    return [
-        _object(f"{path} line {number}", line)
-        for number, line in enumerate(text.split("\n"), start=1)
-        if line.strip()
-    ]
+    named = f".{(format or '').lower()}"
+    suffix = named if named in DATA_SUFFIXES else PurePosixPath(path).suffix.lower()
+    lines = _lines(path, content)
+    if suffix == ".csv":
+        return _csv_rows(path, lines)
+    head = []
+    for line in lines:
+        head.append(line)
+        if line.strip():
+            break
+    lines = chain(head, lines)
+    # Many tools write one object a line into a `.json` file.
+    if suffix == ".json" and not "".join(head).lstrip().startswith("{"):
+        return iter(_array(path, "".join(lines)))
+    return _jsonl_rows(path, lines)
 
 
 def _names_split(path: str, split: str) -> bool:
@@ -131,26 +138,65 @@ def _names_split(path: str, split: str) -> bool:
     return split in (*pure.parts[:-1], pure.stem) or pure.stem.startswith(f"{split}-")
 
 
-def _is_jsonl(text: str) -> bool:
-    """Whether a `.json` file holds one object a line, as many tools write it."""
-    return text.lstrip().startswith("{")
+def _lines(path: str, content: Iterable[bytes]) -> Iterator[str]:
+    """The file's lines with their ends; a JSON text may hold other line breaks than \\n."""
+    for number, line in enumerate(_byte_lines(content), start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{path} line {number} is not UTF-8 text ({error})") from None
+
+
+def _byte_lines(content: Iterable[bytes]) -> Iterator[bytes]:
+    begun: list[bytes] = []
+    for piece in content:
+        *ends, begin = piece.split(b"\n")
+        for end in ends:
+            yield b"".join([*begun, end, b"\n"])
+            begun = []
+        begun.append(begin)
+    if any(begun):
+        yield b"".join(begun)
+
+
+def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[Row]:
+    reader = csv.reader(lines)
+    try:
+        header = next(reader, [])
+        for cells in reader:
+            if len(cells) not in (0, len(header)):
+                raise DatasetError(
+                    f"{path} line {reader.line_num} has {len(cells)} cells, not the {len(header)} "
+                    "of the first line; put cells that hold commas in quotes"
+                )
+            if cells:
+                yield dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise DatasetError(f"{path} line {reader.line_num} is not CSV ({error})") from None
 
 
 def _array(path: str, text: str) -> list[Row]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise DatasetError(f"{path} is not JSON ({error})") from None
+    value = _parsed(path, text)
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise DatasetError(f"{path} must hold a list of objects")
     return value
 
 
-def _object(place: str, line: str) -> Row:
+def _jsonl_rows(path: str, lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        place = f"{path} line {number}"
+        value = _parsed(place, line)
+        if not isinstance(value, dict):
+            raise DatasetError(f"{place} is a JSON {type(value).__name__}, not an object")
+        yield value
+
+
+def _parsed(place: str, text: str) -> Any:
     try:
-        value = json.loads(line)
+        return json.loads(text)
     except ValueError as error:
         raise DatasetError(f"{place} is not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise DatasetError(f"{place} is a JSON {type(value).__name__}, not an object")
-    return value
+    except RecursionError:
+        raise DatasetError(f"{place} is nested too deeply") from None

@@ -12,7 +12,15 @@ from nemo_local.core.client import Client
 from nemo_local.evaluator.models import ModelClient, ModelError, resolve
 from nemo_local.evaluator.plan import Entity
 from nemo_local.evaluator.results import aggregate, row_detail
-from nemo_local.evaluator.runner import EvaluationFailed, RowResult, Sampling, TaskPlan, run_task
+from nemo_local.evaluator.runner import (
+    EvaluationFailed,
+    RowResult,
+    Sampling,
+    TaskPlan,
+    run_task,
+    unless_cancelled,
+)
+from nemo_local.evaluator.shown import strict_json
 
 Report = Callable[[dict[str, Any]], None]
 """Called with the status details that changed."""
@@ -27,6 +35,8 @@ class Outcome:
     """Per task `metrics` and `data`, as a result shows them."""
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Per task every row's detail."""
+    failures: list[str] = field(default_factory=list)
+    """What went wrong in every row of a task."""
 
 
 @dataclass(frozen=True)
@@ -48,34 +58,44 @@ class Evaluation:
     ) -> Outcome:
         """The outcome of every task, one task after the other.
 
+        A task fails when none of its rows could be scored; the others keep their scores.
+
         Raises:
-            EvaluationFailed, Cancelled: see `run_task`.
+            Cancelled: `cancelled` was set.
+            EvaluationFailed: the model does not exist, or no row of any task gave anything.
         """
         sampling = Sampling.of(config["params"])
         asks = any(plan.template is not None for plan in plans)
         progress, outcome = _Progress(plans, report), Outcome()
-        async with self._model(target if asks else None, sampling) as (model, data):
+        worth_keeping = False
+        async with self._model(target if asks else None, sampling, cancelled) as (model, data):
             if model:
-                log(f"asking {model.endpoint.root}: {data}")
+                log(f"asking {model.endpoint.shown}: {data}")
             for plan in plans:
                 log(f"task {plan.name}: {len(plan.rows)} rows, {sampling.parallelism} at a time")
                 progress.enter(plan.name, "running")
-                try:
-                    rows = await run_task(plan, model, sampling, cancelled, progress.rows)
-                except EvaluationFailed:
-                    progress.enter(plan.name, "failed")
-                    raise
-                progress.enter(plan.name, "completed")
+                rows = await run_task(plan, model, sampling, cancelled, progress.rows)
+                scored = any(row.scored for row in rows)
+                progress.enter(plan.name, "completed" if scored else "failed")
                 _log_failures(plan, rows, log)
+                if all(row.error for row in rows):
+                    what = "every row" if not scored else "a metric of every row"
+                    outcome.failures.append(
+                        f"{what} of task {plan.name!r} failed ({len(rows)} rows); "
+                        f"the first one: {rows[0].error}"
+                    )
+                worth_keeping |= scored or any(row.answered for row in rows)
                 outcome.tasks[plan.name] = {"metrics": aggregate(rows, plan.metrics)}
-                if data:
+                if plan.template is not None:
                     outcome.tasks[plan.name]["data"] = data
                 outcome.rows[plan.name] = [row_detail(row) for row in rows]
+        if not worth_keeping:
+            raise EvaluationFailed(outcome.failures[0])
         return outcome
 
     @asynccontextmanager
     async def _model(
-        self, target: Entity | None, sampling: Sampling
+        self, target: Entity | None, sampling: Sampling, cancelled: threading.Event
     ) -> AsyncIterator[tuple[ModelClient | None, dict[str, Any]]]:
         """The target's model, and the names it goes by: asked for, and really answering."""
         if target is None:
@@ -87,10 +107,10 @@ class Evaluation:
             raise EvaluationFailed(str(error)) from error
         model = ModelClient(endpoint, sampling.request_timeout_s, sampling.max_retries)
         try:
-            listing = await model.identify()
+            listing = await unless_cancelled(model.identify(), cancelled)
             names: dict[str, Any] = {"model": endpoint.model_id}
             names |= {key: listing[key] for key in ("answered_by", "stand_in") if key in listing}
-            yield model, names
+            yield model, strict_json(names)
         except ModelError as error:
             raise EvaluationFailed(str(error)) from error
         finally:

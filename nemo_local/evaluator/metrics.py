@@ -14,10 +14,20 @@ from typing import Any
 from nemo_local.evaluator.templates import RenderError, render
 
 NAN = math.nan
+ABSOLUTE_DIFFERENCE = "absolute difference"
 OUTPUT_TEXT = "{{ sample.output_text }}"
 Params = Mapping[str, Any]
 Context = Mapping[str, Any]
 Scores = dict[str, float]
+
+
+_NUMBER = re.compile(
+    r"""(?<![^\W_])                                 # no end of a word, no second half of 10-12
+        (?<!\d[.])
+        -?(?: (?:\d{1,3}(?:,\d{3})+(?!\d) | \d+) (?:[.]\d+)? | (?<![.])[.]\d+ )
+        (?:[eE][-+]?\d+)?""",
+    re.VERBOSE,
+)
 
 
 class RowError(Exception):
@@ -44,8 +54,12 @@ def score_row(kind: str, params: Params, context: Context) -> Scores:
     """
     try:
         return METRICS[kind].score(params, context)
+    except RowError:
+        raise
     except RenderError as error:
         raise RowError(str(error)) from error
+    except Exception as error:  # a reply may hold anything
+        raise RowError(f"{type(error).__name__}: {error}") from error
 
 
 def tool_calling(params: Params, context: Context) -> Scores:
@@ -82,7 +96,7 @@ def number_check(params: Params, context: Context) -> Scores:
     a, b = (_last_number(render(side, context)) for side in (left, right))
     if math.isnan(a) or math.isnan(b):
         return {"number-check": NAN}
-    if operator == "absolute difference":
+    if operator == ABSOLUTE_DIFFERENCE:
         return {"number-check": float(abs(a - b) <= epsilon)}
     return {"number-check": float(NUMBER_OPERATORS[operator](a, b))}
 
@@ -131,9 +145,8 @@ def rouge(params: Params, context: Context) -> Scores:
 
 def bleu_texts(params: Params, context: Context) -> tuple[str, list[str]]:
     """The candidate and the references of one row."""
-    candidate = _text(params.get("candidate", OUTPUT_TEXT), context)
-    given = params.get("references", params.get("reference"))
-    references = render(given, context)
+    candidate = _text(first_given(params, CANDIDATE, OUTPUT_TEXT), context)
+    references = render(first_given(params, REFERENCES), context)
     texts = references if isinstance(references, list) else [references]
     if not texts:
         raise RowError("bleu needs at least one reference")
@@ -150,12 +163,23 @@ def normalised(text: str) -> str:
 
 
 def number_check_parts(check: list[Any]) -> tuple[Any, str, Any, float]:
-    """left, operator, right and epsilon of a check in either published order."""
-    rest = check[3:]
-    epsilon = float(rest[1]) if len(rest) == 2 and rest[0] == "epsilon" else 0.0
-    if check[0] in (*NUMBER_OPERATORS, "absolute difference"):
-        return check[1], str(check[0]), check[2], epsilon
-    return check[0], str(check[1]), check[2], epsilon
+    """left, operator, right and epsilon of a check in either published order.
+
+        ["absolute difference", "{{ a }}", "{{ b }}", "epsilon", 0.1], or 0.1 alone
+        -> ("{{ a }}", "absolute difference", "{{ b }}", 0.1)
+
+    Raises:
+        ValueError: what follows is no epsilon, or `absolute difference` has none.
+    """
+    left, operator, right = check[:3]
+    if left in (*NUMBER_OPERATORS, ABSOLUTE_DIFFERENCE):
+        left, operator = operator, left
+    tail = check[4:] if check[3:4] == ["epsilon"] else check[3:]
+    if not tail and len(check) == 3 and operator != ABSOLUTE_DIFFERENCE:
+        return left, str(operator), right, 0.0
+    if len(tail) != 1 or type(tail[0]) not in (int, float) or not tail[0] >= 0:
+        raise ValueError(f'{operator!r} takes "epsilon" and a number of 0 or more, not {check[3:]}')
+    return left, str(operator), right, float(tail[0])
 
 
 STRING_OPERATORS: dict[str, Callable[[str, str], bool]] = {
@@ -194,8 +218,17 @@ METRICS: dict[str, Metric] = {
     "bleu": Metric(("sentence",), ("references",), bleu),
     "rouge": Metric(_ROUGE, ("ground_truth",), rouge),
 }
-ALIASES = {"references": ("reference",), "ground_truth": ("reference", "references")}
-"""Other published names of a required parameter."""
+REFERENCES = ("references", "reference", "ground_truth")
+GROUND_TRUTH = ("ground_truth", "reference", "references")
+CANDIDATE = ("candidate", "prediction", "predictions")
+PREDICTION = ("prediction", "predictions", "candidate")
+ALIASES = {"references": REFERENCES, "ground_truth": GROUND_TRUTH}
+"""All published names of a required parameter; the first one that is given counts."""
+
+
+def first_given(params: Params, names: tuple[str, ...], default: Any = None) -> Any:
+    """The first of these parameters that is not null."""
+    return next((params[name] for name in names if params.get(name) is not None), default)
 
 
 def _tool_scores(name: float, name_and_arguments: float) -> Scores:
@@ -230,19 +263,22 @@ def _predicted_calls(response: Any) -> list[tuple[str, Any]]:
         message = first.get("message") if isinstance(first, dict) else {}
     calls = message.get("tool_calls") if isinstance(message, dict) else None
     functions = [call.get("function") for call in calls or [] if isinstance(call, dict)]
-    return [(f["name"], f.get("arguments")) for f in functions if f and f.get("name")]
+    named = [f for f in functions if isinstance(f, dict) and isinstance(f.get("name"), str)]
+    return [(f["name"], f.get("arguments")) for f in named if f["name"]]
 
 
 def _arguments(raw: Any) -> Any:
     """Arguments as JSON; null is `{}`. Raises ValueError on text that is not JSON."""
-    value = json.loads(raw) if isinstance(raw, str) else raw
+    try:
+        value = json.loads(raw) if isinstance(raw, str) else raw
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     return {} if value is None else value
 
 
 def _truth_and_prediction(params: Params, context: Context) -> tuple[str, str]:
-    truth = params.get("ground_truth", params.get("reference", params.get("references")))
-    prediction = params.get("prediction", params.get("predictions", params.get("candidate")))
-    return _text(truth, context), _text(prediction or OUTPUT_TEXT, context)
+    prediction = first_given(params, PREDICTION, OUTPUT_TEXT)
+    return _text(first_given(params, GROUND_TRUTH), context), _text(prediction, context)
 
 
 def _text(template: Any, context: Context) -> str:
@@ -256,5 +292,5 @@ def _as_text(value: Any) -> str:
 
 
 def _last_number(value: Any) -> float:
-    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|-?\.\d+", _as_text(value))
+    found = _NUMBER.findall(_as_text(value).replace("\N{MINUS SIGN}", "-"))
     return float(found[-1].replace(",", "")) if found else NAN

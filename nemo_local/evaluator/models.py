@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
 from nemo_local.core.inference import inference_root
 from nemo_local.core.secrets import MASK
+from nemo_local.evaluator.shown import without_userinfo
 
 RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
+LISTING_TIMEOUT_S = 5.0
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class ModelError(Exception):
@@ -32,6 +37,11 @@ class Endpoint:
     """Address up to and with `/v1`."""
     model_id: str
     api_key: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The root, without a password in it."""
+        return without_userinfo(self.root)
 
 
 def resolve(
@@ -52,10 +62,33 @@ def resolve(
             raise ModelError("the target's model has no api_endpoint; give url and model_id")
     try:
         root = inference_root(str(given["url"]), nim_url)
-    except (KeyError, ValueError) as error:
+        model_id = str(given["model_id"])
+        _address(root)
+    except KeyError as error:
+        raise ModelError(f"the target's api_endpoint has no {error.args[0]}") from None
+    except ValueError as error:
         raise ModelError(f"the target's api_endpoint is unusable: {error}") from None
-    key = token if root == f"{nim_url}/v1" else given.get("api_key")
-    return Endpoint(root, str(given.get("model_id")), None if key == MASK else key)
+    own = given.get("api_key")
+    key = token if token and same_address(root, f"{nim_url}/v1") else own
+    return Endpoint(root, model_id, None if key == MASK else key)
+
+
+def same_address(url: str, other: str) -> bool:
+    """Whether two URLs lead to the same place; all names of the loopback are one.
+
+    same_address("http://localhost:8000/v1/", "http://127.0.0.1:8000/v1") -> True
+    """
+    try:
+        return _address(url) == _address(other)
+    except ValueError:  # a port that is none
+        return False
+
+
+def _address(url: str) -> tuple[str, str | None, int | None, str]:
+    parts = urlsplit(url)
+    host = "localhost" if parts.hostname in LOOPBACK else parts.hostname
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 class ModelClient:
@@ -66,6 +99,7 @@ class ModelClient:
         self._retries = retries
         self._http = AsyncClient(endpoint.root, endpoint.api_key, timeout_s)
         self._listed: list[str] = []
+        self._answered = False
 
     async def identify(self) -> dict[str, Any]:
         """The model's own listing, with who really answers; `{}` where the endpoint lists none.
@@ -74,41 +108,47 @@ class ModelClient:
             ModelError: nothing answers at this address.
         """
         try:
-            listing = await self._attempts("GET", "/models", None)
+            listing = await self._attempts("GET", "/models", timeout=LISTING_TIMEOUT_S)
         except Unreachable as error:
-            raise ModelError(str(error)) from None
+            raise ModelError(without_userinfo(str(error))) from None
         except UpstreamError:
             return {}
         models = listing.get("data") if isinstance(listing, dict) else None
-        self._listed = [str(m["id"]) for m in models or [] if isinstance(m, dict) and "id" in m]
-        found = [m for m in models or [] if m.get("id") == self.endpoint.model_id]
-        return dict(found[0]) if found else {}
+        listed = [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
+        self._listed = [str(m["id"]) for m in listed if "id" in m]
+        return next((m for m in listed if m.get("id") == self.endpoint.model_id), {})
 
     async def ask(self, body: dict[str, Any]) -> dict[str, Any]:
         """The response to a chat request (`messages`) or a completion request (`prompt`).
 
         Raises:
-            ModelError: the endpoint does not serve this model.
+            ModelError: the endpoint neither lists this model nor ever answered for it.
             RequestFailed: refused, or still failing after the retries.
         """
         path = "/chat/completions" if "messages" in body else "/completions"
         try:
-            answer = await self._attempts("POST", path, body)
+            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RequestFailed(f"the request is no JSON ({error})") from None
+        try:
+            answer = await self._attempts("POST", path, json=body)
         except UpstreamError as error:
-            if error.status == 404:
+            known = self._answered or self.endpoint.model_id in self._listed
+            if error.status == 404 and not known:
                 raise ModelError(self._unknown(error)) from None
-            raise RequestFailed(str(error)) from None
+            raise RequestFailed(without_userinfo(str(error))) from None
         if not isinstance(answer, dict):
-            raise RequestFailed(f"{self.endpoint.root}{path} did not answer with a JSON object")
+            raise RequestFailed(f"{self.endpoint.shown}{path} did not answer with a JSON object")
+        self._answered = True
         return answer
 
     async def close(self) -> None:
         await self._http.close()
 
-    async def _attempts(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    async def _attempts(self, method: str, path: str, **options: Any) -> Any:
         for attempt in range(self._retries + 1):
             try:
-                return await self._http.call(method, path, json=body)
+                return await self._http.call(method, path, **options)
             except UpstreamError as error:
                 may_pass = error.status in RETRIED or error.status >= 500
                 if not may_pass or attempt == self._retries:
@@ -120,7 +160,7 @@ class ModelClient:
         near = difflib.get_close_matches(self.endpoint.model_id, self._listed, n=3, cutoff=0.3)
         hint = f"; it serves {', '.join(near or self._listed[:3])}" if self._listed else ""
         endpoint = self.endpoint
-        return f"{endpoint.root} does not serve {endpoint.model_id!r}{hint} ({error.detail})"
+        return f"{endpoint.shown} does not serve {endpoint.model_id!r}{hint} ({error.detail})"
 
 
 def output_text(response: Any) -> str:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import BadRequest, Invalid, NotFound
+from nemo_local.core.errors import BadRequest, Invalid, NotFound, PlatformError
 from nemo_local.core.ids import new_id
 from nemo_local.evaluator.datasets import DatasetError, Row, data_files, load_rows
 from nemo_local.evaluator.metrics import (
+    ABSOLUTE_DIFFERENCE,
     ALIASES,
     METRICS,
     NUMBER_OPERATORS,
     STRING_OPERATORS,
+    first_given,
     number_check_parts,
 )
+from nemo_local.evaluator.models import same_address
 from nemo_local.evaluator.runner import EvaluationFailed, TaskPlan
 
 Entity = dict[str, Any]
@@ -27,7 +31,16 @@ DATASET_KEYS = ("files_url", "format", "hf_endpoint", "limit", "split")
 MODEL_KEYS = ("api_endpoint", "artifact", "base_model", "guardrails", "peft", "prompt", "spec")
 TASK_TYPES = ("chat-completion", "completion", "data")
 TARGET_TYPES = ("model", "cached_outputs", "rows", "dataset")
-POSITIVE = ("parallelism", "limit_samples", "request_timeout", "max_tokens")
+NUMBERS: tuple[tuple[str, float, float, bool], ...] = (
+    ("parallelism", 1, math.inf, True),
+    ("limit_samples", 1, math.inf, True),
+    ("max_tokens", 1, math.inf, True),
+    ("max_retries", 0, math.inf, True),
+    ("request_timeout", 1, math.inf, False),
+    ("temperature", 0, 2, False),
+    ("top_p", 0, 1, False),
+)
+"""Parameters of a config: name, lowest and highest value, whether it counts something."""
 
 
 class Expander:
@@ -37,30 +50,46 @@ class Expander:
         self._documents = documents
         self._platform = platform
 
-    def config(self, given: str | Entity) -> Entity:
-        """The config, with every task's dataset expanded."""
+    def config(self, given: str | Entity, lenient: bool = False) -> Entity:
+        """The config, with every task's dataset expanded.
+
+        `lenient` leaves a dataset that cannot be expanded as it was given: its job will say so.
+        """
         entity = self._entity("evaluation_config", "eval-config", given, CONFIG_KEYS)
         tasks = {name: dict(task) for name, task in (entity["tasks"] or {}).items()}
         for task in tasks.values():
             if task.get("dataset"):
-                task["dataset"] = self.dataset(task["dataset"])
+                task["dataset"] = self.dataset(task["dataset"], lenient)
         return {**entity, "tasks": tasks or None}
 
-    def target(self, given: str | Entity) -> Entity:
+    def target(self, given: str | Entity, lenient: bool = False) -> Entity:
         """The target, with its model and dataset expanded; a string model stays one."""
         entity = self._entity("evaluation_target", "eval-target", given, TARGET_KEYS)
         if isinstance(entity["model"], dict):
-            entity["model"] = self._inline("model", None, entity["model"], MODEL_KEYS)
-            endpoint = entity["model"]["api_endpoint"]
-            if isinstance(endpoint, dict):
-                entity["model"]["api_endpoint"] = {"format": "nim", "api_key": None, **endpoint}
+            entity["model"] = self.model(entity["model"])
         for key in ("dataset", "cached_outputs"):
             if entity[key]:
-                entity[key] = self.dataset(entity[key])
+                entity[key] = self.dataset(entity[key], lenient)
         return entity
 
-    def dataset(self, given: str | Entity) -> Entity:
+    def model(self, given: Entity) -> Entity:
+        """An inline model in full."""
+        entity = self._inline("model", None, given, MODEL_KEYS)
+        endpoint = entity["api_endpoint"]
+        if isinstance(endpoint, dict):
+            entity["api_endpoint"] = {"format": "nim", "api_key": None, **endpoint}
+        return entity
+
+    def dataset(self, given: str | Entity, lenient: bool = False) -> str | Entity:
         """A dataset from `hf://…`, from `ns/name` of the Entity Store, or inline."""
+        try:
+            return self._dataset(given)
+        except PlatformError:
+            if not lenient:
+                raise
+            return given
+
+    def _dataset(self, given: str | Entity) -> Entity:
         if isinstance(given, str):
             given = {"files_url": given} if "://" in given else self._registered(given)
         if not given.get("files_url"):
@@ -68,11 +97,13 @@ class Expander:
                 "Dataset is not in the expected format; it needs to have the files_url property set"
             )
         limit = given.get("limit")
-        if limit is not None and not (type(limit) is int and limit >= 1):
+        if limit is not None and not (_is_whole(limit) and limit >= 1):
             raise Invalid(f"limit of a dataset must be at least 1 (a whole number), not {limit!r}")
-        endpoint = given.get("hf_endpoint")
-        if endpoint and endpoint.rstrip("/") != f"{self._platform.base_url}/v1/hf":
-            raise Invalid(f"hf_endpoint {endpoint!r} is not supported by the local evaluator")
+        endpoint, ours = given.get("hf_endpoint"), f"{self._platform.base_url}/v1/hf"
+        if endpoint and not same_address(str(endpoint), ours):
+            raise Invalid(
+                f"hf_endpoint {endpoint!r} is not supported by the local evaluator; it reads {ours}"
+            )
         version = {"version_id": "main", "version_tags": []}
         return {**version, **self._inline("dataset", None, given, DATASET_KEYS)}
 
@@ -136,18 +167,9 @@ def check(config: Entity, target: Entity) -> None:
     _require(target["type"] in TARGET_TYPES, f"target type {target['type']!r}")
     if not target[target["type"]]:
         raise Invalid(f"target of type {target['type']!r} has no {target['type']!r}")
-    for number, row in enumerate(target["rows"] or []):
-        if not isinstance(row, dict):
-            raise Invalid(f"target.rows[{number}] must be an object, not {row!r}")
     if not config["tasks"]:
         raise Invalid("a custom evaluation config needs at least one task")
-    for key in POSITIVE:
-        value = (config["params"] or {}).get(key)
-        if value is not None and not (_is_number(value) and value > 0):
-            raise Invalid(f"config.params.{key} must be a positive number, not {value!r}")
-    retries = (config["params"] or {}).get("max_retries")
-    if retries is not None and not (_is_number(retries) and retries >= 0):
-        raise Invalid(f"config.params.max_retries must be 0 or more, not {retries!r}")
+    _check_params(config["params"] or {})
     for name, task in config["tasks"].items():
         _check_task(f"tasks.{name}", task, target)
 
@@ -174,12 +196,14 @@ def task_plans(config: Entity, target: Entity, platform: Client) -> list[TaskPla
         EvaluationFailed: a dataset cannot be read, or its cached outputs do not match it.
     """
     limit = (config["params"] or {}).get("limit_samples")
-    loaded: dict[str, list[Row]] = {}
+    loaded: dict[tuple[Any, ...], list[Row]] = {}
 
-    def rows(dataset: Entity) -> list[Row]:
-        if dataset["id"] not in loaded:
-            loaded[dataset["id"]] = load_rows(platform, dataset, limit)
-        return loaded[dataset["id"]]
+    def rows(dataset: Entity, *limits: int | None) -> list[Row]:
+        first = _least(limit, dataset.get("limit"), *limits)
+        key = (dataset["files_url"], dataset.get("split"), dataset.get("format"), first)
+        if key not in loaded:
+            loaded[key] = load_rows(platform, dataset, first)
+        return loaded[key]
 
     try:
         tasks = config["tasks"].items()
@@ -189,13 +213,14 @@ def task_plans(config: Entity, target: Entity, platform: Client) -> list[TaskPla
 
 
 def _task_plan(
-    name: str, task: Entity, target: Entity, rows: Callable[[Entity], list[Row]], limit: int | None
+    name: str, task: Entity, target: Entity, rows: Callable[..., list[Row]], limit: int | None
 ) -> TaskPlan:
     metrics = task.get("metrics") or {}
+    own_limit = (task.get("dataset") or {}).get("limit")
     if target["type"] == "rows":
-        return TaskPlan(name, target["rows"][:limit], metrics, None)
+        return TaskPlan(name, target["rows"][: _least(limit, own_limit)], metrics, None)
     if target["type"] == "dataset":
-        return TaskPlan(name, rows(target["dataset"]), metrics, None)
+        return TaskPlan(name, rows(target["dataset"], own_limit), metrics, None)
     if target["type"] == "cached_outputs":
         outputs = rows(target["cached_outputs"])
         if not task.get("dataset"):
@@ -208,6 +233,25 @@ def _task_plan(
         return TaskPlan(name, own, metrics, None, outputs)
     template = None if task["type"] == "data" else task["params"]["template"]
     return TaskPlan(name, rows(task["dataset"]), metrics, template)
+
+
+def _least(*limits: int | None) -> int | None:
+    given = [int(limit) for limit in limits if limit is not None]
+    return min(given) if given else None
+
+
+def _check_params(params: Entity) -> None:
+    for key, lowest, highest, whole in NUMBERS:
+        value = params.get(key)
+        if value is None:
+            continue
+        number = _is_whole(value) if whole else _is_number(value)
+        if not number or not lowest <= value <= highest:
+            kind = "a whole number" if whole else "a number"
+            bounds = (
+                f"of {lowest} or more" if highest == math.inf else f"from {lowest} to {highest}"
+            )
+            raise Invalid(f"config.params.{key} must be {kind} {bounds}, not {value!r}")
 
 
 def _check_task(place: str, task: Any, target: Entity) -> None:
@@ -230,8 +274,11 @@ def _check_metric(place: str, metric: Any) -> None:
     _require(kind in METRICS, f"metric type {kind!r} (config.{place})")
     params = metric.get("params") or {}
     for name in METRICS[str(kind)].required:
-        if not any(params.get(key) is not None for key in (name, *ALIASES.get(name, ()))):
+        given = first_given(params, ALIASES.get(name, (name,)))
+        if given is None:
             raise Invalid(f"config.{place}.params.{name} is missing")
+        if name == "ground_truth" and isinstance(given, list):
+            raise Invalid(f"config.{place}: {kind} compares with one reference, not with a list")
     if kind in ("string-check", "number-check"):
         _check_operator(f"config.{place}.params.check", str(kind), params["check"])
 
@@ -239,9 +286,15 @@ def _check_metric(place: str, metric: Any) -> None:
 def _check_operator(place: str, kind: str, given: Any) -> None:
     if not isinstance(given, list) or len(given) < 3 or (kind == "string-check" and len(given) > 3):
         raise Invalid(f"{place} must be [left, operator, right], not {given!r}")
-    operator = str(given[1]) if kind == "string-check" else number_check_parts(given)[1]
-    operators = STRING_OPERATORS if kind == "string-check" else NUMBER_OPERATORS
-    if operator not in (*operators, *(("absolute difference",) if kind == "number-check" else ())):
+    operators: tuple[str, ...] = tuple(STRING_OPERATORS)
+    operator = str(given[1])
+    if kind == "number-check":
+        operators = (*NUMBER_OPERATORS, ABSOLUTE_DIFFERENCE)
+        try:
+            operator = number_check_parts(given)[1]
+        except ValueError as error:
+            raise Invalid(f"{place}: {error}") from None
+    if operator not in operators:
         raise Invalid(f"{place}: unknown operator {operator!r}; one of {', '.join(operators)}")
 
 
@@ -251,4 +304,9 @@ def _require(supported: bool, what: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is a finite number; true and false are none."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and value == int(value)

@@ -15,6 +15,7 @@ from typing import Any
 from nemo_local.core.clock import Clock, timestamp
 from nemo_local.evaluator.metrics import corpus_bleu
 from nemo_local.evaluator.runner import RowResult
+from nemo_local.evaluator.shown import message, strict_json
 
 
 def aggregate(rows: list[RowResult], metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -34,18 +35,19 @@ def aggregate(rows: list[RowResult], metrics: Mapping[str, Mapping[str, Any]]) -
 
 
 def row_detail(row: RowResult) -> dict[str, Any]:
-    """One row as `results.json` shows it; NaN becomes null."""
+    """One row as `results.json` shows it, in strict JSON; NaN becomes null."""
     metrics = {
-        name: {
-            "scores": {
-                key: {"value": None if math.isnan(value) else value, "stats": None}
-                for key, value in scores.items()
-            }
-        }
+        name: {"scores": {key: {"value": value, "stats": None} for key, value in scores.items()}}
         for name, scores in row.scores.items()
     }
     detail = {"item": row.item, "sample": row.sample, "metrics": metrics, "requests": row.requests}
-    return {**detail, "error": row.error} if row.error else detail
+    try:
+        found: dict[str, Any] = strict_json({**detail, "error": row.error} if row.error else detail)
+    except RecursionError:
+        error = "the row is nested too deeply to be shown"
+        nothing: dict[str, Any] = {"item": {}, "sample": {}, "requests": [], "error": error}
+        return {**nothing, "metrics": strict_json(metrics)}
+    return found
 
 
 class JobFiles:
@@ -55,20 +57,20 @@ class JobFiles:
         self.folder = jobs_dir / job_id
         self._clock = clock
 
-    def log(self, message: str) -> None:
+    def log(self, line: str) -> None:
         """Append one line to the job's log, with the time in front."""
         now: datetime = self._clock()
         path = self.folder / "logs" / "job.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as log:
-            log.write(f"{timestamp(now)} {message}\n")
+            log.write(f"{timestamp(now)} {message(line)}\n")
 
     def write(self, name: str, value: Any) -> None:
         """Write one JSON file, whole or not at all."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".part")
-        draft.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+        draft.write_bytes(json.dumps(value, ensure_ascii=False, indent=1).encode())
         draft.replace(path)
 
     def zipped(self, part: str = "") -> bytes:
@@ -81,8 +83,8 @@ class JobFiles:
         return buffer.getvalue()
 
     def remove(self) -> None:
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        """Remove the folder; another thread may be at it too."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _statistics(column: list[float]) -> dict[str, Any]:

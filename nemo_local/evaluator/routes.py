@@ -25,12 +25,14 @@ from nemo_microservices.types.evaluation.config_create_params import ConfigCreat
 from nemo_microservices.types.evaluation.job_create_params import JobCreateParams
 from nemo_microservices.types.evaluation.result_create_params import ResultCreateParams
 from nemo_microservices.types.evaluation.target_create_params import TargetCreateParams
+from nemo_microservices.types.evaluation_live_params import EvaluationLiveParams
 from pydantic import AfterValidator, BeforeValidator
 
 from nemo_local.core.errors import Invalid
 from nemo_local.core.secrets import masked
 from nemo_local.core.web import list_query, page_body, plain, without_nulls
-from nemo_local.evaluator.service import JOB, RESULT, EvaluatorService, wire_job
+from nemo_local.evaluator.job_records import JOB, wire_job
+from nemo_local.evaluator.service import RESULT, EvaluatorService
 
 CONFIG, TARGET = "evaluation_config", "evaluation_target"
 _CONFIG_FILTERS = ("name", "namespace", "project", "type", "created_at", "custom_fields")
@@ -44,9 +46,33 @@ FILTERS = {
 
 async def _raw(request: Request) -> dict[str, Any]:
     """The body as it was sent: its type is checked beside it, unknown keys are kept."""
-    body = await request.json()
+    try:
+        body = await request.json()
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"the body is not JSON ({error})") from None
     if not isinstance(body, dict):
         raise Invalid("the body must be a JSON object")
+    return body
+
+
+def _as_sdk_types(body: Any) -> Any:
+    """A job's body as the SDK's types want it, where the service has a better sentence for it.
+
+    A reference may be an object `{"namespace", "name"}`, and a dataset may lack its files_url.
+    """
+    if not isinstance(body, dict):
+        return body
+    body = without_nulls(body)
+    for key in ("config", "target"):
+        given = body.get(key)
+        if isinstance(given, dict) and "type" not in given and "name" in given:
+            body[key] = str(given["name"])
+        elif isinstance(given, dict):
+            tasks = given.get("tasks")
+            for holder in (given, *(tasks.values() if isinstance(tasks, dict) else ())):
+                for name in ("dataset", "cached_outputs"):
+                    if isinstance(holder, dict) and isinstance(holder.get(name), dict):
+                        holder[name].setdefault("files_url", "")
     return body
 
 
@@ -55,7 +81,8 @@ Raw = Annotated[dict[str, Any], Depends(_raw)]
 ConfigBody = Annotated[ConfigCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
 TargetBody = Annotated[TargetCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
 ResultBody = Annotated[ResultCreateParams, BeforeValidator(without_nulls)]
-JobBody = Annotated[JobCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
+JobBody = Annotated[JobCreateParams, BeforeValidator(_as_sdk_types), AfterValidator(plain)]
+LiveBody = Annotated[EvaluationLiveParams, BeforeValidator(_as_sdk_types), AfterValidator(plain)]
 
 
 def router(service: EvaluatorService) -> APIRouter:
@@ -157,10 +184,7 @@ def _add_jobs(routes: APIRouter, service: EvaluatorService) -> None:
         service.delete_job(job_id)
 
     @routes.post("/live")
-    def live(raw: Raw) -> Any:
-        for key in ("config", "target"):
-            if not isinstance(raw.get(key), (str, dict)):
-                raise Invalid(f"{key} must be a reference or an object")
+    def live(body: LiveBody, raw: Raw) -> Any:
         return service.live(raw)
 
 

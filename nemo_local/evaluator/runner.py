@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from nemo_local.evaluator.datasets import Row
 from nemo_local.evaluator.metrics import METRICS, RowError, Scores, bleu_texts, score_row
 from nemo_local.evaluator.models import ModelClient, ModelError, RequestFailed, output_text
+from nemo_local.evaluator.shown import message
 from nemo_local.evaluator.templates import RenderError, item_context, render
 
+T = TypeVar("T")
 DEFAULT_PARALLELISM = 8
 PROGRESS_INTERVAL_S = 0.25
 SAMPLING = ("temperature", "top_p", "max_tokens", "stop")
@@ -39,9 +41,16 @@ class RowResult:
     requests: list[dict[str, Any]] = field(default_factory=list)
     """Every model call: `{"request": …, "response": …}`."""
     error: str | None = None
-    """Why the row failed; None when it did not."""
+    """Why the row, or a metric of it, failed; None when nothing did."""
+    scored: bool = False
+    """Whether any metric could judge the row."""
     texts: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Per bleu metric, candidate and first reference, for the corpus score."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether a model replied."""
+        return any(call["response"] is not None for call in self.requests)
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class Sampling:
     def of(cls, params: Mapping[str, Any] | None) -> Sampling:
         given = {key: value for key, value in (params or {}).items() if value is not None}
         defaults = {key: given[key] for key in SAMPLING if key in given}
+        if "max_tokens" in defaults:
+            defaults["max_tokens"] = int(defaults["max_tokens"])
         return cls(
             parallelism=int(given.get("parallelism", DEFAULT_PARALLELISM)),
             request_timeout_s=float(given.get("request_timeout", 300)),
@@ -81,6 +92,19 @@ class Sampling:
 
 Progress = Callable[[str, int], None]
 """Called with the task's name and how many of its rows are done."""
+
+
+async def unless_cancelled(work: Coroutine[Any, Any, T], cancelled: threading.Event) -> T:
+    """What the work gives. Raises Cancelled, and ends the work, soon after the event is set."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            if cancelled.is_set():
+                raise Cancelled
+            await asyncio.wait({task}, timeout=PROGRESS_INTERVAL_S)
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def run_task(
@@ -94,14 +118,17 @@ async def run_task(
 
     Raises:
         Cancelled: `cancelled` was set.
-        EvaluationFailed: the model does not exist, or every row failed.
+        EvaluationFailed: the model does not exist.
     """
     results: list[RowResult | None] = [None] * len(task.rows)
     numbers = iter(range(len(task.rows)))
 
     async def work(todo: Iterator[int]) -> None:
         for number in todo:
+            if cancelled.is_set():
+                return
             results[number] = await _run_row(task, number, model, sampling)
+            await asyncio.sleep(0)  # rows without a model would never let the others have a turn
 
     workers = [
         asyncio.create_task(work(numbers)) for _ in range(min(sampling.parallelism, len(task.rows)))
@@ -123,13 +150,7 @@ async def run_task(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-    finished = [result for result in results if result is not None]
-    if all(result.error for result in finished):
-        raise EvaluationFailed(
-            f"every row of task {task.name!r} failed ({len(finished)} rows); "
-            f"the first one: {finished[0].error}"
-        )
-    return finished
+    return [result for result in results if result is not None]
 
 
 def request_body(template: Any, context: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
@@ -174,9 +195,12 @@ async def _run_row(
         else:
             result.sample = await _ask(task, model, sampling, context, result)
         _score(task, {**context, **result.sample, "sample": result.sample}, result)
+    except ModelError:
+        raise
     except (RenderError, RequestFailed) as error:
-        result.error = str(error)
-        result.scores = {name: _nothing(task.metrics[name]["type"]) for name in task.metrics}
+        _fail(task, result, str(error))
+    except Exception as error:  # whatever a row or a reply holds, the other rows go on
+        _fail(task, result, f"{type(error).__name__}: {error}")
     return result
 
 
@@ -196,6 +220,7 @@ async def _ask(
 
 
 def _score(task: TaskPlan, context: Mapping[str, Any], result: RowResult) -> None:
+    errors = []
     for name, metric in task.metrics.items():
         params = metric.get("params") or {}
         try:
@@ -203,9 +228,16 @@ def _score(task: TaskPlan, context: Mapping[str, Any], result: RowResult) -> Non
             if metric["type"] == "bleu":
                 candidate, references = bleu_texts(params, context)
                 result.texts[name] = (candidate, references[0])
+            result.scored = True
         except RowError as error:
-            result.error = f"metric {name!r}: {error}"
+            errors.append(f"metric {name!r}: {error}")
             result.scores[name] = _nothing(metric["type"])
+    result.error = message("; ".join(errors)) if errors else None
+
+
+def _fail(task: TaskPlan, result: RowResult, reason: str) -> None:
+    result.error = message(reason)
+    result.scores = {name: _nothing(task.metrics[name]["type"]) for name in task.metrics}
 
 
 def _nothing(kind: str) -> Scores:

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nemo_microservices.types import EvaluationConfig, EvaluationTarget
 from pydantic import BaseModel
 
-from nemo_local.core.client import Client
+from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import Conflict, Invalid, NotFound, PlatformError, invalid_field
+from nemo_local.core.errors import Invalid, NotFound, PlatformError, invalid_field
 from nemo_local.core.ids import new_id
-from nemo_local.core.jobs import FINISHED, JobRunner, can_move
+from nemo_local.core.jobs import JobRunner
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
 from nemo_local.core.web import check_name, deleted, showable
 from nemo_local.evaluator.evaluation import Evaluation, Log, Outcome, Report
+from nemo_local.evaluator.job_records import QUEUED, JobRecords, settled, wire_job
 from nemo_local.evaluator.plan import Entity, Expander, check, check_datasets, task_plans
 from nemo_local.evaluator.results import JobFiles
 from nemo_local.evaluator.runner import Cancelled, EvaluationFailed, TaskPlan
+from nemo_local.evaluator.shown import message
 
 logger = logging.getLogger(__name__)
 
-JOB = "evaluation_job"
 RESULT = "evaluation_result"
 SHOWN_AS: dict[str, type[BaseModel]] = {
     "evaluation_config": EvaluationConfig,
@@ -62,21 +63,30 @@ class EvaluatorService:
         self._expander = Expander(documents, platform)
         self._evaluation = Evaluation(platform, nim_url.rstrip("/"), token)
         self._stopping = False
+        self._records = JobRecords(documents)
+        self._left = {job["id"] for job in self._records.unfinished()}
 
     def start(self) -> None:
-        """Queue the jobs that never ran; fail those that a killed platform left running."""
-        for job in self._documents.all(JOB):
-            if job["status"] in ("created", "pending"):
+        """Queue the jobs that never ran; end those that a killed platform left running.
+
+        Jobs that were created since this process began are none of these.
+        """
+        for job in self._records.unfinished():
+            if job["id"] not in self._left:
+                continue
+            if job["status"] in QUEUED:
                 self._submit(job["id"])
-            elif job["status"] not in FINISHED:
+            elif job["status"] == "cancelling":
+                self._records.move(job["id"], "cancelled", {"message": "Cancelled."})
+            else:
                 reason = (
                     f"the platform stopped while this job was {job['status']} "
                     f"(progress {job['status_details']['progress'] or 0.0:.0f} %); create it again"
                 )
-                self._move(job["id"], "failed", {"message": reason})
+                self._records.move(job["id"], "failed", {"message": reason})
 
     def stop(self) -> None:
-        """Stop the running jobs; they end as failed and say why."""
+        """Stop the running jobs, which end as failed and say why; queued ones run at next start."""
         self._stopping = True
         self._runner.shutdown()
 
@@ -87,7 +97,7 @@ class EvaluatorService:
         namespace = body.get("namespace") or "default"
         check_name(namespace, "namespace")
         filled = {"schema_version": "1.0", "type_prefix": PREFIXES[kind], "custom_fields": {}}
-        document = {**filled, **body}
+        document = {**filled, **body, **self._inline_model(kind, body)}
         if kind == RESULT:
             document = {"tasks": {}, "groups": {}, **document}
         entity_id = new_id(PREFIXES[kind])
@@ -102,7 +112,9 @@ class EvaluatorService:
         """The config or target after a shallow merge. Raises Invalid when it could not be shown."""
 
         def merge(entity: Entity) -> Entity:
-            return showable(SHOWN_AS[kind], {**entity, **restored(body, entity)})
+            changes = restored(body, entity)
+            changes |= self._inline_model(kind, changes)
+            return showable(SHOWN_AS[kind], {**entity, **changes})
 
         return self._documents.update(kind, self.retrieve(kind, namespace, name)["id"], merge)
 
@@ -135,54 +147,28 @@ class EvaluatorService:
             Invalid: config, target or dataset cannot be evaluated; the sentence names what.
         """
         config, target = self._checked(body, skip_validation_checks)
-        kept = {key: body.get(key) for key in ("project", "description", "ownership")}
-        job = self._documents.create(
-            JOB,
-            body.get("namespace") or "default",
-            None,
-            {
-                **kept,
-                "custom_fields": body.get("custom_fields") or {},
-                "config": config,
-                "target": target,
-                "result": None,
-                "output_files_url": body.get("output_files_url"),
-                "status": "created",
-                "status_details": {"message": None, "task_status": {}, "progress": None},
-            },
-            new_id("eval"),
-        )
-        logger.info("evaluation job %s created", job["id"])
+        job = self._records.create(body, config, target)
         self._submit(job["id"])
         return job
 
     def job(self, job_id: str) -> Entity:
-        return self._documents.get_by_id(JOB, job_id)
+        return self._records.get(job_id)
 
     def jobs(self, query: ListQuery) -> Page:
-        """A page of jobs; `config` and `target` may be filtered by `namespace/name`."""
-        for key in ("config", "target"):
-            reference = query.filter.get(key)
-            if isinstance(reference, str) and "/" in reference:
-                namespace, _, name = reference.partition("/")
-                query.filter[key] = {"namespace": namespace, "name": name}
-        return self._documents.find(JOB, query)
+        return self._records.find(query)
 
     def cancel(self, job_id: str) -> Entity:
-        """The job, stopping. Raises Conflict when it has already ended."""
-        job = self.job(job_id)
-        if job["status"] in FINISHED:
-            raise Conflict(f"evaluation job {job_id} has already ended as {job['status']!r}")
-        job = self._move(job_id, "cancelling", {"message": "Cancellation requested."})
+        """The job, stopping; a queued one has stopped. Raises Conflict when it has ended."""
+        job = self._records.cancel(job_id)
         if not self._runner.cancel(job_id):
-            job = self._move(job_id, "cancelled", {"message": "Cancelled before it ran."})
+            job = self._records.move(job_id, "cancelled", {"message": "Cancelled."})
         return job
 
     def delete_job(self, job_id: str) -> None:
-        """Remove a job and its files; a running one is stopped first."""
-        self._documents.delete(JOB, job_id)
+        """Remove a job with its result and its files; a running one is stopped first."""
+        self._records.delete(job_id)
         self._runner.cancel(job_id)
-        self._files(job_id).remove()
+        self._clear(job_id)
 
     def job_result(self, job_id: str) -> Entity:
         """The result of a completed job. Raises NotFound before that."""
@@ -206,24 +192,24 @@ class EvaluatorService:
             Invalid: it cannot be evaluated, or has more than ten rows.
         """
         config, target = self._checked(body, False)
-        plans = task_plans(config, target, self._platform)
-        rows = sum(len(plan.rows) for plan in plans)
-        if rows > MAX_LIVE_ROWS:
-            raise Invalid(f"live evaluation takes at most {MAX_LIVE_ROWS} rows, not {rows}")
         details: dict[str, Any] = {"message": None, "task_status": {}, "progress": None}
         job_id, now = new_id("eval"), self._now()
         lines: list[str] = []
         try:
+            plans = task_plans(config, target, self._platform)
+            rows = sum(len(plan.rows) for plan in plans)
+            if rows > MAX_LIVE_ROWS:
+                raise Invalid(f"live evaluation takes at most {MAX_LIVE_ROWS} rows, not {rows}")
             outcome = self._evaluate(
                 plans, config, target, threading.Event(), details.update, lines.append
             )
-        except EvaluationFailed as error:
-            failed = {**details, "message": str(error)}
+        except (EvaluationFailed, UpstreamError) as error:
+            failed = settled({**details, "message": message(error)})
             logs = {"job": lines}
             return {"status": "failed", "status_details": failed, "result": None, "logs": logs}
         times = {"created_at": now, "updated_at": now}
         result = {**_result_document(job_id, outcome), **times, "id": new_id(RESULT)}
-        done = {**details, "message": "Job completed successfully.", "progress": 100.0}
+        done = {**details, "message": _completion(outcome), "progress": 100.0}
         return {
             "status": "completed",
             "status_details": done,
@@ -234,12 +220,19 @@ class EvaluatorService:
     # Running
 
     def _checked(self, body: Entity, skip_datasets: bool) -> tuple[Entity, Entity]:
-        config = self._expander.config(body["config"])
-        target = self._expander.target(body["target"])
+        config = self._expander.config(body["config"], skip_datasets)
+        target = self._expander.target(body["target"], skip_datasets)
         check(config, target)
         if not skip_datasets:
             check_datasets(config, target, self._platform)
         return config, target
+
+    def _inline_model(self, kind: str, body: Entity) -> Entity:
+        """What a body says of its model, in full; empty where it has no inline model."""
+        model = body.get("model")
+        if kind != "evaluation_target" or not isinstance(model, dict):
+            return {}
+        return {"model": self._expander.model(model)}
 
     def _submit(self, job_id: str) -> None:
         self._runner.submit(job_id, lambda cancelled: self._run(job_id, cancelled))
@@ -248,31 +241,40 @@ class EvaluatorService:
         """Run one job from pending to its end; whatever happens, the job says so."""
         files = self._files(job_id)
         try:
-            if self.job(job_id)["status"] in ("cancelling", *FINISHED):
-                raise Cancelled
-            self._move(job_id, "pending")
-            job = self._move(job_id, "running", {"progress": 0.0, "samples_processed": 0})
-            files.log(f"evaluation job {job_id} started")
-            config, target = job["config"], job["target"]
-            plans = task_plans(config, target, self._platform)
-
-            def report(details: dict[str, Any]) -> None:
-                self._documents.update(JOB, job_id, _details(details))
-
-            outcome = self._evaluate(plans, config, target, cancelled, report, files.log)
-            self._complete(job, outcome, files)
+            if self._stopping or self.job(job_id)["status"] not in QUEUED:
+                return
+            self._records.move(job_id, "pending")
+            job = self._records.move(job_id, "running", {"progress": 0.0, "samples_processed": 0})
+            if job["status"] == "running":
+                self._run_claimed(job, cancelled, files)
         except Cancelled:
             if self._stopping:
                 self._end(job_id, "failed", "the platform was stopped; create it again", files)
             else:
                 self._end(job_id, "cancelled", "Cancelled.", files)
         except NotFound:
-            files.remove()  # deleted while it ran
+            logger.info("evaluation job %s was deleted while it ran", job_id)
         except (EvaluationFailed, PlatformError) as error:
             self._end(job_id, "failed", str(error), files)
         except Exception as error:
             self._end(job_id, "failed", f"internal error: {error!r}", files)
             raise
+        finally:
+            if not self._records.exists(job_id):
+                self._clear(job_id)
+
+    def _run_claimed(self, job: Entity, cancelled: threading.Event, files: JobFiles) -> None:
+        files.log(f"evaluation job {job['id']} started")
+        # A job whose checks were skipped may name a dataset that was not there.
+        config = self._expander.config(job["config"])
+        target = self._expander.target(job["target"])
+        plans = task_plans(config, target, self._platform)
+
+        def report(details: dict[str, Any]) -> None:
+            self._records.detail(job["id"], details)
+
+        outcome = self._evaluate(plans, config, target, cancelled, report, files.log)
+        self._complete(job, outcome, files)
 
     def _evaluate(
         self,
@@ -291,36 +293,24 @@ class EvaluatorService:
         files.write("results/results.json", outcome.rows)
         files.write("config.json", masked(wire_job(job)))
         files.write("aggregate.json", result)
-        files.log("Job completed successfully.")
+        files.log(_completion(outcome))
+        done = {"message": _completion(outcome), "progress": 100.0}
         entity = self._documents.create(RESULT, job["namespace"], None, result, new_id(RESULT))
-        done = {"message": "Job completed successfully.", "progress": 100.0}
-        self._move(job["id"], "completed", done, result=entity["id"])
+        self._records.move(job["id"], "completed", done, result=entity["id"])
 
-    def _end(self, job_id: str, status: str, message: str, files: JobFiles) -> None:
+    def _end(self, job_id: str, status: str, reason: str, files: JobFiles) -> None:
         try:
-            self._move(job_id, status, {"message": message})
+            self._records.move(job_id, status, {"message": message(reason)})
         except NotFound:
-            return files.remove()  # deleted while it ran
-        files.log(f"{status}: {message}")
+            return  # deleted while it ran
+        files.log(f"{status}: {reason}")
 
-    def _move(
-        self,
-        job_id: str,
-        status: str,
-        details: dict[str, Any] | None = None,
-        result: str | None = None,
-    ) -> Entity:
-        """The job after entering a state, when the table of transitions allows it."""
-
-        def change(job: Entity) -> Entity:
-            if not can_move(job["status"], status):
-                return {}
-            fields = {"status": status, **({"result": result} if result else {})}
-            return {**fields, **_details(details or {})(job)}
-
-        job = self._documents.update(JOB, job_id, change)
-        logger.info("evaluation job %s is %s", job_id, job["status"])
-        return job
+    def _clear(self, job_id: str) -> None:
+        """Remove what a deleted job left; whoever comes last removes the rest."""
+        for result in self._documents.all(RESULT, job=job_id):
+            with contextlib.suppress(NotFound):
+                self._documents.delete(RESULT, result["id"])
+        self._files(job_id).remove()
 
     def _files(self, job_id: str) -> JobFiles:
         return JobFiles(self._jobs_dir, job_id, self._documents.clock)
@@ -329,15 +319,11 @@ class EvaluatorService:
         return timestamp(self._documents.clock())
 
 
-def _details(details: dict[str, Any]) -> Callable[[Entity], Entity]:
-    """A change that merges into a job's status details."""
-    return lambda job: {"status_details": {**job["status_details"], **details}}
+def _completion(outcome: Outcome) -> str:
+    if outcome.failures:
+        return message(f"Job completed, but {'; '.join(outcome.failures)}")
+    return "Job completed successfully."
 
 
 def _result_document(job_id: str, outcome: Outcome) -> Entity:
     return {"job": job_id, "custom_fields": {}, "groups": {}, "tasks": outcome.tasks}
-
-
-def wire_job(job: Entity) -> Entity:
-    """A job as the API shows it: jobs have ids, not names."""
-    return {key: value for key, value in job.items() if key != "name"}

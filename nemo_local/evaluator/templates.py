@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Undefined, nodes
-from jinja2.exceptions import SecurityError, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import nodes
 
-MAX_REPEATED = 1_000_000
-"""Characters or elements that `*` may produce: a template must not fill the memory."""
+from nemo_local.evaluator.sandbox import Sandbox, json_text, value_of, with_budget
+
+_SANDBOX = Sandbox()
 
 
 class RenderError(Exception):
@@ -29,7 +29,7 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
     JSON where it is JSON; every other string stays one.
 
     Raises:
-        RenderError: a variable is missing, or the template is wrong or unsafe.
+        RenderError: a variable is missing, or the template is wrong, unsafe or endless.
     """
     if isinstance(template, dict):
         return {key: render(value, context) for key, value in template.items()}
@@ -38,13 +38,13 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
     if not isinstance(template, str) or not ("{{" in template or "{%" in template):
         return template
     try:
-        value = _compiled(template)(context)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        value = _compiled(template)(with_budget(context))
+    except Exception as error:  # a template can fail in any way that Python can
         raise RenderError(f"template {_short(template)!r}: {error}") from error
     if "tojson" in template and isinstance(value, str):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 
@@ -55,6 +55,7 @@ def item_context(row: Mapping[str, Any]) -> dict[str, Any]:
         item_context({"Query Text": "hi"}) -> {"query_text": "hi", "Query Text": "hi"}
 
     Lower case, anything but letters and digits becomes `_`; a name that is taken gets `_1`, `_2`.
+    An original name always means its own column.
     """
     names: dict[str, Any] = {}
     for key, value in row.items():
@@ -64,69 +65,23 @@ def item_context(row: Mapping[str, Any]) -> dict[str, Any]:
             number += 1
             name = f"{base}_{number}"
         names[name] = value
-    return {**row, **names}
+    return {**names, **row}
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
-    """Plain JSON: no HTML escapes, non-ASCII kept."""
-    if isinstance(value, Undefined):
-        str(value)  # raises UndefinedError with the variable's name
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja without attributes that lead out, and where `item.items` means the row's own key."""
-
-    intercepted_binops = frozenset(["*", "**"])
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, dict) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**":
-            raise SecurityError("the operator ** is not allowed in templates")
-        for text, times in ((left, right), (right, left)):
-            too_long = isinstance(text, (str, list, tuple)) and isinstance(times, int)
-            if too_long and len(text) * times > MAX_REPEATED:
-                raise SecurityError(f"a template may not repeat beyond {MAX_REPEATED} elements")
-        return super().call_binop(context, operator, left, right)
-
-
-def _sandbox() -> _Sandbox:
-    sandbox = _Sandbox(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    sandbox.globals = {"range": sandbox.globals["range"]}
-    sandbox.filters["tojson"] = json_text
-    return sandbox
-
-
-_SANDBOX = _sandbox()
-_COMPILED: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
-
-
+# A config's few templates meet thousands of rows.
+@lru_cache(maxsize=256)
 def _compiled(template: str) -> Callable[[Mapping[str, Any]], Any]:
-    """The template as a function; a config's few templates meet thousands of rows."""
-    if template not in _COMPILED:
-        if len(_COMPILED) >= 256:
-            _COMPILED.clear()
-        _COMPILED[template] = _compile(template)
-    return _COMPILED[template]
-
-
-def _compile(template: str) -> Callable[[Mapping[str, Any]], Any]:
     source = template.strip()
     if not _is_expression(source):
-        text = _SANDBOX.from_string(template)
-        return lambda context: text.render(context)
+        return _SANDBOX.from_string(template).render
     expression = _SANDBOX.compile_expression(source[2:-2].strip("-+"), undefined_to_none=False)
 
     def evaluate(context: Mapping[str, Any]) -> Any:
-        value = expression(context)
-        if isinstance(value, Undefined):
-            str(value)  # raises UndefinedError with the variable's name
+        value = value_of(expression(context))
         if not isinstance(value, (str, int, float, bool, list, dict, type(None))):
             raise TypeError(f"its value is a {type(value).__name__}, not JSON; end it in '| list'?")
+        if isinstance(value, (list, dict)):
+            json_text(value)  # raises for a part that is no JSON
         return value
 
     return evaluate

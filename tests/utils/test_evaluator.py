@@ -54,6 +54,11 @@ def results(rows, task="seen"):
         ("no call", row(text="It is cold there.")),
         ("call written as text", row(text='{"name": "get_weather", "parameters": {')),
         ("call written as text", row(text="get_weather(city=Oslo)")),
+        ("call written as text", row(text="I call {name: get_weather}")),
+        ("no call", row(text="Sure: {note: this is prose}")),
+        ("no call", row([(None, "{}")], text="It is cold there.")),
+        ("missing argument", row([("get_weather", None)], name=1)),
+        ("broken arguments", row([("get_weather", "[" * 1500)], name=1, args=None)),
         ("invented tool", row([("get_wether", "{}")])),
         ("wrong tool", row([("get_news", "{}")])),
         ("broken arguments", row([("get_weather", '{"city": ')], name=1, args=None)),
@@ -78,6 +83,18 @@ def test_a_request_that_failed_is_neither_right_nor_wrong():
     assert (broken.name_right, broken.args_right) == (True, False)
 
 
+def test_a_row_whose_gold_answer_is_malformed_is_neither_right_nor_wrong():
+    (found,) = results([row([("get_news", "{}")], name=None, args=None)])
+    assert (found.name_right, found.args_right, found.kind) == (None, None, "no answer")
+
+
+@pytest.mark.parametrize("call", [{"type": "function"}, {"function": "f"}, "f()"])
+def test_a_reply_with_something_like_a_call_does_not_stop_the_reading(call):
+    odd = row(text="hm")
+    odd["sample"]["response"]["choices"][0]["message"]["tool_calls"] = [call]
+    assert [found.kind for found in results([odd])] == ["no call"]
+
+
 def test_rows_keep_the_order_of_the_data_file_and_their_question():
     found = results([row(text="a"), row(text="b")])
     assert [(r.index, r.text, r.question) for r in found] == [
@@ -100,11 +117,12 @@ def test_errors_by_tool_count_against_all_rows_of_the_tool():
     assert evaluator.errors_by_tool(found) == {"get_weather": (2, 3, "no call")}
 
 
-def scored(stats):
-    """The scores of a job whose one task has these on the server."""
+def scored(*metrics):
+    """The scores of a job whose one task has these metrics on the server."""
     path = "/v1/evaluation/jobs/eval-1/results"
-    tasks = {"seen": {"metrics": {"calls": {"scores": stats}}}}
-    answers = {("GET", path): {"job": "eval-1", "tasks": tasks}}
+    names = ("calls", "calls_2")
+    given = {name: {"scores": scores} for name, scores in zip(names, metrics, strict=False)}
+    answers = {("GET", path): {"job": "eval-1", "tasks": {"seen": {"metrics": given}}}}
     return evaluator.scores(Scripted(answers).client(), "eval-1")["seen"]
 
 
@@ -115,6 +133,24 @@ def test_rows_without_an_argument_score_count_as_wrong():
     }
     found = scored(stats)
     assert (found[NAME_SCORE].value, found[ARGS_SCORE].value) == (0.5, 0.4)
+
+
+def stats(total):
+    return {"value": total / 10, "stats": {"count": 10, "sum": total, "mean": total / 10}}
+
+
+def test_scores_that_are_no_shares_of_rows_are_left_out():
+    given = {"sentence": stats(350.0), "f1_score": stats(6.6), "em": stats(5.0), "corpus": {}}
+    found = scored(given)
+    assert {name: (share.successes, share.n) for name, share in found.items()} == {"em": (5, 10)}
+
+
+def test_two_metrics_that_give_one_score_do_not_hide_each_other():
+    found = scored({"em": stats(5.0)}, {"em": stats(7.0)})
+    assert {name: share.successes for name, share in found.items()} == {
+        "calls.em": 5,
+        "calls_2.em": 7,
+    }
 
 
 def test_a_score_without_a_sum_is_its_mean():

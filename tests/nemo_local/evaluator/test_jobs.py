@@ -295,30 +295,6 @@ def test_cached_outputs_are_paired_with_the_rows(evaluator: Evaluator) -> None:
     assert scores(evaluator, job, "qa", "same")["string-check"]["value"] == 0.5
 
 
-def test_live_evaluation_answers_at_once(evaluator: Evaluator) -> None:
-    check = ["{{ item.prediction }}", "equals", "{{ item.truth }}"]
-    task = {"type": "data", "metrics": {"m": {"type": "string-check", "params": {"check": check}}}}
-    rows = [{"prediction": "a", "truth": "a"}, {"prediction": "b", "truth": "a"}]
-    body: dict[str, Any] = {
-        "config": {"type": "custom", "tasks": {"qa": task}},
-        "target": {"type": "rows", "rows": rows},
-    }
-    answer = evaluator.client.post("/v1/evaluation/live", json=body)
-    assert answer["status"] == "completed"
-    assert answer["status_details"]["task_status"] == {"qa": "completed"}
-    metric = answer["result"]["tasks"]["qa"]["metrics"]["m"]
-    assert metric["scores"]["string-check"]["value"] == 0.5
-    assert len(answer["logs"]["qa"]) == 2
-
-    body["target"]["rows"] = [{"prediction": "a"}]
-    failed = evaluator.client.post("/v1/evaluation/live", json=body)
-    assert failed["status"] == "failed" and "truth" in failed["status_details"]["message"]
-
-    body["target"]["rows"] = rows * 6
-    with pytest.raises(UpstreamError, match="at most 10 rows"):
-        evaluator.client.post("/v1/evaluation/live", json=body)
-
-
 def test_a_broken_data_file_fails_the_job_naming_file_and_line(evaluator: Evaluator) -> None:
     url = evaluator.put_rows([{"q": "a", "a": "b"}])
     evaluator.files["testing/rows.jsonl"] += b"{broken\n"

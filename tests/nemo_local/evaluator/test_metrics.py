@@ -128,6 +128,49 @@ def test_number_check_reads_the_last_number_in_either_order(
     assert score == expected or (math.isnan(score) and math.isnan(expected))
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1,2,3", 3),
+        ("points (3,4)", 4),
+        ("1,200.50", 1200.5),
+        ("10-12", 12),
+        ("in 2020-2021", 2021),
+        ("it is -5", -5),
+        ("it is \N{MINUS SIGN}5", -5),
+        ("x=.5", 0.5),
+        ("about 1e3", 1000),
+        ("12 apples of type A4", 12),
+        ("none", math.nan),
+    ],
+)
+def test_the_last_number_of_a_text_is_read_as_people_read_it(text: str, number: float) -> None:
+    check = ["==", "{{ item.text }}", str(number)]
+    score = score_row("number-check", {"check": check}, {"item": {"text": text}})["number-check"]
+    assert math.isnan(score) if math.isnan(number) else score == 1
+
+
+@pytest.mark.parametrize("tail", [[0.1], ["epsilon", 0.1]], ids=["bare", "named"])
+def test_an_absolute_difference_has_its_epsilon_in_either_form(tail: list[Any]) -> None:
+    for right, expected in (("1.05", 1), ("1.2", 0)):
+        check = ["1", "absolute difference", right, *tail]
+        assert score_row("number-check", {"check": check}, {}) == {"number-check": expected}
+
+
+@pytest.mark.parametrize("truth", ["ground_truth", "reference", "references"])
+@pytest.mark.parametrize("prediction", ["prediction", "predictions", "candidate"])
+def test_each_published_name_of_a_text_counts(truth: str, prediction: str) -> None:
+    params = {"ground_truth": None, "prediction": None, truth: "a b c d", prediction: "a b c d"}
+    context = {"sample": {"output_text": "zzz"}}
+    assert score_row("em", params, context) == {"em": 1}
+    assert score_row("bleu", params, context) == {"sentence": pytest.approx(100)}
+
+
+def test_an_empty_prediction_is_not_replaced_by_the_reply() -> None:
+    params = {"ground_truth": "x y", "prediction": ""}
+    assert score_row("em", params, {"sample": {"output_text": "x y"}}) == {"em": 0}
+
+
 def test_em_and_f1_ignore_case_punctuation_and_articles() -> None:
     context = {"item": {"truth": "The quick brown fox"}, "sample": {"output_text": "a QUICK fox!"}}
     params = {"ground_truth": "{{ item.truth }}"}

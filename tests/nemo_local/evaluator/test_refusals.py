@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nemo_local.core.client import UpstreamError
-from nemo_local.evaluator.datasets import DatasetError, parse_rows, parse_url
+from nemo_local.evaluator.datasets import DatasetError, parse_url, read_rows
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import text_config
 
@@ -32,6 +32,8 @@ def changed(config: dict[str, Any], **task: Any) -> dict[str, Any]:
         pytest.param({"groups": {"g": {"tasks": ["qa"]}}}, "'groups'", id="groups"),
         pytest.param({"params": {"parallelism": 0}}, "params.parallelism", id="parallelism"),
         pytest.param({"params": {"max_retries": -1}}, "params.max_retries", id="retries"),
+        pytest.param({"params": {"temperature": -5}}, "from 0 to 2, not -5", id="temperature"),
+        pytest.param({"params": {"top_p": 9}}, "from 0 to 1, not 9", id="top_p"),
     ],
 )
 def test_a_config_we_cannot_run_is_refused_by_name(
@@ -54,7 +56,31 @@ def test_a_config_we_cannot_run_is_refused_by_name(
             "unknown operator 'like'",
             id="operator",
         ),
-        pytest.param({"dataset": {"limit": 3}}, "files_url", id="no files_url"),
+        *(
+            pytest.param(
+                {"metrics": {"j": {"type": "number-check", "params": {"check": check}}}},
+                'takes "epsilon" and a number of 0 or more',
+                id=f"epsilon {check[3:]}",
+            )
+            for check in (
+                ["1", "absolute difference", "2"],
+                ["1", "absolute difference", "2", "epsilon"],
+                ["absolute difference", "1", "2", "epsilon", "abc"],
+                ["1", "absolute difference", "2", "epsilon", None],
+                ["1", "absolute difference", "2", -1],
+                ["1", "==", "2", "about", 3],
+            )
+        ),
+        pytest.param(
+            {"metrics": {"j": {"type": "em", "params": {"references": ["a", "b"]}}}},
+            "em compares with one reference, not with a list",
+            id="several references",
+        ),
+        pytest.param(
+            {"dataset": {"limit": 3}},
+            "Dataset is not in the expected format; it needs to have the files_url property set",
+            id="no files_url",
+        ),
         pytest.param(
             {"dataset": {"files_url": "hf://datasets/ns/absent"}},
             "hf://datasets/ns/absent is not present on datastore",
@@ -104,20 +130,95 @@ def test_a_target_we_cannot_reach_is_refused_by_name(
 def test_a_live_evaluation_of_rows_that_are_no_objects_names_the_row(evaluator: Evaluator) -> None:
     body = {"config": text_config("hf://x"), "target": {"type": "rows", "rows": [{"q": "a"}, 1]}}
     body["config"]["tasks"]["qa"].pop("dataset")
-    with pytest.raises(UpstreamError, match=r"target.rows\[1\] must be an object, not 1"):
+    with pytest.raises(UpstreamError, match="'target', 'rows', 1"):
         evaluator.client.post("/v1/evaluation/live", json=body)
 
 
-def test_skipping_the_checks_moves_a_missing_dataset_to_run_time(evaluator: Evaluator) -> None:
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        pytest.param(
+            {"files_url": "hf://datasets/ns/data/absent.jsonl"},
+            "absent.jsonl is not present on datastore",
+            id="file",
+        ),
+        pytest.param("ns/absent", "ns/absent is not present on datastore", id="registration"),
+        pytest.param({"limit": 1}, "needs to have the files_url property set", id="files_url"),
+    ],
+)
+def test_skipping_the_checks_moves_a_missing_dataset_to_run_time(
+    evaluator: Evaluator, dataset: Any, message: str
+) -> None:
     job = evaluator.client.post(
         "/v1/evaluation/jobs",
         params={"skip_validation_checks": "True"},
-        json={"config": text_config("hf://datasets/ns/data/absent.jsonl"), "target": MODEL},
+        json={"config": changed(text_config("hf://x"), dataset=dataset), "target": MODEL},
     )
     assert job["status"] == "created"
     job = evaluator.ended(job["id"])
     assert job["status"] == "failed"
-    assert "is not present on datastore" in job["status_details"]["message"]
+    assert message in job["status_details"]["message"]
+
+
+def test_a_dataset_that_is_registered_after_its_job_was_posted_is_read(
+    evaluator: Evaluator,
+) -> None:
+    evaluator.model.respond = lambda body: "b"
+    evaluator.put_rows([{"q": "a", "a": "b"}])
+    job = evaluator.client.post(
+        "/v1/evaluation/jobs",
+        params={"skip_validation_checks": "True"},
+        json={
+            "config": changed(text_config("hf://x"), dataset="ns/registered"),
+            "target": MODEL,
+        },
+    )
+    assert evaluator.ended(job["id"])["status"] == "completed"
+
+
+@pytest.mark.parametrize("method_path", ["POST jobs", "POST live", "PATCH configs/ns/c"])
+@pytest.mark.parametrize("body", [b"", b"{x", b"[1]"], ids=["empty", "broken", "list"])
+def test_a_body_that_is_no_json_object_is_refused(
+    evaluator: Evaluator, method_path: str, body: bytes
+) -> None:
+    method, path = method_path.split()
+    headers = {"content-type": "application/json"}
+    with pytest.raises(UpstreamError) as caught:
+        evaluator.client.call(method, f"/v1/evaluation/{path}", content=body, headers=headers)
+    assert caught.value.status == 422
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({"type": "custom", "tasks": [1]}, id="tasks"),
+        pytest.param({"type": "custom", "tasks": {"t": "x"}}, id="task"),
+        pytest.param({"type": "custom", "params": [1]}, id="params"),
+        pytest.param({"tasks": {}}, id="no type"),
+    ],
+)
+def test_a_live_evaluation_of_a_malformed_config_is_refused(
+    evaluator: Evaluator, config: dict[str, Any]
+) -> None:
+    body = {"config": config, "target": {"type": "rows", "rows": [{"q": "a"}]}}
+    with pytest.raises(UpstreamError) as caught:
+        evaluator.client.post("/v1/evaluation/live", json=body)
+    assert caught.value.status == 422
+
+
+def test_a_job_in_a_namespace_that_is_no_name_is_refused(evaluator: Evaluator) -> None:
+    config = text_config(evaluator.put_rows([{"q": "a", "a": "b"}]))
+    body = {"config": config, "target": MODEL, "namespace": "a b/c"}
+    with pytest.raises(UpstreamError, match="use letters, digits"):
+        evaluator.client.post("/v1/evaluation/jobs", json=body)
+
+
+def test_a_stored_target_shows_its_inline_model_in_full(evaluator: Evaluator) -> None:
+    endpoint = {"url": "http://x/v1", "model_id": "m", "api_key": "k"}
+    target = {"type": "model", "model": {"api_endpoint": endpoint}}
+    model = evaluator.client.post("/v1/evaluation/targets", json=target)["model"]
+    assert model["id"].startswith("model-") and model["name"] == model["id"]
+    assert model["api_endpoint"] == {**endpoint, "api_key": "******", "format": "nim"}
 
 
 def test_a_created_job_shows_config_and_target_in_full(evaluator: Evaluator) -> None:
@@ -156,7 +257,7 @@ def test_stored_configs_and_targets_are_listed_changed_used_and_deleted(
     job = client.post("/v1/evaluation/jobs", json={"config": "ns/qa", "target": "ns/t"})
     assert job["config"]["id"] == created["id"] and job["config"]["params"] is None
     assert evaluator.ended(job["id"])["status"] == "completed"
-    for reference, count in (("ns/qa", 1), ("ns/other", 0)):
+    for reference, count in (("ns/qa", 1), ("ns/other", 0), ("ns/other,ns/qa", 1)):
         found = client.get("/v1/evaluation/jobs", params={"filter[config]": reference})
         assert len(found["data"]) == count
     results = client.get("/v1/evaluation/results", params={"filter[job_id]": job["id"]})
@@ -168,12 +269,12 @@ def test_stored_configs_and_targets_are_listed_changed_used_and_deleted(
 
 
 def test_rows_come_from_jsonl_json_and_csv() -> None:
-    assert parse_rows("a.jsonl", b'\xef\xbb\xbf{"q": "\xc3\xa9\xe2\x80\xa8"}\r\n\n') == [
-        {"q": "é\u2028"}
-    ]
-    assert parse_rows("a.json", b'[{"q": 1}]') == [{"q": 1}]
-    assert parse_rows("a.json", b'{"q": 1}\n{"q": 2}\n') == [{"q": 1}, {"q": 2}]
-    assert parse_rows("a.csv", b"q,a\n1,2\n") == [{"q": "1", "a": "2"}]
+    text = b'\xef\xbb\xbf{"q": "\xc3\xa9\xe2\x80\xa8"}\r\n\n'
+    assert list(read_rows("a.jsonl", [text])) == [{"q": "é\u2028"}]
+    assert list(read_rows("a.jsonl", [bytes([byte]) for byte in text])) == [{"q": "é\u2028"}]
+    assert list(read_rows("a.json", [b'[{"q": 1}]'])) == [{"q": 1}]
+    assert list(read_rows("a.json", [b'{"q": 1}\n{"q": 2}\n'])) == [{"q": 1}, {"q": 2}]
+    assert list(read_rows("a.csv", [b"q,a\n1,2\n"])) == [{"q": "1", "a": "2"}]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +287,7 @@ def test_rows_come_from_jsonl_json_and_csv() -> None:
 )
 def test_a_malformed_file_is_named(path: str, content: bytes, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
-        parse_rows(path, content)
+        list(read_rows(path, [content]))
 
 
 def test_a_dataset_url_may_carry_a_revision_and_a_folder() -> None:

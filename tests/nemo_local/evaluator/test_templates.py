@@ -1,5 +1,6 @@
 """Templates: JSON types survive, and nothing leads out of the sandbox."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -43,7 +44,16 @@ def test_tojson_escapes_no_html_and_keeps_letters() -> None:
 
 
 @pytest.mark.parametrize(
-    "template", ["{{ item.missing }}", "{{ missing }}", "a {{ item.missing }}", "{{ x | tojson }}"]
+    "template",
+    [
+        "{{ item.missing }}",
+        "{{ missing }}",
+        "a {{ item.missing }}",
+        "{{ x | tojson }}",
+        "{{ [item.missing] }}",
+        "{{ [{'content': item.missing}] | tojson }}",
+        "a {{ [item.missing] | tojson }}",
+    ],
 )
 def test_a_missing_variable_is_named(template: str) -> None:
     with pytest.raises(RenderError, match="missing|'x' is undefined"):
@@ -81,6 +91,68 @@ def test_an_escape_from_the_sandbox_is_refused(template: str) -> None:
     assert row == {"messages": [1], "n": 7}
 
 
+@pytest.mark.parametrize("template", ["{{ item.values }}", "a {{ item.values }}"])
+def test_a_method_of_a_dict_is_no_column(template: str) -> None:
+    with pytest.raises(RenderError, match="'values' is undefined"):
+        render(template, {"item": {"q": 1}})
+    assert render(template, {"item": {"values": "v"}}).endswith("v")
+
+
+LARGE = "{% set s = 'a' * 1000000 %}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param("{{ 'x' | center(300000000) }}", id="center filter"),
+        pytest.param("{{ 'x'.ljust(300000000) }}", id="ljust"),
+        pytest.param("{{ '1'.zfill(300000000) }}", id="zfill"),
+        pytest.param("{{ 'x' | indent(300000000, true) }}", id="indent"),
+        pytest.param("{{ '%0300000000d' | format(1) }}", id="format filter"),
+        pytest.param("{{ '%0300000000d' % 1 }}", id="percent"),
+        pytest.param("{{ '{:>300000000}'.format(1) }}", id="format method"),
+        pytest.param("{{ [1] | tojson(indent=300000000) }}", id="tojson indent"),
+        pytest.param("{{ 'xy'.translate({120: 'a' * 9000000}) }}", id="translate"),
+        pytest.param(LARGE + "{{ s.replace('a', 'a' * 300) }}", id="replace method"),
+        pytest.param(LARGE + "{{ s | replace('a', 'a' * 300) }}", id="replace filter"),
+        pytest.param(LARGE + "{{ s.join(s) }}", id="join method"),
+        pytest.param(LARGE + "{{ ([s] * 1000000) | join }}", id="join filter"),
+        pytest.param("{% set s = 'aaaa' %}" + "{% set s = s ~ s %}" * 40, id="concatenation"),
+        pytest.param("{% set s = 'aaaa' %}" + "{% set s = s + s %}" * 40, id="addition"),
+        pytest.param(
+            "{% set s %}{% for i in range(99999) %}{{ 'a' * 1000000 }}{% endfor %}{% endset %}",
+            id="output of a loop",
+        ),
+    ],
+)
+def test_a_template_cannot_fill_the_memory(template: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(RenderError):
+            render(template, {"item": ROW})
+        assert tracemalloc.get_traced_memory()[1] < 200_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_template_that_never_ends_is_stopped() -> None:
+    loops = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
+    with pytest.raises(RenderError, match="at most 1 s"):
+        render(loops, {})
+
+
+def test_what_templates_use_every_day_still_works() -> None:
+    template = (
+        "{% for word in item.words %}{{ loop.index }}/{{ loop.length }} {{ word ~ '!' }} "
+        "{% endfor %}{{ item.words | join('-') }} {{ ', '.join(item.words) }} "
+        "{{ 'a-b'.replace('-', '+') }} {{ 'a-b-c' | replace('-', '', 1) }} {{ 'x' * 3 }} "
+        "{{ item.calls | map(attribute='name') | join(',') }} {{ 7 % 4 }} {{ [1] + [2] }}"
+    )
+    row = {"words": ["one", "two"], "calls": [{"name": "f"}, {"name": "g"}]}
+    expected = "1/2 one! 2/2 two! one-two one, two a+b ab-c xxx f,g 3 [1, 2]"
+    assert render(template, {"item": row}) == expected
+
+
 def test_a_broken_template_is_refused_with_its_text() -> None:
     with pytest.raises(RenderError, match=r"item\.n"):
         render("{{ item.n", {"item": ROW})
@@ -90,3 +162,8 @@ def test_item_keys_are_normalised_and_clashes_numbered() -> None:
     item = item_context({"Query Text": 1, "query-text": 2, "QUERY.TEXT": 3})
     assert [item["query_text"], item["query_text_1"], item["query_text_2"]] == [1, 2, 3]
     assert item["Query Text"] == 1
+
+
+def test_a_column_s_own_name_wins_over_a_normalised_one() -> None:
+    item = item_context({"Answer": "A", "answer": "B"})
+    assert (item["answer"], item["Answer"]) == ("B", "A")

@@ -1,0 +1,187 @@
+"""The Jinja sandbox of evaluation templates: nothing leads out, and nothing runs or grows for ever.
+
+A template's output, its repeats and its processor time are limited. What could fill the memory
+with one small argument (padding, formats, translation tables) does not exist here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from jinja2 import StrictUndefined, Undefined, nodes, pass_context, pass_environment
+from jinja2.exceptions import FilterArgumentError, SecurityError, UndefinedError
+from jinja2.filters import make_attrgetter
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+MAX_CHARACTERS = 10_000_000
+"""Characters or elements that one template may write, or that one operator may produce."""
+MAX_SECONDS = 1.0
+"""Processor time of one rendering."""
+MAX_INDENT = 16
+_GROWING_FILTERS = ("batch", "center", "format", "indent", "slice", "urlize", "wordwrap", "xmlattr")
+_GROWING_METHODS = (
+    "center", "expandtabs", "format", "format_map", "ljust", "rjust", "to_bytes", "translate",
+    "zfill",
+)  # fmt: skip
+_BUDGET = "_budget"
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja without attributes that lead out, and where `item.items` means the row's own key.
+
+    A context must come from `with_budget`.
+    """
+
+    intercepted_binops = frozenset(["*", "**", "+", "%"])
+
+    def __init__(self) -> None:
+        super().__init__(
+            undefined=StrictUndefined,
+            autoescape=False,
+            keep_trailing_newline=True,
+            finalize=_finalized,
+        )
+        self.globals = {"range": self.globals["range"]}
+        for name in _GROWING_FILTERS:
+            del self.filters[name]
+        self.filters |= {
+            "tojson": json_text, "join": _join, "replace": _replaced, "counted": _counted,
+        }  # fmt: skip
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr not in _GROWING_METHODS and super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> None:
+        """None, so that `str.format` is judged by its name like every other method."""
+
+    def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        context.parent[_BUDGET]._spend(0)
+        text, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
+        if isinstance(text, (str, bytes)) and name in _SIZED_METHODS:
+            function = _SIZED_METHODS[name]
+            args = (text, *args)
+        return super().call(context, function, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" or (operator == "%" and isinstance(left, (str, bytes))):
+            raise SecurityError(f"the operator {operator} is not allowed in templates")
+        if (
+            operator == "+"
+            and isinstance(left, (str, list, tuple))
+            and isinstance(right, type(left))
+        ):
+            _check_size(len(left) + len(right))
+        for text, times in ((left, right), (right, left)) if operator == "*" else ():
+            if isinstance(text, (str, bytes, list, tuple)) and isinstance(times, int):
+                _check_size(len(text) * times)
+        return super().call_binop(context, operator, left, right)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        template = super()._parse(source, name, filename)
+        return _Counting().visit(template).set_environment(self)  # type: ignore[no-any-return]
+
+
+def with_budget(context: Mapping[str, Any]) -> dict[str, Any]:
+    """The context of one rendering, with what it may use up."""
+    return {**context, _BUDGET: _Budget()}
+
+
+def value_of(result: Any) -> Any:
+    """What an expression gave, when it is a value: no missing variable, no method of a dict."""
+    if isinstance(result, Undefined):
+        str(result)  # raises UndefinedError with the variable's name
+    if callable(result):
+        name = getattr(result, "__name__", type(result).__name__)
+        raise UndefinedError(f"{name!r} is undefined (there is only a method of that name)")
+    return result
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Plain JSON: no HTML escapes, non-ASCII kept."""
+    if indent is not None and indent not in range(MAX_INDENT + 1):
+        raise FilterArgumentError(f"tojson takes an indent of 0 to {MAX_INDENT}, not {indent!r}")
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=_not_json)
+
+
+class _Budget:
+    def __init__(self) -> None:
+        self._characters = MAX_CHARACTERS
+        self._until = time.thread_time() + MAX_SECONDS
+
+    def _spend(self, characters: int) -> None:
+        self._characters -= characters
+        if self._characters < 0:
+            raise SecurityError(f"a template may write at most {MAX_CHARACTERS} characters")
+        if time.thread_time() > self._until:
+            raise SecurityError(f"a template may compute for at most {MAX_SECONDS:.0f} s")
+
+
+class _Counting(NodeTransformer):
+    """Has loops ask the budget at every turn, and `~` measure what it joins."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = nodes.Filter(node.iter, "counted", [], [], None, None, lineno=node.lineno)
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        parts = nodes.List(node.nodes, lineno=node.lineno)
+        return nodes.Filter(parts, "join", [], [], None, None, lineno=node.lineno)
+
+
+@pass_context
+def _counted(context: Context, values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        context.parent[_BUDGET]._spend(0)
+        yield value
+
+
+@pass_context
+def _finalized(context: Context, value: Any) -> Any:
+    text = str(value_of(value))
+    context.parent[_BUDGET]._spend(len(text))
+    return text
+
+
+@pass_environment
+def _join(
+    environment: Sandbox, values: Iterable[Any], separator: str = "", attribute: Any = None
+) -> str:
+    if attribute is not None:
+        values = map(make_attrgetter(environment, attribute), values)
+    return _joined(str(separator), values)
+
+
+def _joined(separator: str, values: Iterable[Any]) -> str:
+    texts = [str(value) for value in values]
+    _check_size(sum(map(len, texts)) + len(separator) * len(texts))
+    return separator.join(texts)
+
+
+def _replaced(text: Any, old: str, new: str, count: int | None = None) -> str:
+    source, old, new = str(text), str(old), str(new)
+    _check_size(len(source) + source.count(old) * len(new))
+    return source.replace(old, new, -1 if count is None else count)
+
+
+_SIZED_METHODS: dict[str, Callable[..., str]] = {"join": _joined, "replace": _replaced}
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_CHARACTERS:
+        raise SecurityError(f"a template may not make anything of {size} characters or elements")
+
+
+def _not_json(value: Any) -> Any:
+    raise TypeError(f"a {type(value_of(value)).__name__} is not JSON; end it in '| list'?")

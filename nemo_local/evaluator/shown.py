@@ -1,0 +1,36 @@
+"""What leaves the evaluator: JSON that every parser takes, and messages short enough to read."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+MAX_MESSAGE = 500
+_USERINFO = re.compile(r"(?<=://)[^/\s]*@")
+
+
+def strict_json(value: Any) -> Any:
+    """The same JSON value without what JSON cannot carry.
+
+    A number that is none becomes null, half of a surrogate pair U+FFFD.
+
+        strict_json({"x": nan, "y": "\\ud83d"}) -> {"x": None, "y": "\\ufffd"}
+    """
+    text = _whole_characters(json.dumps(value, ensure_ascii=False))
+    return json.loads(text, parse_constant=lambda _: None)
+
+
+def message(reason: object) -> str:
+    """The reason as one message of at most 500 characters, without passwords of URLs."""
+    text = without_userinfo(_whole_characters(str(reason)))
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 4]} ..."
+
+
+def without_userinfo(text: str) -> str:
+    """without_userinfo("http://me:secret@host/v1") -> "http://host/v1" """
+    return _USERINFO.sub("", text)
+
+
+def _whole_characters(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

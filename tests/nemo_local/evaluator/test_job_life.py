@@ -1,0 +1,196 @@
+"""A job's life beside other jobs: queues, cancelling, deleting, and a platform that starts."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nemo_local.core.client import UpstreamError
+from nemo_local.evaluator.service import WORKERS, EvaluatorService
+from nemo_local.processes import wait_until
+from tests.nemo_local.evaluator.conftest import Evaluator
+from tests.nemo_local.evaluator.test_jobs import text_config
+
+JOBS = "/v1/evaluation/jobs"
+OFFLINE = {
+    "type": "custom",
+    "tasks": {
+        "t": {
+            "type": "data",
+            "metrics": {
+                "m": {"type": "string-check", "params": {"check": ["{{ item.a }}", "==", "b"]}}
+            },
+        }
+    },
+}
+
+
+class Gate:
+    """A model that answers when it is told to."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._open = threading.Event()
+        evaluator.model.respond = self._respond
+
+    def open(self) -> None:
+        self._open.set()
+
+    def wait_for_requests(self, count: int) -> None:
+        requests = self._evaluator.model.requests
+        wait_until(lambda: len(requests) >= count, 20, f"{count} requests")
+
+    def _respond(self, body: dict[str, Any]) -> str:
+        assert self._open.wait(30)
+        return "b"
+
+
+@pytest.fixture
+def gate(evaluator: Evaluator) -> Iterator[Gate]:
+    made = Gate(evaluator)
+    yield made
+    made.open()
+
+
+def restarted(evaluator: Evaluator) -> EvaluatorService:
+    """A service of a new process on the same documents."""
+    return EvaluatorService(
+        evaluator.documents, evaluator.client, evaluator.model.url, evaluator.jobs_dir
+    )
+
+
+def status(evaluator: Evaluator, job: dict[str, Any]) -> str:
+    return str(evaluator.client.get(f"{JOBS}/{job['id']}")["status"])
+
+
+def post(evaluator: Evaluator, config: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
+    job: dict[str, Any] = evaluator.client.post(JOBS, json={"config": config, "target": target})
+    return job
+
+
+def test_jobs_posted_while_the_platform_starts_run_once(evaluator: Evaluator, gate: Gate) -> None:
+    service = evaluator.service
+    url = evaluator.put_rows([{"q": "1", "a": "b"}])
+    jobs = [evaluator.run(text_config(url), wait=False) for _ in range(WORKERS + 1)]
+    gate.wait_for_requests(WORKERS)
+    service.start()
+    gate.open()
+    assert [evaluator.ended(job["id"])["status"] for job in jobs] == ["completed"] * len(jobs)
+    assert evaluator.client.get("/v1/evaluation/results")["pagination"]["total_results"] == 3
+    assert len(evaluator.model.requests) == len(jobs)
+
+
+def test_a_stopped_platform_resumes_queued_jobs_and_fails_running_ones(
+    evaluator: Evaluator, gate: Gate
+) -> None:
+    first = restarted(evaluator)
+    url = evaluator.put_rows([{"q": "1", "a": "b"}])
+    body = {"config": text_config(url), "target": {"type": "model", "model": "scripted/model"}}
+    jobs = [first.create_job(body) for _ in range(WORKERS + 2)]
+    gate.wait_for_requests(WORKERS)
+    first.stop()
+    running, queued = jobs[:WORKERS], jobs[WORKERS:]
+    for job in running:
+        stopped = evaluator.client.get(f"{JOBS}/{job['id']}")
+        assert stopped["status"] == "failed"
+        assert stopped["status_details"]["message"] == "the platform was stopped; create it again"
+        assert stopped["status_details"]["task_status"] == {"qa": "failed"}
+    assert [status(evaluator, job) for job in queued] == ["created", "created"]
+
+    gate.open()
+    second = restarted(evaluator)
+    second.start()
+    assert [evaluator.ended(job["id"])["status"] for job in queued] == ["completed", "completed"]
+    second.stop()
+
+
+def test_a_job_that_was_cancelling_when_the_platform_died_is_cancelled(
+    evaluator: Evaluator,
+) -> None:
+    evaluator.model.respond = lambda body: "b"
+    job = evaluator.run(text_config(evaluator.put_rows([{"q": "a", "a": "b"}])))
+    evaluator.documents.update("evaluation_job", job["id"], {"status": "cancelling"})
+    restarted(evaluator).start()
+    assert status(evaluator, job) == "cancelled"
+
+
+def test_a_queued_job_is_cancelled_at_once(evaluator: Evaluator, gate: Gate) -> None:
+    url = evaluator.put_rows([{"q": "1", "a": "b"}])
+    jobs = [evaluator.run(text_config(url), wait=False) for _ in range(WORKERS + 1)]
+    gate.wait_for_requests(WORKERS)
+    cancelled = evaluator.client.post(f"{JOBS}/{jobs[-1]['id']}/cancel")
+    assert cancelled["status"] == "cancelled"
+    assert cancelled["status_details"]["message"] == "Cancelled before it ran."
+    gate.open()
+    for job in jobs[:-1]:
+        assert evaluator.ended(job["id"])["status"] == "completed"
+    assert len(evaluator.model.requests) == WORKERS
+
+
+def test_cancel_stops_a_job_that_asks_no_model(evaluator: Evaluator) -> None:
+    url = evaluator.put_rows([{"a": "b"}] * 100_000)
+    job = post(evaluator, OFFLINE, {"type": "dataset", "dataset": {"files_url": url}})
+    path = f"{JOBS}/{job['id']}"
+    wait_until(lambda: bool(evaluator.client.get(path)["status_details"]["progress"]), 30, "rows")
+    evaluator.client.post(f"{path}/cancel")
+    job = evaluator.ended(job["id"])
+    assert job["status"] == "cancelled" and job["status_details"]["progress"] < 100
+    assert job["status_details"]["task_status"] == {"t": "failed"}
+
+
+def test_cancel_stops_a_job_whose_endpoint_accepts_and_never_answers(evaluator: Evaluator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        model = {"api_endpoint": {"url": address, "model_id": "m"}}
+        url = evaluator.put_rows([{"q": "1", "a": "b"}])
+        job = evaluator.run(text_config(url), {"type": "model", "model": model}, wait=False)
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(100).startswith(b"GET /v1/models")
+            evaluator.client.post(f"{JOBS}/{job['id']}/cancel")
+            assert evaluator.ended(job["id"])["status"] == "cancelled"
+
+
+def test_cancel_stops_a_job_whose_template_never_ends(evaluator: Evaluator) -> None:
+    endless = (
+        "{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}{{ item.a }}"
+    )
+    config: dict[str, Any] = {"type": "custom", "tasks": {"t": {**OFFLINE["tasks"]["t"]}}}  # type: ignore[index]
+    check = {"type": "string-check", "params": {"check": [endless, "==", "b"]}}
+    config["tasks"]["t"]["metrics"] = {"m": check}
+    job = post(evaluator, config, {"type": "rows", "rows": [{"a": "b"}] * 50})
+    wait_until(lambda: status(evaluator, job) == "running", 20, "the job runs")
+    evaluator.client.post(f"{JOBS}/{job['id']}/cancel")
+    assert evaluator.ended(job["id"])["status"] == "cancelled"
+
+
+def test_a_finished_job_is_deleted_with_its_result(evaluator: Evaluator) -> None:
+    job = post(evaluator, OFFLINE, {"type": "rows", "rows": [{"a": "b"}]})
+    result = evaluator.ended(job["id"])["result"]
+    assert evaluator.client.get(f"/v1/evaluation/results/{result}")["job"] == job["id"]
+    evaluator.client.delete(f"{JOBS}/{job['id']}")
+    with pytest.raises(UpstreamError, match="404"):
+        evaluator.client.get(f"/v1/evaluation/results/{result}")
+
+
+def test_jobs_deleted_at_any_moment_leave_no_result_and_no_file(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    url = evaluator.put_rows([{"q": "1", "a": "b"}] * 3)
+    deleted = []
+    for number in range(12):
+        job = evaluator.run(text_config(url), wait=False)
+        for _ in range(number):  # each one lives a request longer
+            evaluator.client.get(f"{JOBS}/{job['id']}")
+        evaluator.client.delete(f"{JOBS}/{job['id']}")
+        deleted.append(job["id"])
+    last = evaluator.run(text_config(url))  # the workers have left the deleted ones
+
+    def left() -> list[str]:
+        results = evaluator.client.get("/v1/evaluation/results", params={"page_size": 100})["data"]
+        folders = [folder.name for folder in evaluator.jobs_dir.iterdir()]
+        return [job for job in deleted if job in [r["job"] for r in results] + folders]
+
+    wait_until(lambda: not left(), 20, "nothing is left")
+    assert last["status"] == "completed"

@@ -1,0 +1,199 @@
+"""One odd row, reply or file: what it costs, and what the others keep."""
+
+import copy
+import io
+import json
+import zipfile
+from typing import Any
+
+import pytest
+
+from nemo_local.evaluator.shown import MAX_MESSAGE
+from tests.nemo_local.evaluator.conftest import Evaluator
+from tests.nemo_local.evaluator.test_jobs import (
+    number_of,
+    scores,
+    text_config,
+    tool_config,
+    tool_row,
+)
+from tests.scripted_model import tool_call
+
+
+def row_details(evaluator: Evaluator, job: dict[str, Any], task: str) -> list[dict[str, Any]]:
+    path = f"/v1/evaluation/jobs/{job['id']}/download-results"
+    archive = zipfile.ZipFile(io.BytesIO(evaluator.client.raw("GET", path).content))
+    text = archive.read(f"{job['id']}/results/results.json").decode()
+    found: list[dict[str, Any]] = json.loads(text, parse_constant=_refused)[task]
+    return found
+
+
+def _refused(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def test_two_datasets_with_one_id_are_both_read(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    right = evaluator.put_rows([{"q": "1", "a": "b"}] * 3, "testing/right.jsonl")
+    wrong = evaluator.put_rows([{"q": "1", "a": "c"}] * 5, "testing/wrong.jsonl")
+    config = text_config(right)
+    config["tasks"]["qa"]["dataset"] = {"id": "dataset-1", "files_url": right}
+    config["tasks"]["qb"] = copy.deepcopy(config["tasks"]["qa"])
+    config["tasks"]["qb"]["dataset"]["files_url"] = wrong
+    config["tasks"]["qc"] = copy.deepcopy(config["tasks"]["qb"])
+    config["tasks"]["qc"]["dataset"]["limit"] = 2
+    job = evaluator.run(config)
+    found = {task: scores(evaluator, job, task, "same")["string-check"] for task in config["tasks"]}
+    assert {task: (score["value"], score["stats"]["count"]) for task, score in found.items()} == {
+        "qa": (1.0, 3),
+        "qb": (0.0, 5),
+        "qc": (0.0, 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("odd", "template", "message"),
+    [
+        pytest.param('"x": NaN', {"seed": "{{ item.x }}"}, "no JSON", id="NaN in the request"),
+        pytest.param('"q": "\\ud83d"', {}, "surrogates", id="half a surrogate pair in the prompt"),
+        pytest.param('"y": 1', {"stop": "{{ [item.x] }}"}, "'x'", id="missing part of a list"),
+        pytest.param('"x": [1]', {"stop": "{{ item.x + 1 }}"}, "list", id="mistyped"),
+    ],
+)
+def test_a_row_that_makes_no_request_fails_alone(
+    evaluator: Evaluator, odd: str, template: dict[str, Any], message: str
+) -> None:
+    evaluator.model.respond = lambda body: "b"
+    lines = ['{"q": "1", "a": "b", "x": 1}', f'{{"q": "2", "a": "b", {odd}}}']
+    evaluator.files["rows.jsonl"] = "\n".join(lines).encode()
+    url = "hf://datasets/ns/data/rows.jsonl"
+    job = evaluator.run(text_config(url, template={"prompt": "{{ item.q }}", **template}))
+    assert job["status"] == "completed", job["status_details"]
+    stats = scores(evaluator, job, "qa", "same")["string-check"]["stats"]
+    assert (stats["count"], stats["nan_count"]) == (1, 1)
+    fine, failed = row_details(evaluator, job, "qa")
+    assert "error" not in fine and message in failed["error"]
+
+
+def test_columns_that_json_cannot_carry_are_null_in_the_results(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    evaluator.files["rows.jsonl"] = b'{"q": "1", "a": "b", "note": "x\\ud83d", "score": NaN}\n'
+    job = evaluator.run(text_config("hf://datasets/ns/data/rows.jsonl"))
+    assert job["status"] == "completed", job["status_details"]
+    (row,) = row_details(evaluator, job, "qa")
+    assert (row["item"]["note"], row["item"]["score"]) == ("x\ufffd", None)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        pytest.param(tool_call("f", '{"a":' + "[" * 1500), [1, None], id="deep arguments"),
+        pytest.param({"tool_calls": [{"function": "f"}]}, [0, 0], id="a function that is text"),
+        pytest.param({"tool_calls": [{"function": {"name": ["f"]}}]}, [0, 0], id="name no text"),
+        pytest.param({"tool_calls": "f()"}, [0, 0], id="calls that are text"),
+    ],
+)
+def test_a_reply_of_any_shape_is_scored_and_the_other_rows_keep_theirs(
+    evaluator: Evaluator, reply: dict[str, Any], expected: list[float | None]
+) -> None:
+    def respond(body: dict[str, Any]) -> dict[str, Any]:
+        odd = number_of(body) == 1
+        return {"role": "assistant", **reply} if odd else tool_call("f", {"n": number_of(body)})
+
+    evaluator.model.respond = respond
+    job = evaluator.run(tool_config(evaluator.put_rows([tool_row(n) for n in range(3)])))
+    assert job["status"] == "completed", job["status_details"]
+    rows = row_details(evaluator, job, "calls")
+    found = [[s["value"] for s in r["metrics"]["accuracy"]["scores"].values()] for r in rows]
+    assert found == [[1, 1], expected, [1, 1]]
+
+
+def test_a_task_that_fails_leaves_the_other_tasks_their_scores(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: 400 if body["prompt"] == "bad" else "b"
+    config = text_config(evaluator.put_rows([{"q": "1", "a": "b"}] * 3, "testing/good.jsonl"))
+    bad = evaluator.put_rows([{"q": "bad", "a": "b"}], "testing/bad.jsonl")
+    config["tasks"]["qb"] = {**config["tasks"]["qa"], "dataset": {"files_url": bad}}
+    job = evaluator.run(config)
+    assert job["status"] == "completed"
+    assert job["status_details"]["task_status"] == {"qa": "completed", "qb": "failed"}
+    message = job["status_details"]["message"]
+    assert "every row of task 'qb' failed" in message and "scripted failure 400" in message
+    assert scores(evaluator, job, "qa", "same")["string-check"]["value"] == 1.0
+    assert scores(evaluator, job, "qb", "same")["string-check"]["value"] is None
+    assert len(row_details(evaluator, job, "qb")) == 1
+
+
+def test_a_metric_that_fails_on_every_row_leaves_the_other_metrics(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    config = text_config(evaluator.put_rows([{"q": "1", "a": "b"}] * 2))
+    broken = {"type": "em", "params": {"ground_truth": "{{ item.absent }}"}}
+    config["tasks"]["qa"]["metrics"]["broken"] = broken
+    job = evaluator.run(config)
+    assert job["status_details"]["task_status"] == {"qa": "completed"}
+    assert "'absent'" in job["status_details"]["message"]
+    assert scores(evaluator, job, "qa", "same")["string-check"]["value"] == 1.0
+    assert scores(evaluator, job, "qa", "broken")["em"]["value"] is None
+
+
+def test_replies_that_no_metric_could_judge_are_kept(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    config = text_config(evaluator.put_rows([{"q": "1", "a": "b"}]))
+    config["tasks"]["qa"]["metrics"]["same"]["params"]["check"][2] = "{{ item.absent }}"
+    job = evaluator.run(config)
+    assert job["status"] == "completed"
+    assert job["status_details"]["task_status"] == {"qa": "failed"}
+    assert row_details(evaluator, job, "qa")[0]["sample"]["output_text"] == "b"
+
+
+def test_a_message_is_never_longer_than_one_can_read(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: 400
+    url = evaluator.put_rows([{"q": "a", "a": "b"}])
+    template = {"prompt": "x", "stop": "{{ item['" + "y" * 5000 + "'] }}"}
+    job = evaluator.run(text_config(url, template=template))
+    assert job["status"] == "failed"
+    assert 100 < len(job["status_details"]["message"]) <= MAX_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"q,a\n1,b\nHello, you,b\n", "line 3 has 3 cells, not the 2", id="ragged"),
+        pytest.param(b"q,a\n1\n", "line 2 has 1 cells, not the 2", id="short"),
+        pytest.param(b"q,a\n" + b"x" * 140_000 + b",b\n", "line 2 is not CSV", id="big field"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_read_is_named_with_its_line(
+    evaluator: Evaluator, content: bytes, message: str
+) -> None:
+    evaluator.files["rows.csv"] = content
+    job = evaluator.run(text_config("hf://datasets/ns/data/rows.csv"))
+    assert job["status"] == "failed"
+    assert f"rows.csv {message}" in job["status_details"]["message"]
+
+
+def test_rows_beyond_the_limit_are_not_read(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: body["prompt"]
+    url = evaluator.put_rows([{"q": "1", "a": "1"}, {"q": "2", "a": "2"}])
+    evaluator.files["testing/rows.jsonl"] += b"{broken\n"
+    job = evaluator.run(text_config(url, limit_samples=2.0))
+    assert job["status"] == "completed", job["status_details"]
+    assert sorted(body["prompt"] for body in evaluator.model.requests) == ["1", "2"]
+
+
+def test_an_endpoint_whose_list_holds_text_is_asked_all_the_same(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    listed: list[Any] = ["scripted/model", *evaluator.model.models]
+    evaluator.model.models, usual = listed, evaluator.model.models
+    try:
+        job = evaluator.run(text_config(evaluator.put_rows([{"q": "a", "a": "b"}])))
+    finally:
+        evaluator.model.models = usual
+    assert job["status"] == "completed", job["status_details"]
+
+
+def test_a_404_for_one_row_of_a_listed_model_fails_that_row(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: 404 if body["prompt"] == "0" else "b"
+    url = evaluator.put_rows([{"q": str(n), "a": "b"} for n in range(4)])
+    job = evaluator.run(text_config(url, parallelism=1))
+    assert job["status"] == "completed", job["status_details"]
+    assert scores(evaluator, job, "qa", "same")["string-check"]["stats"]["nan_count"] == 1

@@ -1,0 +1,229 @@
+"""Each setting of a config, a data set and an endpoint does what it says."""
+
+import io
+import json
+import threading
+import zipfile
+from typing import Any
+
+import pytest
+
+from nemo_local.core.client import UpstreamError
+from nemo_local.evaluator.models import resolve
+from nemo_local.evaluator.service import EvaluatorService
+from tests.nemo_local.evaluator.conftest import Evaluator
+from tests.nemo_local.evaluator.test_jobs import scores, text_config
+
+ROWS = [{"q": str(number), "a": "b"} for number in range(6)]
+
+
+def prompts(evaluator: Evaluator) -> list[str]:
+    return sorted(body["prompt"] for body in evaluator.model.requests)
+
+
+def offline(check: list[str], **task: Any) -> dict[str, Any]:
+    metric = {"type": "string-check", "params": {"check": check}}
+    return {
+        "type": "custom",
+        "tasks": {"t": {"type": "data", "metrics": {"m": metric}, **task}},
+    }
+
+
+def test_limits_keep_the_first_rows(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    config = text_config(evaluator.put_rows(ROWS), limit_samples=4)
+    config["tasks"]["qa"]["dataset"]["limit"] = 3
+    evaluator.run(config)
+    assert prompts(evaluator) == ["0", "1", "2"]
+
+
+def test_a_task_s_limit_counts_for_rows_of_the_target_too(evaluator: Evaluator) -> None:
+    url = evaluator.put_rows(ROWS)
+    config = offline(["{{ item.a }}", "==", "b"], dataset={"files_url": url, "limit": 2})
+    for target in (
+        {"type": "rows", "rows": ROWS},
+        {"type": "dataset", "dataset": {"files_url": url}},
+    ):
+        assert evaluator.run(config, target)["status_details"]["samples_processed"] == 2
+
+
+def test_a_split_keeps_its_own_files(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    evaluator.put_rows([{"q": "train", "a": "b"}], "data/train-0.jsonl")
+    evaluator.put_rows([{"q": "test", "a": "b"}], "data/test-0.jsonl")
+    config = text_config("hf://datasets/ns/data")
+    config["tasks"]["qa"]["dataset"]["split"] = "test"
+    evaluator.run(config)
+    assert prompts(evaluator) == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("path", "format"),
+    [
+        pytest.param("rows.txt", "CSV", id="format beats the name"),
+        pytest.param("ROWS.CSV", None, id="capital letters"),
+        pytest.param("rows.csv", "squad", id="a format of rows says nothing of the file"),
+    ],
+)
+def test_a_csv_file_is_read_as_one(evaluator: Evaluator, path: str, format: str | None) -> None:
+    evaluator.model.respond = lambda body: "b"
+    evaluator.files[path] = b'q,a\n"1, or 2",b\n'
+    config = text_config(f"hf://datasets/ns/data/{path}")
+    config["tasks"]["qa"]["dataset"]["format"] = format
+    job = evaluator.run(config)
+    assert job["status"] == "completed", job["status_details"]
+    assert prompts(evaluator) == ["1, or 2"]
+
+
+def test_sampling_parameters_reach_the_model_and_the_template_wins(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    given = {"temperature": 0.5, "top_p": 0.9, "max_tokens": 7, "stop": ["\n"]}
+    template = {"prompt": "{{ item.q }}", "max_tokens": 3, "seed": 2}
+    config = text_config(
+        evaluator.put_rows(ROWS[:1]), template, **given, extra={"seed": 1, "top_k": 4}
+    )
+    evaluator.run(config)
+    (body,) = evaluator.model.requests
+    assert body == {
+        **given,
+        "top_k": 4,
+        "seed": 2,
+        "max_tokens": 3,
+        "prompt": "0",
+        "model": "scripted/model",
+    }
+
+
+def test_parallelism_bounds_the_rows_under_way(evaluator: Evaluator) -> None:
+    another, met = threading.Event(), []
+
+    def respond(body: dict[str, Any]) -> str:
+        if body["prompt"] == "0":
+            met.append(another.wait(0.5))
+        another.set()
+        return "b"
+
+    evaluator.model.respond = respond
+    evaluator.run(text_config(evaluator.put_rows(ROWS), parallelism=1))
+    assert met == [False]
+    assert len(evaluator.model.requests) == len(ROWS)
+
+
+def test_a_request_is_repeated_as_often_as_max_retries_says(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: 503
+    url = evaluator.put_rows(ROWS[:1])
+    for retries in (0, 1):
+        evaluator.model.requests.clear()
+        evaluator.run(text_config(url, max_retries=retries))
+        assert len(evaluator.model.requests) == retries + 1
+
+
+def test_a_request_without_an_answer_ends_after_request_timeout(evaluator: Evaluator) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def respond(body: dict[str, Any]) -> str:
+        asked.set()
+        over.wait(30)
+        return "b"
+
+    evaluator.model.respond = respond
+    try:
+        url = evaluator.put_rows(ROWS[:1])
+        job = evaluator.run(text_config(url, request_timeout=1, max_retries=0))
+    finally:
+        over.set()
+    assert asked.is_set() and job["status"] == "failed"
+    assert "does not answer" in job["status_details"]["message"]
+
+
+def test_cached_outputs_that_are_too_few_fail_the_job(evaluator: Evaluator) -> None:
+    outputs = evaluator.put_rows([{"response": "x"}], "outputs.jsonl")
+    target = {"type": "cached_outputs", "cached_outputs": {"files_url": outputs}}
+    job = evaluator.run(text_config(evaluator.put_rows(ROWS)), target)
+    assert job["status"] == "failed"
+    assert job["status_details"]["message"] == "task 'qa' has 6 rows and 1 cached outputs"
+
+
+def test_bleu_takes_every_reference_and_gives_a_corpus_score(evaluator: Evaluator) -> None:
+    rows = [{"p": "the cat sat on the mat", "r": ["a dog ran", "the cat sat on the mat"]}] * 2
+    params = {"candidate": "{{ item.p }}", "references": "{{ item.r }}"}
+    config = offline([], metrics={"m": {"type": "bleu", "params": params}})
+    job = evaluator.run(config, {"type": "rows", "rows": rows})
+    found = scores(evaluator, job, "t", "m")
+    assert found["sentence"]["value"] == pytest.approx(100)
+    assert found["corpus"].keys() == {"value"} and found["corpus"]["value"] < 10
+
+
+def test_an_endpoint_s_key_reaches_it_and_is_hidden_in_the_results(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    endpoint = {"url": f"{evaluator.model.url}/v1", "model_id": "m", "api_key": "sk-secret"}
+    target = {"type": "model", "model": {"api_endpoint": endpoint}}
+    job = evaluator.run(text_config(evaluator.put_rows(ROWS[:1])), target)
+    assert evaluator.model.headers[0]["authorization"] == "Bearer sk-secret"
+    path = f"/v1/evaluation/jobs/{job['id']}/download-results"
+    content = evaluator.client.raw("GET", path).content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert not any("sk-secret" in text for text in texts.values())
+    shown = json.loads(texts[f"{job['id']}/config.json"])["target"]["model"]["api_endpoint"]
+    assert shown["api_key"] == "******"
+
+
+def test_a_password_in_an_endpoint_s_url_stays_out_of_the_log(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: 400
+    address = evaluator.model.url.replace("http://", "http://me:hidden@")
+    endpoint = {"url": f"{address}/v1", "model_id": "scripted/model"}
+    target = {"type": "model", "model": {"api_endpoint": endpoint}}
+    job = evaluator.run(text_config(evaluator.put_rows(ROWS[:1])), target)
+    log = (evaluator.jobs_dir / job["id"] / "logs" / "job.log").read_text()
+    assert "asking http://" in log and "scripted failure 400" in log
+    assert "hidden" not in log + job["status_details"]["message"]
+
+
+def test_the_platform_s_token_goes_to_its_own_nim_only(evaluator: Evaluator) -> None:
+    nim = "http://127.0.0.1:8000"
+
+    def key(url: str) -> str | None:
+        model = {"api_endpoint": {"url": url, "model_id": "m", "api_key": "own"}}
+        return resolve(model, evaluator.client, nim, "token").api_key
+
+    assert resolve("m", evaluator.client, nim, "token").api_key == "token"
+    assert key("http://localhost:8000/v1/chat/completions") == "token"
+    assert key("http://nim.test/v1") == "token"
+    assert key("http://127.0.0.1:9000/v1") == "own"
+    assert key("http://elsewhere:8000/v1") == "own"
+
+
+def test_a_job_of_a_platform_with_a_token_sends_it_to_nim(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    service = EvaluatorService(
+        evaluator.documents, evaluator.client, evaluator.model.url, evaluator.jobs_dir, "token"
+    )
+    config = text_config(evaluator.put_rows(ROWS[:1]))
+    job = service.create_job({"config": config, "target": {"type": "model", "model": "m"}})
+    evaluator.ended(job["id"])
+    service.stop()
+    assert evaluator.model.headers[0]["authorization"] == "Bearer token"
+
+
+def test_any_loopback_name_of_the_hub_is_the_platform(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    config = text_config(evaluator.put_rows(ROWS[:1]))
+    dataset = config["tasks"]["qa"]["dataset"]
+    hub = f"{evaluator.client.base_url}/v1/hf"
+    dataset["hf_endpoint"] = hub.replace("127.0.0.1", "localhost") + "/"
+    assert evaluator.run(config)["status"] == "completed"
+    dataset["hf_endpoint"] = "https://huggingface.co"
+    with pytest.raises(UpstreamError, match=f"it reads {hub}"):
+        evaluator.run(config)
+
+
+def test_only_tasks_that_asked_a_model_name_it(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    url = evaluator.put_rows(ROWS[:1])
+    config = text_config(url)
+    config["tasks"] |= offline(["{{ item.a }}", "==", "b"], dataset={"files_url": url})["tasks"]
+    job = evaluator.run(config)
+    tasks = evaluator.client.get(f"/v1/evaluation/jobs/{job['id']}/results")["tasks"]
+    assert tasks["qa"]["data"]["model"] == "scripted/model"
+    assert "data" not in tasks["t"]
