@@ -70,7 +70,7 @@ class Evaluation:
         worth_keeping = False
         async with self._model(target if asks else None, sampling, cancelled) as (model, data):
             if model:
-                log(f"asking {model.endpoint.shown}: {data}")
+                log(f"asking {model.endpoint.root}: {data}")
             for plan in plans:
                 log(f"task {plan.name}: {len(plan.rows)} rows, {sampling.parallelism} at a time")
                 progress.enter(plan.name, "running")

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
 from nemo_local.core.inference import inference_root
 from nemo_local.core.secrets import MASK
-from nemo_local.evaluator.shown import without_userinfo
 
 RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5
@@ -37,11 +36,6 @@ class Endpoint:
     """Address up to and with `/v1`."""
     model_id: str
     api_key: str | None = None
-
-    @property
-    def shown(self) -> str:
-        """The root, without a password in it."""
-        return without_userinfo(self.root)
 
 
 def resolve(
@@ -110,7 +104,7 @@ class ModelClient:
         try:
             listing = await self._attempts("GET", "/models", timeout=LISTING_TIMEOUT_S)
         except Unreachable as error:
-            raise ModelError(without_userinfo(str(error))) from None
+            raise ModelError(str(error)) from None
         except UpstreamError:
             return {}
         models = listing.get("data") if isinstance(listing, dict) else None
@@ -136,9 +130,9 @@ class ModelClient:
             known = self._answered or self.endpoint.model_id in self._listed
             if error.status == 404 and not known:
                 raise ModelError(self._unknown(error)) from None
-            raise RequestFailed(without_userinfo(str(error))) from None
+            raise RequestFailed(str(error)) from None
         if not isinstance(answer, dict):
-            raise RequestFailed(f"{self.endpoint.shown}{path} did not answer with a JSON object")
+            raise RequestFailed(f"{self.endpoint.root}{path} did not answer with a JSON object")
         self._answered = True
         return answer
 
@@ -160,7 +154,7 @@ class ModelClient:
         near = difflib.get_close_matches(self.endpoint.model_id, self._listed, n=3, cutoff=0.3)
         hint = f"; it serves {', '.join(near or self._listed[:3])}" if self._listed else ""
         endpoint = self.endpoint
-        return f"{endpoint.shown} does not serve {endpoint.model_id!r}{hint} ({error.detail})"
+        return f"{endpoint.root} does not serve {endpoint.model_id!r}{hint} ({error.detail})"
 
 
 def output_text(response: Any) -> str:

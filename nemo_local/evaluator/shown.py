@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 MAX_MESSAGE = 500
-_USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 
 
 def strict_json(value: Any) -> Any:
@@ -22,14 +20,9 @@ def strict_json(value: Any) -> Any:
 
 
 def message(reason: object) -> str:
-    """The reason as one message of at most 500 characters, without passwords of URLs."""
-    text = without_userinfo(_whole_characters(str(reason)))
+    """The reason as one message of at most 500 characters."""
+    text = _whole_characters(str(reason))
     return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 4]} ..."
-
-
-def without_userinfo(text: str) -> str:
-    """without_userinfo("http://me:secret@host/v1") -> "http://host/v1" """
-    return _USERINFO.sub("", text)
 
 
 def _whole_characters(text: str) -> str:

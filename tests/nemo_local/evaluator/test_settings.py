@@ -169,15 +169,15 @@ def test_an_endpoint_s_key_reaches_it_and_is_hidden_in_the_results(evaluator: Ev
     assert shown["api_key"] == "******"
 
 
-def test_a_password_in_an_endpoint_s_url_stays_out_of_the_log(evaluator: Evaluator) -> None:
-    evaluator.model.respond = lambda body: 400
+def test_a_password_in_an_endpoint_s_url_is_refused_and_stored_nowhere(
+    evaluator: Evaluator,
+) -> None:
     address = evaluator.model.url.replace("http://", "http://me:hidden@")
     endpoint = {"url": f"{address}/v1", "model_id": "scripted/model"}
     target = {"type": "model", "model": {"api_endpoint": endpoint}}
-    job = evaluator.run(text_config(evaluator.put_rows(ROWS[:1])), target)
-    log = (evaluator.jobs_dir / job["id"] / "logs" / "job.log").read_text()
-    assert "asking http://" in log and "scripted failure 400" in log
-    assert "hidden" not in log + job["status_details"]["message"]
+    with pytest.raises(UpstreamError, match="send it as api_key") as caught:
+        evaluator.run(text_config(evaluator.put_rows(ROWS[:1])), target)
+    assert caught.value.status == 422 and "hidden" not in str(caught.value.response_body)
 
 
 def test_the_platform_s_token_goes_to_its_own_nim_only(evaluator: Evaluator) -> None:
