@@ -65,9 +65,8 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     platform = Client(settings.platform_url, settings.token)
     nim = Client(settings.nim_url, settings.nim_token, NIM_TIMEOUT_S)
     limit_s = settings.request_timeout_s
-    inference = AsyncClient(
-        settings.nim_url, settings.nim_token, limit_s + LONGER_THAN_NIM_S if limit_s else None
-    )
+    answered_within_s = limit_s + LONGER_THAN_NIM_S if limit_s else None
+    inference = AsyncClient(settings.nim_url, settings.nim_token, answered_within_s)
 
     catalog = load_catalog(settings)
     data_store = DataStoreService(documents, settings.home / "blobs")
@@ -76,7 +75,9 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     evaluator = EvaluatorService(
         documents, platform, settings.nim_url, settings.home / "evaluation", settings.nim_token
     )
-    guardrails = GuardrailsService(documents, settings.nim_url, settings.nim_token)
+    guardrails = GuardrailsService(
+        documents, settings.nim_url, settings.nim_token, answered_within_s
+    )
     customizer = CustomizerService(
         documents, platform, nim, catalog, settings.home / "customization", settings,
         stopping=stopping,

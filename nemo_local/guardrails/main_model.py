@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,12 @@ from typing import Any
 from nemo_local.core.client import AsyncClient, Unreachable, UpstreamError
 from nemo_local.core.errors import NO_RETRY, PlatformError
 
-GENERATION_TIMEOUT_S = 600.0
-
 
 class ModelFailed(PlatformError):
     """A model that gives no answer: its own status, and what it said as the detail."""
 
-    def __init__(self, status: int, detail: Any) -> None:
-        super().__init__(detail, NO_RETRY if status >= 500 else None)
+    def __init__(self, status: int, detail: Any, headers: Mapping[str, str] = NO_RETRY) -> None:
+        super().__init__(detail, headers)
         self.status = status
 
 
@@ -28,6 +26,8 @@ class MainModel:
     url: str
     """Its `…/v1`."""
     key: str | None
+    timeout_s: float | None
+    """How long it may say nothing; None = for ever."""
 
     async def models(self, authorization: str | None = None) -> Any:
         """The endpoint's model list."""
@@ -53,12 +53,12 @@ class MainModel:
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[AsyncClient]:
-        client = AsyncClient(self.url, self.key, GENERATION_TIMEOUT_S)
+        client = AsyncClient(self.url, self.key, self.timeout_s)
         try:
             yield client
         except Unreachable as error:
             raise ModelFailed(504, error.detail) from None
         except UpstreamError as error:
-            raise ModelFailed(error.status, error.response_body) from None
+            raise ModelFailed(error.status, error.response_body, error.headers) from None
         finally:
             await client.close()

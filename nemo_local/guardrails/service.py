@@ -37,10 +37,17 @@ Events = Iterator[str] | AsyncIterator[str]
 class GuardrailsService:
     """Checks and guarded completions by the configurations in `configs`."""
 
-    def __init__(self, documents: Documents, nim_url: str, token: str | None = None) -> None:
+    def __init__(
+        self,
+        documents: Documents,
+        nim_url: str,
+        token: str | None = None,
+        generation_timeout_s: float | None = 600.0,
+    ) -> None:
         self._engine = Engine(nim_url, token)
         self.configs = ConfigStore(documents, self._engine)
         self._token = token
+        self._timeout_s = generation_timeout_s
         self._warming: threading.Thread | None = None
 
     def start(self) -> None:
@@ -94,7 +101,7 @@ class GuardrailsService:
 
     async def models(self, authorization: str | None) -> Any:
         """The inference endpoint's own model list."""
-        nim = MainModel(f"{self._engine.nim_url}/v1", self._token)
+        nim = MainModel(f"{self._engine.nim_url}/v1", self._token, self._timeout_s)
         return await nim.models(authorization)
 
     async def _complete(
@@ -110,7 +117,7 @@ class GuardrailsService:
             return finished(response, False) if options.stream else response
         request = {**sampling_of(main_model_of(guard.data)), **options.llm_params, **body}
         request = {key: request[key] for key in request if key not in ("guardrails", "stream")}
-        model = MainModel(*self._engine.endpoint(main_model_of(guard.data)))
+        model = MainModel(*self._engine.endpoint(main_model_of(guard.data)), self._timeout_s)
         if options.stream and not guard.flows("output"):
             return await begun(_passed_on(model, path, request))
         if options.stream and guard.streaming["enabled"] and request.get("n") in (None, 1):
