@@ -31,6 +31,7 @@ class Choices:
     weights: Choice
     tf32: Choice
     attention: Choice
+    cudnn: Choice
     packing: Choice
     rows: Choice
     checkpointing: Choice
@@ -77,6 +78,7 @@ def choose(facts: Facts) -> Choices:
         weights=weights,
         tf32=_tf32(facts, bf16),
         attention=attention,
+        cudnn=_cudnn(facts),
         packing=_packing(facts, one_row=attention.value == FLASH),
         rows=rows,
         checkpointing=checkpointing,
@@ -162,6 +164,13 @@ def _attention(facts: Facts, bf16: bool) -> Choice:
     if packed:
         return chosen(FLASH, "packed sequences lie end to end in one row, without mask or padding")
     return chosen(FLASH, f"{facts.model_type} has no {SDPA}")
+
+
+def _cudnn(facts: Facts) -> Choice:
+    """Whether cuDNN computes PyTorch's fused attention, as PyTorch prefers on an H100."""
+    no_gpu = "a library for GPUs"
+    reason = "it plans each new shape of a pass, for longer than a pass takes"
+    return Choice("cuDNN attention", "off", reason if facts.device == "cuda" else no_gpu)
 
 
 def _why_not_flash(facts: Facts, bf16: bool) -> str:

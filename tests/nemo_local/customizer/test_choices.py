@@ -85,8 +85,8 @@ def test_every_choice_is_a_line_of_name_value_and_reason():
             assert str(choice) == f"{choice.name}: {choice.value} ({choice.reason})"
             assert choice.value and len(choice.reason) > 5
     assert [choice.name for choice in choose(CPU)] == [
-        *("device", "precision", "weights", "TF32", "attention", "packing", "rows a pass"),
-        *("activation checkpointing", "Liger kernels", "torch.compile"),
+        *("device", "precision", "weights", "TF32", "attention", "cuDNN attention"),
+        *("packing", "rows a pass", "activation checkpointing", "Liger kernels", "torch.compile"),
     ]
 
 

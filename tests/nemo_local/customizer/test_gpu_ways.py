@@ -195,7 +195,8 @@ def test_the_arguments_of_a_gpu_run_are_those_that_the_trainers_know(
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
-    from nemo_local.customizer.trainer import Run, _arguments
+    from nemo_local.customizer.arguments import arguments
+    from nemo_local.customizer.trainer import Run
 
     run = Run(
         job={}, plan=facts.plan, folder=tmp_path, ranks=Ranks(), tokenizer=None, special=NO_TOKENS,
@@ -203,8 +204,8 @@ def test_the_arguments_of_a_gpu_run_are_those_that_the_trainers_know(
         validation=TokenFile(tmp_path, array("i", [100])),
         progress=None, stop=Event(), trackers=None, call_accuracy=None,
     )  # fmt: skip
-    arguments = _arguments(run, choose(facts))
-    made = (DPOConfig if training_type == "dpo" else SFTConfig)(**arguments)
+    given = arguments(run, choose(facts))
+    made = (DPOConfig if training_type == "dpo" else SFTConfig)(**given)
     assert {name: getattr(made, name) for name in expected} == expected
     # Layers get Liger's kernels when they are loaded; the trainers would change their losses.
     assert made.use_liger_kernel is False and made.tf32 is None

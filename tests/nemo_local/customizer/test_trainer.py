@@ -32,7 +32,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_same_adapter(
 ):
     from safetensors.numpy import load_file
 
-    from nemo_local.customizer import trainer
+    from nemo_local.customizer.arguments import CHECKPOINT_EVERY_STEPS
 
     job["plan"]["epochs"] = 4
     whole = tmp_path / "whole"
@@ -45,7 +45,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_same_adapter(
     killed.mkdir()
     shutil.copytree(job_dir / "data", killed / "data")
     shutil.copytree(
-        job_dir / "checkpoints" / f"checkpoint-{trainer.CHECKPOINT_EVERY_STEPS}",
+        job_dir / "checkpoints" / f"checkpoint-{CHECKPOINT_EVERY_STEPS}",
         killed / "checkpoints/checkpoint-25",
     )
     lines = (job_dir / "progress.jsonl").read_text().splitlines()
