@@ -227,8 +227,10 @@ def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
     """The trainer of a plan's training type; `arguments` are those of transformers' Trainer."""
     if plan.training_type == "dpo":
         trainer = PreferenceTrainer(
-            args=TrainingArguments(
-                **arguments, max_grad_norm=plan.dpo.max_grad_norm, remove_unused_columns=False
+            args=_one_device(
+                TrainingArguments(
+                    **arguments, max_grad_norm=plan.dpo.max_grad_norm, remove_unused_columns=False
+                )
             ),
             data_collator=DataCollatorForPreference(options["processing_class"].pad_token_id),
             **options,
@@ -237,7 +239,14 @@ def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
         return trainer
     kind = DistillationTrainer if plan.training_type == "distillation" else AnswerTrainer
     config = SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
-    return kind(args=config, **options)
+    return kind(args=_one_device(config), **options)
+
+
+def _one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """The arguments of a process that computes on one device, however many it sees."""
+    # transformers would split passes over all of them (DataParallel), which TRL refuses.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def answer_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:

@@ -84,6 +84,24 @@ def test_a_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(
     assert expected.val_loss and progress.finished
 
 
+@pytest.mark.parametrize("training_type", ["sft", "dpo"])
+def test_one_process_trains_though_it_sees_two_gpus(
+    trainable, tmp_path, monkeypatch, training_type
+):
+    job = make_job(trainable, log_every_n_steps=1, training_type=training_type)
+    expected = trained(job, tmp_path / "one", "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    progress = trained(job, tmp_path / "two", "cuda")
+    assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
+
+
+def test_the_attention_of_a_gpu_is_not_that_of_cudnn(trainable, tmp_path, capsys):
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    trained(make_job(trainable, max_steps=1), tmp_path / "run", "cuda")
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert "cuDNN attention: off (it plans each new shape" in capsys.readouterr().out
+
+
 def test_tokens_of_a_target_are_trained_on_a_gpu_as_on_a_cpu(trainable, tmp_path):
     job = chatml_job(trainable, log_every_n_steps=1, finetuning_type="lora_merged")
     expected, progress = (trained(job, tmp_path / name, name) for name in ("cpu", "cuda"))
