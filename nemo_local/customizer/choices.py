@@ -18,6 +18,8 @@ from nemo_local.customizer.passes import sequences_a_row
 FLASH_HEAD_DIM = 256
 """The widest heads of FlashAttention 2."""
 FP32_UP_TO_BYTES = 1_000_000_000
+LIGER_MODELS = ("llama", "mistral", "qwen2")
+"""Architectures whose layers are those that Liger puts in: its SwiGLU is with SiLU, always."""
 COMPILE_FROM_STEPS = 500
 """A guess: compiling takes minutes, and a step gains tenths of its time."""
 
@@ -83,7 +85,7 @@ def choose(facts: Facts) -> Choices:
         rows=rows,
         checkpointing=checkpointing,
         liger=liger,
-        compile=_compile(facts, liger.on, checkpointing.on),
+        compile=_compile(facts, bf16, liger.on, checkpointing.on),
     )
 
 
@@ -202,8 +204,10 @@ def _liger(facts: Facts) -> Choice:
     why_not = facts.why_no_triton
     if facts.device == "cuda" and "liger_kernel" not in facts.installed:
         why_not = "liger_kernel is not installed"
-    elif not why_not and facts.model_type not in facts.liger_models:
-        why_not = f"Liger has none for {facts.model_type}"
+    elif not why_not and facts.model_type not in LIGER_MODELS:
+        why_not = f"only for {', '.join(LIGER_MODELS)}, not for {facts.model_type}"
+    elif not why_not and facts.activation != "silu":
+        why_not = f"they compute silu, and this {facts.model_type} has {facts.activation}"
     elif not why_not and facts.split:
         why_not = f"weights are split ({facts.parallelism}), for which nobody tried them"
     if why_not:
@@ -211,9 +215,10 @@ def _liger(facts: Facts) -> Choice:
     return Choice(name, "on", f"fused layers of {facts.model_type}; the loss stays ours")
 
 
-def _compile(facts: Facts, liger: bool, checkpointing: bool) -> Choice:
+def _compile(facts: Facts, bf16: bool, liger: bool, checkpointing: bool) -> Choice:
     plan = facts.plan
     reasons = {
+        "accelerate would round the products of fp32 to TF32 with it": not bf16,
         "Liger's kernels are fused already and would cut its graphs apart": liger,
         f"{facts.parallelism} gathers weights between its graphs": (facts.parallelism != "ddp"),
         f"{plan.training_type} calls the model in ways that would be compiled apart": (

@@ -49,8 +49,10 @@ class Facts:
     """Of the GPU, before the model is there; of several the least."""
     installed: frozenset[str] = frozenset()
     """Of flash_attn, liger_kernel, triton, and cc, the C compiler that Triton's kernels need."""
-    liger_models: frozenset[str] = frozenset()
-    """Architectures (`model_type`) in Liger's own table."""
+    kernel_error: str = ""
+    """What came of the try to compile and run a kernel of Liger; empty when it ran, or is none."""
+    activation: str = "silu"
+    """Of the feed-forward block."""
     attentions: frozenset[str] = frozenset()
     """What of SDPA and FLASH the architecture can use."""
     can_checkpoint: bool = True
@@ -81,7 +83,9 @@ class Facts:
             return "Triton is not installed"
         if self.capability < VOLTA:
             return f"Triton needs compute capability 7.0, {self.device_name} has {self._capability}"
-        return "" if "cc" in self.installed else "Triton needs a C compiler, and there is none"
+        if "cc" not in self.installed:
+            return "Triton needs a C compiler, and there is none"
+        return f"a kernel was tried and failed: {self.kernel_error}" if self.kernel_error else ""
 
     @property
     def _capability(self) -> str:

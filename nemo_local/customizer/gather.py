@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ def gather(
         capability=device.capability,
         free_bytes=int(free),
         installed=_installed(),
-        liger_models=_liger_models() if ranks.device.type == "cuda" else frozenset(),
+        kernel_error=_try_kernel(ranks.device) if ranks.device.type == "cuda" else "",
+        activation=getattr(text, "hidden_act", ""),
         model_type=config.model_type,
         size=Size(
             layers=text.num_hidden_layers,
@@ -120,16 +122,27 @@ class _Device:
 
 def _installed() -> frozenset[str]:
     found = {name for name in PACKAGES if find_spec(name) is not None}
-    return frozenset(found | ({"cc"} if shutil.which("cc") or shutil.which("gcc") else set()))
+    # As Triton looks for it.
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return frozenset(found | ({"cc"} if compiler else set()))
 
 
-def _liger_models() -> frozenset[str]:
-    """The architectures in Liger's own table; none when it is not installed or too old."""
+def _try_kernel(device: torch.device) -> str:
+    """Compile a small kernel of Liger and run it, both ways; returns what went wrong.
+
+    A compiler that is there may lack Python's headers or the driver's library.
+    """
+    if find_spec("liger_kernel") is None:
+        return ""
     try:
-        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
-    except ImportError:
-        return frozenset()
-    return frozenset(MODEL_TYPE_TO_APPLY_LIGER_FN)
+        from liger_kernel.transformers.rms_norm import LigerRMSNorm
+
+        norm = LigerRMSNorm(16).to(device)
+        norm(torch.ones(2, 16, device=device)).sum().backward()
+        torch.cuda.synchronize()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".strip().split("\n", 1)[0]
+    return ""
 
 
 def _intermediate(config: Any) -> int:

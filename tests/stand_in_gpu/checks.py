@@ -102,6 +102,24 @@ def test_the_attention_of_a_gpu_is_not_that_of_cudnn(trainable, tmp_path, capsys
     assert "cuDNN attention: off (it plans each new shape" in capsys.readouterr().out
 
 
+def test_kernels_that_cannot_be_compiled_are_left_out_with_their_reason(
+    trainable, tmp_path, monkeypatch, capsys
+):
+    liger = tmp_path / "liger_kernel/transformers/rms_norm.py"
+    liger.parent.mkdir(parents=True)
+    liger.write_text(
+        "from torch import nn\n"
+        "class LigerRMSNorm(nn.RMSNorm):\n"
+        "    def forward(self, x):\n"
+        "        raise RuntimeError('Failed to find C compiler.')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    progress = trained(make_job(trainable, max_steps=1), tmp_path / "run", "cuda")
+    assert progress.finished
+    reason = "off (a kernel was tried and failed: RuntimeError: Failed to find C compiler.)"
+    assert f"Liger kernels: {reason}" in capsys.readouterr().out
+
+
 def test_tokens_of_a_target_are_trained_on_a_gpu_as_on_a_cpu(trainable, tmp_path):
     job = chatml_job(trainable, log_every_n_steps=1, finetuning_type="lora_merged")
     expected, progress = (trained(job, tmp_path / name, name) for name in ("cpu", "cuda"))

@@ -25,7 +25,6 @@ H100 = Facts(
     capability=(9, 0),
     free_bytes=84_000_000_000,
     installed=ALL,
-    liger_models=frozenset({"llama", "qwen2"}),
     model_type="llama",
     size=LLAMA_8B,
     head_dim=128,
@@ -57,7 +56,6 @@ CPU = replace(
     has_bf16=False,
     capability=(0, 0),
     free_bytes=0,
-    liger_models=frozenset(),
     longest=300,
     why_not_row_by_row="",
 )
@@ -228,17 +226,27 @@ def test_packing_is_on_when_asked_for_and_says_what_it_saves(facts, value, reaso
         (without(H100, "triton"), "off", "Triton is not installed"),
         (without(H100, "cc"), "off", "C compiler"),
         (replace(H100, capability=(6, 1)), "off", "needs compute capability 7.0"),
-        (replace(H100, model_type="mpt"), "off", "Liger has none for mpt"),
+        (
+            replace(H100, kernel_error="RuntimeError: Failed to find C compiler."),
+            "off",
+            "a kernel was tried and failed: RuntimeError: Failed to find C compiler.",
+        ),
+        (
+            replace(H100, model_type="gemma2"),
+            "off",
+            "only for llama, mistral, qwen2, not for gemma2",
+        ),
+        (replace(H100, activation="gelu"), "off", "they compute silu, and this llama has gelu"),
         (replace(H100, processes=2, parallelism="fsdp"), "off", "weights are split (fsdp)"),
         (replace(H100, processes=2, parallelism="zero3"), "off", "weights are split (zero3)"),
         (replace(H100, processes=2), "on", "fused layers of llama"),
     ],
     ids=[
-        *("h100", "t4", "cpu", "no-liger", "no-triton", "no-compiler", "pascal", "unknown-model"),
-        *("fsdp", "zero3", "ddp"),
+        *("h100", "t4", "cpu", "no-liger", "no-triton", "no-compiler", "pascal", "no-kernel"),
+        *("unknown-model", "gelu", "fsdp", "zero3", "ddp"),
     ],
 )
-def test_liger_is_used_for_its_own_architectures_on_gpus_with_triton(facts, value, reason):
+def test_liger_is_used_for_the_layers_that_it_computes_on_gpus_with_triton(facts, value, reason):
     liger = choose(facts).liger
     assert liger.value == value and reason in liger.reason
 
@@ -255,6 +263,13 @@ PLAIN = without(H100, "liger_kernel")
         (CPU, "off", "not on a CPU"),
         (without(PLAIN, "triton"), "off", "Triton is not installed"),
         (without(PLAIN, "cc"), "off", "C compiler"),
+        (
+            replace(H100, kernel_error="no driver"),
+            "off",
+            "a kernel was tried and failed: no driver",
+        ),
+        (replace(PLAIN, precision="fp32"), "off", "round the products of fp32 to TF32"),
+        (replace(PLAIN, has_bf16=False), "off", "round the products of fp32 to TF32"),
         (replace(PLAIN, processes=2, parallelism="fsdp"), "off", "fsdp gathers weights"),
         (replace(PLAIN, processes=2, parallelism="zero2"), "off", "zero2 gathers weights"),
         (replace(PLAIN, processes=2), "on", "2000 steps"),
@@ -265,8 +280,19 @@ PLAIN = without(H100, "liger_kernel")
         (replace(PLAIN, free_bytes=20_000_000_000), "off", "computed again"),
     ],
     ids=[
-        *("long-run", "short-run", "liger", "cpu", "no-triton", "no-compiler", "fsdp", "zero2"),
-        *("ddp", "dpo", "distillation", "packed", "dropout", "checkpointed"),
+        *("long-run", "short-run", "liger", "cpu", "no-triton", "no-compiler", "no-kernel"),
+        *(
+            "fp32",
+            "no-bf16",
+            "fsdp",
+            "zero2",
+            "ddp",
+            "dpo",
+            "distillation",
+            "packed",
+            "dropout",
+            "checkpointed",
+        ),
     ],
 )
 def test_a_model_is_compiled_only_where_that_pays(facts, value, reason):

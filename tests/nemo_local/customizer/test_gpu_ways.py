@@ -235,7 +235,7 @@ def test_the_facts_of_a_checkpoint_are_those_of_its_files(checkpoint):
     assert facts.size == Size(layers=2, hidden=32, intermediate=64, heads=2)
     assert facts.head_dim == 16 and facts.pass_sizes == (4, 2, 1) and facts.steps == 2
     assert facts.attentions == {"sdpa", "flash_attention_2"} and facts.can_checkpoint
-    assert facts.free_bytes == 0 and facts.liger_models == frozenset()
+    assert facts.free_bytes == 0 and facts.kernel_error == "" and facts.activation == "silu"
     assert facts.device_name.startswith("a CPU with ")
     assert planned(facts, pack_sequences=True).plan.needs_masks
     masked = gather(checkpoint, replace(plan, pack_sequences=True), Ranks(), [10, 50, 20], 9)
