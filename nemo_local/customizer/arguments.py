@@ -21,13 +21,11 @@ def arguments(run: Run, choices: Choices) -> dict[str, Any]:
     """Those of transformers' Trainer."""
     plan, ranks, device, size = run.plan, run.ranks, run.device, choices.rows_of_a_pass
     zero = ranks.parallelism.startswith("zero")
-    # As one process has them, whatever the share of each.
-    at_once = size if ranks.count == 1 else pass_sizes(plan, run.longest)[0]
     return dict(
         output_dir=str(run.folder / "checkpoints"),
         per_device_train_batch_size=size,
         gradient_accumulation_steps=rows_of_each(plan, ranks.count) // size,
-        per_device_eval_batch_size=2 * at_once,
+        per_device_eval_batch_size=_validated_at_once(run, size),
         num_train_epochs=plan.epochs,
         max_steps=plan.total_steps(len(run.training.lengths)) if plan.max_steps else -1,
         use_cpu=device.type == "cpu" and not zero,
@@ -53,6 +51,18 @@ def arguments(run: Run, choices: Choices) -> dict[str, Any]:
         run_name=run.folder.name,
         disable_tqdm=True,
     )
+
+
+def _validated_at_once(run: Run, size: int) -> int:
+    """Rows of a pass of validation, where passes of training have `size`.
+
+    On a GPU those, which were estimated to fit. On a CPU twice as many, and as one process would
+    have them whatever the share of each, since a validation loss is a mean over its passes.
+    """
+    if run.device.type == "cuda":
+        return size
+    alone, shared = (pass_sizes(run.plan, run.longest, n)[0] for n in (1, run.ranks.count))
+    return max(1, 2 * alone * size // shared)
 
 
 def packed(run: Run, choices: Choices) -> dict[str, Any]:

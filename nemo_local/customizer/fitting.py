@@ -25,14 +25,14 @@ def fit(facts: Facts, width: int, stored: int, fused: bool) -> tuple[Choice, Cho
     left = [size for size in facts.pass_sizes if facts.refused is None or size < facts.refused]
     if not left:
         return _after_one_row(facts)
+    batch = f"a batch has {_rows(facts.plan.batch_size)}"
+    most = f"{batch}, a pass takes {TOKENS_PER_PASS[facts.device]} tokens"
     if facts.device == "cuda":
         rows, checkpointing = _by_estimate(facts, left, width, stored, fused)
+        rows = replace(rows, reason=f"{most}; {rows.reason}")
     else:
-        batch = f"a batch has {_rows(facts.plan.batch_size)}"
-        rows, checkpointing = (
-            Choice(ROWS, str(left[0]), f"{batch}, a pass takes {TOKENS_PER_PASS} tokens"),
-            Choice(CHECKPOINTING, "off", "on a CPU only once memory runs out"),
-        )
+        rows = Choice(ROWS, str(left[0]), most)
+        checkpointing = Choice(CHECKPOINTING, "off", "on a CPU only once memory runs out")
     if facts.refused is not None:
         rows = replace(rows, reason="halved because memory ran out")
     if not facts.can_checkpoint:

@@ -20,7 +20,7 @@ from nemo_local.customizer.facts import FLASH, SDPA, Facts
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.modules import why_not_packed
 from nemo_local.customizer.packing import padding_shares
-from nemo_local.customizer.passes import pass_sizes, tokens_of_a_pass
+from nemo_local.customizer.passes import pass_sizes
 from nemo_local.customizer.ranks import Ranks
 
 PACKAGES = ("flash_attn", "liger_kernel", "triton")
@@ -44,7 +44,7 @@ def gather(
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     text, longest = config.get_text_config(), max(lengths)
     heads = getattr(text, "num_attention_heads", 1)
-    sizes = pass_sizes(plan, longest, ranks.count, tokens_of_a_pass(ranks.device.type))
+    sizes = pass_sizes(plan, longest, ranks.count, ranks.device.type)
     model: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
     device = _Device.of(ranks.device)
     free = ranks.least(device.free_bytes)
