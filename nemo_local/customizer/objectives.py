@@ -49,6 +49,14 @@ class Followed(Together):
         self.window.add(loss)
         return loss
 
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the Trainer would ask every weight for its size, in each pass."""
+        return 0
+
+    def log(self, logs: dict[str, float], *given: Any, **options: Any) -> None:
+        logs.pop("total_flos", None)
+        super().log(logs, *given, **options)
+
     def evaluation_loop(self, *given: Any, **options: Any) -> Any:
         output = super().evaluation_loop(*given, **options)
         if self.call_accuracy is not None:

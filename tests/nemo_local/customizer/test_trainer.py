@@ -3,8 +3,12 @@
 import json
 import shutil
 
+import pytest
+import torch
+from transformers.models.llama.modeling_llama import LlamaMLP
+
 from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
-from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, train_job
+from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
 pytestmark = OF_THE_LIBRARIES
 
@@ -69,6 +73,21 @@ def test_rows_that_are_too_long_are_cut_or_dropped_and_counted(job, job_dir):
     prepared = train_job(job, job_dir).prepared
     assert (prepared["rows"], prepared["validation_rows"]) == (31, 7)
     assert (prepared["dropped"], prepared["truncated"]) == (3, 2)
+
+
+@pytest.mark.parametrize("finetuning_type", ["lora", "all_weights"])
+def test_every_layer_knows_when_it_trains_and_when_it_is_validated(
+    checkpoint, job_dir, monkeypatch, finetuning_type
+):
+    seen, inner = set(), LlamaMLP.forward
+
+    def forward(self, x):
+        seen.add(("trains" if self.training else "answers", torch.is_grad_enabled()))
+        return inner(self, x)
+
+    monkeypatch.setattr(LlamaMLP, "forward", forward)
+    train_job(make_job(checkpoint, finetuning_type=finetuning_type), job_dir)
+    assert seen == {("trains", True), ("answers", False)}
 
 
 def test_checkpoints_that_take_long_are_written_less_often():
