@@ -38,6 +38,7 @@ def arguments(run: Run, choices: Choices) -> dict[str, Any]:
         torch_compile=choices.compile.on,
         dataloader_num_workers=0,
         dataloader_pin_memory=device.type == "cuda",
+        accelerator_config={"non_blocking": device.type == "cuda"},
         logging_steps=plan.log_every_n_steps,
         logging_nan_inf_filter=False,
         eval_strategy="steps" if run.validation.lengths else "no",

@@ -11,9 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-from nemo_local.customizer.facts import AMPERE, EAGER, FLASH, ROW_BY_ROW, SDPA, Choice, Facts
+from nemo_local.customizer.facts import (
+    AMPERE,
+    EAGER,
+    FLASH,
+    ROW_BY_ROW,
+    SDPA,
+    UNMASKED,
+    Choice,
+    Facts,
+)
 from nemo_local.customizer.fitting import fit, gb
-from nemo_local.customizer.passes import sequences_a_row
 
 FLASH_HEAD_DIM = 256
 """The widest heads of FlashAttention 2."""
@@ -157,9 +165,10 @@ def _attention(facts: Facts, bf16: bool) -> Choice:
         return chosen(own, f"the model's own; not {ROW_BY_ROW}: {facts.why_not_row_by_row}")
     packed, no_flash = facts.plan.pack_sequences, _why_not_flash(facts, bf16)
     if own == SDPA and not packed:
-        if sequences_a_row(facts.plan) > 1:
-            return chosen(SDPA, "PyTorch's fused kernel, with a mask for the padding of pairs")
-        return chosen(SDPA, "rows are padded on the right and need no mask: PyTorch's fused kernel")
+        if facts.why_masked:
+            return chosen(SDPA, f"PyTorch's fused kernel with a mask; {facts.why_masked}")
+        why = "rows are padded on the right and need no mask: PyTorch's fused kernel"
+        return chosen(UNMASKED, why)
     if no_flash:
         what = "packed rows share a mask of blocks" if own == SDPA else "the architecture's own"
         return chosen(own, f"{what}; not {FLASH}: {no_flash}")

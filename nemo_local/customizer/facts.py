@@ -9,6 +9,8 @@ from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.settings import Parallelism
 
 ROW_BY_ROW, SDPA, EAGER, FLASH = "row_by_row", "sdpa", "eager", "flash_attention_2"
+UNMASKED = "sdpa_unmasked"
+"""SDPA that looks back, and no more; transformers then looks for no mask. See attention.py."""
 AMPERE, VOLTA = (8, 0), (7, 0)
 """The compute capabilities from which on there are bf16, TF32 and FlashAttention 2; and Triton."""
 
@@ -59,6 +61,8 @@ class Facts:
     """Whether the architecture can compute its layers again."""
     why_not_row_by_row: str = ""
     """Empty when it suits."""
+    why_masked: str = ""
+    """Empty when attention that looks back is all that rows padded on the right need."""
     why_not_packed: str = ""
     """Empty when sequences of this training could share rows."""
     padding: tuple[float, float] = (0.0, 0.0)

@@ -82,6 +82,7 @@ def gather(
             if plan.needs_masks
             else attention.why_not(config, ranks.device, longest)
         ),
+        why_masked=attention.why_masked(text, longest),
         why_not_packed=why_not_packed(checkpoint, plan.training_type),
         padding=padding_shares(lengths, plan, sizes[0]) if plan.pack_sequences else (0.0, 0.0),
         longest=longest,

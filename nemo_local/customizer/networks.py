@@ -13,7 +13,7 @@ from transformers.integrations.liger import apply_liger_kernel
 from nemo_local.customizer.answers_only import end_at_answers
 from nemo_local.customizer.choices import Choices
 from nemo_local.customizer.dropout import add_hidden_dropout
-from nemo_local.customizer.facts import FLASH, ROW_BY_ROW
+from nemo_local.customizer.facts import FLASH, ROW_BY_ROW, UNMASKED
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.lora_forward import shorten_forward
 from nemo_local.customizer.progress import TrainingFailed
@@ -41,7 +41,7 @@ def load_model(
         local_files_only=True,
         use_safetensors=True,
         dtype=torch.bfloat16 if choices.weights.value == "bf16" else torch.float32,
-        attn_implementation=attention if attention in (ROW_BY_ROW, FLASH) else None,
+        attn_implementation=attention if attention in (ROW_BY_ROW, UNMASKED, FLASH) else None,
         **({"attention_dropout": plan.attention_dropout} if plan.attention_dropout else {}),
         **(_split_over(ranks) if split else {}),
     )

@@ -1,8 +1,7 @@
 """What a training minimises: the answers' cross entropy, the distance to a teacher, or preference.
 
-N tokens that are learnt, B rows or pairs, T tokens of a row, V vocabulary
-
-A place is that of the token before a learnt one, where it is predicted, counted through [B, T].
+N tokens that are learnt, at their places (see places.py), B rows or pairs, T tokens of a row, V
+vocabulary
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from torch.nn import functional
 from transformers import TrainingArguments
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from nemo_local.customizer import attention
 from nemo_local.customizer.answers_only import ends_at_answers
 from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.hyperparameters import Dpo, Plan
-from nemo_local.customizer.rendering import IGNORED
+from nemo_local.customizer.places import WithPlaces
 from nemo_local.customizer.reporting import LossWindow, Pace
 from nemo_local.customizer.together import Together
 
@@ -84,9 +83,8 @@ class AnswerTrainer(Followed, SFTTrainer):
     """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
 
     def loss_of(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
-        labels = inputs["labels"]
-        places = places_before(labels != IGNORED)
-        targets = labels.flatten()[places + 1]
+        places = inputs["places"]
+        targets = inputs["labels"].flatten()[places + 1]
         loss = self.loss_sum(answer_logits(model, inputs, places), targets, inputs, places)
         if num_items_in_batch is None:
             return loss / len(places)
@@ -232,7 +230,11 @@ class Referred:
 
 
 def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
-    """The trainer of a plan's training type; `arguments` are those of transformers' Trainer."""
+    """The trainer of a plan's training type; `arguments` are those of transformers' Trainer.
+
+    A `data_collator` is one of packed rows.
+    """
+    pad_id = options["processing_class"].pad_token_id
     if plan.training_type == "dpo":
         trainer = PreferenceTrainer(
             args=_one_device(
@@ -240,14 +242,15 @@ def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
                     **arguments, max_grad_norm=plan.dpo.max_grad_norm, remove_unused_columns=False
                 )
             ),
-            data_collator=DataCollatorForPreference(options["processing_class"].pad_token_id),
+            data_collator=WithPlaces(DataCollatorForPreference(pad_id)),
             **options,
         )
         trainer.dpo = plan.dpo
         return trainer
     kind = DistillationTrainer if plan.training_type == "distillation" else AnswerTrainer
     config = SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
-    return kind(args=_one_device(config), **options)
+    collator = options.pop("data_collator", None) or DataCollatorForLanguageModeling(pad_id)
+    return kind(args=_one_device(config), data_collator=WithPlaces(collator), **options)
 
 
 def _one_device(arguments: TrainingArguments) -> TrainingArguments:
@@ -262,8 +265,7 @@ def answer_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor
 
     Tokens are at least one.
     """
-    ids, learnt = inputs["input_ids"], inputs["completion_mask"].bool()
-    places = places_before(learnt)
+    ids, learnt, places = inputs["input_ids"], inputs["completion_mask"], inputs["places"]
     logits = answer_logits(model, inputs, places)
     of_tokens = -functional.cross_entropy(logits, ids.flatten()[places + 1], reduction="none")
     of_answers = of_tokens.new_zeros(len(ids)).index_add(0, places // ids.shape[1], of_tokens)
@@ -274,15 +276,6 @@ def real_pairs(inputs: dict[str, Any]) -> Tensor:
     """Whether each of the B pairs is one [B]; see OrNothing."""
     mask: Tensor = inputs["completion_mask"]
     return mask.chunk(2)[0].any(1)
-
-
-def places_before(learnt: Tensor) -> Tensor:
-    """The places [N] before the tokens that are `learnt` [B, T].
-
-    Nothing stands before the first token of a row, which is never learnt.
-    """
-    before = functional.pad(learnt[:, 1:], (0, 1))
-    return before.flatten().nonzero().squeeze(1)
 
 
 def answer_logits(model: Any, inputs: dict[str, Any], places: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nemo_local.nim.checkpoint import load_checkpoint
 from nemo_local.nim.constraints import Constraint
@@ -100,6 +101,50 @@ def test_the_attention_of_a_gpu_is_not_that_of_cudnn(trainable, tmp_path, capsys
     trained(make_job(trainable, max_steps=1), tmp_path / "run", "cuda")
     assert not torch.backends.cuda.cudnn_sdp_enabled()
     assert "cuDNN attention: off (it plans each new shape" in capsys.readouterr().out
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operators for whose result the CPU would wait."""
+
+    NAMES = (
+        "nonzero",
+        "_local_scalar_dense",
+        "_unique2",
+        "equal",
+        "is_nonzero",
+        "repeat_interleave",
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.noted = []
+
+    def __torch_dispatch__(self, op, types, given=(), options=None):
+        results = op(*given, **(options or {}))
+        tensors = [value for value in given if isinstance(value, torch.Tensor)]
+        if any(tensor.is_cuda for tensor in tensors):
+            name = op.overloadpacket.__name__
+            read = isinstance(results, torch.Tensor) and results.is_cpu
+            if name in self.NAMES or read or (name == "copy_" and given[0].is_cpu):
+                self.noted.append(name)
+        return results
+
+
+@pytest.mark.parametrize("training_type", ["sft", "dpo"])
+def test_no_pass_waits_for_the_gpu(trainable, tmp_path, monkeypatch, training_type):
+    from nemo_local.customizer.objectives import Followed
+
+    waits, inner, passes = Waits(), Followed.training_step, []
+
+    def training_step(self, *given, **options):
+        passes.append(len(waits.noted))
+        with waits:
+            return inner(self, *given, **options)
+
+    monkeypatch.setattr(Followed, "training_step", training_step)
+    job = make_job(trainable, training_type=training_type, max_steps=4)
+    trained(job, tmp_path / "run", "cuda")
+    assert len(passes) == 4 and waits.noted == []
 
 
 def test_kernels_that_cannot_be_compiled_are_left_out_with_their_reason(

@@ -176,8 +176,9 @@ GEMMA = replace(H100, model_type="gemma2", attentions=frozenset({"flash_attentio
             "eager",
             "the model's own; not row_by_row: the model has x",
         ),
-        (H100, "sdpa", "need no mask"),
-        (planned(H100, training_type="dpo"), "sdpa", "a mask for the padding of pairs"),
+        (H100, "sdpa_unmasked", "need no mask"),
+        (planned(H100, training_type="dpo"), "sdpa_unmasked", "need no mask"),
+        (replace(H100, why_masked="not tested"), "sdpa", "with a mask; not tested"),
         (packed(H100), "flash_attention_2", "end to end in one row"),
         (packed(without(H100, "flash_attn")), "sdpa", "flash_attn is not installed"),
         (packed(T4), "sdpa", "Tesla T4 is older than Ampere"),
@@ -192,8 +193,16 @@ GEMMA = replace(H100, model_type="gemma2", attentions=frozenset({"flash_attentio
         (without(GEMMA, "flash_attn"), "eager", "the architecture's own; not flash_attention_2"),
     ],
     ids=[
-        *("cpu", "cpu-long-rows", "cpu-plain", "h100", "pairs", "packed", "packed-no-flash"),
-        *("packed-t4", "packed-fp32", "wide-heads", "no-flash-model", "gemma", "gemma-no-flash"),
+        *("cpu", "cpu-long-rows", "cpu-plain", "h100", "pairs", "masked", "packed"),
+        *(
+            "packed-no-flash",
+            "packed-t4",
+            "packed-fp32",
+            "wide-heads",
+            "no-flash-model",
+            "gemma",
+            "gemma-no-flash",
+        ),
     ],
 )
 def test_attention_is_the_fastest_that_device_rows_and_model_allow(facts, value, reason):
