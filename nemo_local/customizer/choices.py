@@ -21,7 +21,7 @@ from nemo_local.customizer.facts import (
     Choice,
     Facts,
 )
-from nemo_local.customizer.fitting import fit, gb
+from nemo_local.customizer.fitting import Form, fit, gb
 
 FLASH_HEAD_DIM = 256
 """The widest heads of FlashAttention 2."""
@@ -39,6 +39,7 @@ class Choices:
     device: Choice
     precision: Choice
     weights: Choice
+    teacher: Choice
     tf32: Choice
     attention: Choice
     cudnn: Choice
@@ -74,18 +75,21 @@ def choose(facts: Facts) -> Choices:
     precision = _precision(facts)
     bf16 = precision.value == "bf16"
     weights = _weights(facts)
+    teacher = _teacher(facts, weights, bf16)
     attention = _attention(facts, bf16)
-    rows, checkpointing = fit(
-        facts,
+    form = Form(
         width=2 if bf16 else 4,
         stored=2 if weights.value == "bf16" else 4,
+        teacher=2 if teacher.value == "bf16" else 4,
         fused=attention.value != EAGER,
     )
+    rows, checkpointing = fit(facts, form)
     liger = _liger(facts)
     return Choices(
         device=_device(facts),
         precision=precision,
         weights=weights,
+        teacher=teacher,
         tf32=_tf32(facts, bf16),
         attention=attention,
         cudnn=_cudnn(facts),
@@ -136,10 +140,23 @@ def _weights(facts: Facts) -> Choice:
     if facts.plan.finetuning_type == "all_weights":
         reason = "all are trained, and steps smaller than half a bf16 unit would be lost"
         return Choice("weights", "fp32", reason)
-    size = gb(facts.checkpoint_bytes)
-    if facts.checkpoint_bytes <= FP32_UP_TO_BYTES:
-        return Choice("weights", "fp32", f"frozen, {size}: up to {gb(FP32_UP_TO_BYTES)} in fp32")
-    return Choice("weights", "bf16", f"frozen, {size}: above {gb(FP32_UP_TO_BYTES)} in bf16")
+    return Choice("weights", *_frozen(facts.checkpoint_bytes))
+
+
+def _teacher(facts: Facts, weights: Choice, bf16: bool) -> Choice:
+    """The type of a teacher's weights; its products are computed as those of who learns."""
+    if not facts.teacher_bytes:
+        return Choice("teacher", "none", f"{facts.plan.training_type} has none")
+    if not bf16:
+        return Choice("teacher", weights.value, "as the weights that learn from it")
+    return Choice("teacher", *_frozen(facts.teacher_bytes))
+
+
+def _frozen(size: int) -> tuple[str, str]:
+    """The type in which frozen weights of so many bytes are kept, and why."""
+    if size <= FP32_UP_TO_BYTES:
+        return "fp32", f"frozen, {gb(size)}: up to {gb(FP32_UP_TO_BYTES)} in fp32"
+    return "bf16", f"frozen, {gb(size)}: above {gb(FP32_UP_TO_BYTES)} in bf16"
 
 
 def _tf32(facts: Facts, bf16: bool) -> Choice:

@@ -68,6 +68,7 @@ class Facts:
     padding: tuple[float, float] = (0.0, 0.0)
     """Shares of the tokens of a packed run's passes that are padding: without packing, and with."""
     teacher_parameters: int = 0
+    teacher_bytes: int = 0
     processes: int = 1
     parallelism: Parallelism = "ddp"
     refused: int | None = None

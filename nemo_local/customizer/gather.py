@@ -69,8 +69,9 @@ def gather(
         ),
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
         parameters=count_parameters(checkpoint),
-        checkpoint_bytes=sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")),
+        checkpoint_bytes=_bytes(checkpoint),
         teacher_parameters=count_parameters(teacher) if teacher else 0,
+        teacher_bytes=_bytes(teacher) if teacher else 0,
         attentions=frozenset(
             name
             for name, flag in ((SDPA, "_supports_sdpa"), (FLASH, "_supports_flash_attn"))
@@ -144,6 +145,10 @@ def _try_kernel(device: torch.device) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {error}".strip().split("\n", 1)[0]
     return ""
+
+
+def _bytes(checkpoint: Path) -> int:
+    return sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
 
 
 def _intermediate(config: Any) -> int:

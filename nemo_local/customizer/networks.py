@@ -76,7 +76,7 @@ def load_model(
     return _in_training(adapted)
 
 
-def load_teacher(job: dict[str, Any], tokenizer: Any, dtype: torch.dtype, device: Any) -> Any:
+def load_teacher(job: dict[str, Any], tokenizer: Any, choices: Choices, device: Any) -> Any:
     """The frozen model whose distributions are learnt, whole in every process.
 
     Raises:
@@ -90,8 +90,12 @@ def load_teacher(job: dict[str, Any], tokenizer: Any, dtype: torch.dtype, device
             f"{len(tokenizer)} tokens); distillation compares token by token and needs one for both"
         )
     teacher: Any = AutoModelForCausalLM.from_pretrained(
-        path, local_files_only=True, use_safetensors=True, dtype=dtype
+        path,
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.bfloat16 if choices.teacher.value == "bf16" else torch.float32,
     )
+    end_at_answers(teacher)
     return teacher.to(device).eval().requires_grad_(False)
 
 

@@ -111,7 +111,7 @@ class DistillationTrainer(AnswerTrainer):
     def loss_sum(
         self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], places: Tensor
     ) -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), self.accelerator.autocast():
             wanted = answer_logits(self.teacher, inputs, places)
         # Checkpoints pad their vocabularies differently; no token has an id beyond the smaller.
         size = min(logits.shape[-1], wanted.shape[-1])

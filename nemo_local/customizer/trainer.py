@@ -202,7 +202,7 @@ def _longest_that_fits(run: Run, choices: Choices) -> int:
             for _ in range(STATES_OF_A_WEIGHT)
         ]
         if plan.training_type == "distillation":
-            held.append(load_teacher(run.job, run.tokenizer, model.dtype, device))
+            held.append(load_teacher(run.job, run.tokenizer, choices, device))
         return longest_that_fits(model, run.longest, sequences_a_row(plan), choices)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -259,7 +259,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     # Before the trainer: ZeRO-3 would split it.
     teacher = None
     if plan.training_type == "distillation":
-        teacher = load_teacher(job, run.tokenizer, model.dtype, device)
+        teacher = load_teacher(job, run.tokenizer, choices, device)
     trainer = make_trainer(
         plan,
         arguments=arguments(run, choices),

@@ -14,6 +14,7 @@ from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.lora import read_adapter
 from nemo_local.nim.metrics import Metrics
+from tests.nemo_local.customizer.architectures import make_architecture
 from tests.nemo_local.customizer.test_gpu_ways import write_data
 from tests.nemo_local.customizer.test_robustness import AfterLogs, losses
 from tests.nemo_local.customizer.test_special_tokens import chatml_job
@@ -163,6 +164,16 @@ def test_kernels_that_cannot_be_compiled_are_left_out_with_their_reason(
     assert progress.finished
     reason = "off (a kernel was tried and failed: RuntimeError: Failed to find C compiler.)"
     assert f"Liger kernels: {reason}" in capsys.readouterr().out
+
+
+def test_a_teacher_rounds_as_who_learns_from_it(tmp_path):
+    base = make_architecture("llama 3", tmp_path / "base")
+    given = {"training_type": "distillation", "distillation": {"teacher": "a/b@c"}}
+    job = make_job(base, log_every_n_steps=1, max_steps=2, **given)
+    job |= {"teacher_path": str(base), "teacher": "a/b@c", "precision": "bf16-mixed"}
+    progress = trained(job, tmp_path / "itself", "cuda")
+    # An adapter begins with nothing, so the model is its teacher.
+    assert abs(progress.train_loss[0]["value"]) < 1e-6
 
 
 def test_tokens_of_a_target_are_trained_on_a_gpu_as_on_a_cpu(trainable, tmp_path):

@@ -3,6 +3,7 @@
 No GPU is asked here: the facts of an H100 or a T4 are written down.
 """
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -83,7 +84,7 @@ def test_every_choice_is_a_line_of_name_value_and_reason():
             assert str(choice) == f"{choice.name}: {choice.value} ({choice.reason})"
             assert choice.value and len(choice.reason) > 5
     assert [choice.name for choice in choose(CPU)] == [
-        *("device", "precision", "weights", "TF32", "attention", "cuDNN attention"),
+        *("device", "precision", "weights", "teacher", "TF32", "attention", "cuDNN attention"),
         *("packing", "rows a pass", "activation checkpointing", "Liger kernels", "torch.compile"),
     ]
 
@@ -362,8 +363,35 @@ def test_more_processes_need_less_where_weights_are_split():
 def test_a_teacher_takes_memory_too():
     one = replace(H100, longest=2048, pass_sizes=(4, 2, 1))
     assert choose(one).rows_of_a_pass == 2
-    taught = replace(one, teacher_parameters=16_000_000_000)
+    taught = replace(one, teacher_parameters=16_000_000_000, teacher_bytes=32_000_000_000)
+    assert choose(taught).teacher.reason == "frozen, 32.0 GB: above 1.0 GB in bf16"
     assert choose(taught).rows_of_a_pass == 1
+    # Its logits, too: of 2,000 tokens, each with 128,256 of 40 bytes instead of 16.
+    learnt = replace(one, most_learnt=1000, free_bytes=10**12)
+    needed = [
+        float(re.search(r"need about ([\d.]+) GB", choose(facts).rows.reason)[1])
+        for facts in (learnt, replace(learnt, teacher_parameters=1, teacher_bytes=1))
+    ]
+    assert needed[1] - needed[0] == pytest.approx(4 * 1000 * 128_256 * 24 / 1e9, abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (H100, "none", "sft has none"),
+        (replace(H100, teacher_bytes=10**8), "fp32", "up to 1.0 GB in fp32"),
+        (replace(T4, teacher_bytes=10**10), "bf16", "as the weights that learn"),
+        (
+            planned(replace(T4, teacher_bytes=10**10), finetuning_type="all_weights"),
+            "fp32",
+            "as the weights that learn",
+        ),
+    ],
+    ids=["no-teacher", "small", "no-bf16", "no-bf16-all-weights"],
+)
+def test_a_teacher_is_small_where_that_costs_no_precision(facts, value, reason):
+    teacher = choose(facts).teacher
+    assert teacher.value == value and reason in teacher.reason
 
 
 def tries(facts):
