@@ -76,7 +76,8 @@ def choose(facts: Facts) -> Choices:
     bf16 = precision.value == "bf16"
     weights = _weights(facts)
     teacher = _teacher(facts, weights, bf16)
-    attention = _attention(facts, bf16)
+    packing = _packing(facts, bf16)
+    attention = _attention(facts, bf16, packing.on)
     form = Form(
         width=2 if bf16 else 4,
         stored=2 if weights.value == "bf16" else 4,
@@ -93,11 +94,11 @@ def choose(facts: Facts) -> Choices:
         tf32=_tf32(facts, bf16),
         attention=attention,
         cudnn=_cudnn(facts),
-        packing=_packing(facts, one_row=attention.value == FLASH),
+        packing=packing,
         rows=rows,
         checkpointing=checkpointing,
         liger=liger,
-        compile=_compile(facts, bf16, liger.on, checkpointing.on),
+        compile=_compile(facts, bf16, liger.on, packing.on, checkpointing.on),
     )
 
 
@@ -169,7 +170,7 @@ def _tf32(facts: Facts, bf16: bool) -> Choice:
     return Choice("TF32", "off", f"{facts.precision} asked for, and TF32 would round its products")
 
 
-def _attention(facts: Facts, bf16: bool) -> Choice:
+def _attention(facts: Facts, bf16: bool, packed: bool) -> Choice:
     own = SDPA if SDPA in facts.attentions else EAGER
 
     def chosen(value: str, reason: str) -> Choice:
@@ -180,17 +181,15 @@ def _attention(facts: Facts, bf16: bool) -> Choice:
             reason = f"rows of up to {facts.longest} tokens, whose scores fit into a CPU's cache"
             return chosen(ROW_BY_ROW, reason)
         return chosen(own, f"the model's own; not {ROW_BY_ROW}: {facts.why_not_row_by_row}")
-    packed, no_flash = facts.plan.pack_sequences, _why_not_flash(facts, bf16)
-    if own == SDPA and not packed:
+    if packed:
+        return chosen(FLASH, "packed sequences lie end to end in one row, without mask or padding")
+    if own == SDPA:
         if facts.why_masked:
             return chosen(SDPA, f"PyTorch's fused kernel with a mask; {facts.why_masked}")
         why = "rows are padded on the right and need no mask: PyTorch's fused kernel"
         return chosen(UNMASKED, why)
-    if no_flash:
-        what = "packed rows share a mask of blocks" if own == SDPA else "the architecture's own"
-        return chosen(own, f"{what}; not {FLASH}: {no_flash}")
-    if packed:
-        return chosen(FLASH, "packed sequences lie end to end in one row, without mask or padding")
+    if no_flash := _why_not_flash(facts, bf16):
+        return chosen(own, f"the architecture's own; not {FLASH}: {no_flash}")
     return chosen(FLASH, f"{facts.model_type} has no {SDPA}")
 
 
@@ -215,12 +214,16 @@ def _why_not_flash(facts: Facts, bf16: bool) -> str:
     return ""
 
 
-def _packing(facts: Facts, one_row: bool) -> Choice:
+def _packing(facts: Facts, bf16: bool) -> Choice:
     if not facts.plan.pack_sequences:
         reason = facts.why_not_packed or "sequence_packing_enabled was not asked for"
         return Choice("packing", "off", reason)
     without, left = facts.padding
-    left = 0.0 if one_row else left
+    if facts.device == "cuda":
+        left = 0.0
+        if no_flash := _why_not_flash(facts, bf16):
+            reason = f"asked for, but a mask would cost a GPU more than {without:.0%} of padding"
+            return Choice("packing", "off", f"{reason}; not {FLASH}: {no_flash}")
     reason = f"asked for; padding is {left:.0%} of what a pass computes, {without:.0%} without it"
     return Choice("packing", "on", reason)
 
@@ -241,7 +244,7 @@ def _liger(facts: Facts) -> Choice:
     return Choice(name, "on", f"fused layers of {facts.model_type}; the loss stays ours")
 
 
-def _compile(facts: Facts, bf16: bool, liger: bool, checkpointing: bool) -> Choice:
+def _compile(facts: Facts, bf16: bool, liger: bool, packed: bool, checkpointing: bool) -> Choice:
     plan = facts.plan
     reasons = {
         "accelerate would round the products of fp32 to TF32 with it": not bf16,
@@ -250,7 +253,7 @@ def _compile(facts: Facts, bf16: bool, liger: bool, checkpointing: bool) -> Choi
         f"{plan.training_type} calls the model in ways that would be compiled apart": (
             plan.training_type != "sft"
         ),
-        "packed rows change their mask with every pass": plan.pack_sequences,
+        "packed rows change their form with every pass": packed,
         "dropout hooks cut its graphs apart": bool(plan.hidden_dropout),
         "layers that are computed again would be compiled again": checkpointing,
         f"{facts.steps} steps are too few to make up for compiling, {COMPILE_FROM_STEPS} needed": (

@@ -25,7 +25,10 @@ from nemo_local.customizer.places import WithPlaces
 from nemo_local.customizer.reporting import LossWindow, Pace
 from nemo_local.customizer.together import Together
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
+MODEL_INPUTS = (
+    *("input_ids", "attention_mask", "position_ids"),
+    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),
+)
 
 
 class Followed(Together):

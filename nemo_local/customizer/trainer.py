@@ -278,7 +278,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
         **packed(run, choices),
     )
     # Rows of one length have their place in an epoch by chance alone.
-    lengths = [0] * rows_count if plan.pack_sequences else sorted(training.lengths)
+    lengths = [0] * rows_count if choices.packing.on else sorted(training.lengths)
     trainer.order = LengthBuckets(array("i", lengths), plan.batch_size, plan.seed)
     trainer.plan, trainer.ranks, trainer.total_steps = plan, ranks, total
     trainer.args.save_only_model = False
