@@ -9,7 +9,6 @@ import torch
 
 from nemo_local.customizer import objectives
 from nemo_local.customizer.choices import Choices
-from nemo_local.customizer.places import places_before
 
 WAY_BACK = {"use_reentrant": False}
 """How PyTorch computes layers again: it recommends this form, which needs no trained input."""
@@ -60,7 +59,7 @@ def longest_that_fits(model: Any, longest: int, sequences: int, choices: Choices
 
 def _try_pass(model: Any, sequences: int, length: int, bf16: bool) -> None:
     ids = torch.ones((sequences, length), dtype=torch.long, device=model.device)
-    places = places_before(torch.ones_like(ids, dtype=torch.bool))
+    places = objectives.places_before(torch.ones_like(ids, dtype=torch.bool))
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         logits = objectives.answer_logits(model, {"input_ids": ids}, places)
     logits.sum().backward()

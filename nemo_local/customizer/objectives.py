@@ -1,11 +1,13 @@
 """What a training minimises: the answers' cross entropy, the distance to a teacher, or preference.
 
-N tokens that are learnt, at their places (see places.py), B rows or pairs, T tokens of a row, V
-vocabulary
+N tokens that are learnt, B rows or pairs, T tokens of a row, V vocabulary
+
+A place is that of the token before a learnt one, where it is predicted, counted through [B, T].
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +23,7 @@ from nemo_local.customizer import attention
 from nemo_local.customizer.answers_only import ends_at_answers
 from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.hyperparameters import Dpo, Plan
-from nemo_local.customizer.places import WithPlaces
+from nemo_local.customizer.rendering import IGNORED
 from nemo_local.customizer.reporting import LossWindow, Pace
 from nemo_local.customizer.together import Together
 
@@ -232,6 +234,21 @@ class Referred:
         return {**self.pairs[number], **reference}
 
 
+@dataclass(frozen=True)
+class WithPlaces:
+    """A collator that adds the `places` [N] of its batches.
+
+    Asked of a batch that is on a GPU already, each pass would wait for the one before it.
+    """
+
+    collator: Callable[[list[Any]], dict[str, Any]]
+
+    def __call__(self, rows: list[Any]) -> dict[str, Any]:
+        batch = self.collator(rows)
+        learnt = batch["labels"] != IGNORED if "labels" in batch else batch["completion_mask"] > 0
+        return {**batch, "places": places_before(learnt)}
+
+
 def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
     """The trainer of a plan's training type; `arguments` are those of transformers' Trainer.
 
@@ -279,6 +296,15 @@ def real_pairs(inputs: dict[str, Any]) -> Tensor:
     """Whether each of the B pairs is one [B]; see OrNothing."""
     mask: Tensor = inputs["completion_mask"]
     return mask.chunk(2)[0].any(1)
+
+
+def places_before(learnt: Tensor) -> Tensor:
+    """The places [N] before the tokens that are `learnt` [B, T].
+
+    Nothing stands before the first token of a row, which is never learnt.
+    """
+    before = functional.pad(learnt[:, 1:], (0, 1))
+    return before.flatten().nonzero().squeeze(1)
 
 
 def answer_logits(model: Any, inputs: dict[str, Any], places: Tensor) -> Tensor:

@@ -84,8 +84,7 @@ def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_o
     from nemo_local.customizer.choices import choose
     from nemo_local.customizer.gather import gather
     from nemo_local.customizer.networks import load_model
-    from nemo_local.customizer.objectives import answer_logits
-    from nemo_local.customizer.places import places_before
+    from nemo_local.customizer.objectives import answer_logits, places_before
     from nemo_local.customizer.ranks import Ranks
 
     plan = Plan.from_json(
