@@ -107,11 +107,20 @@ def compare(task: Task) -> dict[str, Result]:
     for name in CONTENDERS:
         print(f"{name} ...", file=sys.stderr, flush=True)
         command = [sys.executable, __file__, "--only", name, "--task", task.as_json()]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_one_gpu())
         if done.returncode:
             sys.exit(f"{name} failed:\n{done.stderr[-4000:]}")
         results[name] = json.loads(done.stdout.splitlines()[-1])
     return results
+
+
+def _one_gpu() -> dict[str, str]:
+    """The environment of a contender: one GPU, whose memory is allocated as in a training."""
+    from nemo_local.customizer.processes import CHILD_ENVIRONMENT
+
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    name = "PYTORCH_ALLOC_CONF"
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": first, name: CHILD_ENVIRONMENT[name]}
 
 
 def table(results: dict[str, Result]) -> str:

@@ -66,8 +66,8 @@ def llama_task(folder: Path, rows: int, shape: dict[str, Any] = LLAMA_32_1B) -> 
     config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
     ids = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     torch.manual_seed(1)
-    with torch.device("cuda"):
-        model = LlamaForCausalLM(LlamaConfig(**shape, **ids, dtype="bfloat16")).bfloat16()
+    # Not on the GPU, whose memory this process would hold while the contenders run.
+    model = LlamaForCausalLM(LlamaConfig(**shape, **ids, dtype="bfloat16")).bfloat16()
     model.save_pretrained(folder / "base")
     for path in POCKET.iterdir():
         if path.name.startswith(("tokenizer", "chat_template")):

@@ -6,12 +6,12 @@ size, a heads, V vocabulary
     activations  = N L (4 w i + (29 + 3.5 w) h)     w = 2 bytes a value under bf16, 4 in fp32
     dropout      = N L (1 + w) (6 h + i)            what the inputs of adapters keep of it
     checkpointed = N L 7 h + what one layer keeps
-    logits       = A V (2 w + 12)
+    logits       = A V (2 w + 12), and 24 more with a teacher
 
 The factors were read off what PyTorch keeps for the way back through a Llama (LoRA and all weights)
 with fused attention; plain attention keeps its scores besides, N L a T. Logits are there as the
-model computes them and in fp32, once more for the loss, and with their gradients. Not in them:
-adapters and their optimiser, buffers of kernels.
+model computes them and in fp32, once more for the loss, and with their gradients; a teacher's are
+there too, and what compares both. Not in them: adapters and their optimiser, buffers of kernels.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Size:
         return int(rows * longest * of_a_token)
 
 
-def logits(learnt: int, vocabulary: int, width: int) -> int:
+def logits(learnt: int, vocabulary: int, width: int, taught: bool = False) -> int:
     """Bytes of the predictions of so many tokens, with what their loss needs."""
-    return learnt * vocabulary * (2 * width + 12)
+    return learnt * vocabulary * (2 * width + 12 + (24 if taught else 0))
 
 
 def resident(

@@ -1,17 +1,20 @@
-"""Causal attention for training short rows on a CPU, one row at a time.
+"""Causal attention without a mask, for training rows that are padded on the right.
 
-Scores of one row fit into the processor's cache, those of a batch do not: at 80 to 400 tokens a
-training step takes 60 to 90 % of its time with plain attention, and less than with PyTorch's fused
-kernel. Rows are padded on the right, where causal attention never looks, so there is no mask.
+Causal attention never looks there. On a CPU short rows are computed one at a time: scores of one
+row fit into the processor's cache, those of a batch do not. At 80 to 400 tokens a training step
+takes 60 to 90 % of its time with plain attention, and less than with PyTorch's fused kernel. On a
+GPU it is that kernel. Under its own name transformers does not ask, in each pass, whether the
+positions on the GPU need a mask, and waits for the answer.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface, PretrainedConfig
 
-from nemo_local.customizer.facts import ROW_BY_ROW, SDPA
+from nemo_local.customizer.facts import ROW_BY_ROW, SDPA, UNMASKED
 
 NAME = ROW_BY_ROW
 UP_TO_TOKENS = 512
@@ -32,12 +35,33 @@ def why_not(config: PretrainedConfig, device: torch.device, longest: int) -> str
     return f"the model has {found[0]}" if found else ""
 
 
+ONLY_LOOKS_BACK = ("llama", "mistral", "qwen2")
+"""Architectures (`model_type`) whose attention, as a test shows, is causal and no more, but for a
+window in which it slides."""
+GROUPED_HEAD_DIM = 256
+"""The widest heads for which PyTorch's FlashAttention repeats keys and values itself."""
+
+
+def why_masked(config: PretrainedConfig, longest: int) -> str:
+    """Why a model may not train with `attn_implementation=UNMASKED` on rows of so many tokens.
+
+    Empty when it may.
+    """
+    if config.model_type not in ONLY_LOOKS_BACK:
+        return f"not tested without for {config.model_type}"
+    window = getattr(config, "sliding_window", None)
+    if window and window < longest:
+        return f"it sees {window} tokens, and rows have up to {longest}"
+    return ""
+
+
 def takes_no_mask(implementation: str, device: torch.device) -> bool:
     """Whether a model with this attention is given no mask for rows that are padded on the right.
 
     On a GPU a mask would keep PyTorch from its FlashAttention kernel. On a CPU SDPA has its mask.
     """
-    return implementation == NAME or (implementation == SDPA and device.type == "cuda")
+    on_gpu = implementation == SDPA and device.type == "cuda"
+    return on_gpu or implementation in (ROW_BY_ROW, UNMASKED)
 
 
 class _RowByRow(torch.autograd.Function):
@@ -92,4 +116,29 @@ def _attend(
         return _RowByRow.apply(*parts, scaling), None  # type: ignore[no-untyped-call]
 
 
+def _attend_unmasked(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """As `_attend`, by PyTorch."""
+    if attention_mask is not None:
+        raise ValueError(f"{UNMASKED} attention takes rows padded on the right, and no mask")
+    groups, kind = query.shape[1] // key.shape[1], query.device.type
+    halves = torch.is_autocast_enabled(kind) or query.dtype != torch.float32
+    grouped = groups > 1 and halves and query.shape[-1] <= GROUPED_HEAD_DIM
+    if groups > 1 and not grouped:  # the fused kernels of float32 have no groups
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    output = functional.scaled_dot_product_attention(
+        query, key, value, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
 AttentionInterface.register(NAME, _attend)
+AttentionInterface.register(UNMASKED, _attend_unmasked)

@@ -23,7 +23,7 @@ from transformers import GenerationConfig
 
 from nemo_local.core.tool_formats import ToolFormat, format_of_template
 from nemo_local.customizer.batches import stop_ids
-from nemo_local.customizer.facts import EAGER, FLASH, ROW_BY_ROW, SDPA
+from nemo_local.customizer.facts import EAGER, FLASH, ROW_BY_ROW, SDPA, UNMASKED
 from nemo_local.customizer.lora_forward import merged_once
 from nemo_local.customizer.rendering import Renderer
 from nemo_local.customizer.rows import ChatRow, Row
@@ -190,7 +190,7 @@ def _answering(model: Any) -> Iterator[Any]:
     with torch.random.fork_rng(devices), torch.no_grad(), merged_once(model):
         try:
             model.eval()
-            if own in (ROW_BY_ROW, FLASH):  # the one takes no masks, the other no fp32
+            if own in (ROW_BY_ROW, UNMASKED, FLASH):  # they take no masks, or no fp32
                 base.set_attn_implementation(SDPA if base._supports_sdpa else EAGER)
             yield base
         finally:

@@ -11,13 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-from nemo_local.customizer.facts import AMPERE, EAGER, FLASH, ROW_BY_ROW, SDPA, Choice, Facts
-from nemo_local.customizer.fitting import fit, gb
-from nemo_local.customizer.passes import sequences_a_row
+from nemo_local.customizer.facts import (
+    AMPERE,
+    EAGER,
+    FLASH,
+    ROW_BY_ROW,
+    SDPA,
+    UNMASKED,
+    Choice,
+    Facts,
+)
+from nemo_local.customizer.fitting import Form, fit, gb
 
 FLASH_HEAD_DIM = 256
 """The widest heads of FlashAttention 2."""
 FP32_UP_TO_BYTES = 1_000_000_000
+LIGER_MODELS = ("llama", "mistral", "qwen2")
+"""Architectures whose layers are those that Liger puts in: its SwiGLU is with SiLU, always."""
 COMPILE_FROM_STEPS = 500
 """A guess: compiling takes minutes, and a step gains tenths of its time."""
 
@@ -29,8 +39,10 @@ class Choices:
     device: Choice
     precision: Choice
     weights: Choice
+    teacher: Choice
     tf32: Choice
     attention: Choice
+    cudnn: Choice
     packing: Choice
     rows: Choice
     checkpointing: Choice
@@ -63,25 +75,30 @@ def choose(facts: Facts) -> Choices:
     precision = _precision(facts)
     bf16 = precision.value == "bf16"
     weights = _weights(facts)
-    attention = _attention(facts, bf16)
-    rows, checkpointing = fit(
-        facts,
+    teacher = _teacher(facts, weights, bf16)
+    packing = _packing(facts, bf16)
+    attention = _attention(facts, bf16, packing.on)
+    form = Form(
         width=2 if bf16 else 4,
         stored=2 if weights.value == "bf16" else 4,
+        teacher=2 if teacher.value == "bf16" else 4,
         fused=attention.value != EAGER,
     )
+    rows, checkpointing = fit(facts, form)
     liger = _liger(facts)
     return Choices(
         device=_device(facts),
         precision=precision,
         weights=weights,
+        teacher=teacher,
         tf32=_tf32(facts, bf16),
         attention=attention,
-        packing=_packing(facts, one_row=attention.value == FLASH),
+        cudnn=_cudnn(facts),
+        packing=packing,
         rows=rows,
         checkpointing=checkpointing,
         liger=liger,
-        compile=_compile(facts, liger.on, checkpointing.on),
+        compile=_compile(facts, bf16, liger.on, packing.on, checkpointing.on),
     )
 
 
@@ -124,10 +141,23 @@ def _weights(facts: Facts) -> Choice:
     if facts.plan.finetuning_type == "all_weights":
         reason = "all are trained, and steps smaller than half a bf16 unit would be lost"
         return Choice("weights", "fp32", reason)
-    size = gb(facts.checkpoint_bytes)
-    if facts.checkpoint_bytes <= FP32_UP_TO_BYTES:
-        return Choice("weights", "fp32", f"frozen, {size}: up to {gb(FP32_UP_TO_BYTES)} in fp32")
-    return Choice("weights", "bf16", f"frozen, {size}: above {gb(FP32_UP_TO_BYTES)} in bf16")
+    return Choice("weights", *_frozen(facts.checkpoint_bytes))
+
+
+def _teacher(facts: Facts, weights: Choice, bf16: bool) -> Choice:
+    """The type of a teacher's weights; its products are computed as those of who learns."""
+    if not facts.teacher_bytes:
+        return Choice("teacher", "none", f"{facts.plan.training_type} has none")
+    if not bf16:
+        return Choice("teacher", weights.value, "as the weights that learn from it")
+    return Choice("teacher", *_frozen(facts.teacher_bytes))
+
+
+def _frozen(size: int) -> tuple[str, str]:
+    """The type in which frozen weights of so many bytes are kept, and why."""
+    if size <= FP32_UP_TO_BYTES:
+        return "fp32", f"frozen, {gb(size)}: up to {gb(FP32_UP_TO_BYTES)} in fp32"
+    return "bf16", f"frozen, {gb(size)}: above {gb(FP32_UP_TO_BYTES)} in bf16"
 
 
 def _tf32(facts: Facts, bf16: bool) -> Choice:
@@ -140,7 +170,7 @@ def _tf32(facts: Facts, bf16: bool) -> Choice:
     return Choice("TF32", "off", f"{facts.precision} asked for, and TF32 would round its products")
 
 
-def _attention(facts: Facts, bf16: bool) -> Choice:
+def _attention(facts: Facts, bf16: bool, packed: bool) -> Choice:
     own = SDPA if SDPA in facts.attentions else EAGER
 
     def chosen(value: str, reason: str) -> Choice:
@@ -151,17 +181,23 @@ def _attention(facts: Facts, bf16: bool) -> Choice:
             reason = f"rows of up to {facts.longest} tokens, whose scores fit into a CPU's cache"
             return chosen(ROW_BY_ROW, reason)
         return chosen(own, f"the model's own; not {ROW_BY_ROW}: {facts.why_not_row_by_row}")
-    packed, no_flash = facts.plan.pack_sequences, _why_not_flash(facts, bf16)
-    if own == SDPA and not packed:
-        if sequences_a_row(facts.plan) > 1:
-            return chosen(SDPA, "PyTorch's fused kernel, with a mask for the padding of pairs")
-        return chosen(SDPA, "rows are padded on the right and need no mask: PyTorch's fused kernel")
-    if no_flash:
-        what = "packed rows share a mask of blocks" if own == SDPA else "the architecture's own"
-        return chosen(own, f"{what}; not {FLASH}: {no_flash}")
     if packed:
         return chosen(FLASH, "packed sequences lie end to end in one row, without mask or padding")
+    if own == SDPA:
+        if facts.why_masked:
+            return chosen(SDPA, f"PyTorch's fused kernel with a mask; {facts.why_masked}")
+        why = "rows are padded on the right and need no mask: PyTorch's fused kernel"
+        return chosen(UNMASKED, why)
+    if no_flash := _why_not_flash(facts, bf16):
+        return chosen(own, f"the architecture's own; not {FLASH}: {no_flash}")
     return chosen(FLASH, f"{facts.model_type} has no {SDPA}")
+
+
+def _cudnn(facts: Facts) -> Choice:
+    """Whether cuDNN computes PyTorch's fused attention, as PyTorch prefers on an H100."""
+    no_gpu = "a library for GPUs"
+    reason = "it plans each new shape of a pass, for longer than a pass takes"
+    return Choice("cuDNN attention", "off", reason if facts.device == "cuda" else no_gpu)
 
 
 def _why_not_flash(facts: Facts, bf16: bool) -> str:
@@ -178,12 +214,16 @@ def _why_not_flash(facts: Facts, bf16: bool) -> str:
     return ""
 
 
-def _packing(facts: Facts, one_row: bool) -> Choice:
+def _packing(facts: Facts, bf16: bool) -> Choice:
     if not facts.plan.pack_sequences:
         reason = facts.why_not_packed or "sequence_packing_enabled was not asked for"
         return Choice("packing", "off", reason)
     without, left = facts.padding
-    left = 0.0 if one_row else left
+    if facts.device == "cuda":
+        left = 0.0
+        if no_flash := _why_not_flash(facts, bf16):
+            reason = f"asked for, but a mask would cost a GPU more than {without:.0%} of padding"
+            return Choice("packing", "off", f"{reason}; not {FLASH}: {no_flash}")
     reason = f"asked for; padding is {left:.0%} of what a pass computes, {without:.0%} without it"
     return Choice("packing", "on", reason)
 
@@ -193,8 +233,10 @@ def _liger(facts: Facts) -> Choice:
     why_not = facts.why_no_triton
     if facts.device == "cuda" and "liger_kernel" not in facts.installed:
         why_not = "liger_kernel is not installed"
-    elif not why_not and facts.model_type not in facts.liger_models:
-        why_not = f"Liger has none for {facts.model_type}"
+    elif not why_not and facts.model_type not in LIGER_MODELS:
+        why_not = f"only for {', '.join(LIGER_MODELS)}, not for {facts.model_type}"
+    elif not why_not and facts.activation != "silu":
+        why_not = f"they compute silu, and this {facts.model_type} has {facts.activation}"
     elif not why_not and facts.split:
         why_not = f"weights are split ({facts.parallelism}), for which nobody tried them"
     if why_not:
@@ -202,15 +244,16 @@ def _liger(facts: Facts) -> Choice:
     return Choice(name, "on", f"fused layers of {facts.model_type}; the loss stays ours")
 
 
-def _compile(facts: Facts, liger: bool, checkpointing: bool) -> Choice:
+def _compile(facts: Facts, bf16: bool, liger: bool, packed: bool, checkpointing: bool) -> Choice:
     plan = facts.plan
     reasons = {
+        "accelerate would round the products of fp32 to TF32 with it": not bf16,
         "Liger's kernels are fused already and would cut its graphs apart": liger,
         f"{facts.parallelism} gathers weights between its graphs": (facts.parallelism != "ddp"),
         f"{plan.training_type} calls the model in ways that would be compiled apart": (
             plan.training_type != "sft"
         ),
-        "packed rows change their mask with every pass": plan.pack_sequences,
+        "packed rows change their form with every pass": packed,
         "dropout hooks cut its graphs apart": bool(plan.hidden_dropout),
         "layers that are computed again would be compiled again": checkpointing,
         f"{facts.steps} steps are too few to make up for compiling, {COMPILE_FROM_STEPS} needed": (

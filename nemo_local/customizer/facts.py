@@ -9,6 +9,8 @@ from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.settings import Parallelism
 
 ROW_BY_ROW, SDPA, EAGER, FLASH = "row_by_row", "sdpa", "eager", "flash_attention_2"
+UNMASKED = "sdpa_unmasked"
+"""SDPA that looks back, and no more; transformers then looks for no mask. See attention.py."""
 AMPERE, VOLTA = (8, 0), (7, 0)
 """The compute capabilities from which on there are bf16, TF32 and FlashAttention 2; and Triton."""
 
@@ -49,19 +51,24 @@ class Facts:
     """Of the GPU, before the model is there; of several the least."""
     installed: frozenset[str] = frozenset()
     """Of flash_attn, liger_kernel, triton, and cc, the C compiler that Triton's kernels need."""
-    liger_models: frozenset[str] = frozenset()
-    """Architectures (`model_type`) in Liger's own table."""
+    kernel_error: str = ""
+    """What came of the try to compile and run a kernel of Liger; empty when it ran, or is none."""
+    activation: str = "silu"
+    """Of the feed-forward block."""
     attentions: frozenset[str] = frozenset()
     """What of SDPA and FLASH the architecture can use."""
     can_checkpoint: bool = True
     """Whether the architecture can compute its layers again."""
     why_not_row_by_row: str = ""
     """Empty when it suits."""
+    why_masked: str = ""
+    """Empty when attention that looks back is all that rows padded on the right need."""
     why_not_packed: str = ""
     """Empty when sequences of this training could share rows."""
     padding: tuple[float, float] = (0.0, 0.0)
     """Shares of the tokens of a packed run's passes that are padding: without packing, and with."""
     teacher_parameters: int = 0
+    teacher_bytes: int = 0
     processes: int = 1
     parallelism: Parallelism = "ddp"
     refused: int | None = None
@@ -81,7 +88,9 @@ class Facts:
             return "Triton is not installed"
         if self.capability < VOLTA:
             return f"Triton needs compute capability 7.0, {self.device_name} has {self._capability}"
-        return "" if "cc" in self.installed else "Triton needs a C compiler, and there is none"
+        if "cc" not in self.installed:
+            return "Triton needs a C compiler, and there is none"
+        return f"a kernel was tried and failed: {self.kernel_error}" if self.kernel_error else ""
 
     @property
     def _capability(self) -> str:

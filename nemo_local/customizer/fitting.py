@@ -5,7 +5,7 @@ Fewer rows come first: they cost less than computing everything again.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nemo_local.customizer.activations import logits, resident
 from nemo_local.customizer.facts import Choice, Facts
@@ -16,23 +16,33 @@ FILLS = 0.8
 ROWS, CHECKPOINTING = "rows a pass", "activation checkpointing"
 
 
-def fit(facts: Facts, width: int, stored: int, fused: bool) -> tuple[Choice, Choice]:
-    """The rows of a pass, and activation checkpointing.
+@dataclass(frozen=True)
+class Form:
+    """What was chosen of what decides how much memory is needed."""
 
-    `width` and `stored` are the bytes of a value that is computed, and of a weight; `fused` is
-    whether attention keeps no scores.
-    """
+    width: int
+    """Bytes of a value that is computed."""
+    stored: int
+    """Bytes of a weight."""
+    teacher: int
+    """Bytes of a weight of a teacher."""
+    fused: bool
+    """Whether attention keeps no scores."""
+
+
+def fit(facts: Facts, form: Form) -> tuple[Choice, Choice]:
+    """The rows of a pass, and activation checkpointing."""
     left = [size for size in facts.pass_sizes if facts.refused is None or size < facts.refused]
     if not left:
         return _after_one_row(facts)
+    batch = f"a batch has {_rows(facts.plan.batch_size)}"
+    most = f"{batch}, a pass takes {TOKENS_PER_PASS[facts.device]} tokens"
     if facts.device == "cuda":
-        rows, checkpointing = _by_estimate(facts, left, width, stored, fused)
+        rows, checkpointing = _by_estimate(facts, left, form)
+        rows = replace(rows, reason=f"{most}; {rows.reason}")
     else:
-        batch = f"a batch has {_rows(facts.plan.batch_size)}"
-        rows, checkpointing = (
-            Choice(ROWS, str(left[0]), f"{batch}, a pass takes {TOKENS_PER_PASS} tokens"),
-            Choice(CHECKPOINTING, "off", "on a CPU only once memory runs out"),
-        )
+        rows = Choice(ROWS, str(left[0]), most)
+        checkpointing = Choice(CHECKPOINTING, "off", "on a CPU only once memory runs out")
     if facts.refused is not None:
         rows = replace(rows, reason="halved because memory ran out")
     if not facts.can_checkpoint:
@@ -40,20 +50,20 @@ def fit(facts: Facts, width: int, stored: int, fused: bool) -> tuple[Choice, Cho
     return rows, checkpointing
 
 
-def needs(
-    facts: Facts, rows: int, width: int, stored: int, fused: bool, twice: bool = False
-) -> int:
+def needs(facts: Facts, rows: int, form: Form, twice: bool = False) -> int:
     """Bytes that a process needs with so many rows a pass; `twice` is with checkpointing."""
-    trains_all = facts.plan.finetuning_type == "all_weights"
-    stays = stored * facts.teacher_parameters + resident(
-        facts.parameters, stored, width, trains_all, facts.processes, facts.parallelism
+    trains_all, width = facts.plan.finetuning_type == "all_weights", form.width
+    stays = form.teacher * facts.teacher_parameters + resident(
+        facts.parameters, form.stored, width, trains_all, facts.processes, facts.parallelism
     )
     of_a_pass = facts.size.checkpointed if twice else facts.size.activations
     sequences, dropout = rows * sequences_a_row(facts.plan), facts.plan.adapter_dropout > 0
     return (
         stays
-        + of_a_pass(sequences, facts.longest, width, fused, dropout)
-        + logits(sequences * facts.most_learnt, facts.vocabulary, width)
+        + of_a_pass(sequences, facts.longest, width, form.fused, dropout)
+        + logits(
+            sequences * facts.most_learnt, facts.vocabulary, width, facts.teacher_parameters > 0
+        )
     )
 
 
@@ -65,11 +75,9 @@ def _after_one_row(facts: Facts) -> tuple[Choice, Choice]:
     return rows, Choice(CHECKPOINTING, "on", f"memory ran out with {_rows(least)} a pass")
 
 
-def _by_estimate(
-    facts: Facts, left: list[int], width: int, stored: int, fused: bool
-) -> tuple[Choice, Choice]:
+def _by_estimate(facts: Facts, left: list[int], form: Form) -> tuple[Choice, Choice]:
     def need(size: int, twice: bool = False) -> int:
-        return needs(facts, size, width, stored, fused, twice)
+        return needs(facts, size, form, twice)
 
     room, free = FILLS * facts.free_bytes, f"of {gb(facts.free_bytes)} free"
     fits = [size for size in left if need(size) <= room]

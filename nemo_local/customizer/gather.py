@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from nemo_local.customizer.facts import FLASH, SDPA, Facts
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.modules import why_not_packed
 from nemo_local.customizer.packing import padding_shares
-from nemo_local.customizer.passes import pass_sizes, tokens_of_a_pass
+from nemo_local.customizer.passes import pass_sizes
 from nemo_local.customizer.ranks import Ranks
 
 PACKAGES = ("flash_attn", "liger_kernel", "triton")
@@ -43,7 +44,7 @@ def gather(
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     text, longest = config.get_text_config(), max(lengths)
     heads = getattr(text, "num_attention_heads", 1)
-    sizes = pass_sizes(plan, longest, ranks.count, tokens_of_a_pass(ranks.device.type))
+    sizes = pass_sizes(plan, longest, ranks.count, ranks.device.type)
     model: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
     device = _Device.of(ranks.device)
     free = ranks.least(device.free_bytes)
@@ -57,7 +58,8 @@ def gather(
         capability=device.capability,
         free_bytes=int(free),
         installed=_installed(),
-        liger_models=_liger_models() if ranks.device.type == "cuda" else frozenset(),
+        kernel_error=_try_kernel(ranks.device) if ranks.device.type == "cuda" else "",
+        activation=getattr(text, "hidden_act", ""),
         model_type=config.model_type,
         size=Size(
             layers=text.num_hidden_layers,
@@ -67,8 +69,9 @@ def gather(
         ),
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
         parameters=count_parameters(checkpoint),
-        checkpoint_bytes=sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")),
+        checkpoint_bytes=_bytes(checkpoint),
         teacher_parameters=count_parameters(teacher) if teacher else 0,
+        teacher_bytes=_bytes(teacher) if teacher else 0,
         attentions=frozenset(
             name
             for name, flag in ((SDPA, "_supports_sdpa"), (FLASH, "_supports_flash_attn"))
@@ -80,6 +83,7 @@ def gather(
             if plan.needs_masks
             else attention.why_not(config, ranks.device, longest)
         ),
+        why_masked=attention.why_masked(text, longest),
         why_not_packed=why_not_packed(checkpoint, plan.training_type),
         padding=padding_shares(lengths, plan, sizes[0]) if plan.pack_sequences else (0.0, 0.0),
         longest=longest,
@@ -120,16 +124,31 @@ class _Device:
 
 def _installed() -> frozenset[str]:
     found = {name for name in PACKAGES if find_spec(name) is not None}
-    return frozenset(found | ({"cc"} if shutil.which("cc") or shutil.which("gcc") else set()))
+    # As Triton looks for it.
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return frozenset(found | ({"cc"} if compiler else set()))
 
 
-def _liger_models() -> frozenset[str]:
-    """The architectures in Liger's own table; none when it is not installed or too old."""
+def _try_kernel(device: torch.device) -> str:
+    """Compile a small kernel of Liger and run it, both ways; returns what went wrong.
+
+    A compiler that is there may lack Python's headers or the driver's library.
+    """
+    if find_spec("liger_kernel") is None:
+        return ""
     try:
-        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
-    except ImportError:
-        return frozenset()
-    return frozenset(MODEL_TYPE_TO_APPLY_LIGER_FN)
+        from liger_kernel.transformers.rms_norm import LigerRMSNorm
+
+        norm = LigerRMSNorm(16).to(device)
+        norm(torch.ones(2, 16, device=device)).sum().backward()
+        torch.cuda.synchronize()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".strip().split("\n", 1)[0]
+    return ""
+
+
+def _bytes(checkpoint: Path) -> int:
+    return sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
 
 
 def _intermediate(config: Any) -> int:

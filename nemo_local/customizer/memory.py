@@ -14,12 +14,18 @@ WAY_BACK = {"use_reentrant": False}
 """How PyTorch computes layers again: it recommends this form, which needs no trained input."""
 SHORTEST = 16
 """Tokens of the shortest row that is tried."""
+REFUSALS = (
+    "can't allocate memory",  # the CPU's allocator
+    "CUDA error: out of memory",  # the driver, to what does not ask PyTorch's allocator
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Triton Error [CUDA]: out of memory",
+)
+"""What a RuntimeError says that is no OutOfMemoryError, and means the same."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or on the CPU."""
-    # The CPU's allocator raises a plain RuntimeError.
-    refused = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    refused = isinstance(error, RuntimeError) and any(sign in str(error) for sign in REFUSALS)
     return refused or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 

@@ -13,7 +13,7 @@ from transformers.integrations.liger import apply_liger_kernel
 from nemo_local.customizer.answers_only import end_at_answers
 from nemo_local.customizer.choices import Choices
 from nemo_local.customizer.dropout import add_hidden_dropout
-from nemo_local.customizer.facts import FLASH, ROW_BY_ROW
+from nemo_local.customizer.facts import FLASH, ROW_BY_ROW, UNMASKED
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.lora_forward import shorten_forward
 from nemo_local.customizer.progress import TrainingFailed
@@ -41,7 +41,7 @@ def load_model(
         local_files_only=True,
         use_safetensors=True,
         dtype=torch.bfloat16 if choices.weights.value == "bf16" else torch.float32,
-        attn_implementation=attention if attention in (ROW_BY_ROW, FLASH) else None,
+        attn_implementation=attention if attention in (ROW_BY_ROW, UNMASKED, FLASH) else None,
         **({"attention_dropout": plan.attention_dropout} if plan.attention_dropout else {}),
         **(_split_over(ranks) if split else {}),
     )
@@ -56,7 +56,7 @@ def load_model(
         # Not by the Trainer's `use_liger_kernel`, at which TRL's trainers may change their losses.
         apply_liger_kernel(model, LIGER_LAYERS)
     if plan.finetuning_type == "all_weights":
-        return model
+        return _in_training(model)
     adapted = get_peft_model(
         model,
         LoraConfig(
@@ -73,10 +73,10 @@ def load_model(
     adapted.peft_config["default"].base_model_name_or_path = ""
     if not ranks.sharded:
         shorten_forward(adapted)
-    return adapted
+    return _in_training(adapted)
 
 
-def load_teacher(job: dict[str, Any], tokenizer: Any, dtype: torch.dtype, device: Any) -> Any:
+def load_teacher(job: dict[str, Any], tokenizer: Any, choices: Choices, device: Any) -> Any:
     """The frozen model whose distributions are learnt, whole in every process.
 
     Raises:
@@ -90,9 +90,27 @@ def load_teacher(job: dict[str, Any], tokenizer: Any, dtype: torch.dtype, device
             f"{len(tokenizer)} tokens); distillation compares token by token and needs one for both"
         )
     teacher: Any = AutoModelForCausalLM.from_pretrained(
-        path, local_files_only=True, use_safetensors=True, dtype=dtype
+        path,
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.bfloat16 if choices.teacher.value == "bf16" else torch.float32,
     )
+    end_at_answers(teacher)
     return teacher.to(device).eval().requires_grad_(False)
+
+
+def _in_training(model: Any) -> Any:
+    """The model in training; from now on `train` visits its layers only where that is a change.
+
+    The Trainer calls it before each pass, which takes milliseconds of Python.
+    """
+    visit = model.train().train
+
+    def train(mode: bool = True) -> Any:
+        return model if model.training == mode else visit(mode)
+
+    model.train = train
+    return model
 
 
 def _split_over(ranks: Ranks) -> dict[str, Any]:

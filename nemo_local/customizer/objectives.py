@@ -7,6 +7,7 @@ A place is that of the token before a learnt one, where it is predicted, counted
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 from transformers import TrainingArguments
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from nemo_local.customizer import attention
 from nemo_local.customizer.answers_only import ends_at_answers
@@ -26,7 +27,10 @@ from nemo_local.customizer.rendering import IGNORED
 from nemo_local.customizer.reporting import LossWindow, Pace
 from nemo_local.customizer.together import Together
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
+MODEL_INPUTS = (
+    *("input_ids", "attention_mask", "position_ids"),
+    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),
+)
 
 
 class Followed(Together):
@@ -48,6 +52,14 @@ class Followed(Together):
         loss: Tensor = super().training_step(model, inputs, *given, **options)
         self.window.add(loss)
         return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the Trainer would ask every weight for its size, in each pass."""
+        return 0
+
+    def log(self, logs: dict[str, float], *given: Any, **options: Any) -> None:
+        logs.pop("total_flos", None)
+        super().log(logs, *given, **options)
 
     def evaluation_loop(self, *given: Any, **options: Any) -> Any:
         output = super().evaluation_loop(*given, **options)
@@ -76,9 +88,8 @@ class AnswerTrainer(Followed, SFTTrainer):
     """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
 
     def loss_of(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
-        labels = inputs["labels"]
-        places = places_before(labels != IGNORED)
-        targets = labels.flatten()[places + 1]
+        places = inputs["places"]
+        targets = inputs["labels"].flatten()[places + 1]
         loss = self.loss_sum(answer_logits(model, inputs, places), targets, inputs, places)
         if num_items_in_batch is None:
             return loss / len(places)
@@ -105,7 +116,7 @@ class DistillationTrainer(AnswerTrainer):
     def loss_sum(
         self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], places: Tensor
     ) -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), self.accelerator.autocast():
             wanted = answer_logits(self.teacher, inputs, places)
         # Checkpoints pad their vocabularies differently; no token has an id beyond the smaller.
         size = min(logits.shape[-1], wanted.shape[-1])
@@ -223,21 +234,50 @@ class Referred:
         return {**self.pairs[number], **reference}
 
 
+@dataclass(frozen=True)
+class WithPlaces:
+    """A collator that adds the `places` [N] of its batches.
+
+    Asked of a batch that is on a GPU already, each pass would wait for the one before it.
+    """
+
+    collator: Callable[[list[Any]], dict[str, Any]]
+
+    def __call__(self, rows: list[Any]) -> dict[str, Any]:
+        batch = self.collator(rows)
+        learnt = batch["labels"] != IGNORED if "labels" in batch else batch["completion_mask"] > 0
+        return {**batch, "places": places_before(learnt)}
+
+
 def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
-    """The trainer of a plan's training type; `arguments` are those of transformers' Trainer."""
+    """The trainer of a plan's training type; `arguments` are those of transformers' Trainer.
+
+    A `data_collator` is one of packed rows.
+    """
+    pad_id = options["processing_class"].pad_token_id
     if plan.training_type == "dpo":
         trainer = PreferenceTrainer(
-            args=TrainingArguments(
-                **arguments, max_grad_norm=plan.dpo.max_grad_norm, remove_unused_columns=False
+            args=_one_device(
+                TrainingArguments(
+                    **arguments, max_grad_norm=plan.dpo.max_grad_norm, remove_unused_columns=False
+                )
             ),
-            data_collator=DataCollatorForPreference(options["processing_class"].pad_token_id),
+            data_collator=WithPlaces(DataCollatorForPreference(pad_id)),
             **options,
         )
         trainer.dpo = plan.dpo
         return trainer
     kind = DistillationTrainer if plan.training_type == "distillation" else AnswerTrainer
     config = SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
-    return kind(args=config, **options)
+    collator = options.pop("data_collator", None) or DataCollatorForLanguageModeling(pad_id)
+    return kind(args=_one_device(config), data_collator=WithPlaces(collator), **options)
+
+
+def _one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """The arguments of a process that computes on one device, however many it sees."""
+    # transformers would split passes over all of them (DataParallel), which TRL refuses.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def answer_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -245,8 +285,7 @@ def answer_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor
 
     Tokens are at least one.
     """
-    ids, learnt = inputs["input_ids"], inputs["completion_mask"].bool()
-    places = places_before(learnt)
+    ids, learnt, places = inputs["input_ids"], inputs["completion_mask"], inputs["places"]
     logits = answer_logits(model, inputs, places)
     of_tokens = -functional.cross_entropy(logits, ids.flatten()[places + 1], reduction="none")
     of_answers = of_tokens.new_zeros(len(ids)).index_add(0, places // ids.shape[1], of_tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from nemo_local.customizer.hyperparameters import Plan
@@ -10,17 +9,13 @@ from nemo_local.customizer.hyperparameters import Plan
 if TYPE_CHECKING:  # torch comes with it
     from nemo_local.customizer.ranks import Ranks
 
-TOKENS_PER_PASS = 8192
-"""Tokens of one forward pass (padding included) on a CPU; a larger batch is accumulated."""
-
-
-def tokens_of_a_pass(device: str) -> float:
-    """Tokens (padding included) that a pass may have; a GPU takes what its memory holds."""
-    return math.inf if device == "cuda" else TOKENS_PER_PASS
+TOKENS_PER_PASS = {"cpu": 8192, "cuda": 32768}
+"""Tokens of one forward pass (padding included); a larger batch is accumulated. More keep a GPU no
+busier, and what an estimate of its memory gets wrong grows with them."""
 
 
 def pass_sizes(
-    plan: Plan, longest: int, processes: int = 1, most_tokens: float = TOKENS_PER_PASS
+    plan: Plan, longest: int, processes: int = 1, device: str = "cpu"
 ) -> tuple[int, ...]:
     """Rows that a forward pass may have: the most, then about half of it, down to one.
 
@@ -35,7 +30,7 @@ def pass_sizes(
             max(
                 size
                 for size in range(1, most + 1)
-                if rows % size == 0 and (size == 1 or size * tokens <= most_tokens)
+                if rows % size == 0 and (size == 1 or size * tokens <= TOKENS_PER_PASS[device])
             )
         )
         most = sizes[-1] // 2

@@ -43,6 +43,8 @@ CHILD_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
+    # Passes differ in length, and what a shorter one gives back would be too small for the next.
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
 NOT_INHERITED = (
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "NEMO_LOCAL_TOKEN", "NEMO_LOCAL_HF_TOKEN"),

@@ -70,6 +70,7 @@ class OrNothing:
                 batch["labels"].fill_(IGNORED)
             else:  # pairs
                 batch["completion_mask"].zero_()
+            batch["places"] = batch["places"][:0]
         return batch
 
 

@@ -14,18 +14,17 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, set_seed
 
+from nemo_local.customizer.arguments import arguments, packed
 from nemo_local.customizer.batches import LengthBuckets, make_tokens
 from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.choices import Choices, choose, with_less_memory
-from nemo_local.customizer.facts import FLASH, Facts
+from nemo_local.customizer.facts import Facts
 from nemo_local.customizer.gather import gather
 from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
-from nemo_local.customizer.memory import WAY_BACK, is_out_of_memory, longest_that_fits, release
+from nemo_local.customizer.memory import is_out_of_memory, longest_that_fits, release
 from nemo_local.customizer.networks import load_model, load_teacher
 from nemo_local.customizer.objectives import make_trainer
-from nemo_local.customizer.packing import PackingCollator
 from nemo_local.customizer.passes import (
-    pass_sizes,
     rows_of_each,
     sequences_a_row,
     what_fits,
@@ -53,8 +52,6 @@ from nemo_local.customizer.special_tokens import SpecialTokens, load_tokenizer
 from nemo_local.customizer.token_files import TokenFile
 from nemo_local.customizer.trackers import Trackers
 
-CHECKPOINT_EVERY_STEPS = 25
-"""If writing them takes no more than its share of the time; see SavePace."""
 STATES_OF_A_WEIGHT = 2
 """What Adam keeps of each, in float32."""
 
@@ -205,7 +202,7 @@ def _longest_that_fits(run: Run, choices: Choices) -> int:
             for _ in range(STATES_OF_A_WEIGHT)
         ]
         if plan.training_type == "distillation":
-            held.append(load_teacher(run.job, run.tokenizer, model.dtype, device))
+            held.append(load_teacher(run.job, run.tokenizer, choices, device))
         return longest_that_fits(model, run.longest, sequences_a_row(plan), choices)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -231,6 +228,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     job, plan, job_dir, ranks = run.job, run.plan, run.folder, run.ranks
     training, validation, progress, device = run.training, run.validation, run.progress, run.device
     set_seed(plan.seed)
+    torch.backends.cuda.enable_cudnn_sdp(choices.cudnn.on)
     if choices.compile.on:
         # What cannot be compiled is computed as it would have been.
         torch._dynamo.config.suppress_errors = True
@@ -261,10 +259,10 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     # Before the trainer: ZeRO-3 would split it.
     teacher = None
     if plan.training_type == "distillation":
-        teacher = load_teacher(job, run.tokenizer, model.dtype, device)
+        teacher = load_teacher(job, run.tokenizer, choices, device)
     trainer = make_trainer(
         plan,
-        arguments=_arguments(run, choices),
+        arguments=arguments(run, choices),
         model=model,
         processing_class=run.tokenizer,
         train_dataset=training.dataset(),
@@ -277,10 +275,10 @@ def _train(run: Run, choices: Choices, note: str) -> None:
             Reporter(progress, so_far, job_dir / "best", plan, window),  # looks before all saves
             *(run.trackers.callbacks(done) if run.trackers else []),
         ],
-        **_packed(run, choices),
+        **packed(run, choices),
     )
     # Rows of one length have their place in an epoch by chance alone.
-    lengths = [0] * rows_count if plan.pack_sequences else sorted(training.lengths)
+    lengths = [0] * rows_count if choices.packing.on else sorted(training.lengths)
     trainer.order = LengthBuckets(array("i", lengths), plan.batch_size, plan.seed)
     trainer.plan, trainer.ranks, trainer.total_steps = plan, ranks, total
     trainer.args.save_only_model = False
@@ -304,58 +302,9 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     finish(trainer, job, job_dir, progress)
 
 
-def _arguments(run: Run, choices: Choices) -> dict[str, Any]:
-    """What transformers' Trainer is told about a run."""
-    plan, ranks, device, size = run.plan, run.ranks, run.device, choices.rows_of_a_pass
-    zero = ranks.parallelism.startswith("zero")
-    # As one process has them, whatever the share of each.
-    at_once = size if ranks.count == 1 else pass_sizes(plan, run.longest)[0]
-    return dict(
-        output_dir=str(run.folder / "checkpoints"),
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=rows_of_each(plan, ranks.count) // size,
-        per_device_eval_batch_size=2 * at_once,
-        num_train_epochs=plan.epochs,
-        max_steps=plan.total_steps(len(run.training.lengths)) if plan.max_steps else -1,
-        use_cpu=device.type == "cpu" and not zero,
-        ddp_backend="gloo" if device.type == "cpu" and zero else None,
-        ddp_find_unused_parameters=False,
-        bf16=choices.bf16,
-        tf32=choices.tf32.on if device.type == "cuda" else None,
-        gradient_checkpointing=choices.checkpointing.on,
-        gradient_checkpointing_kwargs=dict(WAY_BACK) if choices.checkpointing.on else None,
-        torch_compile=choices.compile.on,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=device.type == "cuda",
-        logging_steps=plan.log_every_n_steps,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if run.validation.lengths else "no",
-        eval_steps=plan.validation_interval(len(run.training.lengths)),
-        save_steps=CHECKPOINT_EVERY_STEPS,
-        save_total_limit=2,
-        # The Trainer cannot save the optimiser of a split model; Together can.
-        save_only_model=ranks.parallelism == "fsdp",
-        seed=plan.seed,
-        report_to=[],  # trackers come after our own callbacks, which complete the logs
-        run_name=run.folder.name,
-        disable_tqdm=True,
-    )
-
-
 def _device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise TrainingFailed(
             "NEMO_LOCAL_DEVICE is 'cuda', but no CUDA device is visible; use 'auto' or 'cpu'"
         )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _packed(run: Run, choices: Choices) -> dict[str, Any]:
-    """What a trainer of packed rows gets besides; no row is longer than the longest sequence.
-
-    FlashAttention keeps sequences apart in one row only, and computes nothing between them.
-    """
-    if not choices.packing.on:
-        return {}
-    capacity = None if choices.attention.value == FLASH else run.longest
-    return {"data_collator": PackingCollator(run.tokenizer.pad_token_id, capacity)}

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nemo_local.nim.checkpoint import load_checkpoint
 from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.lora import read_adapter
 from nemo_local.nim.metrics import Metrics
+from tests.nemo_local.customizer.architectures import make_architecture
 from tests.nemo_local.customizer.test_gpu_ways import write_data
 from tests.nemo_local.customizer.test_robustness import AfterLogs, losses
 from tests.nemo_local.customizer.test_special_tokens import chatml_job
@@ -61,12 +63,11 @@ def trained(job, folder, device, stop=None):
     [
         {},
         {"finetuning_type": "all_weights"},
-        {"sequence_packing_enabled": True},
         {"lora": {"adapter_dim": 4, "adapter_dropout": 0.2}},
         {"training_type": "dpo"},
         {"training_type": "distillation", "distillation": {"teacher": "a/b@c"}},
     ],
-    ids=["lora", "all weights", "packed", "dropout", "dpo", "distillation"],
+    ids=["lora", "all weights", "dropout", "dpo", "distillation"],
 )
 def test_a_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(
     trainable, tmp_path, tmp_path_factory, changed
@@ -82,6 +83,107 @@ def test_a_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(
     assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
     assert losses(expected.val_loss) == [(p["step"], p["value"]) for p in progress.val_loss]
     assert expected.val_loss and progress.finished
+
+
+@pytest.mark.parametrize("training_type", ["sft", "dpo"])
+def test_one_process_trains_though_it_sees_two_gpus(
+    trainable, tmp_path, monkeypatch, training_type
+):
+    job = make_job(trainable, log_every_n_steps=1, training_type=training_type)
+    expected = trained(job, tmp_path / "one", "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    progress = trained(job, tmp_path / "two", "cuda")
+    assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
+
+
+def test_the_attention_of_a_gpu_is_not_that_of_cudnn(trainable, tmp_path, capsys):
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    trained(make_job(trainable, max_steps=1), tmp_path / "run", "cuda")
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert "cuDNN attention: off (it plans each new shape" in capsys.readouterr().out
+
+
+def test_rows_that_a_gpu_would_pack_behind_a_mask_are_of_one_length_instead(
+    trainable, tmp_path, capsys
+):
+    job = make_job(trainable, log_every_n_steps=1)
+    expected = trained(job, tmp_path / "plain", "cuda")
+    job = make_job(trainable, log_every_n_steps=1, sequence_packing_enabled=True)
+    progress = trained(job, tmp_path / "packed", "cuda")
+    assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
+    assert "packing: off (asked for, but a mask would cost a GPU" in capsys.readouterr().out
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operators for whose result the CPU would wait."""
+
+    NAMES = (
+        "nonzero",
+        "_local_scalar_dense",
+        "_unique2",
+        "equal",
+        "is_nonzero",
+        "repeat_interleave",
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.noted = []
+
+    def __torch_dispatch__(self, op, types, given=(), options=None):
+        results = op(*given, **(options or {}))
+        tensors = [value for value in given if isinstance(value, torch.Tensor)]
+        if any(tensor.is_cuda for tensor in tensors):
+            name = op.overloadpacket.__name__
+            read = isinstance(results, torch.Tensor) and results.is_cpu
+            if name in self.NAMES or read or (name == "copy_" and given[0].is_cpu):
+                self.noted.append(name)
+        return results
+
+
+@pytest.mark.parametrize("training_type", ["sft", "dpo"])
+def test_no_pass_waits_for_the_gpu(trainable, tmp_path, monkeypatch, training_type):
+    from nemo_local.customizer.objectives import Followed
+
+    waits, inner, passes = Waits(), Followed.training_step, []
+
+    def training_step(self, *given, **options):
+        passes.append(len(waits.noted))
+        with waits:
+            return inner(self, *given, **options)
+
+    monkeypatch.setattr(Followed, "training_step", training_step)
+    job = make_job(trainable, training_type=training_type, max_steps=4)
+    trained(job, tmp_path / "run", "cuda")
+    assert len(passes) == 4 and waits.noted == []
+
+
+def test_kernels_that_cannot_be_compiled_are_left_out_with_their_reason(
+    trainable, tmp_path, monkeypatch, capsys
+):
+    liger = tmp_path / "liger_kernel/transformers/rms_norm.py"
+    liger.parent.mkdir(parents=True)
+    liger.write_text(
+        "from torch import nn\n"
+        "class LigerRMSNorm(nn.RMSNorm):\n"
+        "    def forward(self, x):\n"
+        "        raise RuntimeError('Failed to find C compiler.')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    progress = trained(make_job(trainable, max_steps=1), tmp_path / "run", "cuda")
+    assert progress.finished
+    reason = "off (a kernel was tried and failed: RuntimeError: Failed to find C compiler.)"
+    assert f"Liger kernels: {reason}" in capsys.readouterr().out
+
+
+def test_a_teacher_rounds_as_who_learns_from_it(tmp_path):
+    base = make_architecture("llama 3", tmp_path / "base")
+    given = {"training_type": "distillation", "distillation": {"teacher": "a/b@c"}}
+    job = make_job(base, log_every_n_steps=1, max_steps=2, **given)
+    job |= {"teacher_path": str(base), "teacher": "a/b@c", "precision": "bf16-mixed"}
+    progress = trained(job, tmp_path / "itself", "cuda")
+    # An adapter begins with nothing, so the model is its teacher.
+    assert abs(progress.train_loss[0]["value"]) < 1e-6
 
 
 def test_tokens_of_a_target_are_trained_on_a_gpu_as_on_a_cpu(trainable, tmp_path):

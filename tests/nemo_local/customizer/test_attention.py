@@ -1,7 +1,9 @@
-"""Attention row by row against the plain one of transformers."""
+"""Attention that takes no mask against the plain one of transformers."""
 
 import pytest
+import torch
 
+from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
 from tests.nemo_local.customizer.tiny_llama import make_checkpoint
 
 
@@ -11,29 +13,27 @@ def checkpoint(tmp_path_factory):
 
 
 def loss_and_gradients(checkpoint, implementation, padded):
-    import torch
     from transformers import AutoModelForCausalLM
 
     from nemo_local.customizer import attention  # registers the implementation
 
     model = AutoModelForCausalLM.from_pretrained(checkpoint, attn_implementation=implementation)
-    ids = torch.arange(3, 63).reshape(3, 20)
+    ids = torch.arange(3, 63).reshape(4, 15)
     labels = ids.clone()
     labels[1, padded:] = -100
     mask = (labels != -100).long()
-    without = implementation == attention.NAME
+    without = attention.takes_no_mask(implementation, ids.device)
     loss = model(input_ids=ids, labels=labels, attention_mask=None if without else mask).loss
     loss.backward()
     return loss, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("padded", [20, 11], ids=["full", "padded-on-the-right"])
-def test_loss_and_gradients_are_those_of_plain_attention(checkpoint, padded):
+@pytest.mark.parametrize("implementation", ["row_by_row", "sdpa_unmasked"])
+@pytest.mark.parametrize("padded", [15, 11], ids=["full", "padded-on-the-right"])
+def test_loss_and_gradients_are_those_of_plain_attention(checkpoint, padded, implementation):
     """The tiny Llama has two heads and one key-value head."""
-    import torch
-
     expected = loss_and_gradients(checkpoint, "eager", padded)
-    found = loss_and_gradients(checkpoint, "row_by_row", padded)
+    found = loss_and_gradients(checkpoint, implementation, padded)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -47,7 +47,6 @@ def test_loss_and_gradients_are_those_of_plain_attention(checkpoint, padded):
     ids=["sliding-window", "dropout", "long-rows"],
 )
 def test_models_and_rows_it_does_not_suit_keep_their_own_attention(changes, longest, reason):
-    import torch
     from transformers import LlamaConfig
 
     from nemo_local.customizer import attention
@@ -57,8 +56,27 @@ def test_models_and_rows_it_does_not_suit_keep_their_own_attention(changes, long
     assert attention.why_not(LlamaConfig(), torch.device("cuda"), 100) == "not on cuda"
 
 
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"gemma 2"}))
+def test_architectures_that_only_look_back_need_no_mask(name, tmp_path):
+    checkpoint = make_architecture(name, tmp_path)  # Mistral's sees 16 tokens, of 15
+    expected = loss_and_gradients(checkpoint, "eager", 11)
+    found = loss_and_gradients(checkpoint, "sdpa_unmasked", 11)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_that_holds_all_rows_needs_no_mask():
+    from transformers import Gemma2Config, LlamaConfig, MistralConfig
+
+    from nemo_local.customizer import attention
+
+    assert attention.why_masked(LlamaConfig(), 100) == ""
+    assert attention.why_masked(MistralConfig(sliding_window=100), 100) == ""
+    sees = attention.why_masked(MistralConfig(sliding_window=99), 100)
+    assert sees == "it sees 99 tokens, and rows have up to 100"
+    assert attention.why_masked(Gemma2Config(), 100) == "not tested without for gemma2"
+
+
 def test_rows_padded_on_the_right_need_no_mask_for_their_own_tokens(checkpoint):
-    import torch
     from transformers import AutoModelForCausalLM
 
     from nemo_local.customizer import attention
@@ -72,4 +90,5 @@ def test_rows_padded_on_the_right_need_no_mask_for_their_own_tokens(checkpoint):
     assert attention.takes_no_mask("sdpa", torch.device("cuda"))
     assert not attention.takes_no_mask("sdpa", torch.device("cpu"))
     assert attention.takes_no_mask("row_by_row", torch.device("cpu"))
+    assert attention.takes_no_mask("sdpa_unmasked", torch.device("cuda"))
     assert not attention.takes_no_mask("flash_attention_2", torch.device("cuda"))

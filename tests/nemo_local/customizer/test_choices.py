@@ -3,6 +3,7 @@
 No GPU is asked here: the facts of an H100 or a T4 are written down.
 """
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -25,7 +26,6 @@ H100 = Facts(
     capability=(9, 0),
     free_bytes=84_000_000_000,
     installed=ALL,
-    liger_models=frozenset({"llama", "qwen2"}),
     model_type="llama",
     size=LLAMA_8B,
     head_dim=128,
@@ -57,7 +57,6 @@ CPU = replace(
     has_bf16=False,
     capability=(0, 0),
     free_bytes=0,
-    liger_models=frozenset(),
     longest=300,
     why_not_row_by_row="",
 )
@@ -85,8 +84,8 @@ def test_every_choice_is_a_line_of_name_value_and_reason():
             assert str(choice) == f"{choice.name}: {choice.value} ({choice.reason})"
             assert choice.value and len(choice.reason) > 5
     assert [choice.name for choice in choose(CPU)] == [
-        *("device", "precision", "weights", "TF32", "attention", "packing", "rows a pass"),
-        *("activation checkpointing", "Liger kernels", "torch.compile"),
+        *("device", "precision", "weights", "teacher", "TF32", "attention", "cuDNN attention"),
+        *("packing", "rows a pass", "activation checkpointing", "Liger kernels", "torch.compile"),
     ]
 
 
@@ -178,24 +177,17 @@ GEMMA = replace(H100, model_type="gemma2", attentions=frozenset({"flash_attentio
             "eager",
             "the model's own; not row_by_row: the model has x",
         ),
-        (H100, "sdpa", "need no mask"),
-        (planned(H100, training_type="dpo"), "sdpa", "a mask for the padding of pairs"),
+        (H100, "sdpa_unmasked", "need no mask"),
+        (planned(H100, training_type="dpo"), "sdpa_unmasked", "need no mask"),
+        (replace(H100, why_masked="not tested"), "sdpa", "with a mask; not tested"),
         (packed(H100), "flash_attention_2", "end to end in one row"),
-        (packed(without(H100, "flash_attn")), "sdpa", "flash_attn is not installed"),
-        (packed(T4), "sdpa", "Tesla T4 is older than Ampere"),
-        (packed(replace(H100, precision="fp32")), "sdpa", "does not compute in fp32"),
-        (packed(replace(H100, head_dim=512)), "sdpa", "heads are 512 wide"),
-        (
-            packed(replace(H100, attentions=frozenset({"sdpa"}))),
-            "sdpa",
-            "not flash_attention_2: llama cannot use it",
-        ),
+        (packed(without(H100, "flash_attn")), "sdpa_unmasked", "need no mask"),
         (GEMMA, "flash_attention_2", "gemma2 has no sdpa"),
         (without(GEMMA, "flash_attn"), "eager", "the architecture's own; not flash_attention_2"),
     ],
     ids=[
-        *("cpu", "cpu-long-rows", "cpu-plain", "h100", "pairs", "packed", "packed-no-flash"),
-        *("packed-t4", "packed-fp32", "wide-heads", "no-flash-model", "gemma", "gemma-no-flash"),
+        *("cpu", "cpu-long-rows", "cpu-plain", "h100", "pairs", "masked", "packed"),
+        *("packed-no-flash", "gemma", "gemma-no-flash"),
     ],
 )
 def test_attention_is_the_fastest_that_device_rows_and_model_allow(facts, value, reason):
@@ -210,10 +202,18 @@ def test_attention_is_the_fastest_that_device_rows_and_model_allow(facts, value,
         (replace(H100, why_not_packed="two answers of a pair"), "off", "two answers of a pair"),
         (packed(CPU), "on", "padding is 4% of what a pass computes, 30% without it"),
         (packed(H100), "on", "padding is 0% of what a pass computes, 30% without it"),
+        (packed(without(H100, "flash_attn")), "off", "flash_attn is not installed"),
+        (packed(T4), "off", "cost a GPU more than 30% of padding; not flash_attention_2: Tesla T4"),
+        (packed(replace(H100, precision="fp32")), "off", "does not compute in fp32"),
+        (packed(replace(H100, head_dim=512)), "off", "heads are 512 wide"),
+        (packed(replace(H100, attentions=frozenset({"sdpa"}))), "off", "llama cannot use it"),
     ],
-    ids=["not-asked-for", "pairs", "rows", "one-row"],
+    ids=[
+        *("not-asked-for", "pairs", "rows", "one-row", "no-flash", "t4", "fp32", "wide-heads"),
+        "no-flash-model",
+    ],
 )
-def test_packing_is_on_when_asked_for_and_says_what_it_saves(facts, value, reason):
+def test_packing_is_on_when_asked_for_and_possible_and_says_what_it_saves(facts, value, reason):
     packing = choose(facts).packing
     assert packing.value == value and reason in packing.reason
 
@@ -228,17 +228,27 @@ def test_packing_is_on_when_asked_for_and_says_what_it_saves(facts, value, reaso
         (without(H100, "triton"), "off", "Triton is not installed"),
         (without(H100, "cc"), "off", "C compiler"),
         (replace(H100, capability=(6, 1)), "off", "needs compute capability 7.0"),
-        (replace(H100, model_type="mpt"), "off", "Liger has none for mpt"),
+        (
+            replace(H100, kernel_error="RuntimeError: Failed to find C compiler."),
+            "off",
+            "a kernel was tried and failed: RuntimeError: Failed to find C compiler.",
+        ),
+        (
+            replace(H100, model_type="gemma2"),
+            "off",
+            "only for llama, mistral, qwen2, not for gemma2",
+        ),
+        (replace(H100, activation="gelu"), "off", "they compute silu, and this llama has gelu"),
         (replace(H100, processes=2, parallelism="fsdp"), "off", "weights are split (fsdp)"),
         (replace(H100, processes=2, parallelism="zero3"), "off", "weights are split (zero3)"),
         (replace(H100, processes=2), "on", "fused layers of llama"),
     ],
     ids=[
-        *("h100", "t4", "cpu", "no-liger", "no-triton", "no-compiler", "pascal", "unknown-model"),
-        *("fsdp", "zero3", "ddp"),
+        *("h100", "t4", "cpu", "no-liger", "no-triton", "no-compiler", "pascal", "no-kernel"),
+        *("unknown-model", "gelu", "fsdp", "zero3", "ddp"),
     ],
 )
-def test_liger_is_used_for_its_own_architectures_on_gpus_with_triton(facts, value, reason):
+def test_liger_is_used_for_the_layers_that_it_computes_on_gpus_with_triton(facts, value, reason):
     liger = choose(facts).liger
     assert liger.value == value and reason in liger.reason
 
@@ -255,18 +265,36 @@ PLAIN = without(H100, "liger_kernel")
         (CPU, "off", "not on a CPU"),
         (without(PLAIN, "triton"), "off", "Triton is not installed"),
         (without(PLAIN, "cc"), "off", "C compiler"),
+        (
+            replace(H100, kernel_error="no driver"),
+            "off",
+            "a kernel was tried and failed: no driver",
+        ),
+        (replace(PLAIN, precision="fp32"), "off", "round the products of fp32 to TF32"),
+        (replace(PLAIN, has_bf16=False), "off", "round the products of fp32 to TF32"),
         (replace(PLAIN, processes=2, parallelism="fsdp"), "off", "fsdp gathers weights"),
         (replace(PLAIN, processes=2, parallelism="zero2"), "off", "zero2 gathers weights"),
         (replace(PLAIN, processes=2), "on", "2000 steps"),
         (planned(PLAIN, training_type="dpo"), "off", "dpo calls the model"),
         (planned(PLAIN, training_type="distillation"), "off", "distillation calls the model"),
-        (packed(PLAIN), "off", "packed rows change their mask"),
+        (packed(PLAIN), "off", "packed rows change their form"),
         (planned(PLAIN, hidden_dropout=0.1), "off", "dropout hooks"),
         (replace(PLAIN, free_bytes=20_000_000_000), "off", "computed again"),
     ],
     ids=[
-        *("long-run", "short-run", "liger", "cpu", "no-triton", "no-compiler", "fsdp", "zero2"),
-        *("ddp", "dpo", "distillation", "packed", "dropout", "checkpointed"),
+        *("long-run", "short-run", "liger", "cpu", "no-triton", "no-compiler", "no-kernel"),
+        *(
+            "fp32",
+            "no-bf16",
+            "fsdp",
+            "zero2",
+            "ddp",
+            "dpo",
+            "distillation",
+            "packed",
+            "dropout",
+            "checkpointed",
+        ),
     ],
 )
 def test_a_model_is_compiled_only_where_that_pays(facts, value, reason):
@@ -281,14 +309,15 @@ def test_a_pass_that_fits_keeps_its_rows_and_its_activations():
     # 32 layers x 8192 tokens x (8 x 14336 + 36 x 4096) bytes, 16 GB of weights, and logits of
     # 8 x 100 x 128256 x 16 bytes.
     reason = "8 rows a pass need about 86.4 GB of 200.0 GB free"
-    assert choices.rows.reason == choices.checkpointing.reason == reason
+    assert choices.checkpointing.reason == reason
+    assert choices.rows.reason == f"a batch has 16 rows, a pass takes 32768 tokens; {reason}"
     assert choose(CPU).rows.reason == "a batch has 16 rows, a pass takes 8192 tokens"
 
 
 def test_dropout_of_adapters_takes_memory():
     dropped = choose(planned(replace(H100, free_bytes=200_000_000_000), adapter_dropout=0.1))
     # 32 layers x 8192 tokens x 3 x (6 x 4096 + 14336) bytes more.
-    assert dropped.rows.reason == "8 rows a pass need about 117.0 GB of 200.0 GB free"
+    assert "8 rows a pass need about 117.0 GB of 200.0 GB free" in dropped.rows.reason
 
 
 def test_fewer_rows_come_before_computing_activations_twice():
@@ -326,8 +355,35 @@ def test_more_processes_need_less_where_weights_are_split():
 def test_a_teacher_takes_memory_too():
     one = replace(H100, longest=2048, pass_sizes=(4, 2, 1))
     assert choose(one).rows_of_a_pass == 2
-    taught = replace(one, teacher_parameters=16_000_000_000)
+    taught = replace(one, teacher_parameters=16_000_000_000, teacher_bytes=32_000_000_000)
+    assert choose(taught).teacher.reason == "frozen, 32.0 GB: above 1.0 GB in bf16"
     assert choose(taught).rows_of_a_pass == 1
+    # Its logits, too: of 2,000 tokens, each with 128,256 of 40 bytes instead of 16.
+    learnt = replace(one, most_learnt=1000, free_bytes=10**12)
+    needed = [
+        float(re.search(r"need about ([\d.]+) GB", choose(facts).rows.reason)[1])
+        for facts in (learnt, replace(learnt, teacher_parameters=1, teacher_bytes=1))
+    ]
+    assert needed[1] - needed[0] == pytest.approx(4 * 1000 * 128_256 * 24 / 1e9, abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (H100, "none", "sft has none"),
+        (replace(H100, teacher_bytes=10**8), "fp32", "up to 1.0 GB in fp32"),
+        (replace(T4, teacher_bytes=10**10), "bf16", "as the weights that learn"),
+        (
+            planned(replace(T4, teacher_bytes=10**10), finetuning_type="all_weights"),
+            "fp32",
+            "as the weights that learn",
+        ),
+    ],
+    ids=["no-teacher", "small", "no-bf16", "no-bf16-all-weights"],
+)
+def test_a_teacher_is_small_where_that_costs_no_precision(facts, value, reason):
+    teacher = choose(facts).teacher
+    assert teacher.value == value and reason in teacher.reason
 
 
 def tries(facts):

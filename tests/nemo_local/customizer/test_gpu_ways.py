@@ -11,13 +11,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from nemo_local.customizer.activations import Size, resident
+from nemo_local.customizer.arguments import arguments
 from nemo_local.customizer.choices import choose
 from nemo_local.customizer.facts import Choice
 from nemo_local.customizer.gather import gather
 from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.passes import pass_sizes
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import NO_TOKENS
 from nemo_local.customizer.token_files import TokenFile
+from nemo_local.customizer.trainer import Run
 from tests.nemo_local.customizer.test_choices import H100, packed, planned, without
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
@@ -187,6 +190,15 @@ GPU_RUNS = [
 ]
 
 
+def run_on(device, plan, folder):
+    return Run(
+        job={}, plan=plan, folder=folder, ranks=Ranks(device=torch.device(device)), tokenizer=None,
+        special=NO_TOKENS, training=TokenFile(folder, array("i", [100] * 64)),
+        validation=TokenFile(folder, array("i", [100])),
+        progress=None, stop=Event(), trackers=None, call_accuracy=None,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(("facts", "expected"), GPU_RUNS)
 @pytest.mark.parametrize("training_type", ["sft", "dpo"])
 def test_the_arguments_of_a_gpu_run_are_those_that_the_trainers_know(
@@ -195,20 +207,23 @@ def test_the_arguments_of_a_gpu_run_are_those_that_the_trainers_know(
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.sft_config import SFTConfig
 
-    from nemo_local.customizer.trainer import Run, _arguments
-
-    run = Run(
-        job={}, plan=facts.plan, folder=tmp_path, ranks=Ranks(), tokenizer=None, special=NO_TOKENS,
-        training=TokenFile(tmp_path, array("i", [100] * 64)),
-        validation=TokenFile(tmp_path, array("i", [100])),
-        progress=None, stop=Event(), trackers=None, call_accuracy=None,
-    )  # fmt: skip
-    arguments = _arguments(run, choose(facts))
-    made = (DPOConfig if training_type == "dpo" else SFTConfig)(**arguments)
+    given = arguments(run_on("cpu", facts.plan, tmp_path), choose(facts))
+    made = (DPOConfig if training_type == "dpo" else SFTConfig)(**given)
     assert {name: getattr(made, name) for name in expected} == expected
     # Layers get Liger's kernels when they are loaded; the trainers would change their losses.
     assert made.use_liger_kernel is False and made.tf32 is None
     assert made.per_device_train_batch_size == choose(facts).rows_of_a_pass
+
+
+def test_a_gpu_validates_with_no_more_rows_than_were_estimated_to_fit(tmp_path):
+    given = arguments(run_on("cuda", H100.plan, tmp_path), choose(H100))
+    assert given["per_device_train_batch_size"] == given["per_device_eval_batch_size"] == 4
+
+
+def test_a_pass_on_a_gpu_has_a_largest_size():
+    plan = replace(H100.plan, batch_size=256)
+    assert pass_sizes(plan, 500, device="cuda")[0] == 64
+    assert pass_sizes(plan, 500)[0] == 16
 
 
 def test_ligers_layers_are_put_in_without_its_losses(checkpoint, monkeypatch):
@@ -234,7 +249,7 @@ def test_the_facts_of_a_checkpoint_are_those_of_its_files(checkpoint):
     assert facts.size == Size(layers=2, hidden=32, intermediate=64, heads=2)
     assert facts.head_dim == 16 and facts.pass_sizes == (4, 2, 1) and facts.steps == 2
     assert facts.attentions == {"sdpa", "flash_attention_2"} and facts.can_checkpoint
-    assert facts.free_bytes == 0 and facts.liger_models == frozenset()
+    assert facts.free_bytes == 0 and facts.kernel_error == "" and facts.activation == "silu"
     assert facts.device_name.startswith("a CPU with ")
     assert planned(facts, pack_sequences=True).plan.needs_masks
     masked = gather(checkpoint, replace(plan, pack_sequences=True), Ranks(), [10, 50, 20], 9)

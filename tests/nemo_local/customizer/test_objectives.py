@@ -151,7 +151,7 @@ def test_every_pair_of_a_step_weighs_the_same_whatever_passes_it_is_in(
         dpo={"ref_policy_kl_penalty": 0.5},
     )  # fmt: skip
     expected = train_job(job, whole)
-    monkeypatch.setattr(passes, "TOKENS_PER_PASS", 200)
+    monkeypatch.setattr(passes, "TOKENS_PER_PASS", {"cpu": 200})
     progress = train_job(job, pairs)
     assert "8 x 1 rows a step" in expected.prepared["note"]
     assert "4 x 2 rows a step" in progress.prepared["note"]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.modules import why_not_packed
@@ -42,6 +43,15 @@ def test_without_a_capacity_all_sequences_share_one_row():
     batch = PackingCollator(pad_id=0, capacity=None)(sequences)
     assert batch["input_ids"].tolist() == [[7, 8, 9, 5, 6]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
+
+
+def test_a_single_row_says_where_its_sequences_end_as_trl_says_it():
+    sequences = [{"input_ids": [*range(n)], "labels": [*range(n)]} for n in (7, 5, 2)]
+    batch = PackingCollator(pad_id=0, capacity=None)(sequences)
+    theirs = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)(sequences)
+    theirs.pop("seq_idx")
+    torch.testing.assert_close(batch, theirs, rtol=0, atol=0)
+    assert type(batch["max_length_q"]) is int
 
 
 def test_the_padding_that_packing_saves_is_counted():

@@ -8,6 +8,7 @@ from threading import Event
 import pytest
 import torch
 
+from nemo_local.customizer.memory import is_out_of_memory
 from nemo_local.customizer.progress import (
     DISK_FULL,
     ProgressWriter,
@@ -61,6 +62,22 @@ def test_a_run_that_was_told_to_end_goes_on_as_if_nothing_had_been(
     assert losses(expected.val_loss) == [(p["step"], p["value"]) for p in progress.val_loss]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be ..."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_ran_out_is_known_whoever_tells(error):
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
+
+
 @pytest.fixture
 def memory(monkeypatch):
     """Lets a pass fail that has more tokens than the memory holds: plain, and checkpointed."""
@@ -85,6 +102,22 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(checkpoint, job_dir, 
     note = progress.prepared["note"]
     assert "2 x 4 rows a step, halved because memory ran out" in note
     assert progress.finished and progress.steps == 8
+
+
+def test_a_validation_that_does_not_fit_is_halved_until_it_does(checkpoint, job_dir, monkeypatch):
+    from nemo_local.customizer import objectives
+
+    inner = objectives.answer_logits
+
+    def within(model, inputs, places):
+        if not torch.is_grad_enabled() and len(inputs["input_ids"]) > 4:
+            raise torch.AcceleratorError("CUDA error: out of memory")
+        return inner(model, inputs, places)
+
+    monkeypatch.setattr(objectives, "answer_logits", within)
+    progress = train_job(make_job(checkpoint), job_dir)
+    assert "2 x 2 rows a step, halved because memory ran out" in progress.prepared["note"]
+    assert progress.finished and progress.val_loss
 
 
 def test_a_row_that_does_not_fit_is_tried_once_more_with_activations_computed_twice(

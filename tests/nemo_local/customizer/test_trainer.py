@@ -3,8 +3,12 @@
 import json
 import shutil
 
+import pytest
+import torch
+from transformers.models.llama.modeling_llama import LlamaMLP
+
 from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
-from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, train_job
+from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
 pytestmark = OF_THE_LIBRARIES
 
@@ -32,7 +36,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_same_adapter(
 ):
     from safetensors.numpy import load_file
 
-    from nemo_local.customizer import trainer
+    from nemo_local.customizer.arguments import CHECKPOINT_EVERY_STEPS
 
     job["plan"]["epochs"] = 4
     whole = tmp_path / "whole"
@@ -45,7 +49,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_same_adapter(
     killed.mkdir()
     shutil.copytree(job_dir / "data", killed / "data")
     shutil.copytree(
-        job_dir / "checkpoints" / f"checkpoint-{trainer.CHECKPOINT_EVERY_STEPS}",
+        job_dir / "checkpoints" / f"checkpoint-{CHECKPOINT_EVERY_STEPS}",
         killed / "checkpoints/checkpoint-25",
     )
     lines = (job_dir / "progress.jsonl").read_text().splitlines()
@@ -69,6 +73,21 @@ def test_rows_that_are_too_long_are_cut_or_dropped_and_counted(job, job_dir):
     prepared = train_job(job, job_dir).prepared
     assert (prepared["rows"], prepared["validation_rows"]) == (31, 7)
     assert (prepared["dropped"], prepared["truncated"]) == (3, 2)
+
+
+@pytest.mark.parametrize("finetuning_type", ["lora", "all_weights"])
+def test_every_layer_knows_when_it_trains_and_when_it_is_validated(
+    checkpoint, job_dir, monkeypatch, finetuning_type
+):
+    seen, inner = set(), LlamaMLP.forward
+
+    def forward(self, x):
+        seen.add(("trains" if self.training else "answers", torch.is_grad_enabled()))
+        return inner(self, x)
+
+    monkeypatch.setattr(LlamaMLP, "forward", forward)
+    train_job(make_job(checkpoint, finetuning_type=finetuning_type), job_dir)
+    assert seen == {("trains", True), ("answers", False)}
 
 
 def test_checkpoints_that_take_long_are_written_less_often():
