@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from nemo_local.core.client import AsyncClient, Unreachable, UpstreamError
 from nemo_local.core.errors import NO_RETRY, PlatformError
 
@@ -47,8 +45,8 @@ class MainModel:
         return dict(response)
 
     @asynccontextmanager
-    async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[httpx.Response]:
-        """A completion while it is written, as server-sent events."""
+    async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[Any]:
+        """A completion while it is written, as server-sent events: an httpx response to read."""
         body = {**request, "stream": True}
         async with self._client() as client, client.stream("POST", path, json=body) as response:
             yield response
