@@ -96,27 +96,6 @@ def test_a_failed_job_raises_with_its_last_log_lines():
         customizer.wait_for_training(scripted.client(), "cust-1", timeout_s=5)
 
 
-def test_status_carries_the_latest_losses():
-    series = {
-        "train_loss": [{"step": 9, "timestamp": NOW, "value": 2.0}, {"step": 19, "value": 1.5}],
-        "val_loss": [],
-    }
-    details = {
-        "status": "running",
-        "percentage_done": 50.0,
-        "steps_completed": 20,
-        "metrics": {"keys": ["train_loss", "val_loss"], "metrics": series},
-    }
-    scripted = Scripted({("GET", "/v1/customization/jobs/cust-1/status"): details})
-    status = customizer.training_status(scripted.client(), "cust-1")
-    assert (status.percent, status.step, status.train_loss, status.val_loss) == (
-        50.0,
-        20,
-        1.5,
-        None,
-    )
-
-
 def test_seconds_are_those_between_first_and_last_change(earlier):
     later = "2025-06-20T04:00:46.182000"
     job = earlier | {"created_at": NOW, "updated_at": later}

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from nemo_local.core.jobs import FINISHED, TRANSITIONS, InlineRunner, JobRunner, can_move
+from nemo_local.core.jobs import FINISHED, TRANSITIONS, JobRunner, can_move
 
 
 def test_a_finished_job_stays_finished():
@@ -66,13 +66,13 @@ def test_shutdown_forgets_the_queue():
 
 
 def test_a_crash_does_not_end_the_runner(caplog):
-    runner = InlineRunner()
+    runner, done = JobRunner(), []
 
     def crash(_):
         raise RuntimeError("no")
 
-    runner.submit("bad", crash)
+    runner.submit("bad", crash).result(timeout=5)
     assert "job bad crashed" in caplog.text
-    done = []
-    runner.submit("good", lambda _: done.append(1))
+    runner.submit("good", lambda _: done.append(1)).result(timeout=5)
+    runner.shutdown()
     assert done == [1]

@@ -10,10 +10,10 @@ from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
-from nemo_local.core.jobs import InlineRunner
 from nemo_local.core.query import ListQuery
 from nemo_local.deployment.service import DeploymentService
 from tests.conftest import free_port
+from tests.inline_runner import InlineRunner
 from tests.scripted_model import scripted_model
 from tests.tiny_checkpoint import entry
 
