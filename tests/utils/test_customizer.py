@@ -58,8 +58,9 @@ def test_a_finished_run_of_the_same_recipe_is_used_again(earlier):
     assert [method for method, _, _ in scripted.requests if method == "POST"] == []
 
 
-def test_a_run_under_way_is_followed(earlier):
-    scripted = platform([earlier | {"status": "running"}], [model("llama-xlam@v1", "created")])
+@pytest.mark.parametrize("status", ["created", "pending", "running"])
+def test_a_run_under_way_is_followed(earlier, status):
+    scripted = platform([earlier | {"status": status}], [model("llama-xlam@v1", "created")])
     assert (
         customizer.ensure_training(scripted.client(), scripted.client(), **RECIPE).how == "followed"
     )
@@ -81,6 +82,24 @@ def test_anything_else_takes_the_next_version(earlier, change, jobs_status, arti
     scripted = platform(jobs, [model("llama-xlam@v1", artifact), model("other@v7")])
     training = customizer.ensure_training(scripted.client(), scripted.client(), **(RECIPE | change))
     assert (training.how, training.model) == ("started", "ns/llama-xlam@v2")
+
+
+def test_another_name_is_another_model_with_its_own_versions(earlier):
+    names = ["llama-xlam@v1", "other@v3", "other@v12", "other@v4", "other-two@v40", "other@v50x"]
+    scripted = platform([earlier], [model(name) for name in names])
+    recipe = RECIPE | {"output_name": "other"}
+    training = customizer.ensure_training(scripted.client(), scripted.client(), **recipe)
+    assert (training.how, training.model) == ("started", "ns/other@v13")
+
+
+@pytest.mark.parametrize("key", ["wandb-secret", None])
+def test_a_key_for_weights_and_biases_goes_along_in_a_header(key):
+    scripted = platform()
+    client = scripted.client()
+    customizer.ensure_training(client, client, **RECIPE, wandb_api_key=key)
+    (method, _, body), headers = scripted.requests[-1], scripted.headers[-1]
+    assert (method, headers.get("wandb-api-key")) == ("POST", key)
+    assert "wandb-secret" not in str(body)
 
 
 def test_a_failed_job_raises_with_its_last_log_lines():

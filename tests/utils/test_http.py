@@ -1,6 +1,7 @@
 """Statuses and dead connections become errors of one tree, whichever client was used."""
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -10,6 +11,7 @@ import openai
 import pytest
 from huggingface_hub import HfApi
 
+from utils import clients
 from utils.errors import Conflict, NotFound, Refused, Unreachable
 from utils.http import Client, translated
 
@@ -104,6 +106,28 @@ def test_nothing_there_says_how_to_start_it_and_which_setting_to_change(dead_url
     with Client(dead_url, setting="NIM_URL") as client:
         with pytest.raises(Unreachable, match=f"{dead_url}: start .*make up.*set NIM_URL"):
             client.probe("/v1/models")
+
+
+@pytest.mark.timeout(30)
+def test_a_service_that_never_answers_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Client(url, timeout_s=0.2) as client, pytest.raises(Unreachable, match=url):
+            client.probe("/v1/models")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_service_that_wants_another_token_names_the_setting(url, status):
+    there = f"{url}/status/{status}"
+    with pytest.raises(Refused, match=f"set NEMO_TOKEN to a token that {there} takes") as error:
+        clients.require_answers({"NIM": ("NIM_URL", there)}, token="wrong")
+    assert error.value.status == status
+
+
+def test_a_service_that_fails_names_its_own_setting(url):
+    clients.require_answers({"NIM": ("NIM_URL", url)})
+    with pytest.raises(Unreachable, match="status/500: start .* set NIM_URL"):
+        clients.require_answers({"NIM": ("NIM_URL", f"{url}/status/500")})
 
 
 def sdk(url):
