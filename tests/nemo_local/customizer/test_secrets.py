@@ -24,6 +24,7 @@ def environment(monkeypatch):
     monkeypatch.setenv("NO_SECRET", "seen")
     processes = TrainingProcesses(with_spare=True)
     processes.prepare()
+    assert processes._spare is not None
     yield psutil.Process(processes._spare.pid).environ()
     processes.close()
 
