@@ -9,7 +9,6 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 # Two tests at a time: many of them mostly wait for a process to start.
 WORKERS := -n 2 --dist worksteal
-NOTEBOOKS := $(sort $(wildcard [1-4]_*.ipynb))
 
 # The local profile: no telemetry, no Xet (a self-hosted Hub has none), idle threads that yield.
 export HF_HUB_DISABLE_XET := 1

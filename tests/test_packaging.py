@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 # Packages whose import has another name.
 IMPORTED_AS = {"python-multipart": "multipart", "rouge-score": "rouge_score"}
 
@@ -67,3 +68,16 @@ def test_every_imported_package_is_asked_for(folders, asked):
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 found.add(node.module.split(".")[0])
     assert sorted(found - known) == []
+
+
+@pytest.mark.parametrize("package", ["nemo_local", "utils"])
+def test_an_installed_package_has_every_file_that_it_reads(package):
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"][package]
+    matched = {pattern: set((ROOT / package).glob(pattern)) for pattern in patterns}
+    assert [pattern for pattern, files in matched.items() if not files] == []
+    data = {
+        path
+        for path in (ROOT / package).rglob("*.*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert data - set().union(*matched.values()) == set()

@@ -33,21 +33,6 @@ class Training:
         return str(self.job.output_model)
 
 
-@dataclass(frozen=True)
-class TrainingStatus:
-    """Where a training run stands."""
-
-    status: str
-    percent: float
-    """Share of all optimiser steps, 0 to 100."""
-    step: int
-    train_loss: float | None
-    """Latest logged value; None before the first."""
-    val_loss: float | None
-    """Latest validation; None before the first."""
-    elapsed_s: float
-
-
 def ensure_training(
     client: NeMoMicroservices,
     entity_store: NeMoMicroservices,
@@ -121,20 +106,6 @@ def wait_for_training(
         on_update=on_update,
         logs=last_words,
         remedy="Correct what the log names, then run this cell again: it takes the next version.",
-    )
-
-
-def training_status(client: NeMoMicroservices, job_id: str) -> TrainingStatus:
-    """Status, progress and latest losses of one job."""
-    details = client.customization.jobs.status(job_id)
-    series = losses(details)
-    return TrainingStatus(
-        status=str(details.status),
-        percent=details.percentage_done or 0.0,
-        step=details.steps_completed or 0,
-        train_loss=series["train_loss"][-1][1] if series["train_loss"] else None,
-        val_loss=series["val_loss"][-1][1] if series["val_loss"] else None,
-        elapsed_s=details.elapsed_time or 0.0,
     )
 
 

@@ -36,13 +36,3 @@ def ensure_deployed(
         if error.status_code != 409 and "already exists" not in error.message:
             raise
         return client.deployment.model_deployments.retrieve(name, namespace=namespace)
-
-
-def remove(client: NeMoMicroservices, model: str) -> bool:
-    """True when the deployment of `model` was there and is gone; its adapters go with it."""
-    namespace, _, name = model.partition("/")
-    try:
-        client.deployment.model_deployments.delete(name, namespace=namespace)
-    except nemo_microservices.NotFoundError:
-        return False
-    return True

@@ -16,7 +16,7 @@ class Client:
     """A session with one service.
 
     with Client("http://127.0.0.1:8080", setting="NEMO_URL") as nemo:
-        nemo.get("/v1/namespaces", page_size=1) -> {"object": "list", "data": [...], ...}
+        nemo.post("/v1/namespaces", {"id": "ns"}) -> {"id": "ns", ...}
     """
 
     def __init__(
@@ -50,10 +50,6 @@ class Client:
         """Let the connections go."""
         self._session.close()
 
-    def get(self, path: str, **params: Any) -> Any:
-        """The JSON answer to GET."""
-        return self._json(self._send("GET", path, params=params))
-
     def post(
         self,
         path: str,
@@ -64,29 +60,9 @@ class Client:
         """The JSON answer to POST of a JSON body, or of a form."""
         return self._json(self._send("POST", path, json=body, data=form))
 
-    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
-        """The JSON answer to PATCH."""
-        return self._json(self._send("PATCH", path, json=body))
-
-    def delete(self, path: str) -> Any:
-        """The JSON answer to DELETE; None when the answer has no body."""
-        return self._json(self._send("DELETE", path))
-
-    def download(self, path: str) -> bytes:
-        """The raw answer to GET, such as a zip file."""
-        return self._send("GET", path).content
-
     def probe(self, path: str) -> None:
         """Nothing, when GET succeeds; whatever the answer holds."""
         self._send("GET", path)
-
-    def answers(self, path: str) -> bool:
-        """True when GET succeeds: for health checks and waits."""
-        try:
-            self.probe(path)
-        except (Unreachable, Refused):
-            return False
-        return True
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         url = f"{self.base_url}/{path.lstrip('/')}"

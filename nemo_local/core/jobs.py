@@ -6,28 +6,21 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
 
 logger = logging.getLogger(__name__)
 
-JobStatus = Literal[
-    "created",  # accepted and stored
-    "pending",  # waits for a worker
-    "running",  # works
-    "cancelling",  # was asked to stop and has not stopped yet
-    "cancelled",  # stopped on request
-    "failed",  # stopped by an error
-    "completed",  # done, results are stored
-]
-
 TRANSITIONS: dict[str, tuple[str, ...]] = {
+    # accepted and stored
     "created": ("pending", "running", "cancelling", "cancelled", "failed"),
+    # waits for a worker
     "pending": ("running", "cancelling", "cancelled", "failed"),
+    # works
     "running": ("pending", "cancelling", "cancelled", "failed", "completed"),
+    # was asked to stop and has not stopped yet
     "cancelling": ("cancelled", "failed", "completed"),
-    "cancelled": (),
-    "failed": (),
-    "completed": (),
+    "cancelled": (),  # stopped on request
+    "failed": (),  # stopped by an error
+    "completed": (),  # done, results are stored
 }
 """`running -> pending` is a job that a restarted platform picks up again."""
 

@@ -16,7 +16,6 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.progress import Progress, ProgressWriter, TrainingFailed
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.saving import save_weights
@@ -177,12 +176,10 @@ class Reporter(TrainerCallback):
         progress: ProgressWriter,
         so_far: Progress,
         best_dir: Path,
-        plan: Plan,
         window: LossWindow,
     ) -> None:
         self._progress = progress
         self._best_dir = best_dir
-        self._plan = plan
         self._window = window
         self._ranks = window.ranks
         self._reported_at = 0.0

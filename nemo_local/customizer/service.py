@@ -51,7 +51,6 @@ class CustomizerService:
         catalog: Catalog,
         jobs_dir: Path,
         settings: Settings,
-        runner: JobRunner | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         """`stopping` is whether the platform ends, from before it stops to answer."""
@@ -70,7 +69,7 @@ class CustomizerService:
         # What a failed run left is replaced in two steps, which two jobs must not mix.
         self._registering = threading.Lock()
         # One worker: one training at a time, others wait.
-        self._runner = runner or JobRunner(workers=1, name="customizer")
+        self._runner = JobRunner(workers=1, name="customizer")
 
     def start(self) -> None:
         """Offer the catalogue, and pick up the jobs that an earlier process left."""

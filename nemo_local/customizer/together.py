@@ -31,9 +31,6 @@ class Together(Trainer):
     order: LengthBuckets
     """Of the rows that are trained on."""
     total_steps: int
-    validated_at_once: int
-    """Rows of a batch in validation."""
-
     saves: SavePace
 
     optimizer: Any

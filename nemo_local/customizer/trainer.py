@@ -272,7 +272,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
             pace,
             saves,
             stop_at,
-            Reporter(progress, so_far, job_dir / "best", plan, window),  # looks before all saves
+            Reporter(progress, so_far, job_dir / "best", window),  # looks before all saves
             *(run.trackers.callbacks(done) if run.trackers else []),
         ],
         **packed(run, choices),

@@ -13,7 +13,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any, TypeVar
 
 from nemo_local.core.inference import inference_root
@@ -123,7 +123,7 @@ class Engine:
         known = {key: context[key] for key in context if key not in _RESERVED}
         conversation = [{"role": "context", "content": known}, *messages] if known else messages
         try:
-            response = await rails.generate_async(
+            response = await _alone(rails, direction, flow).generate_async(
                 messages=conversation, options=options, state={"events": []}
             )
             return verdict_of(response, direction, flow)
@@ -239,6 +239,20 @@ def _event_loop() -> Iterator[None]:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _alone(rails: Any, direction: Direction, flow: str) -> Any:
+    """The same rails with this flow alone.
+
+    Asked for one flow of a direction, the library runs all of them.
+    """
+    section = getattr(rails.config.rails, direction)
+    section = section.model_copy(update={"flows": [flow], "parallel": False})
+    sections = rails.config.rails.model_copy(update={direction: section})
+    alone = object.__new__(type(rails))  # its own way to be copied builds it anew
+    alone.__dict__ = {**rails.__dict__, "runtime": copy(rails.runtime)}
+    alone.config = alone.runtime.config = rails.config.model_copy(update={"rails": sections})
+    return alone
 
 
 def _engine_data(data: Data) -> Data:

@@ -46,7 +46,7 @@ class MainModel:
 
     @asynccontextmanager
     async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[Any]:
-        """A completion while it is written, as server-sent events."""
+        """A completion while it is written, as server-sent events: an httpx response to read."""
         body = {**request, "stream": True}
         async with self._client() as client, client.stream("POST", path, json=body) as response:
             yield response

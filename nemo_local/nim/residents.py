@@ -122,17 +122,18 @@ class Residents:
         passed: set[str] = set()
         while not enough():
             with self._lock:
-                idle = [k for k, v in self._all.items() if not v.pins and k not in passed]
-            if not idle:
+                left = [k for k in self._all if k not in passed]
+            if not left:
                 raise Busy(
                     f"the {(self.limit or 0) // 2**20} MB for models are taken by those that are "
                     "answering; try again, or raise NEMO_LOCAL_NIM_MEMORY"
                 )
-            passed.add(idle[0])
-            self._unload(idle[0])
+            passed.add(left[0])
+            self._unload(left[0])
             give_back_memory()
 
     def _unload(self, model_id: str) -> None:
+        """Unload a model, unless it is answering or about to."""
         with self._lock:
             resident = self._all[model_id]
             if resident.pins:

@@ -4,7 +4,6 @@ The prompt names the categories it cares about; a verdict may name only those. S
 https://docs.nvidia.com/nemo/guardrails/latest/user-guides/guardrails-library.html#content-safety
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,24 +79,6 @@ def verdict_text(verdict: Verdict) -> str:
     if verdict.categories:
         text += CATEGORIES_FIELD + ", ".join(verdict.categories)
     return text + END_FIELD
-
-
-def parse_verdict(text: str) -> Verdict:
-    """The verdict a model wrote.
-
-    Raises:
-        ValueError: the text is not one JSON object with "User Safety" safe or unsafe.
-    """
-    found = json.loads(text)
-    ratings = [found.get(field) for field in ("User Safety", "Response Safety")]
-    if ratings[0] not in ("safe", "unsafe") or ratings[1] not in ("safe", "unsafe", None):
-        raise ValueError(f"not a safety verdict: {text!r}; expected safe or unsafe ratings")
-    named = str(found.get("Safety Categories", ""))
-    return Verdict(
-        user_safe=ratings[0] == "safe",
-        response_safe=None if ratings[1] is None else ratings[1] == "safe",
-        categories=tuple(name.strip() for name in named.split(",") if name.strip()),
-    )
 
 
 def _rating(safe: bool) -> str:

@@ -12,10 +12,12 @@ class Scripted:
     def __init__(self, answers):
         self.answers = answers
         self.requests = []
+        self.headers = []
 
     def __call__(self, request):
         body = json.loads(request.content) if request.content else None
         self.requests.append((request.method, request.url.path, body))
+        self.headers.append(request.headers)
         answer = self.answers.get((request.method, request.url.path))
         if answer is None:
             return httpx.Response(404, json={"detail": "not found"})

@@ -58,8 +58,9 @@ def test_a_finished_run_of_the_same_recipe_is_used_again(earlier):
     assert [method for method, _, _ in scripted.requests if method == "POST"] == []
 
 
-def test_a_run_under_way_is_followed(earlier):
-    scripted = platform([earlier | {"status": "running"}], [model("llama-xlam@v1", "created")])
+@pytest.mark.parametrize("status", ["created", "pending", "running"])
+def test_a_run_under_way_is_followed(earlier, status):
+    scripted = platform([earlier | {"status": status}], [model("llama-xlam@v1", "created")])
     assert (
         customizer.ensure_training(scripted.client(), scripted.client(), **RECIPE).how == "followed"
     )
@@ -83,6 +84,24 @@ def test_anything_else_takes_the_next_version(earlier, change, jobs_status, arti
     assert (training.how, training.model) == ("started", "ns/llama-xlam@v2")
 
 
+def test_another_name_is_another_model_with_its_own_versions(earlier):
+    names = ["llama-xlam@v1", "other@v3", "other@v12", "other@v4", "other-two@v40", "other@v50x"]
+    scripted = platform([earlier], [model(name) for name in names])
+    recipe = RECIPE | {"output_name": "other"}
+    training = customizer.ensure_training(scripted.client(), scripted.client(), **recipe)
+    assert (training.how, training.model) == ("started", "ns/other@v13")
+
+
+@pytest.mark.parametrize("key", ["wandb-secret", None])
+def test_a_key_for_weights_and_biases_goes_along_in_a_header(key):
+    scripted = platform()
+    client = scripted.client()
+    customizer.ensure_training(client, client, **RECIPE, wandb_api_key=key)
+    (method, _, body), headers = scripted.requests[-1], scripted.headers[-1]
+    assert (method, headers.get("wandb-api-key")) == ("POST", key)
+    assert "wandb-secret" not in str(body)
+
+
 def test_a_failed_job_raises_with_its_last_log_lines():
     job = {"id": "cust-1", "status": "failed", "status_details": {"percentage_done": 40.0}}
     logs = {"entries": {"trainer": {"logs": {"main": "epoch 1\nrow 17: not JSON"}}}}
@@ -94,27 +113,6 @@ def test_a_failed_job_raises_with_its_last_log_lines():
     )
     with pytest.raises(JobFailed, match="row 17: not JSON"):
         customizer.wait_for_training(scripted.client(), "cust-1", timeout_s=5)
-
-
-def test_status_carries_the_latest_losses():
-    series = {
-        "train_loss": [{"step": 9, "timestamp": NOW, "value": 2.0}, {"step": 19, "value": 1.5}],
-        "val_loss": [],
-    }
-    details = {
-        "status": "running",
-        "percentage_done": 50.0,
-        "steps_completed": 20,
-        "metrics": {"keys": ["train_loss", "val_loss"], "metrics": series},
-    }
-    scripted = Scripted({("GET", "/v1/customization/jobs/cust-1/status"): details})
-    status = customizer.training_status(scripted.client(), "cust-1")
-    assert (status.percent, status.step, status.train_loss, status.val_loss) == (
-        50.0,
-        20,
-        1.5,
-        None,
-    )
 
 
 def test_seconds_are_those_between_first_and_last_change(earlier):

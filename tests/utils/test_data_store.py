@@ -1,10 +1,13 @@
 """Uploads to a Data Store whose answers the Hub's client does not expect."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
-from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub import CommitInfo, HfApi, constants
 
 from utils import data_store
-from utils.errors import InvalidFile
+from utils.errors import InvalidFile, NotFound
 
 
 class OneCommit(HfApi):
@@ -36,3 +39,56 @@ def test_a_file_that_is_not_there_is_named_before_anything_is_sent(tmp_path):
     with pytest.raises(InvalidFile, match="notebook 1 writes it"):
         data_store.upload_files(store, "ns/d", {"a.jsonl": tmp_path / "a.jsonl"})
     assert store.committed == []
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """The URL of a Hub that has nothing, and the authorizations it was sent, while a token of
+    Hugging Face lies around."""
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_reader")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    sent = []
+
+    class Nothing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            sent.append(self.headers.get("Authorization"))
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format, *args):
+            """Tests read the headers, not a log."""
+
+    with HTTPServer(("127.0.0.1", 0), Nothing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", sent
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("token", [None, "of-the-platform"])
+def test_a_data_store_is_sent_its_own_token_and_never_one_of_hugging_face(heard, token):
+    url, sent = heard
+    with pytest.raises(NotFound):
+        data_store.list_files(data_store.hub(url, token), "ns/d")
+    with pytest.raises(NotFound):
+        data_store.load_rows(f"{url}/v1/hf", "ns/d", token)
+    assert set(sent) == {token and f"Bearer {token}"}
+
+
+def test_rows_are_those_of_the_commit_that_was_found(tmp_path, monkeypatch):
+    class Moving(HfApi):
+        """A Hub whose `main` moves on between two requests."""
+
+        def dataset_info(self, repo_id, **options):
+            return type("Info", (), {"sha": "4c1f"})
+
+        def snapshot_download(self, repo_id, *, revision=None, **options):
+            rows = {"4c1f": '{"id": 1}'}.get(revision, '{"id": 2}')
+            (tmp_path / "train.jsonl").write_text(rows)
+            return str(tmp_path)
+
+    monkeypatch.setattr(data_store, "HfApi", Moving)
+    assert list(data_store.load_rows("http://hub.example", "ns/d")) == [{"id": 1}]

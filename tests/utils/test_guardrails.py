@@ -1,5 +1,7 @@
 """A verdict fails closed, and a score card needs both of its rates."""
 
+import threading
+
 import pytest
 
 from tests.utils.scripted_platform import Scripted
@@ -119,3 +121,37 @@ def test_wrong_verdicts_are_counted_by_category():
         [verdict(b) for b in (True, False, True, True)],
     )
     assert found == {"Threat": (2, 1, 0), "everyday": (1, 0, 1)}
+
+
+def test_several_prompts_are_under_way_at_a_time():
+    two, lock, under_way, most = threading.Barrier(2), threading.Lock(), 0, 0
+
+    def answer(body):
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        two.wait(20)
+        with lock:
+            under_way -= 1
+        return {"status": "success", "rails_status": {}}
+
+    client = Scripted({CHECKS: answer}).client()
+    texts = [f"text {number}" for number in range(8)]
+    found = guardrails.check_all(client, config_id="c", model="m", texts=texts, workers=2)
+    assert len(found) == 8 and most == 2
+
+
+def test_the_category_with_most_wrong_verdicts_comes_first():
+    categories = ["one", "two", "two", "none", "three", "three", "three"]
+    labels = ["unsafe", "unsafe", "safe", "safe", "safe", "unsafe", "unsafe"]
+    blocked = [False, False, True, False, True, False, False]
+    found = guardrails.wrong_by_category(categories, labels, [verdict(b) for b in blocked])
+    assert list(found.items()) == [("three", (3, 2, 1)), ("two", (2, 1, 1)), ("one", (1, 1, 0))]
+
+
+def test_a_prompt_without_its_verdict_is_no_score():
+    with pytest.raises(ValueError):
+        guardrails.score(["unsafe", "safe"], [verdict(True)])
+    with pytest.raises(ValueError):
+        guardrails.wrong_by_category(["a", "b"], ["safe", "safe"], [verdict(True)])

@@ -1,6 +1,7 @@
 """Statuses and dead connections become errors of one tree, whichever client was used."""
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -10,6 +11,7 @@ import openai
 import pytest
 from huggingface_hub import HfApi
 
+from utils import clients
 from utils.errors import Conflict, NotFound, Refused, Unreachable
 from utils.http import Client, translated
 
@@ -72,19 +74,17 @@ def client(url):
         yield client
 
 
-def test_each_verb_sends_its_method_body_and_token(client):
-    assert client.get("/v1/models", page=2)["path"] == "/v1/models?page=2"
-    assert json.loads(client.post("/v1/x", {"a": 1})["sent"]) == {"a": 1}
-    assert client.patch("v1/x", {})["method"] == "PATCH"
-    deleted = client.delete("/v1/x")
-    assert (deleted["method"], deleted["authorization"]) == ("DELETE", "Bearer secret")
-    assert client.delete("/empty") is None
-    assert b"GET" in client.download("/v1/file")
+def test_a_post_sends_its_body_or_form_and_the_token(client):
+    sent = client.post("v1/x", {"a": 1})
+    assert (sent["method"], sent["path"], json.loads(sent["sent"])) == ("POST", "/v1/x", {"a": 1})
+    assert sent["authorization"] == "Bearer secret"
+    assert client.post("/v1/x", form={"a": "1"})["sent"] == "a=1"
+    assert client.post("/empty") is None
 
 
 def test_without_a_token_no_authorization_is_sent(url):
     with Client(url) as client:
-        assert client.get("/x")["authorization"] is None
+        assert client.post("/x")["authorization"] is None
 
 
 @pytest.mark.parametrize(
@@ -92,27 +92,42 @@ def test_without_a_token_no_authorization_is_sent(url):
 )
 def test_a_status_becomes_its_error_with_request_and_reason(client, status, kind):
     with pytest.raises(kind, match=rf"GET .*/status/{status} .* {status}: ns/x not found") as error:
-        client.get(f"/status/{status}")
+        client.probe(f"/status/{status}")
     assert type(error.value) is kind
     assert error.value.status == status
 
 
 def test_a_page_instead_of_json_asks_whether_the_url_is_right(client):
     with pytest.raises(Unreachable, match="is NEMO_URL the right URL"):
-        client.get("/page")
+        client.post("/page")
 
 
 def test_nothing_there_says_how_to_start_it_and_which_setting_to_change(dead_url):
     with Client(dead_url, setting="NIM_URL") as client:
         with pytest.raises(Unreachable, match=f"{dead_url}: start .*make up.*set NIM_URL"):
-            client.get("/v1/models")
+            client.probe("/v1/models")
 
 
-def test_answers_is_true_only_for_a_success(client, dead_url):
-    assert client.answers("/v1/health")
-    assert not client.answers("/status/503")
-    with Client(dead_url) as nobody:
-        assert not nobody.answers("/v1/health")
+@pytest.mark.timeout(30)
+def test_a_service_that_never_answers_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Client(url, timeout_s=0.2) as client, pytest.raises(Unreachable, match=url):
+            client.probe("/v1/models")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_service_that_wants_another_token_names_the_setting(url, status):
+    there = f"{url}/status/{status}"
+    with pytest.raises(Refused, match=f"set NEMO_TOKEN to a token that {there} takes") as error:
+        clients.require_answers({"NIM": ("NIM_URL", there)}, token="wrong")
+    assert error.value.status == status
+
+
+def test_a_service_that_fails_names_its_own_setting(url):
+    clients.require_answers({"NIM": ("NIM_URL", url)})
+    with pytest.raises(Unreachable, match="status/500: start .* set NIM_URL"):
+        clients.require_answers({"NIM": ("NIM_URL", f"{url}/status/500")})
 
 
 def sdk(url):

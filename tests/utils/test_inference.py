@@ -1,8 +1,15 @@
 """Replies as the notebooks use them."""
 
+import json
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
 from openai.types.chat import ChatCompletionMessage
 
-from utils.inference import calls_of, turn_of
+from tests.scripted_model import completion
+from utils.inference import ask, calls_of, turn_of
 
 
 def reply(content: str | None, *arguments: str) -> ChatCompletionMessage:
@@ -44,3 +51,27 @@ def test_a_reply_goes_on_as_a_turn_of_the_conversation() -> None:
             }
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({}, {"max_tokens": 256}),
+        ({"max_tokens": 5, "tool_choice": "required"}, {"max_tokens": 5}),
+        ({"tools": [{"type": "function"}]}, {"max_tokens": 256, "tool_choice": "auto"}),
+    ],
+    ids=["defaults", "no tools to choose from", "tools"],
+)
+def test_the_likeliest_reply_is_asked_for(options: dict[str, Any], sent: dict[str, Any]) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content))
+        return httpx.Response(200, json=completion(asked[-1], "four"))
+
+    http = httpx.Client(transport=httpx.MockTransport(answer))
+    client = OpenAI(base_url="http://scripted/v1", api_key="none", http_client=http)
+    messages = [{"role": "user", "content": "2 + 2?"}]
+    assert ask(client, "m", messages, **options).content == "four"
+    tools = {"tools": options["tools"]} if "tools" in options else {}
+    assert asked == [{"model": "m", "messages": messages, "temperature": 0, **tools, **sent}]

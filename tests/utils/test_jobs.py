@@ -74,6 +74,12 @@ def test_a_long_absence_of_the_platform_is_not(time):
     assert time.now == 30
 
 
+def test_an_answer_between_two_absences_counts(time):
+    gone = [Unreachable("gone")] * 20
+    assert wait_for(script(*gone, None, *gone, 1), timeout_s=600, what="it", **time.hands) == 1
+    assert time.now == 41
+
+
 def test_any_other_error_ends_the_wait_at_once(time):
     with pytest.raises(NotFound):
         wait_for(script(NotFound("no such job", 404)), timeout_s=60, what="it", **time.hands)
@@ -113,6 +119,13 @@ def test_a_job_that_ends_otherwise_raises_with_log_and_remedy(time, status):
     assert f"job cust-1 ended as {status!r} at 40%" in message
     assert "  out of memory\n" in message
     assert message.endswith("Lower batch_size.")
+
+
+def test_a_job_that_is_about_to_be_cancelled_is_waited_for(time):
+    steps = script(job("cancelling"), job("cancelling"), job("cancelled"))
+    with pytest.raises(JobFailed, match="ended as 'cancelled'"):
+        wait_for_job(steps, what="job", timeout_s=60, **time.hands)
+    assert time.naps == [2, 2]
 
 
 def test_without_a_log_the_job_speaks_for_itself_in_order_of_time(time):

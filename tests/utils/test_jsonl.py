@@ -44,6 +44,12 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_pa
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_others_may_read_what_was_written(tmp_path):
+    jsonl.write(tmp_path / "rows.jsonl", [{"a": 1}])
+    jsonl.write_json(tmp_path / "run.json", {"a": 1})
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+
+
 def test_an_absent_json_file_is_an_empty_object(tmp_path):
     assert jsonl.read_json(tmp_path / "none.json") == {}
 

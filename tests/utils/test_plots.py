@@ -1,9 +1,11 @@
 """Pictures hold what they should; how they look is for eyes."""
 
 import matplotlib
+import pytest
 
 matplotlib.use("Agg")
 
+from matplotlib.container import ErrorbarContainer  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
 from utils import plots  # noqa: E402
@@ -29,3 +31,16 @@ def test_score_card_and_errors_by_kind_draw():
     kinds = plots.errors_by_kind({"no call": 40}, {"no call": 1, "wrong value": 9})
     assert len(card.axes[0].patches) == 2
     assert len(kinds.axes[0].patches) == 4
+
+
+def test_error_bars_reach_from_end_to_end_of_the_interval():
+    rates = [Proportion(9, 10), Proportion(30, 40)]
+    card = plots.scorecard(dict(zip(("caught", "passed"), rates, strict=True)), "guard")
+    bars = [one for one in card.axes[0].containers if isinstance(one, ErrorbarContainer)]
+    drawn = [bar[2][0].get_segments()[0][:, 1].tolist() for bar in bars]
+    assert drawn == [pytest.approx(rate.interval) for rate in rates]
+
+
+def test_losses_are_drawn_on_a_scale_that_shows_the_end():
+    assert plots.loss_curve({"train_loss": [(9, 2.0), (19, 0.1)]}).axes[0].get_yscale() == "log"
+    assert plots.loss_curve({"train_loss": [(9, 2.0), (19, 0.0)]}).axes[0].get_yscale() == "linear"

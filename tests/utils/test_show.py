@@ -50,6 +50,38 @@ def test_a_training_job_shows_its_latest_loss(monkeypatch, capsys):
     assert "loss 1.250" in capsys.readouterr().out
 
 
+class Cell:
+    """What a notebook shows in one place."""
+
+    def __init__(self, thing):
+        self.shown = [thing]
+
+    def update(self, thing, raw=False):
+        self.shown.append(thing)
+
+
+def test_the_live_curve_goes_when_the_job_is_over(monkeypatch):
+    cells = []
+
+    def display(thing):
+        cells.append(Cell(thing))
+        return cells[-1]
+
+    monkeypatch.setattr(show, "_mode", lambda: "jupyter")
+    monkeypatch.setattr(show, "_display", display)
+    report, points = show.training(), []
+    for step in (9, 19):
+        points.append(SimpleNamespace(step=step, value=2.0))
+        series = SimpleNamespace(train_loss=points, val_loss=None)
+        details = SimpleNamespace(metrics=SimpleNamespace(metrics=series))
+        report(look(value=SimpleNamespace(status_details=details)))
+        report(look(value=SimpleNamespace(status_details=details)))  # no other loss, no redraw
+    line, curve = cells
+    assert [len(figure.axes[0].lines[0].get_xdata()) for figure in curve.shown] == [1, 2]
+    report(look("completed", 1.0, SimpleNamespace(status_details=details)))
+    assert curve.shown[-1] == {"text/plain": ""} and "completed" in repr(line.shown[-1])
+
+
 def test_a_call_reads_like_code():
     call = {"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}
     assert show.call_text(call) == 'get_weather(city="Oslo", days=3)'

@@ -1,5 +1,7 @@
 """The four parts have their sizes, share no question, and keep some tools unseen."""
 
+from dataclasses import replace
+
 import pytest
 
 from utils.splits import split_rows, tools_of
@@ -66,6 +68,12 @@ def test_a_repeated_question_stays_on_one_side():
     doubled = [*rows(100), *rows(100)]
     questions = [row.query for part in parts(split_rows(doubled, **SIZES, seed=1)) for row in part]
     assert len(questions) == len(set(questions))
+
+
+def test_a_question_in_other_letters_or_with_spaces_around_it_is_the_same():
+    again = [replace(row, id=row.id + 100, query=f"  {row.query.upper()}\n") for row in rows(100)]
+    splits = split_rows([*rows(100), *again], **SIZES, seed=1)
+    assert max(row.id for part in parts(splits) for row in part) < 100
 
 
 @pytest.mark.parametrize("count", [0, 3])

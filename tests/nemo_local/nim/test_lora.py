@@ -80,6 +80,9 @@ def test_removing_the_last_adapter_restores_the_model(
         pytest.param({"use_dora": True}, "use_dora", id="DoRA"),
         pytest.param({"bias": "all"}, "bias", id="bias"),
         pytest.param({"modules_to_save": ["lm_head"]}, "modules_to_save", id="saved modules"),
+        pytest.param({"fan_in_fan_out": True}, "fan_in_fan_out", id="transposed weights"),
+        pytest.param({"lora_bias": True}, "lora_bias", id="bias of its own"),
+        pytest.param({"layer_replication": [[0, 2]]}, "layer_replication", id="repeated layers"),
         pytest.param({"trainable_token_indices": [3]}, "trainable_token", id="tokens"),
     ],
 )

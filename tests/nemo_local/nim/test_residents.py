@@ -183,12 +183,17 @@ def test_replies_wait_until_their_cache_fits(one_base: Served) -> None:
     assert [one.error for one in six] == [None] * 6
     assert len({one.text for one in six}) == 1 and len(six[0].tokens) == 100
     assert together == [2] and most == [2 * CACHE]
-    # One that needs all of the memory waits for the others, and those behind it wait too.
-    mixed = [
-        one_base.generation(lease, max_tokens=tokens, emit=watch) for tokens in (60, 450, 60, 60)
-    ]
+    # One that needs all of the memory waits for the others, and those behind it do not overtake it.
+    lengths, begun = (60, 450, 61, 62), []
+
+    def long(tokens: int) -> Generation:
+        rules = {"max_tokens": tokens, "pieces": True}
+        return one_base.generation(lease, emit=lambda _: begun.append(tokens), **rules)
+
+    mixed = [long(tokens) for tokens in lengths]
     writer.write(*mixed)
-    assert [len(one.tokens) for one in mixed] == [60, 450, 60, 60] and most == [2 * CACHE]
+    assert tuple(dict.fromkeys(begun)) == lengths
+    assert tuple(len(one.tokens) for one in mixed) == lengths
 
 
 def test_a_reply_that_memory_cannot_hold_is_refused_or_cut(one_base: Served) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from nemo_local.pocket.guard_prompt import TAXONOMY, Verdict, parse_verdict, prompt_text
+from nemo_local.pocket.guard_prompt import TAXONOMY, Verdict, prompt_text
+from tests.nemo_local.pocket.verdicts import parse_verdict
 
 Judge = Callable[..., Verdict]
 

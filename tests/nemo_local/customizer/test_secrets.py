@@ -1,0 +1,43 @@
+"""What a training process does not get to know, and what a deleted target does not leave."""
+
+import psutil
+import pytest
+
+from nemo_local.customizer.downloads import Downloads
+from nemo_local.customizer.processes import TrainingProcesses
+
+SECRETS = [
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "MLFLOW_TRACKING_URI",
+    "NEMO_LOCAL_HF_TOKEN",
+    "NEMO_LOCAL_TOKEN",
+    "WANDB_API_KEY",
+]
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """That of a training process, started by a platform that was given every secret."""
+    for name in SECRETS:
+        monkeypatch.setenv(name, "a-secret")
+    monkeypatch.setenv("NO_SECRET", "seen")
+    processes = TrainingProcesses(with_spare=True)
+    processes.prepare()
+    assert processes._spare is not None
+    yield psutil.Process(processes._spare.pid).environ()
+    processes.close()
+
+
+def test_a_training_process_inherits_no_secret_of_the_platform(environment):
+    assert environment["NO_SECRET"] == "seen"
+    assert {name for name, value in environment.items() if "a-secret" in value} == set()
+
+
+def test_nothing_is_left_of_a_target_that_is_deleted_while_it_is_downloaded(documents, settings):
+    folders = [settings.home / "models" / name for name in ("one", "one.partial", "other.partial")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text("x")
+    Downloads(documents, settings).forget("one")
+    assert [folder.exists() for folder in folders] == [False, False, True]

@@ -1,0 +1,198 @@
+"""What a rail may reach, and what may reach a rail: keys, code, context, order and the cache."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+
+from nemo_local.core.errors import Invalid
+from nemo_local.guardrails import engine as engines
+from nemo_local.guardrails.engine import Engine
+from nemo_local.guardrails.main_model import MainModel
+from nemo_local.guardrails.rules import CODE_KEYS, check_data
+from nemo_local.guardrails.verdicts import verdict_of
+from tests.nemo_local.guardrails.conftest import (
+    GUARD,
+    INPUT_FLOW,
+    SAFE,
+    UNSAFE,
+    Guardrails,
+    by_content,
+    safety_config,
+)
+from tests.scripted_model import Reply, serving
+
+NIM = "http://127.0.0.1:8000"
+AWAY = "http://guard.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, (f"{NIM}/v1", "platform")),
+        ({"base_url": "http://nim.test/v1"}, (f"{NIM}/v1", "platform")),
+        ({"base_url": AWAY}, (AWAY, None)),
+        ({"base_url": AWAY, "api_key": "theirs"}, (AWAY, "theirs")),
+    ],
+    ids=["no address", "a name of our NIM", "another server", "another server's key"],
+)
+def test_the_platforms_token_goes_to_its_own_nim_alone(
+    parameters: dict[str, Any], expected: tuple[str, str | None]
+) -> None:
+    model = {"type": "main", "engine": "nim", "parameters": parameters}
+    assert Engine(NIM, "platform").endpoint(model) == expected
+
+
+def test_a_key_variable_of_the_environment_is_for_another_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-1")
+    model: dict[str, Any] = {"type": "main", "engine": "nim", "api_key_env_var": "NVIDIA_API_KEY"}
+    engine = Engine(NIM, "platform")
+    assert engine.endpoint({**model, "parameters": {"base_url": AWAY}}) == (AWAY, "nvapi-1")
+    assert engine.endpoint(model) == (f"{NIM}/v1", "platform")
+
+
+@pytest.mark.parametrize(
+    ("token", "heard"),
+    [("platform", "Bearer platform"), (None, "Bearer caller")],
+    ids=["platform with a token", "platform without one"],
+)
+def test_a_callers_key_for_the_model_does_not_replace_the_platforms(
+    token: str | None, heard: str
+) -> None:
+    app = FastAPI()
+
+    @app.get("/v1/models")
+    def models(request: Request) -> str | None:
+        return request.headers.get("authorization")
+
+    with serving(app) as url:
+        assert asyncio.run(MainModel(f"{url}/v1", token).models("Bearer caller")) == heard
+
+
+def test_a_rail_that_did_not_run_blocks() -> None:
+    log = SimpleNamespace(
+        activated_rails=[],
+        stats=SimpleNamespace(model_dump=dict),
+        colang_history=None,
+        internal_events=None,
+    )
+    said = [{"role": "assistant", "content": ""}]
+    response = SimpleNamespace(log=log, response=said, output_data=None)
+    verdict = verdict_of(response, "input", "self check input")
+    assert verdict.blocked and verdict.reason == "the rail did not run, so it blocks"
+
+
+@pytest.mark.parametrize("key", CODE_KEYS)
+def test_a_config_cannot_bring_code_or_files(key: str) -> None:
+    with pytest.raises(Invalid, match=f"data.{key} is not supported"):
+        check_data({key: ["x"]}, NIM)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("generation_options", {"rails": {"input": False}}),
+        ("user_message", "good day"),
+        ("bot_message", "good day"),
+        ("input_flows", []),
+        ("output_flows", []),
+    ],
+)
+def test_the_context_of_a_request_does_not_steer_its_rails(
+    guardrails: Guardrails, key: str, value: Any
+) -> None:
+    config = safety_config()
+    for talk in (("hi", "hello"), ("a bomb",), ("hi", "an evil plan")):
+        plain = guardrails.check(*talk, config=config)
+        steered = guardrails.check(*talk, config=config, context={key: value, "seen": "by rails"})
+        assert steered["status"] == plain["status"]
+        assert steered["rails_status"] == plain["rails_status"]
+
+
+SECOND_FLOW = "content safety check input $model=second"
+
+
+def two_guards(**settings: Any) -> dict[str, Any]:
+    """Two input rails, each with a guard model of its own."""
+    data = safety_config()
+    data["models"].append({"type": "second", "engine": "nim", "model": "second/guard"})
+    task = "content_safety_check_input $model=second"
+    data["prompts"].append({**data["prompts"][0], "task": task})
+    data["rails"] = {"input": {"flows": [INPUT_FLOW, SECOND_FLOW], **settings}}
+    return data
+
+
+def second_blocks(body: dict[str, Any]) -> Reply:
+    return UNSAFE if body["model"] == "second/guard" else SAFE
+
+
+@pytest.mark.parametrize("parallel", [False, True], ids=["in order", "parallel"])
+def test_of_two_rails_each_asks_its_own_guard_once(guardrails: Guardrails, parallel: bool) -> None:
+    guardrails.model.respond = second_blocks
+    answer = guardrails.check("hi", config=two_guards(parallel=parallel))
+    statuses = {flow: status["status"] for flow, status in answer["rails_status"].items()}
+    assert statuses == {INPUT_FLOW: "success", SECOND_FLOW: "blocked"}
+    assert sorted(body["model"] for body in guardrails.model.requests) == [GUARD, "second/guard"]
+
+
+def test_a_rail_that_a_request_leaves_out_does_not_block_it(guardrails: Guardrails) -> None:
+    guardrails.model.respond = second_blocks
+    options = {"rails": {"input": [INPUT_FLOW]}}
+    answer = guardrails.check("hi", config=two_guards(), options=options)
+    assert answer["rails_status"] == {INPUT_FLOW: {"status": "success"}}
+    assert [body["model"] for body in guardrails.model.requests] == [GUARD]
+
+
+def test_parallel_rails_ask_their_guards_at_once(guardrails: Guardrails) -> None:
+    both = threading.Barrier(2)
+
+    def respond(body: dict[str, Any]) -> Reply:
+        both.wait(20)
+        return SAFE
+
+    guardrails.model.respond = respond
+    answer = guardrails.check("hi", config=two_guards(parallel=True))
+    assert answer["status"] == "success" and len(answer["rails_status"]) == 2
+
+
+def test_what_a_request_says_itself_wins_over_its_llm_params(guardrails: Guardrails) -> None:
+    guardrails.model.respond = lambda body: "fine"
+    parameters = {"temperature": 0.1, "max_tokens": 1, "seed": 1}
+    main = {"type": "main", "engine": "nim", "model": "main/model", "parameters": parameters}
+    params = {"temperature": 0.2, "max_tokens": 2}
+    body = {
+        "model": "main/model",
+        "messages": [{"role": "user", "content": "hi"}],
+        "temperature": 0.3,
+        "guardrails": {"config": {"models": [main]}, "options": {"llm_params": params}},
+    }
+    guardrails.client.post("/v1/guardrail/chat/completions", json=body)
+    asked = guardrails.model.requests[0]
+    assert (asked["temperature"], asked["max_tokens"], asked["seed"]) == (0.3, 2, 1)
+
+
+def test_a_config_of_another_namespace_falls_back_to_the_default_one(
+    guardrails: Guardrails,
+) -> None:
+    guardrails.service.configs.seed()
+    guardrails.model.respond = lambda body: "No"
+    assert list(guardrails.check("hi", config="ns/abc")["rails_status"]) == ["self check input"]
+    guardrails.create(safety_config(), "abc")
+    guardrails.model.respond = by_content
+    assert list(guardrails.check("hi", config="ns/abc")["rails_status"]) != ["self check input"]
+
+
+def test_the_rails_used_longest_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "CACHED_RAILS", 2)
+    monkeypatch.setattr(Engine, "_build", lambda self, data, main_model: object())
+    engine = Engine(NIM)
+    first, second = engine.prepare({}, "first"), engine.prepare({}, "second")
+    assert engine.prepare({}, "first") is first
+    engine.prepare({}, "third")
+    assert engine.prepare({}, "first") is first
+    assert engine.prepare({}, "second") is not second
