@@ -15,7 +15,6 @@ from nemo_local.core.query import ListQuery
 from nemo_local.deployment.service import DeploymentService
 from nemo_local.processes import wait_until
 from tests.conftest import free_port
-from tests.inline_runner import InlineRunner
 from tests.scripted_model import scripted_model
 from tests.tiny_checkpoint import entry
 
