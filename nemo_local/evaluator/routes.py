@@ -28,9 +28,8 @@ from nemo_microservices.types.evaluation.target_create_params import TargetCreat
 from nemo_microservices.types.evaluation_live_params import EvaluationLiveParams
 from pydantic import AfterValidator, BeforeValidator
 
-from nemo_local.core.errors import Invalid
 from nemo_local.core.secrets import masked
-from nemo_local.core.web import list_query, page_body, plain, without_nulls
+from nemo_local.core.web import json_body, list_query, page_body, plain, without_nulls
 from nemo_local.evaluator.job_records import JOB, wire_job
 from nemo_local.evaluator.service import RESULT, EvaluatorService
 
@@ -42,17 +41,6 @@ FILTERS = {
     RESULT: ("job", "job_id", "namespace", "project", "created_at"),
     JOB: ("config", "target", "namespace", "project", "status", "created_at", "custom_fields"),
 }
-
-
-async def _raw(request: Request) -> dict[str, Any]:
-    """The body as it was sent: its type is checked beside it, unknown keys are kept."""
-    try:
-        body = await request.json()
-    except (ValueError, RecursionError) as error:
-        raise Invalid(f"the body is not JSON ({error})") from None
-    if not isinstance(body, dict):
-        raise Invalid("the body must be a JSON object")
-    return body
 
 
 def _as_sdk_types(body: Any) -> Any:
@@ -76,7 +64,7 @@ def _as_sdk_types(body: Any) -> Any:
     return body
 
 
-Raw = Annotated[dict[str, Any], Depends(_raw)]
+Raw = Annotated[dict[str, Any], Depends(json_body)]
 # The SDK's types look at the rows of a target when somebody reads them, which `plain` does.
 ConfigBody = Annotated[ConfigCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
 TargetBody = Annotated[TargetCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
