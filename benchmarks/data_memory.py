@@ -115,6 +115,7 @@ def examples() -> Iterator[Any]:
     sound = xlam.prepare(islice(rows(4 * DIFFERENT, SEED), 4 * DIFFERENT)).rows[:DIFFERENT]
     for number, row in enumerate(cycle(sound)):
         example = xlam.to_chat_example(row)
+        assert example is not None, "such rows are left out above"
         first, *others = example["messages"]
         asked = {**first, "content": f"{first['content']} (request {number})"}
         yield {**example, "messages": [asked, *others]}

@@ -99,7 +99,7 @@ async def load(url: str, models: list[str], asked: list[Json], at_once: int) -> 
     """Each request's timing, with so many at a time."""
     waiting = list(enumerate(asked))[::-1]
     timings: list[Timing] = []
-    rules = {"temperature": 0, "max_tokens": MAX_TOKENS, "stream": True}
+    rules: Json = {"temperature": 0, "max_tokens": MAX_TOKENS, "stream": True}
     rules["stream_options"] = {"include_usage": True}
     # A kept connection may be closed by the server just as it is used again.
     limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=0)

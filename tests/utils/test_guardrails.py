@@ -143,11 +143,11 @@ def test_several_prompts_are_under_way_at_a_time():
 
 
 def test_the_category_with_most_wrong_verdicts_comes_first():
-    categories = ["one", "two", "two", "none", "three", "three", "three"]
-    labels = ["unsafe", "unsafe", "safe", "safe", "safe", "unsafe", "unsafe"]
-    blocked = [False, False, True, False, True, False, False]
+    categories = ["one", *["one"] * 4, "two", "two", "none", "three", "three", "three"]
+    labels = ["unsafe", *["safe"] * 4, "unsafe", "safe", "safe", "safe", "unsafe", "unsafe"]
+    blocked = [False, *[False] * 4, False, True, False, True, False, False]
     found = guardrails.wrong_by_category(categories, labels, [verdict(b) for b in blocked])
-    assert list(found.items()) == [("three", (3, 2, 1)), ("two", (2, 1, 1)), ("one", (1, 1, 0))]
+    assert list(found.items()) == [("three", (3, 2, 1)), ("two", (2, 1, 1)), ("one", (5, 1, 0))]
 
 
 def test_a_prompt_without_its_verdict_is_no_score():

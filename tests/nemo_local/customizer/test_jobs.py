@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
@@ -274,10 +273,10 @@ def test_one_trains_while_the_next_waits_and_cancel_ends_both(client, running, t
     assert client.get(f"/v1/models/{second['output_model']}")["artifact"]["status"] == (
         "upload_failed"
     )
-    started = time.monotonic()
     assert client.post(f"{JOBS}/{first['id']}/cancel")["status"] in ("cancelling", "cancelled")
     job = wait_for(client, first["id"], "cancelled")
-    assert job["status"] == "cancelled" and time.monotonic() - started < 5
+    assert job["status"] == "cancelled"
+    assert job["status_details"]["percentage_done"] < 100
     assert trainings() == []
 
     listed = client.get(JOBS, params={"filter[dataset]": "ns/two", "sort": "-created_at"})
