@@ -33,6 +33,7 @@ def alone(terminal) -> Iterator:
 
 def until_it_says(process: subprocess.Popen[str], words: str) -> list[str]:
     """The lines up to the one with these words."""
+    assert process.stdout
     lines: list[str] = []
     while words not in "".join(lines):
         lines.append(process.stdout.readline())

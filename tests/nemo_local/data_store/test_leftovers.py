@@ -75,7 +75,7 @@ def test_repositories_are_listed_while_one_of_them_is_deleted(service):
 
 
 def test_a_commit_that_meets_a_delete_leaves_no_commit_without_a_repository(settings, clock):
-    deleting = threading.Thread(target=lambda: service.delete_repo("dataset", "ns/d"))
+    deleting = threading.Thread(target=lambda: meeting.delete_repo("dataset", "ns/d"))
 
     class Meeting(Documents):
         def create(self, kind, *arguments, **more):
@@ -86,9 +86,9 @@ def test_a_commit_that_meets_a_delete_leaves_no_commit_without_a_repository(sett
             return made
 
     store = Meeting(settings.database_url, clock)
-    service = DataStoreService(store, settings.home / "blobs")
-    service.create_repo("dataset", "ns", "d")
-    commit(service, "a", b"a")
+    meeting = DataStoreService(store, settings.home / "blobs")
+    meeting.create_repo("dataset", "ns", "d")
+    commit(meeting, "a", b"a")
     deleting.join(timeout=10)
     assert store.all("dataset_repo") == store.all("commit") == []
     store.close()

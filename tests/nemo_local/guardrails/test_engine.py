@@ -71,7 +71,7 @@ def test_a_callers_key_for_the_model_does_not_replace_the_platforms(
         return request.headers.get("authorization")
 
     with serving(app) as url:
-        assert asyncio.run(MainModel(f"{url}/v1", token).models("Bearer caller")) == heard
+        assert asyncio.run(MainModel(f"{url}/v1", token, 10).models("Bearer caller")) == heard
 
 
 def test_a_rail_that_did_not_run_blocks() -> None:
