@@ -76,7 +76,8 @@ def servers(peers: Peers) -> list[Server]:
         Server("transformers serve, float32", _transformers("--dtype", "float32"), [str(BASE)]),
         Server(
             "transformers serve, continuous batching",
-            _transformers("--continuous-batching"),
+            # By default its cache takes nine tenths of the memory that is left.
+            _transformers("--continuous-batching", "--cb-max-memory-percent", "0.05"),
             [str(BASE)],
         ),
     ]
