@@ -54,12 +54,11 @@ class EvaluatorService:
         nim_url: str,
         jobs_dir: Path,
         token: str | None = None,
-        runner: JobRunner | None = None,
     ) -> None:
         self._documents = documents
         self._platform = platform
         self._jobs_dir = jobs_dir
-        self._runner = runner or JobRunner(WORKERS, "evaluation")
+        self._runner = JobRunner(WORKERS, "evaluation")
         self._expander = Expander(documents, platform)
         self._evaluation = Evaluation(platform, nim_url.rstrip("/"), token)
         self._stopping = False
