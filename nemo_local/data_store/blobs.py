@@ -1,6 +1,6 @@
 """File contents by SHA-256: written to a temporary file, synced, then renamed into place.
 
-A content that is new leaves an empty file of its name in `incoming` until a commit has named it.
+A content that perhaps no commit names has an empty file of its name in `incoming`.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Blobs:
         self._incoming.mkdir(parents=True, exist_ok=True)
 
     def remove_interrupted(self, named: Callable[[], set[str]]) -> None:
-        """Delete what no finished commit came of; call before serving.
+        """Delete what no commit names; call before serving.
 
         `named()` gives the SHA-256 of every content that a commit names; it is asked when needed.
         """
         left = list(self._incoming.iterdir())
-        new = {path.name for path in left if self.size(path.name) is not None}
-        for sha256 in new - (named() if new else set()):
+        marked = {path.name for path in left if self.size(path.name) is not None}
+        for sha256 in marked - (named() if marked else set()):
             self.path(sha256).unlink()
         for path in left:
             path.unlink()
 
-    def mark_new(self, sha256: str) -> None:
+    def mark_unnamed(self, sha256: str) -> None:
         """Have the content deleted at the next start unless a commit names it by then."""
         (self._incoming / sha256).touch()
 
@@ -118,7 +118,7 @@ class BlobWriter:
         target = self._blobs.path(blob.sha256)
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
-            self._blobs.mark_new(blob.sha256)
+            self._blobs.mark_unnamed(blob.sha256)
             os.replace(self._path, target)
             for folder in (target.parent, self._blobs.folder):
                 _sync_folder(folder)

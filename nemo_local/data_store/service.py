@@ -46,7 +46,7 @@ class DataStoreService:
         self._committing = threading.Lock()
 
     def start(self) -> None:
-        """Drop what uploads left that were interrupted or refused."""
+        """Drop contents that no commit names: of interrupted uploads and deleted repositories."""
         self.blobs.remove_interrupted(self._named_contents)
 
     # Namespaces
@@ -115,7 +115,7 @@ class DataStoreService:
             yield repo, head
 
     def delete_repo(self, repo_type: RepoType, repo_id: str) -> None:
-        """Delete the repository and its history; its contents stay in the blob store."""
+        """Delete the repository and its history; contents that only it had go at the next start."""
         with self._committing:
             repo = self.documents.delete(f"{repo_type}_repo", self.repo(repo_type, repo_id)["id"])
             self._forget_commits(repo["id"])
@@ -234,6 +234,8 @@ class DataStoreService:
     def _forget_commits(self, repo_id: str) -> None:
         for commit in self.documents.all("commit", namespace=repo_id):
             self.documents.delete("commit", commit["id"])
+            for entry in commit["files"].values():
+                self.blobs.mark_unnamed(entry["sha256"])
 
     def _store_commit(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_local.core.client import Client
-from nemo_local.evaluator.models import ModelClient, ModelError, resolve
+from nemo_local.evaluator.models import ModelClient, ModelError, resolve, same_address
 from nemo_local.evaluator.plan import Entity
 from nemo_local.evaluator.results import aggregate, row_detail
 from nemo_local.evaluator.runner import (
@@ -107,6 +107,8 @@ class Evaluation:
             raise EvaluationFailed(str(error)) from error
         model = ModelClient(endpoint, sampling.request_timeout_s, sampling.max_retries)
         try:
+            if same_address(endpoint.root, f"{self.nim_url}/v1"):
+                await unless_cancelled(model.wait_until_ready(), cancelled)
             listing = await unless_cancelled(model.identify(), cancelled)
             names: dict[str, Any] = {"model": endpoint.model_id}
             names |= {key: listing[key] for key in ("answered_by", "stand_in") if key in listing}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 LISTING_TIMEOUT_S = 5.0
+READY_WITHIN_S = 60.0
+"""That our inference server may take to start and to load its models."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -94,6 +97,19 @@ class ModelClient:
         self._http = AsyncClient(endpoint.root, endpoint.api_key, timeout_s)
         self._listed: list[str] = []
         self._answered = False
+
+    async def wait_until_ready(self) -> None:
+        """Wait while the server starts; whether it answers at all is for `identify` to say."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline:
+            try:
+                await self._http.call("GET", "/health/ready", timeout=LISTING_TIMEOUT_S)
+            except UpstreamError as error:
+                if error.status != 503:
+                    return
+            else:
+                return
+            await asyncio.sleep(FIRST_PAUSE_S)
 
     async def identify(self) -> dict[str, Any]:
         """The model's own listing, with who really answers; `{}` where the endpoint lists none.

@@ -35,6 +35,7 @@ SHOWN_AS: dict[str, type[BaseModel]] = {
     "evaluation_config": EvaluationConfig,
     "evaluation_target": EvaluationTarget,
 }
+KILLED = "The platform was killed while this job ran; it began again."
 MAX_LIVE_ROWS = 10
 WORKERS = 2
 PREFIXES = {
@@ -66,26 +67,25 @@ class EvaluatorService:
         self._left = {job["id"] for job in self._records.unfinished()}
 
     def start(self) -> None:
-        """Queue the jobs that never ran; end those that a killed platform left running.
+        """Queue the jobs that an earlier process left; those it was running begin from the start.
 
-        Jobs that were created since this process began are none of these.
+        A job that was running when two processes were killed has failed: it may be the cause.
         """
         for job in self._records.unfinished():
             if job["id"] not in self._left:
                 continue
-            if job["status"] in QUEUED:
-                self._submit(job["id"])
-            elif job["status"] == "cancelling":
+            if job["status"] == "cancelling":
                 self._records.move(job["id"], "cancelled", {"message": "Cancelled."})
-            else:
-                reason = (
-                    f"the platform stopped while this job was {job['status']} "
-                    f"(progress {job['status_details']['progress'] or 0.0:.0f} %); create it again"
-                )
+            elif job["status_details"]["message"] == KILLED and job["status"] == "running":
+                reason = "the platform was killed twice while this job ran; create it again"
                 self._records.move(job["id"], "failed", {"message": reason})
+            else:
+                if job["status"] == "running":
+                    self._requeue(job["id"], KILLED)
+                self._submit(job["id"])
 
     def stop(self) -> None:
-        """Stop the running jobs, which end as failed and say why; queued ones run at next start."""
+        """Stop the running jobs; they run again, from the start, when the platform does."""
         self._stopping = True
         self._runner.shutdown()
 
@@ -248,7 +248,10 @@ class EvaluatorService:
                 self._run_claimed(job, cancelled, files)
         except Cancelled:
             if self._stopping:
-                self._end(job_id, "failed", "the platform was stopped; create it again", files)
+                with contextlib.suppress(NotFound):  # deleted while it ran
+                    self._requeue(
+                        job_id, "The platform was stopped; this job begins again with it."
+                    )
             else:
                 self._end(job_id, "cancelled", "Cancelled.", files)
         except NotFound:
@@ -303,6 +306,17 @@ class EvaluatorService:
         except NotFound:
             return  # deleted while it ran
         files.log(f"{status}: {reason}")
+
+    def _requeue(self, job_id: str, reason: str) -> None:
+        """Undo what a job has done so far, so that it can run from the start."""
+        self._clear(job_id)
+        again: Entity = {
+            "message": reason,
+            "task_status": {},
+            "progress": None,
+            "samples_processed": 0,
+        }
+        self._records.move(job_id, "pending", again)
 
     def _clear(self, job_id: str) -> None:
         """Remove what a deleted job left; whoever comes last removes the rest."""

@@ -52,6 +52,28 @@ def test_a_content_that_was_refused_and_then_committed_stays(service):
     assert b"wanted" in contents(service)
 
 
+def test_contents_of_a_deleted_repository_go_unless_another_one_has_them(service):
+    commit(service, "own", b"own")
+    commit(service, "own", b"newer")
+    commit(service, "shared", b"shared")
+    before = contents(service)
+    service.create_repo("dataset", "ns", "other")
+    other = Operation("file", {"path": "same"}, service.blobs.put(b"shared"))
+    service.commit(service.repo("dataset", "ns/other"), "main", [HEADER, other])
+    service.delete_repo("dataset", "ns/d")
+    service.start()
+    assert contents(service) == before - {b"own", b"newer"}
+
+
+def test_a_content_of_a_deleted_repository_that_is_committed_again_stays(service):
+    commit(service, "kept", b"kept")
+    service.delete_repo("dataset", "ns/d")
+    service.create_repo("dataset", "ns", "d")
+    commit(service, "kept", b"kept")
+    service.start()
+    assert b"kept" in contents(service)
+
+
 def test_a_full_disk_leaves_no_temporary_file(tmp_path):
     blobs = Blobs(tmp_path / "blobs")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi.responses import JSONResponse
 
 from nemo_local.core.client import UpstreamError
-from nemo_local.evaluator.service import WORKERS, EvaluatorService
+from nemo_local.evaluator.service import KILLED, WORKERS, EvaluatorService
 from nemo_local.processes import wait_until
+from tests.conftest import free_port
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import text_config
+from tests.scripted_model import serving
 
 JOBS = "/v1/evaluation/jobs"
 OFFLINE = {
@@ -82,28 +85,82 @@ def test_jobs_posted_while_the_platform_starts_run_once(evaluator: Evaluator, ga
     assert len(evaluator.model.requests) == len(jobs)
 
 
-def test_a_stopped_platform_resumes_queued_jobs_and_fails_running_ones(
-    evaluator: Evaluator, gate: Gate
-) -> None:
+def test_jobs_of_a_stopped_platform_run_at_its_next_start(evaluator: Evaluator, gate: Gate) -> None:
     first = restarted(evaluator)
     url = evaluator.put_rows([{"q": "1", "a": "b"}])
     body = {"config": text_config(url), "target": {"type": "model", "model": "scripted/model"}}
     jobs = [first.create_job(body) for _ in range(WORKERS + 2)]
     gate.wait_for_requests(WORKERS)
     first.stop()
-    running, queued = jobs[:WORKERS], jobs[WORKERS:]
-    for job in running:
-        stopped = evaluator.client.get(f"{JOBS}/{job['id']}")
-        assert stopped["status"] == "failed"
-        assert stopped["status_details"]["message"] == "the platform was stopped; create it again"
-        assert stopped["status_details"]["task_status"] == {"qa": "failed"}
-    assert [status(evaluator, job) for job in queued] == ["created", "created"]
+    assert [status(evaluator, job) for job in jobs] == ["pending"] * WORKERS + ["created"] * 2
+    stopped = evaluator.client.get(f"{JOBS}/{jobs[0]['id']}")
+    assert stopped["status_details"] == {
+        "message": "The platform was stopped; this job begins again with it.",
+        "task_status": {},
+        "progress": None,
+        "samples_processed": 0,
+    }
 
     gate.open()
     second = restarted(evaluator)
     second.start()
-    assert [evaluator.ended(job["id"])["status"] for job in queued] == ["completed", "completed"]
+    assert [evaluator.ended(job["id"])["status"] for job in jobs] == ["completed"] * len(jobs)
+    assert evaluator.client.get("/v1/evaluation/results")["pagination"]["total_results"] == 4
     second.stop()
+
+
+def left_running(evaluator: Evaluator, job: dict[str, Any], **details: Any) -> None:
+    """The job as a platform leaves it that is killed."""
+    document = evaluator.documents.get_by_id("evaluation_job", job["id"])
+    running = {"status": "running", "status_details": {**document["status_details"], **details}}
+    evaluator.documents.update("evaluation_job", job["id"], running)
+
+
+def test_a_job_of_a_killed_platform_is_evaluated_again_from_the_start(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    job = evaluator.run(text_config(evaluator.put_rows([{"q": "a", "a": "b"}])))
+    left_running(evaluator, job, progress=40.0, task_status={"qa": "running"})
+    restarted(evaluator).start()
+    again = evaluator.ended(job["id"])
+    assert again["status"] == "completed" and again["result"] != job["result"]
+    results = evaluator.client.get("/v1/evaluation/results")["data"]
+    assert [result["id"] for result in results] == [again["result"]]
+    assert len(evaluator.model.requests) == 2
+
+
+def test_a_job_that_is_there_each_time_the_platform_is_killed_fails(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    job = evaluator.run(text_config(evaluator.put_rows([{"q": "a", "a": "b"}])))
+    left_running(evaluator, job, message=KILLED)
+    restarted(evaluator).start()
+    ended = evaluator.client.get(f"{JOBS}/{job['id']}")
+    assert ended["status"] == "failed"
+    assert "killed twice while this job ran" in ended["status_details"]["message"]
+
+
+def test_a_job_found_at_a_start_waits_until_inference_has_its_models(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    probes, loaded, app = [0], threading.Event(), evaluator.model.app()
+
+    @app.get("/v1/health/ready")
+    def ready() -> JSONResponse:
+        probes[0] += 1
+        return JSONResponse({}, 200 if loaded.is_set() else 503)
+
+    port = free_port()
+    service = EvaluatorService(
+        evaluator.documents, evaluator.client, f"http://127.0.0.1:{port}", evaluator.jobs_dir
+    )
+    url = evaluator.put_rows([{"q": "1", "a": "b"}])
+    target = {"type": "model", "model": "scripted/model"}
+    job = service.create_job({"config": text_config(url, max_retries=0), "target": target})
+    wait_until(lambda: status(evaluator, job) == "running", 20, "the job runs")
+    with serving(app, port):
+        wait_until(lambda: probes[0] > 1, 20, "it was told that models are loading")
+        assert evaluator.model.requests == []
+        loaded.set()
+        assert evaluator.ended(job["id"])["status"] == "completed"
+    service.stop()
 
 
 def test_a_job_that_was_cancelling_when_the_platform_died_is_cancelled(

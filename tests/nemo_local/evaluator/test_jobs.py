@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from nemo_local.core.client import UpstreamError
-from nemo_local.evaluator.service import EvaluatorService
 from nemo_local.processes import wait_until
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.scripted_model import tool_call
@@ -246,21 +245,6 @@ def test_cancel_stops_a_running_job(evaluator: Evaluator) -> None:
     assert job["status"] == "cancelled" and job["status_details"]["progress"] < 100
     with pytest.raises(UpstreamError, match="409"):
         evaluator.client.post(f"/v1/evaluation/jobs/{job['id']}/cancel")
-
-
-def test_a_job_of_a_killed_platform_fails_honestly_at_the_next_start(evaluator: Evaluator) -> None:
-    evaluator.model.respond = lambda body: "b"
-    job = evaluator.run(text_config(evaluator.put_rows([{"q": "a", "a": "b"}])))
-    details = {"message": None, "progress": 40.0, "task_status": {"qa": "running"}}
-    evaluator.documents.update(
-        "evaluation_job", job["id"], {"status": "running", "status_details": details}
-    )
-    EvaluatorService(
-        evaluator.documents, evaluator.client, evaluator.model.url, evaluator.jobs_dir
-    ).start()
-    job = evaluator.client.get(f"/v1/evaluation/jobs/{job['id']}")
-    assert job["status"] == "failed"
-    assert "stopped while this job was running (progress 40 %)" in job["status_details"]["message"]
 
 
 def test_a_deleted_job_is_gone_with_its_files(evaluator: Evaluator) -> None:
