@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, Response
 from nemo_local.data_store import tree
 from nemo_local.data_store.commit_stream import CommitParser
 from nemo_local.data_store.errors import bad_payload, entry_not_found
-from nemo_local.data_store.hub import API, HUB, TypeSegment, form_or_json, repo_type_of, repo_url
+from nemo_local.data_store.hub import API, HUB, RepoKey, form_or_json, repo_url
 from nemo_local.data_store.quoted_slash import slashes
 from nemo_local.data_store.schemas import Preupload
 from nemo_local.data_store.service import DataStoreService, RepoType
@@ -31,20 +31,14 @@ def add_file_urls(hub: APIRouter, service: DataStoreService) -> None:
 
 def _tree_urls(hub: APIRouter, service: DataStoreService) -> None:
     def list_tree(
-        kind: TypeSegment,
-        namespace: str,
-        name: str,
-        revision: str,
-        path: str = "",
-        recursive: bool = False,
-        expand: bool = False,
+        key: RepoKey, revision: str, path: str = "", recursive: bool = False, expand: bool = False
     ) -> list[dict[str, Any]]:
-        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        repo = service.repo(*key)
         commit = service.commit_at(repo, slashes(revision))
         folder = slashes(path).strip("/")
         found = tree.listing(commit["files"], folder, recursive)
         if folder and not found:
-            raise entry_not_found(f"{namespace}/{name}", folder, commit["name"])
+            raise entry_not_found(key[1], folder, commit["name"])
         return _described(repo, commit, found, expand)
 
     def _described(
@@ -63,16 +57,14 @@ def _tree_urls(hub: APIRouter, service: DataStoreService) -> None:
         ]
 
     @hub.post(API + "/paths-info/{revision}")
-    async def paths_info(
-        kind: TypeSegment, namespace: str, name: str, revision: str, request: Request
-    ) -> list[dict[str, Any]]:
+    async def paths_info(key: RepoKey, revision: str, request: Request) -> list[dict[str, Any]]:
         fields = await form_or_json(request)
         wanted = fields.get("paths", [])
         wanted = wanted if isinstance(wanted, list) else [wanted]
         expand = str(fields.get("expand", "")).lower() == "true"
 
         def describe() -> list[dict[str, Any]]:
-            repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+            repo = service.repo(*key)
             commit = service.commit_at(repo, slashes(revision))
             known = dict(tree.listing(commit["files"], "", recursive=True))
             found = [(path, known[path]) for path in map(str, wanted) if path in known]
@@ -86,10 +78,8 @@ def _tree_urls(hub: APIRouter, service: DataStoreService) -> None:
 
 def _upload_urls(hub: APIRouter, service: DataStoreService) -> None:
     @hub.post(API + "/preupload/{revision}")
-    def preupload(
-        kind: TypeSegment, namespace: str, name: str, revision: str, body: Preupload
-    ) -> dict[str, Any]:
-        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+    def preupload(key: RepoKey, revision: str, body: Preupload) -> dict[str, Any]:
+        repo = service.repo(*key)
         files = service.commit_at(repo, slashes(revision))["files"]
 
         def answer(path: str) -> dict[str, Any]:
@@ -103,12 +93,10 @@ def _upload_urls(hub: APIRouter, service: DataStoreService) -> None:
         return {"files": [answer(file.path) for file in body.files]}
 
     @hub.post(API + "/commit/{revision}")
-    async def commit(
-        kind: TypeSegment, namespace: str, name: str, revision: str, request: Request
-    ) -> dict[str, Any]:
+    async def commit(key: RepoKey, revision: str, request: Request) -> dict[str, Any]:
         if request.query_params.get("create_pr") in ("1", "true"):
             raise bad_payload("create_pr is not supported: this store has no pull requests")
-        repo = await run_in_threadpool(service.repo, repo_type_of(kind), f"{namespace}/{name}")
+        repo = await run_in_threadpool(service.repo, *key)
         await run_in_threadpool(service.head, repo, slashes(revision))
         parser = CommitParser(service.blobs)
         try:
@@ -126,8 +114,7 @@ def _upload_urls(hub: APIRouter, service: DataStoreService) -> None:
         return {
             "success": True,
             "commitOid": sha,
-            "commitUrl": repo_url(request, repo_type_of(kind), f"{namespace}/{name}")
-            + f"/commit/{sha}",
+            "commitUrl": f"{repo_url(request, *key)}/commit/{sha}",
             "hookOutput": "",
             "pullRequestUrl": None,
         }

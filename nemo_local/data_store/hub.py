@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -42,6 +43,14 @@ class HubRoute(APIRoute):
 
 def repo_type_of(kind: TypeSegment) -> RepoType:
     return "dataset" if kind == "datasets" else "model"
+
+
+async def _repo_key(kind: TypeSegment, namespace: str, name: str) -> tuple[RepoType, str]:
+    return repo_type_of(kind), f"{namespace}/{name}"
+
+
+RepoKey = Annotated[tuple[RepoType, str], Depends(_repo_key)]
+"""Type and id of the repository that the path names; see `API`."""
 
 
 def repo_url(request: Request, repo_type: RepoType, repo_id: str) -> str:

@@ -11,14 +11,15 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from nemo_local.core.middleware import signature
 from nemo_local.data_store.errors import HubError
+from nemo_local.data_store.hub import HUB
 from nemo_local.data_store.schemas import LfsBatch, LfsObject
-from nemo_local.data_store.service import DataStoreService
+from nemo_local.data_store.service import DataStoreService, RepoType
 
 LFS_JSON = "application/vnd.git-lfs+json"
 
 
-def lfs_router(service: DataStoreService, hub: str) -> APIRouter:
-    """Batch requests of both kinds of repository, and the objects at `<hub>/lfs/{oid}`."""
+def lfs_router(service: DataStoreService) -> APIRouter:
+    """Batch requests of both kinds of repository, and the objects at `/v1/hf/lfs/{oid}`."""
     urls = APIRouter()
 
     async def batch(request: Request, namespace: str, name: str) -> JSONResponse:
@@ -27,7 +28,7 @@ def lfs_router(service: DataStoreService, hub: str) -> APIRouter:
     async def dataset_batch(request: Request, namespace: str, name: str) -> JSONResponse:
         return await _answer(request, "dataset", namespace, name)
 
-    async def _answer(request: Request, kind: Any, namespace: str, name: str) -> JSONResponse:
+    async def _answer(request: Request, kind: RepoType, namespace: str, name: str) -> JSONResponse:
         await run_in_threadpool(service.repo, kind, f"{namespace}/{name}")
         try:
             body = LfsBatch.model_validate_json(await request.body())
@@ -39,7 +40,7 @@ def lfs_router(service: DataStoreService, hub: str) -> APIRouter:
     def _describe(wanted: LfsObject, operation: str, request: Request) -> dict[str, Any]:
         known = {"oid": wanted.oid, "size": wanted.size, "authenticated": True}
         stored = service.blobs.size(wanted.oid)
-        path = f"{hub}/lfs/{wanted.oid}"
+        path = f"{HUB}/lfs/{wanted.oid}"
         href = f"{request.base_url}{path[1:]}"
         authorization = request.headers.get("authorization")
         header = {"Authorization": authorization} if authorization else {}
@@ -55,7 +56,7 @@ def lfs_router(service: DataStoreService, hub: str) -> APIRouter:
         verify = {"href": f"{href}/verify", "header": header}
         return {**known, "actions": {"upload": upload, "verify": verify}}
 
-    @urls.put(hub + "/lfs/{oid}")
+    @urls.put(HUB + "/lfs/{oid}")
     async def upload(oid: str, request: Request) -> Response:
         with service.blobs.writer() as writer:
             async for chunk in request.stream():
@@ -65,13 +66,13 @@ def lfs_router(service: DataStoreService, hub: str) -> APIRouter:
             await run_in_threadpool(writer.commit)
         return Response(status_code=200)
 
-    @urls.get(hub + "/lfs/{oid}")
+    @urls.get(HUB + "/lfs/{oid}")
     def download(oid: str) -> Response:
         if len(oid) != 64 or not oid.isalnum() or service.blobs.size(oid) is None:
             raise HubError(404, f"LFS object {oid!r} not found", "EntryNotFound")
         return FileResponse(service.blobs.path(oid), media_type="application/octet-stream")
 
-    @urls.post(hub + "/lfs/{oid}/verify")
+    @urls.post(HUB + "/lfs/{oid}/verify")
     def verify(oid: str, body: LfsObject) -> Response:
         stored = service.blobs.size(body.oid)
         if body.oid != oid or stored != body.size:
@@ -79,6 +80,6 @@ def lfs_router(service: DataStoreService, hub: str) -> APIRouter:
         return Response(status_code=200)
 
     tail = "/{namespace}/{name}.git/info/lfs/objects/batch"
-    urls.post(hub + "/datasets" + tail)(dataset_batch)
-    urls.post(hub + tail)(batch)
+    urls.post(HUB + "/datasets" + tail)(dataset_batch)
+    urls.post(HUB + tail)(batch)
     return urls

@@ -16,6 +16,7 @@ from nemo_local.data_store.hub import (
     API,
     HUB,
     HubRoute,
+    RepoKey,
     TypeSegment,
     form_or_json,
     repo_type_of,
@@ -47,7 +48,7 @@ def router(service: DataStoreService) -> APIRouter:
     """
     urls = APIRouter(tags=["Data Store"])
     urls.include_router(_namespace_router(service))
-    urls.include_router(lfs_router(service, HUB))
+    urls.include_router(lfs_router(service))
     hub = APIRouter(route_class=HubRoute)
     _account_urls(hub)
     _repo_urls(hub, service)
@@ -155,67 +156,55 @@ def _repo_urls(hub: APIRouter, service: DataStoreService) -> None:
         return views[:limit]
 
     @hub.get(API)
-    def repo_info(
-        kind: TypeSegment, namespace: str, name: str, blobs: bool = False
-    ) -> dict[str, Any]:
-        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+    def repo_info(key: RepoKey, blobs: bool = False) -> dict[str, Any]:
+        repo = service.repo(*key)
         return repo_view(repo, service.commit_at(repo, "main"), blobs)
 
     @hub.get(API + "/revision/{revision}")
-    def repo_info_at(
-        kind: TypeSegment, namespace: str, name: str, revision: str, blobs: bool = False
-    ) -> dict[str, Any]:
-        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+    def repo_info_at(key: RepoKey, revision: str, blobs: bool = False) -> dict[str, Any]:
+        repo = service.repo(*key)
         return repo_view(repo, service.commit_at(repo, slashes(revision)), blobs)
 
     @hub.get(API + "/auth-check")
-    def auth_check(kind: TypeSegment, namespace: str, name: str) -> dict[str, Any]:
-        service.repo(repo_type_of(kind), f"{namespace}/{name}")
+    def auth_check(key: RepoKey) -> dict[str, Any]:
+        service.repo(*key)
         return {}
 
 
 def _ref_urls(hub: APIRouter, service: DataStoreService) -> None:
     @hub.get(API + "/refs")
-    def refs(kind: TypeSegment, namespace: str, name: str) -> dict[str, Any]:
-        return refs_view(service.repo(repo_type_of(kind), f"{namespace}/{name}"))
+    def refs(key: RepoKey) -> dict[str, Any]:
+        return refs_view(service.repo(*key))
 
     @hub.get(API + "/commits/{revision}")
-    def commits(
-        kind: TypeSegment, namespace: str, name: str, revision: str
-    ) -> list[dict[str, Any]]:
-        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+    def commits(key: RepoKey, revision: str) -> list[dict[str, Any]]:
+        repo = service.repo(*key)
         return [commit_view(commit) for commit in service.history(repo, slashes(revision))]
 
     @hub.post(API + "/tag/{revision}")
-    def create_tag(
-        kind: TypeSegment, namespace: str, name: str, revision: str, body: TagRequest
-    ) -> dict[str, Any]:
-        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+    def create_tag(key: RepoKey, revision: str, body: TagRequest) -> dict[str, Any]:
+        repo = service.repo(*key)
         service.create_ref(repo, "tags", body.tag, slashes(revision))
         return {}
 
     @hub.delete(API + "/tag/{tag}")
-    def delete_tag(kind: TypeSegment, namespace: str, name: str, tag: str) -> dict[str, Any]:
-        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+    def delete_tag(key: RepoKey, tag: str) -> dict[str, Any]:
+        repo = service.repo(*key)
         service.delete_ref(repo, "tags", slashes(tag))
         return {}
 
     @hub.post(API + "/branch/{branch}")
     def create_branch(
-        kind: TypeSegment,
-        namespace: str,
-        name: str,
-        branch: str,
-        body: BranchRequest | None = None,
+        key: RepoKey, branch: str, body: BranchRequest | None = None
     ) -> dict[str, Any]:
-        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+        repo = service.repo(*key)
         start = (body.startingPoint if body else None) or "main"
         service.create_ref(repo, "branches", slashes(branch), start)
         return {}
 
     @hub.delete(API + "/branch/{branch}")
-    def delete_branch(kind: TypeSegment, namespace: str, name: str, branch: str) -> dict[str, Any]:
-        repo = service.repo(repo_type_of(kind), f"{namespace}/{name}")
+    def delete_branch(key: RepoKey, branch: str) -> dict[str, Any]:
+        repo = service.repo(*key)
         service.delete_ref(repo, "branches", slashes(branch))
         return {}
 
