@@ -1,6 +1,6 @@
 """File contents by SHA-256: written to a temporary file, synced, then renamed into place.
 
-A content that perhaps no commit names has an empty file of its name in `incoming`.
+An empty file in `incoming`, named by a SHA-256, marks a content that no commit may name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 _CHUNK = 1 << 20
@@ -33,15 +32,15 @@ class Blobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._incoming = folder / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True)
+        self.incoming = folder / "incoming"
+        self.incoming.mkdir(parents=True, exist_ok=True)
 
     def remove_interrupted(self, named: Callable[[], set[str]]) -> None:
-        """Delete what no commit names; call before serving.
+        """Delete contents that no commit names; call before serving.
 
-        `named()` gives the SHA-256 of every content that a commit names; it is asked when needed.
+        `named()` gives the SHA-256 of every content that a commit names; called only if needed.
         """
-        left = list(self._incoming.iterdir())
+        left = list(self.incoming.iterdir())
         marked = {path.name for path in left if self.size(path.name) is not None}
         for sha256 in marked - (named() if marked else set()):
             self.path(sha256).unlink()
@@ -50,11 +49,11 @@ class Blobs:
 
     def mark_unnamed(self, sha256: str) -> None:
         """Have the content deleted at the next start unless a commit names it by then."""
-        (self._incoming / sha256).touch()
+        (self.incoming / sha256).touch()
 
     def keep(self, sha256: str) -> None:
         """A commit names the content."""
-        (self._incoming / sha256).unlink(missing_ok=True)
+        (self.incoming / sha256).unlink(missing_ok=True)
 
     def path(self, sha256: str) -> Path:
         return self.folder / sha256[:2] / sha256
@@ -68,7 +67,7 @@ class Blobs:
 
     def writer(self) -> BlobWriter:
         """A context manager to write one content into; `commit()` stores it, leaving drops it."""
-        return BlobWriter(self, self._incoming)
+        return BlobWriter(self)
 
     def put(self, content: bytes) -> Blob:
         """Store the content."""
@@ -80,9 +79,9 @@ class Blobs:
 class BlobWriter:
     """One content on its way in."""
 
-    def __init__(self, blobs: Blobs, incoming: Path) -> None:
+    def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        descriptor, name = tempfile.mkstemp(dir=incoming)
+        descriptor, name = tempfile.mkstemp(dir=blobs.incoming)
         self._file: BinaryIO = os.fdopen(descriptor, "w+b")
         self._path = Path(name)
         self._sha256 = hashlib.sha256()
@@ -91,12 +90,7 @@ class BlobWriter:
     def __enter__(self) -> BlobWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def write(self, chunk: bytes) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,12 +33,6 @@ def clean_path(value: object) -> str:
 def regular_entry(blob: Blob) -> Entry:
     """The entry of a file that arrived in the commit itself."""
     return {"oid": blob.git_oid, "size": blob.size, "sha256": blob.sha256, "lfs": False}
-
-
-def lfs_entry(sha256: str, size: int) -> Entry:
-    """The entry of a file that was uploaded through LFS."""
-    oid = git_oid(_pointer(sha256, size))
-    return {"oid": oid, "size": size, "sha256": sha256, "lfs": True}
 
 
 def apply(
@@ -103,23 +96,11 @@ def listing(files: Files, folder: str, recursive: bool) -> list[tuple[str, Entry
     return sorted(found.items())
 
 
-def describe(path: str, entry: Entry | None) -> dict[str, Any]:
-    """A path as `tree` and `paths-info` show it."""
-    if entry is None:
-        oid = hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest()
-        return {"type": "directory", "oid": oid, "size": 0, "path": path}
-    shown = {"type": "file", "oid": entry["oid"], "size": entry["size"], "path": path}
-    return {**shown, **({"lfs": lfs_info(entry)} if entry["lfs"] else {})}
-
-
 def lfs_info(entry: Entry) -> dict[str, Any]:
-    pointer = _pointer(entry["sha256"], entry["size"])
-    return {
-        "oid": entry["sha256"],
-        "sha256": entry["sha256"],
-        "size": entry["size"],
-        "pointerSize": len(pointer),
-    }
+    """What the Hub API shows of a file's LFS object."""
+    sha256, size = entry["sha256"], entry["size"]
+    pointer_size = len(_pointer(sha256, size))
+    return {"oid": sha256, "sha256": sha256, "size": size, "pointerSize": pointer_size}
 
 
 def _pointer(sha256: str, size: int) -> bytes:
@@ -152,7 +133,8 @@ def _uploaded(
         raise bad_payload(f"{path!r}: upload the LFS object {oid} before the commit")
     if value.get("size", size) != size:
         raise bad_payload(f"{path!r}: LFS object {oid} has {size} bytes, not {value['size']}")
-    return lfs_entry(oid, size)
+    pointer_oid = git_oid(_pointer(oid, size))
+    return {"oid": pointer_oid, "size": size, "sha256": oid, "lfs": True}
 
 
 def _check_folders(files: Files, written: set[str]) -> None:

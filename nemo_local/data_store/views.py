@@ -7,7 +7,7 @@ from typing import Any
 
 from nemo_local.core.documents import Document
 from nemo_local.data_store.service import USER
-from nemo_local.data_store.tree import Entry, describe, lfs_info
+from nemo_local.data_store.tree import Entry, lfs_info
 
 
 def repo_view(repo: Document, commit: Document, with_blobs: bool = False) -> dict[str, Any]:
@@ -56,7 +56,13 @@ def commit_view(commit: Document) -> dict[str, Any]:
 
 def path_view(path: str, entry: Entry | None, last: Document | None = None) -> dict[str, Any]:
     """A file or folder; with `last`, the commit that changed it."""
-    view = describe(path, entry)
+    view: dict[str, Any]
+    if entry is None:
+        oid = hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest()
+        view = {"type": "directory", "oid": oid, "size": 0, "path": path}
+    else:
+        view = {"type": "file", "oid": entry["oid"], "size": entry["size"], "path": path}
+        view |= {"lfs": lfs_info(entry)} if entry["lfs"] else {}
     if last is None:
         return view
     change = {"id": last["name"], "title": last["title"], "date": _milliseconds(last["date"])}

@@ -6,6 +6,7 @@ from nemo_local.data_store import tree
 from nemo_local.data_store.blobs import Blob
 from nemo_local.data_store.commit_stream import Operation
 from nemo_local.data_store.errors import HubError
+from nemo_local.data_store.views import path_view
 
 BLOB = Blob("0" * 64, 3, "1" * 40)
 FILES = {path: tree.regular_entry(BLOB) for path in ("README.md", "a/one", "a/b/two")}
@@ -83,7 +84,7 @@ def test_listing(folder, recursive, expected):
 
 
 def test_an_lfs_file_shows_its_pointer():
-    entry = tree.lfs_entry("a" * 64, 10)
-    view = tree.describe("x", entry)
+    files, _ = apply(("lfsFile", {"path": "x", "oid": "a" * 64}), stored=10)
+    view = path_view("x", files["x"])
     assert view["lfs"]["oid"] == "a" * 64 and view["size"] == 10
     assert view["oid"] != "a" * 64 and view["lfs"]["pointerSize"] == 127
