@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nemo_local.evaluator.models import first_choice
 from nemo_local.evaluator.templates import RenderError, render
 
 NAN = math.nan
@@ -19,7 +20,6 @@ OUTPUT_TEXT = "{{ sample.output_text }}"
 Params = Mapping[str, Any]
 Context = Mapping[str, Any]
 Scores = dict[str, float]
-
 
 _NUMBER = re.compile(
     r"""(?<![^\W_])                                 # no end of a word, no second half of 10-12
@@ -256,11 +256,7 @@ def _ground_truth_calls(truth: Any) -> list[tuple[str, Any]]:
 
 def _predicted_calls(response: Any) -> list[tuple[str, Any]]:
     """(name, raw arguments) of a reply's tool calls; text never counts as a call."""
-    message: Any = {}
-    if isinstance(response, dict):
-        choices = response.get("choices")
-        first = choices[0] if isinstance(choices, list) and choices else {}
-        message = first.get("message") if isinstance(first, dict) else {}
+    message = first_choice(response).get("message")
     calls = message.get("tool_calls") if isinstance(message, dict) else None
     functions = [call.get("function") for call in calls or [] if isinstance(call, dict)]
     named = [f for f in functions if isinstance(f, dict) and isinstance(f.get("name"), str)]

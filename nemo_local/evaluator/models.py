@@ -173,12 +173,16 @@ class ModelClient:
         return f"{endpoint.root} does not serve {endpoint.model_id!r}{hint} ({error.detail})"
 
 
+def first_choice(response: Any) -> dict[str, Any]:
+    """The first choice of a response; `{}` where there is none."""
+    choices = response.get("choices") if isinstance(response, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
 def output_text(response: Any) -> str:
     """The text of a response's first choice; empty with tool calls alone."""
-    choices = response.get("choices") if isinstance(response, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else {}
-    if not isinstance(first, dict):
-        return ""
+    first = first_choice(response)
     message = first.get("message")
     text = message.get("content") if isinstance(message, dict) else first.get("text")
     return text if isinstance(text, str) else ""

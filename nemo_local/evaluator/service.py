@@ -21,11 +21,11 @@ from nemo_local.core.jobs import JobRunner
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
 from nemo_local.core.web import check_name, deleted, showable
-from nemo_local.evaluator.evaluation import Evaluation, Log, Outcome, Report
+from nemo_local.evaluator.evaluation import Evaluation, Outcome
 from nemo_local.evaluator.job_records import QUEUED, JobRecords, settled, wire_job
 from nemo_local.evaluator.plan import Entity, Expander, check, check_datasets, task_plans
 from nemo_local.evaluator.results import JobFiles
-from nemo_local.evaluator.runner import Cancelled, EvaluationFailed, TaskPlan
+from nemo_local.evaluator.runner import Cancelled, EvaluationFailed
 from nemo_local.evaluator.shown import message
 
 logger = logging.getLogger(__name__)
@@ -199,8 +199,9 @@ class EvaluatorService:
             rows = sum(len(plan.rows) for plan in plans)
             if rows > MAX_LIVE_ROWS:
                 raise Invalid(f"live evaluation takes at most {MAX_LIVE_ROWS} rows, not {rows}")
-            outcome = self._evaluate(
-                plans, config, target, threading.Event(), details.update, lines.append
+            never = threading.Event()
+            outcome = asyncio.run(
+                self._evaluation.run(plans, config, target, never, details.update, lines.append)
             )
         except (EvaluationFailed, UpstreamError) as error:
             failed = settled({**details, "message": message(error)})
@@ -275,20 +276,10 @@ class EvaluatorService:
         def report(details: dict[str, Any]) -> None:
             self._records.detail(job["id"], details)
 
-        outcome = self._evaluate(plans, config, target, cancelled, report, files.log)
+        outcome = asyncio.run(
+            self._evaluation.run(plans, config, target, cancelled, report, files.log)
+        )
         self._complete(job, outcome, files)
-
-    def _evaluate(
-        self,
-        plans: list[TaskPlan],
-        config: Entity,
-        target: Entity,
-        cancelled: threading.Event,
-        report: Report,
-        log: Log,
-    ) -> Outcome:
-        run = self._evaluation.run(plans, config, target, cancelled, report, log)
-        return asyncio.run(run)
 
     def _complete(self, job: Entity, outcome: Outcome, files: JobFiles) -> None:
         result = _result_document(job["id"], outcome)
