@@ -33,7 +33,7 @@ def test_limits_keep_the_first_rows(evaluator: Evaluator) -> None:
     evaluator.model.respond = lambda body: "b"
     config = text_config(evaluator.put_rows(ROWS), limit_samples=4)
     config["tasks"]["qa"]["dataset"]["limit"] = 3
-    evaluator.run(config)
+    assert evaluator.run(config)["status_details"]["samples_processed"] == 3
     assert prompts(evaluator) == ["0", "1", "2"]
 
 
