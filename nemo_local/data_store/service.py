@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -94,7 +95,8 @@ class DataStoreService:
         except Conflict:
             self._forget_commits(repo_id)
             raise
-        self._ensure_namespace(namespace)
+        with contextlib.suppress(Conflict):
+            self.create_namespace(namespace)
         return repo
 
     def repo(self, repo_type: RepoType, repo_id: str) -> Document:
@@ -268,12 +270,6 @@ class DataStoreService:
 
     def _update_repo(self, repo: Document, change: Callable[[Document], Document]) -> None:
         self.documents.update(f"{repo['type']}_repo", repo["id"], change)
-
-    def _ensure_namespace(self, name: str) -> None:
-        try:
-            self.create_namespace(name)
-        except Conflict:
-            return
 
 
 _KINDS = ("dataset_repo", "model_repo")

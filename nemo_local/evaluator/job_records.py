@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import Conflict, NotFound
+from nemo_local.core.errors import Conflict
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, can_move
 from nemo_local.core.query import ListQuery, Page
@@ -48,13 +48,6 @@ class JobRecords:
 
     def get(self, job_id: str) -> Entity:
         return self._documents.get_by_id(JOB, job_id)
-
-    def exists(self, job_id: str) -> bool:
-        try:
-            self.get(job_id)
-        except NotFound:
-            return False
-        return True
 
     def find(self, query: ListQuery) -> Page:
         """A page of jobs; `config` and `target` may be filtered by one or more `namespace/name`."""

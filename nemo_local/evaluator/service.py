@@ -263,7 +263,9 @@ class EvaluatorService:
             self._end(job_id, "failed", f"internal error: {error!r}", files)
             raise
         finally:
-            if not self._records.exists(job_id):
+            try:
+                self.job(job_id)
+            except NotFound:
                 self._clear(job_id)
 
     def _run_claimed(self, job: Entity, cancelled: threading.Event, files: JobFiles) -> None:
