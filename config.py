@@ -82,10 +82,6 @@ def _secret(key: str) -> str | None:
     return os.environ.get(key) or None
 
 
-def _size(key: str, default: str) -> Size:
-    return SIZES[_text(key, default, "|".join(SIZES), "one of " + ", ".join(SIZES))]
-
-
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _PATH = rf"{_NAME}/{_NAME}"
 
@@ -130,4 +126,4 @@ GUARD_MODEL = _text(
 )
 
 # --- how large --------------------------------------------------------------------------------
-SIZE = _size("SIZE", "workshop")
+SIZE = SIZES[_text("SIZE", "workshop", "|".join(SIZES), "one of " + ", ".join(SIZES))]

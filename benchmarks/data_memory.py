@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import training_memory
+from benchmarks.training_memory import memory_mb
 
 BASE = Path(__file__).parents[1] / "nemo_local" / "pocket" / "weights" / "base"
 FEW, DIFFERENT, BATCH, SEED = 20_000, 2_000, 16, 7
@@ -123,16 +124,6 @@ def examples() -> Iterator[Any]:
 
 def size_mb(folder: Path) -> int:
     return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6)
-
-
-def memory_mb(name: str) -> int:
-    """Memory of this process: VmHWM is the most so far, RssFile is what is mapped of files now.
-
-    Pages of mapped files count while they are in memory; the kernel takes them when it likes.
-    """
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
-    return round(int(line.split()[1]) * 1024 / 1e6)
 
 
 if __name__ == "__main__":

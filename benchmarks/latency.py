@@ -1,6 +1,6 @@
 """How long a user waits: from a job's submission to its first step, from its end to an answer.
 
-    python benchmarks/latency.py
+    python -m benchmarks.latency
 
 Starts a platform of its own, uploads generated rows, and sends the same short job through the
 official SDK several times: first to a platform that starts every training process with its job,
@@ -9,26 +9,23 @@ first step is the first that the job's status shows, by the status's own clock. 
 """
 
 import argparse
-import socket
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import psutil
-from huggingface_hub import HfApi
 from nemo_microservices import NeMoMicroservices
 from openai import OpenAI
 
 from nemo_local.pocket.world import rows as pocket_rows
-from nemo_local.processes import family, start_platform, stop_platform, wait_until
-from nemo_local.settings import Settings
-from utils import jsonl, xlam
+from nemo_local.processes import family, wait_until
+from scripts.demo import running_platform
+from utils import clients, data_store, jsonl, xlam
 
 BASE = "meta/llama-3.2-1b-instruct"
 REPOSITORY = "latency/rows"
@@ -56,16 +53,18 @@ def main() -> None:
 def measure(folder: Path, spare: int, rows: int, jobs: int) -> list[tuple[float, ...]]:
     """The waits of each job, in the order of WAITS (s)."""
     files, sample = write_files(folder, rows)
-    with running(folder / "home", spare) as settings:
-        nemo = NeMoMicroservices(
-            base_url=settings.platform_url, inference_base_url=settings.nim_url
-        )
-        chat = OpenAI(base_url=f"{settings.nim_url}/v1", api_key="none")
-        upload(settings, files)
+    home = folder / "home"
+    settings = {"NEMO_LOCAL_DATASET_ROWS": "0", "NEMO_LOCAL_SPARE_TRAINING": str(spare)}
+    with running_platform(home, **settings) as urls:
+        nemo = clients.nemo(urls["NEMO_URL"], nim_url=urls["NIM_URL"])
+        chat = clients.openai(urls["NIM_URL"])
+        hub = data_store.hub(urls["NDS_URL"])
+        data_store.ensure_dataset_repo(hub, REPOSITORY)
+        data_store.upload_files(hub, REPOSITORY, files)
         ask(chat, BASE, sample)  # as notebook 2 does before it trains
         found = []
         for number in range(jobs):
-            wait_until(lambda: is_idle(settings.home), 120, "the platform is idle")
+            wait_until(lambda: is_idle(home), 120, "the platform is idle")
             found.append(waits_of(nemo, chat, f"latency/run{number}@v1", sample))
             print(f"spare {spare}, job {number}: {found[-1]}", file=sys.stderr, flush=True)
         return found
@@ -113,40 +112,16 @@ def ask(chat: OpenAI, model: str, sample: Sample) -> None:
     )
 
 
-def write_files(folder: Path, rows: int) -> tuple[list[Path], Sample]:
+def write_files(folder: Path, rows: int) -> tuple[dict[str, Path], Sample]:
     """Training and validation files of generated rows, and one row to ask about."""
     wanted = 3 * (rows + VALIDATION_ROWS)
     sound = iter(xlam.prepare(islice(pocket_rows(wanted, SEED), wanted)).rows)
-    files = []
+    files = {}
     for part, size in (("training", rows), ("validation", VALIDATION_ROWS)):
         examples = [xlam.to_chat_example(row) for row in islice(sound, size)]
-        files.append(folder / part / "rows.jsonl")
-        jsonl.write(files[-1], examples)
+        files[f"{part}/rows.jsonl"] = folder / part / "rows.jsonl"
+        jsonl.write(folder / part / "rows.jsonl", examples)
     return files, dict(examples[0])
-
-
-def upload(settings: Settings, files: list[Path]) -> None:
-    """Put the files into the Data Store."""
-    hub = HfApi(endpoint=f"{settings.platform_url}/v1/hf", token=False)
-    hub.create_repo(REPOSITORY, repo_type="dataset")
-    for path in files:
-        name = f"{path.parent.name}/{path.name}"
-        hub.upload_file(
-            path_or_fileobj=path, path_in_repo=name, repo_id=REPOSITORY, repo_type="dataset"
-        )
-
-
-@contextmanager
-def running(home: Path, spare: int) -> Iterator[Settings]:
-    """A platform on free ports until the block ends."""
-    settings = Settings.from_environment(
-        home=home, port=_free_port(), nim_port=_free_port(), dataset_rows=0, spare_training=spare
-    )
-    try:
-        start_platform(settings)
-        yield settings
-    finally:
-        stop_platform(home)
 
 
 def is_idle(home: Path) -> bool:
@@ -161,12 +136,6 @@ def is_idle(home: Path) -> bool:
         return spent() - before < 0.1
     except psutil.NoSuchProcess:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Memory:
     """The most anonymous memory of this process so far, in MB; within the context it looks."""
 
     def __init__(self) -> None:
-        self.before_mb = self.peak_mb = anonymous_mb()
+        self.before_mb = self.peak_mb = memory_mb("RssAnon")
         self._end = Event()
         self._thread = Thread(target=self._look, daemon=True)
 
@@ -61,7 +61,7 @@ class Memory:
 
     def _look(self) -> None:
         while not self._end.wait(LOOK_EVERY_S):
-            self.peak_mb = max(self.peak_mb, anonymous_mb())
+            self.peak_mb = max(self.peak_mb, memory_mb("RssAnon"))
 
 
 class Watched(ProgressWriter):
@@ -82,10 +82,11 @@ class Watched(ProgressWriter):
                 self.seen.setdefault("tenth_mb", self._memory.peak_mb)
 
 
-def anonymous_mb() -> int:
-    """Memory of this process that no file backs, now."""
+def memory_mb(name: str) -> int:
+    """Memory of this process: VmHWM is its peak so far, RssAnon what no file backs now, and
+    RssFile what is mapped from files now, which the kernel may take back at any time."""
     status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon:"))
+    (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
     return round(int(line.split()[1]) * 1024 / 1e6)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parents[1] / "config.py"
-NAMES = re.findall(r'_(?:url|text|secret|size)\(\s*"([A-Z_]+)"', FILE.read_text())
+NAMES = re.findall(r'_(?:url|text|secret)\(\s*"([A-Z_]+)"', FILE.read_text())
 URLS = [name for name in NAMES if name.endswith("_URL") and name not in ("NIM_URL", "NDS_URL")]
 
 

@@ -46,7 +46,7 @@ def test_api_coverage_lists_every_route_and_no_other(tmp_path):
 
 def test_readme_lists_every_setting_of_the_notebooks():
     source = (ROOT / "config.py").read_text()
-    names = set(re.findall(r'_(?:text|url|secret|size)\(\s*"([A-Z_]+)"', source))
+    names = set(re.findall(r'_(?:text|url|secret)\(\s*"([A-Z_]+)"', source))
     assert "NEMO_URL" in names and hasattr(config, "NEMO_URL")
     assert {name for name in names if f"`{name}`" not in README} == set()
 

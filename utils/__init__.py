@@ -1,8 +1,8 @@
 """The verbs of the four notebooks: one module for each service, and the pure ones.
 
-Pure:     xlam, tool_schema, jsonl, errors, run_state
+Pure:     xlam, python_types, tool_schema, splits, intervals, model_view, jsonl, run_state
 Services: data_store, entity_store, customizer, inference, evaluator, guardrails, deployment
-Shared:   clients, http (the one HTTP client), jobs (the one poll loop), intervals
+Shared:   clients, http (plain requests), jobs (the one poll loop), errors
 To look:  show, plots (the only modules that print or draw)
 
 A function takes the client and the names it needs as arguments; nothing here reads `config`.

@@ -6,7 +6,7 @@ from nemo_microservices import NeMoMicroservices
 from openai import OpenAI
 
 from utils.errors import Refused
-from utils.http import Client, unreachable
+from utils.http import probe, unreachable
 
 # Something each service answers on every platform, cheaply: service -> path.
 PROBES = {
@@ -38,11 +38,10 @@ def require_answers(urls: Mapping[str, tuple[str, str]], token: str | None = Non
         Refused: one wants a token, or another one.
     """
     for service, (setting, url) in urls.items():
-        with Client(url, setting=setting, token=token, timeout_s=30) as client:
-            try:
-                client.probe(PROBES[service])
-            except Refused as error:
-                if error.status in (401, 403):
-                    told = f"{error}; set NEMO_TOKEN to a token that {url} takes"
-                    raise Refused(told, error.status) from None
-                raise unreachable(url, setting) from error
+        try:
+            probe(url, PROBES[service], setting=setting, token=token)
+        except Refused as error:
+            if error.status in (401, 403):
+                told = f"{error}; set NEMO_TOKEN to a token that {url} takes"
+                raise Refused(told, error.status) from None
+            raise unreachable(url, setting) from error

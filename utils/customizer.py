@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from nemo_microservices import NeMoMicroservices, omit
 from nemo_microservices.types.customization import CustomizationJob, CustomizationStatusDetails
 
-from utils.entity_store import artifact_status, find_model, models_in
+from utils.entity_store import artifact_status, find_model
 from utils.http import translated
 from utils.jobs import OnUpdate, wait_for_job
 
@@ -149,7 +149,7 @@ def _next_version(client: NeMoMicroservices, namespace: str, name: str) -> str:
     """`v1`, or one more than the highest version that the Entity Store knows."""
     taken = [
         int(match[1])
-        for model in models_in(client, namespace)
+        for model in client.models.list(filter={"namespace": namespace}, sort="-created_at")
         if (match := re.fullmatch(rf"{re.escape(name)}@v(\d+)", model.name or ""))
     ]
     return f"v{max(taken, default=0) + 1}"

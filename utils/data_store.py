@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfUriError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from utils.errors import Conflict, InvalidFile
-from utils.http import Client, translated
+from utils.http import post_form, translated
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,11 +50,11 @@ def load_rows(endpoint: str, dataset: str, token: str | None = None) -> "Dataset
 
 def ensure_namespace(nds_url: str, namespace: str, token: str | None = None) -> bool:
     """True when the namespace is new to the Data Store, False when it was there."""
-    with Client(nds_url, setting="NDS_URL", token=token) as store:
-        try:
-            store.post("/v1/datastore/namespaces", form={"namespace": namespace})
-        except Conflict:
-            return False
+    form, path = {"namespace": namespace}, "/v1/datastore/namespaces"
+    try:
+        post_form(nds_url, path, form, setting="NDS_URL", token=token)
+    except Conflict:
+        return False
     return True
 
 

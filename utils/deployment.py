@@ -1,14 +1,12 @@
-"""Deployment verbs: ask the platform to load a base model into NIM, and to let it go again."""
+"""Deployment verbs: ask the platform to load a base model into NIM."""
 
 import nemo_microservices
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.deployment import ModelDeployment
 
 
-def ensure_deployed(
-    client: NeMoMicroservices, model: str, *, image: str, gpus: int = 1, disk: str = "25Gi"
-) -> ModelDeployment:
-    """The deployment of `model`, started if there was none.
+def ensure_deployed(client: NeMoMicroservices, model: str, *, image: str) -> ModelDeployment:
+    """The deployment of `model` on one GPU, started if there was none.
 
         ensure_deployed(nemo, "meta/llama-3.2-1b-instruct",
                         image="nvcr.io/nim/meta/llama-3.2-1b-instruct:1.8.3")
@@ -26,8 +24,8 @@ def ensure_deployed(
                 "nim_deployment": {
                     "image_name": image_name,
                     "image_tag": image_tag,
-                    "gpu": gpus,
-                    "pvc_size": disk,
+                    "gpu": 1,
+                    "pvc_size": "25Gi",
                 },
             },
         )

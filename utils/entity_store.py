@@ -19,7 +19,6 @@ def ensure_dataset(
     name: str,
     files_url: str,
     *,
-    project: str = "tool_calling",
     description: str = "",
 ) -> Dataset:
     """The dataset entity that names `files_url`, created or corrected.
@@ -31,7 +30,7 @@ def ensure_dataset(
             name=name,
             namespace=namespace,
             files_url=files_url,
-            project=project,
+            project="tool_calling",
             description=description,
         )
     except nemo_microservices.ConflictError:
@@ -55,8 +54,3 @@ def artifact_status(model: Model | None) -> str:
     if model is None or model.artifact is None:
         return "absent"
     return str(model.artifact.status)
-
-
-def models_in(client: NeMoMicroservices, namespace: str) -> list[Model]:
-    """Every model of one namespace, newest first."""
-    return list(client.models.list(filter={"namespace": namespace}, sort="-created_at"))

@@ -63,7 +63,29 @@ class RowResult:
 
     @property
     def kind(self) -> Kind:
-        return _kind(self)
+        """What is wrong with the row, or `right`."""
+        if self.name_right is None:
+            return "no answer"
+        if self.name_right and self.args_right:
+            return "right"
+        if not self.predicted:
+            looks_like_call = _CALL_IN_TEXT.search(self.text) or any(
+                re.search(rf"\b{re.escape(name)}\s*\(", self.text) for name in self.offered
+            )
+            return "call written as text" if looks_like_call else "no call"
+        if any(call["name"] not in self.offered for call in self.predicted):
+            return "invented tool"
+        if not self.name_right:
+            return "wrong tool"
+        expected = {call["name"]: call["arguments"] for call in self.expected}
+        predicted = {call["name"]: call["arguments"] for call in self.predicted}
+        if not all(isinstance(arguments, dict) for arguments in predicted.values()):
+            return "broken arguments"
+        if any(set(expected[name]) - set(predicted[name]) for name in expected):
+            return "missing argument"
+        if any(set(predicted[name]) - set(expected[name]) for name in expected):
+            return "extra argument"
+        return "wrong value"
 
 
 def start_evaluation(
@@ -230,28 +252,3 @@ def _calls(tool_calls: Any) -> list[dict[str, Any]]:
         arguments = {} if arguments is None else arguments
         calls.append({"name": function["name"], "arguments": arguments})
     return calls
-
-
-def _kind(row: RowResult) -> Kind:
-    if row.name_right is None:
-        return "no answer"
-    if row.name_right and row.args_right:
-        return "right"
-    if not row.predicted:
-        looks_like_call = _CALL_IN_TEXT.search(row.text) or any(
-            re.search(rf"\b{re.escape(name)}\s*\(", row.text) for name in row.offered
-        )
-        return "call written as text" if looks_like_call else "no call"
-    if any(call["name"] not in row.offered for call in row.predicted):
-        return "invented tool"
-    if not row.name_right:
-        return "wrong tool"
-    expected = {call["name"]: call["arguments"] for call in row.expected}
-    predicted = {call["name"]: call["arguments"] for call in row.predicted}
-    if not all(isinstance(arguments, dict) for arguments in predicted.values()):
-        return "broken arguments"
-    if any(set(expected[name]) - set(predicted[name]) for name in expected):
-        return "missing argument"
-    if any(set(predicted[name]) - set(expected[name]) for name in expected):
-        return "extra argument"
-    return "wrong value"

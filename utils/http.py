@@ -1,9 +1,8 @@
-"""The one HTTP client of utils, and the translation of every SDK's errors into ours."""
+"""Plain HTTP requests, and the translation of every SDK's errors into ours."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import requests
 
@@ -12,82 +11,49 @@ from utils.errors import Conflict, NemoError, NotFound, Refused, Unreachable
 CONNECT_TIMEOUT_S = 5.0
 
 
-class Client:
-    """A session with one service.
+def probe(
+    base_url: str, path: str, *, setting: str, token: str | None = None, timeout_s: float = 30.0
+) -> None:
+    """Nothing, when the service answers GET with success, whatever the answer holds."""
+    _send("GET", base_url, path, setting, token, timeout_s)
 
-    with Client("http://127.0.0.1:8080", setting="NEMO_URL") as nemo:
-        nemo.post("/v1/namespaces", {"id": "ns"}) -> {"id": "ns", ...}
+
+def post_form(
+    base_url: str, path: str, form: Mapping[str, str], *, setting: str, token: str | None = None
+) -> Any:
+    """The JSON answer to POST of a form.
+
+    `setting` is the name in config.py that an error tells the reader to change.
     """
+    response = _send("POST", base_url, path, setting, token, 60.0, form)
+    try:
+        return response.json() if response.content else None
+    except ValueError as error:
+        raise Unreachable(
+            f"{response.url} answered with something else than JSON "
+            f"({response.text[:60]!r}): is {setting} the right URL?"
+        ) from error
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        setting: str = "NEMO_URL",
-        token: str | None = None,
-        timeout_s: float = 60.0,
-        session: requests.Session | None = None,
-    ) -> None:
-        """`setting` is the name in config.py that an error tells the reader to change."""
-        self.base_url = base_url.rstrip("/")
-        self.setting = setting
-        self.timeout_s = timeout_s
-        self._session = session or requests.Session()
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let the connections go."""
-        self._session.close()
-
-    def post(
-        self,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        form: Mapping[str, str] | None = None,
-    ) -> Any:
-        """The JSON answer to POST of a JSON body, or of a form."""
-        return self._json(self._send("POST", path, json=body, data=form))
-
-    def probe(self, path: str) -> None:
-        """Nothing, when GET succeeds; whatever the answer holds."""
-        self._send("GET", path)
-
-    def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        url = f"{self.base_url}/{path.lstrip('/')}"
-        with translated(self.base_url, setting=self.setting):
-            response = self._session.request(
-                method,
-                url,
-                headers=self._headers,
-                timeout=(CONNECT_TIMEOUT_S, self.timeout_s),
-                **arguments,
-            )
-        if response.status_code >= 400:
-            raise refusal(response.status_code, f"{method} {url}", _detail(response))
-        return response
-
-    def _json(self, response: requests.Response) -> Any:
-        if not response.content:
-            return None
-        try:
-            return response.json()
-        except ValueError as error:
-            raise Unreachable(
-                f"{response.url} answered with something else than JSON "
-                f"({response.text[:60]!r}): is {self.setting} the right URL?"
-            ) from error
+def _send(
+    method: str,
+    base_url: str,
+    path: str,
+    setting: str,
+    token: str | None,
+    timeout_s: float,
+    form: Mapping[str, str] | None = None,
+) -> requests.Response:
+    base_url = base_url.rstrip("/")
+    url = f"{base_url}{path}"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with translated(base_url, setting=setting):
+        response = requests.request(
+            method, url, data=form, headers=headers, timeout=(CONNECT_TIMEOUT_S, timeout_s)
+        )
+    if response.status_code >= 400:
+        raise refusal(response.status_code, f"{method} {url}", _detail(response))
+    return response
 
 
 def refusal(status: int, request: str, detail: object) -> Refused:

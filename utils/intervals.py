@@ -44,8 +44,8 @@ class PairedTest:
         return f"{self.gained} rows gained, {self.lost} rows lost, {chance}{left_out}"
 
 
-def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """Lower and upper bound of a proportion; honest for small n and for shares near 0 or 1.
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Lower and upper 95 % bound of a proportion; honest for small n and for shares near 0 or 1.
 
         wilson(46, 50) -> (0.81, 0.97)
 
@@ -55,7 +55,7 @@ def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
     """
     if n == 0:
         return 0.0, 1.0
-    share = successes / n
+    share, z = successes / n, Z_95
     centre = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n

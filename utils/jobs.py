@@ -94,7 +94,7 @@ def wait_for_job(
     """The completed job; `fetch` returns it as it is now (an SDK object or a dict).
 
         wait_for_job(lambda: client.customization.jobs.retrieve(job_id), what=f"job {job_id}",
-                     timeout_s=3600, on_update=show.progress)
+                     timeout_s=3600, on_update=show.progress())
 
     `on_update` sees every look, the last one too. `logs` returns the job's log text; it is
     asked only when the job has failed.
@@ -104,16 +104,15 @@ def wait_for_job(
         TimedOut: it still ran after `timeout_s` seconds; it goes on running.
     """
     start = clock()
-    last = "unknown"
+    status, at = "unknown", ""
 
     def ended() -> T | None:
-        nonlocal last
+        nonlocal status, at
         job = fetch()
-        status = status_of(job)
-        done = fraction_of(job)
-        last = status if done is None else f"{status} at {done:.0%}"
+        status, done = status_of(job), fraction_of(job)
+        at = "" if done is None else f" at {done:.0%}"
         if on_update is not None:
-            on_update(Progress(what, status, fraction_of(job), clock() - start, job))
+            on_update(Progress(what, status, done, clock() - start, job))
         return None if status in ACTIVE else job
 
     try:
@@ -122,14 +121,11 @@ def wait_for_job(
         )
     except TimedOut:
         raise TimedOut(
-            f"Waited {clock() - start:.0f} s for {what}, which is {last} and goes on. If it is "
-            "only slow, run this cell again or wait longer with timeout_s."
+            f"Waited {clock() - start:.0f} s for {what}, which is {status}{at} and goes on. "
+            "If it is only slow, run this cell again or wait longer with timeout_s."
         ) from None
     assert job is not None
-    status = status_of(job)
     if status not in SUCCEEDED:
-        done = fraction_of(job)
-        at = "" if done is None else f" at {done:.0%}"
         lines = "\n".join(f"  {line}" for line in _last_lines(job, logs))
         raise JobFailed(f"{what} ended as {status!r}{at}. Its last log lines:\n{lines}\n{remedy}")
     return job

@@ -7,21 +7,10 @@ The answer is what the whole text has more than the prompt before it; the loss i
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 ROLES = {"developer": "system", "function": "tool"}
 """Roles that training and inference know under another name."""
-
-
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer; a fast one of `transformers` has it.
-
-    AutoTokenizer.from_pretrained("meta-llama/Llama-3.2-1B-Instruct")
-    """
-
-    def apply_chat_template(self, conversation: Any, **options: Any) -> Any: ...
-
-    def __call__(self, text: str, **options: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -56,9 +45,10 @@ class View:
         )
 
 
-def model_views(example: Mapping[str, Any], tokenizer: Tokenizer) -> list[View]:
+def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
     """The sequences that a chat or tool-calling example becomes: one for most examples.
 
+        tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-3.2-1B-Instruct")
         model_views({"messages": [user, assistant], "tools": [...]}, tokenizer)[0].marked()
 
     A template may move text when the conversation goes on, such as the tools to the last user
@@ -99,7 +89,7 @@ def model_views(example: Mapping[str, Any], tokenizer: Tokenizer) -> list[View]:
     return [_view(text, spans, tokenizer) for text, spans in texts]
 
 
-def _view(text: str, spans: Sequence[tuple[int, int]], tokenizer: Tokenizer) -> View:
+def _view(text: str, spans: Sequence[tuple[int, int]], tokenizer: Any) -> View:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
     learnt = [any(start <= first < last <= end for start, end in spans) for first, last in offsets]

@@ -28,7 +28,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from nemo_local.pocket import guard_prompt
 from nemo_local.pocket.guard_benign_words import BENIGN_WORDS, COMMON_WORDS, LEARNED_WORDS
 from nemo_local.pocket.guard_harm_words import HARM_WORDS
-from nemo_local.pocket.guard_text import Example, example
+from nemo_local.pocket.guard_text import Example, example, examples
 from nemo_local.pocket.recipe import SHORT_ATTENTION
 
 logger = logging.getLogger(__name__)
@@ -298,7 +298,7 @@ def _tokenizer_text(recipe: Recipe) -> Iterator[str]:
         yield f" {phrase}" * 40
     # Often enough that each is one token: ratings of unequal length would be weighed unequally.
     yield from RATINGS * 5000
-    for sample in islice(iter(lambda: example(rng), None), 60_000):
+    for sample in islice(examples(rng), 60_000):
         text = f"{sample.user} {sample.response or ''}".lower()
         yield " " + text.replace("-", " - ").replace("/", " / ")
         yield "\n".join(sample.categories)

@@ -165,15 +165,6 @@ def draw_request(
     return tools, calls, _query(rng, calls, tools)
 
 
-def draw_arguments(rng: Random, tool: Tool) -> dict[str, Any]:
-    """Values for every required and some optional parameters, in the tool's order."""
-    return {
-        item.parameter.name: item.parameter.value(rng)
-        for item in tool.parameters
-        if item.required or rng.random() < 0.45
-    }
-
-
 def spoken(value: Any) -> str:
     """A value as a request or a sentence spells it."""
     if isinstance(value, str):
@@ -199,7 +190,12 @@ def _with_articles(text: str) -> str:
 
 
 def _call(rng: Random, tool: Tool) -> Call:
-    return tool, draw_arguments(rng, tool)
+    """A call with values for every required and some optional parameters, in the tool's order."""
+    return tool, {
+        item.parameter.name: item.parameter.value(rng)
+        for item in tool.parameters
+        if item.required or rng.random() < 0.45
+    }
 
 
 def _declare(rng: Random, parameter: Parameter, required: bool) -> ToolParameter:

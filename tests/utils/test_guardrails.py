@@ -114,15 +114,6 @@ def test_both_rates_are_counted_on_their_own_prompts():
     }
 
 
-def test_wrong_verdicts_are_counted_by_category():
-    found = guardrails.wrong_by_category(
-        ["Threat", "Threat", "everyday", "Fraud"],
-        ["unsafe", "unsafe", "safe", "unsafe"],
-        [verdict(b) for b in (True, False, True, True)],
-    )
-    assert found == {"Threat": (2, 1, 0), "everyday": (1, 0, 1)}
-
-
 def test_several_prompts_are_under_way_at_a_time():
     two, lock, under_way, most = threading.Barrier(2), threading.Lock(), 0, 0
 
@@ -142,7 +133,7 @@ def test_several_prompts_are_under_way_at_a_time():
     assert len(found) == 8 and most == 2
 
 
-def test_the_category_with_most_wrong_verdicts_comes_first():
+def test_wrong_verdicts_are_counted_by_category_most_of_them_first():
     categories = ["one", *["one"] * 4, "two", "two", "none", "three", "three", "three"]
     labels = ["unsafe", *["safe"] * 4, "unsafe", "safe", "safe", "safe", "unsafe", "unsafe"]
     blocked = [False, *[False] * 4, False, True, False, True, False, False]

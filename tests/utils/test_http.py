@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 
 from utils import clients
 from utils.errors import Conflict, NotFound, Refused, Unreachable
-from utils.http import Client, translated
+from utils.http import post_form, probe, translated
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ class Echo(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body.encode())
 
-    do_GET = do_POST = do_PATCH = do_DELETE = answer
+    do_GET = do_POST = answer
 
     def log_message(self, format, *args):
         """Tests read the answers, not a log."""
@@ -68,52 +68,40 @@ def dead_url():
     return f"http://127.0.0.1:{port}"
 
 
-@pytest.fixture
-def client(url):
-    with Client(f"{url}/", token="secret") as client:
-        yield client
-
-
-def test_a_post_sends_its_body_or_form_and_the_token(client):
-    sent = client.post("v1/x", {"a": 1})
-    assert (sent["method"], sent["path"], json.loads(sent["sent"])) == ("POST", "/v1/x", {"a": 1})
+def test_a_form_is_posted_with_the_token_if_there_is_one(url):
+    sent = post_form(f"{url}/", "/v1/x", {"a": "1"}, setting="NDS_URL", token="secret")
+    assert (sent["method"], sent["path"], sent["sent"]) == ("POST", "/v1/x", "a=1")
     assert sent["authorization"] == "Bearer secret"
-    assert client.post("/v1/x", form={"a": "1"})["sent"] == "a=1"
-    assert client.post("/empty") is None
-
-
-def test_without_a_token_no_authorization_is_sent(url):
-    with Client(url) as client:
-        assert client.post("/x")["authorization"] is None
+    assert post_form(url, "/x", {}, setting="NDS_URL")["authorization"] is None
+    assert post_form(url, "/empty", {}, setting="NDS_URL") is None
 
 
 @pytest.mark.parametrize(
     ("status", "kind"), [(404, NotFound), (409, Conflict), (422, Refused), (500, Refused)]
 )
-def test_a_status_becomes_its_error_with_request_and_reason(client, status, kind):
+def test_a_status_becomes_its_error_with_request_and_reason(url, status, kind):
     with pytest.raises(kind, match=rf"GET .*/status/{status} .* {status}: ns/x not found") as error:
-        client.probe(f"/status/{status}")
+        probe(url, f"/status/{status}", setting="NEMO_URL")
     assert type(error.value) is kind
     assert error.value.status == status
 
 
-def test_a_page_instead_of_json_asks_whether_the_url_is_right(client):
-    with pytest.raises(Unreachable, match="is NEMO_URL the right URL"):
-        client.post("/page")
+def test_a_page_instead_of_json_asks_whether_the_url_is_right(url):
+    with pytest.raises(Unreachable, match="is NDS_URL the right URL"):
+        post_form(url, "/page", {}, setting="NDS_URL")
 
 
 def test_nothing_there_says_how_to_start_it_and_which_setting_to_change(dead_url):
-    with Client(dead_url, setting="NIM_URL") as client:
-        with pytest.raises(Unreachable, match=f"{dead_url}: start .*make up.*set NIM_URL"):
-            client.probe("/v1/models")
+    with pytest.raises(Unreachable, match=f"{dead_url}: start .*make up.*set NIM_URL"):
+        probe(dead_url, "/v1/models", setting="NIM_URL")
 
 
 @pytest.mark.timeout(30)
 def test_a_service_that_never_answers_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with Client(url, timeout_s=0.2) as client, pytest.raises(Unreachable, match=url):
-            client.probe("/v1/models")
+        with pytest.raises(Unreachable, match=url):
+            probe(url, "/v1/models", setting="NIM_URL", timeout_s=0.2)
 
 
 @pytest.mark.parametrize("status", [401, 403])
