@@ -10,9 +10,12 @@ Reads headers only; no torch.
 import difflib
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
+
+from nemo_local.settings import Settings
 
 Role = Literal[
     "chat",  # answers users, carries adapters, may be fine-tuned
@@ -22,13 +25,6 @@ Role = Literal[
 logger = logging.getLogger(__name__)
 
 POCKET_WEIGHTS = Path(__file__).parent / "pocket" / "weights"
-
-
-class ModelSettings(Protocol):
-    """What the catalogue reads from the settings."""
-
-    @property
-    def models_dir(self) -> Path | None: ...
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,6 @@ _OFFICIAL = (
 )
 
 DEFAULT_MODEL = _OFFICIAL[0].id
-GUARD_MODEL = _OFFICIAL[1].id
 
 
 class Catalog:
@@ -146,7 +141,7 @@ def near_names(name: str, known: list[str]) -> list[str]:
     return [by_lower[entry] for entry in close]
 
 
-def load_catalog(settings: ModelSettings, pocket_weights: Path = POCKET_WEIGHTS) -> Catalog:
+def load_catalog(settings: Settings, pocket_weights: Path = POCKET_WEIGHTS) -> Catalog:
     """The catalogue for these settings: real weights first, then pocket stand-ins.
 
     `settings.models_dir` may hold `<official id>/`, `<hub id>/` or the Hub's cache layout
@@ -253,11 +248,5 @@ def _parameters_in(path: Path) -> int:
         if len(begin) < 8 or length > path.stat().st_size:
             raise ValueError(f"{path.name} is no safetensors file, or a part of one")
         header = json.loads(file.read(length))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            size = 1
-            for extent in tensor["shape"]:
-                size *= extent
-            total += size
-    return total
+    tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+    return sum(math.prod(tensor["shape"]) for tensor in tensors)

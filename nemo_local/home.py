@@ -48,13 +48,13 @@ class ProcessRecord:
             return None
         return process if alive and home_of(process) == self.home else None
 
-    def last_lines(self, count: int = LOG_LINES) -> str:
+    def last_lines(self) -> str:
         """The end of its log."""
         try:
             text = Path(self.log).read_text(errors="replace")
         except OSError:
             return "(no log)"
-        return "\n".join(text.splitlines()[-count:]) or "(the log is empty)"
+        return "\n".join(text.splitlines()[-LOG_LINES:]) or "(the log is empty)"
 
 
 def home_of(process: psutil.Process) -> str | None:
@@ -86,7 +86,7 @@ def write_records(home: Path, records: Mapping[str, ProcessRecord]) -> None:
 
 
 @contextmanager
-def locked(home: Path, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
+def locked(home: Path, say: Callable[[str], None]) -> Iterator[None]:
     """One command at a time starts, stops or removes the platform of a home; others wait."""
     with (home / LOCK).open("a") as file:
         try:

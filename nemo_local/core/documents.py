@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     JSON,
-    Integer,
     String,
     UniqueConstraint,
     create_engine,
@@ -42,7 +41,7 @@ class _Row(_Base):
     __tablename__ = "documents"
     __table_args__ = (UniqueConstraint("kind", "namespace", "name"), UniqueConstraint("kind", "id"))
 
-    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(64))
     namespace: Mapped[str] = mapped_column(String(255))
     name: Mapped[str] = mapped_column(String(512))
@@ -100,7 +99,6 @@ class Documents:
         try:
             with self._writing, self._session.begin() as session:
                 session.add(row)
-                session.flush()
                 return row.entity()
         except IntegrityError:
             title = f"{namespace}/{name}" if namespace and name else name or entity_id
@@ -129,8 +127,8 @@ class Documents:
             row = self._by_id(session, kind, id, for_update=True)
             merge = changes(row.entity()) if callable(changes) else changes
             row.document = {**row.document, **_own(merge)}
-            row.updated_at = timestamp(_after(self.clock(), row.updated_at))
-            session.flush()
+            later = parse_timestamp(row.updated_at) + timedelta(microseconds=1)
+            row.updated_at = timestamp(max(self.clock(), later))
             return row.entity()
 
     def delete(self, kind: str, id: str) -> Document:
@@ -140,15 +138,9 @@ class Documents:
             session.delete(row)
             return row.entity()
 
-    def find(
-        self, kind: str, query: ListQuery, where: Callable[[Document], bool] | None = None
-    ) -> Page:
-        """One page of the entities that match the query (and `where`), in its order."""
-        found = [
-            entity
-            for entity in self.all(kind)
-            if matches(entity, query) and (where is None or where(entity))
-        ]
+    def find(self, kind: str, query: ListQuery) -> Page:
+        """One page of the entities that match the query, in its order."""
+        found = [entity for entity in self.all(kind) if matches(entity, query)]
         descending = query.sort.startswith("-")
         key = query.sort.lstrip("-")
         found.sort(key=lambda entity: sort_key(entity.get(key)), reverse=descending)
@@ -207,10 +199,6 @@ def _own(document: Document) -> Document:
 
 def _words(kind: str) -> str:
     return kind.replace("_", " ")
-
-
-def _after(now: datetime, previous: str) -> datetime:
-    return max(now, parse_timestamp(previous) + timedelta(microseconds=1))
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

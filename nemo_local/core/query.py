@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,15 +10,15 @@ from typing import Any
 from nemo_local.core.clock import parse_timestamp
 from nemo_local.core.errors import invalid_field
 
-_COMPARISONS: dict[str, Callable[[datetime, datetime], bool]] = {
-    "eq": lambda value, bound: value == bound,
-    "neq": lambda value, bound: value != bound,
-    "gt": lambda value, bound: value > bound,
-    "gte": lambda value, bound: value >= bound,
-    "lt": lambda value, bound: value < bound,
-    "lte": lambda value, bound: value <= bound,
-    "start": lambda value, bound: value >= bound,
-    "end": lambda value, bound: value <= bound,
+_COMPARISONS = {
+    "eq": operator.eq,
+    "neq": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "start": operator.ge,
+    "end": operator.le,
 }
 
 

@@ -33,7 +33,7 @@ def _set_aside(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(value.get("custom_fields"), dict):
         aside["custom_fields"] = value["custom_fields"]
     checked = {key: item for key, item in value.items() if key not in aside}
-    return {**validate(_without_inner_nulls(checked)), **aside}
+    return {**validate(without_nulls(checked)), **aside}
 
 
 NULLS = WrapValidator(_set_aside)
@@ -228,17 +228,6 @@ def _put(target: dict[str, Any], path: list[str], value: str) -> None:
         target[path[-1]] = value
     else:
         target[path[-1]] = [*(present if isinstance(present, list) else [present]), value]
-
-
-def _without_inner_nulls(value: Any) -> Any:
-    """Nulls removed, but for those of custom_fields, which belong to the user."""
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: item if key == "custom_fields" else _without_inner_nulls(item)
-        for key, item in value.items()
-        if item is not None
-    }
 
 
 def _known(given: dict[str, Any], keys: Collection[str] | None) -> dict[str, Any]:

@@ -2,17 +2,12 @@
 
 import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from nemo_local.catalog import DEFAULT_MODEL, Catalog, count_parameters, load_catalog, near_names
-
-
-@dataclass(frozen=True)
-class Folders:
-    models_dir: Path | None = None
+from nemo_local.settings import Settings
 
 
 def write_checkpoint(folder: Path, context: int = 512) -> Path:
@@ -31,7 +26,7 @@ def write_checkpoint(folder: Path, context: int = 512) -> Path:
 
 
 def catalog_of(models_dir: Path | None, pocket: Path) -> Catalog:
-    return load_catalog(Folders(models_dir), pocket_weights=pocket)
+    return load_catalog(Settings(pocket, models_dir=models_dir), pocket_weights=pocket)
 
 
 def test_a_pocket_model_stands_in_and_says_so(tmp_path: Path) -> None:

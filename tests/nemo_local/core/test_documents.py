@@ -149,12 +149,6 @@ def test_find(documents, clock, query, expected):
         assert page.total == 3
 
 
-def test_find_takes_a_rule_of_the_service(documents):
-    documents.create("model", "ns", "m", {"n": 1})
-    documents.create("model", "ns", "k", {"n": 2})
-    assert names(documents.find("model", ListQuery(), where=lambda e: e["n"] == 2)) == ["k"]
-
-
 def test_a_statement_that_fails_does_not_tell_the_secret_in_it(settings):
     store = Documents(settings.database_url)
     other = sqlite3.connect(settings.home / "platform.db")

@@ -1,14 +1,17 @@
 """HTTP conventions."""
 
+from typing import Annotated
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.requests import Request
+from typing_extensions import TypedDict
 
 from nemo_local.core.errors import Conflict, PlatformError, install_error_handlers
 from nemo_local.core.middleware import BothSlashes, TokenCheck, signature
 from nemo_local.core.query import Page
-from nemo_local.core.web import json_body, list_query, page_body, without_nulls
+from nemo_local.core.web import NULLS, json_body, list_query, page_body, without_nulls
 
 
 def query_of(text: str, **options):
@@ -56,6 +59,14 @@ def test_nulls_are_left_out_at_any_depth():
     assert without_nulls({"a": None, "b": [{"c": None, "d": 0}]}) == {"b": [{"d": 0}]}
 
 
+class Option(TypedDict, total=False):
+    num_nodes: int
+
+
+class Config(TypedDict, total=False):
+    options: list[Option]
+
+
 @pytest.fixture
 def client():
     app = FastAPI()
@@ -68,6 +79,10 @@ def client():
     @app.post("/raw")
     async def raw(request: Request) -> dict[str, object]:
         return await json_body(request)
+
+    @app.post("/configs")
+    def configure(body: Annotated[Config, NULLS]) -> dict[str, object]:
+        return dict(body)
 
     @app.get("/taken")
     def taken() -> None:
@@ -112,6 +127,11 @@ def test_a_wrong_field_is_named_and_its_secrets_are_masked(client):
     answer = client.post("/things", json={"api_key": "sk-1"})
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "api_key"]
+
+
+def test_a_null_inside_a_list_is_no_wrong_field(client):
+    answer = client.post("/configs", json={"options": [{"num_nodes": None}, {"num_nodes": 2}]})
+    assert (answer.status_code, answer.json()) == (200, {"options": [{}, {"num_nodes": 2}]})
 
 
 def test_a_crash_says_nothing_of_the_inside(client):
