@@ -7,7 +7,7 @@ import random
 import shutil
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from nemo_local.customizer.preferences import Pairs, make_pairs
 from nemo_local.customizer.rendering import Rendered, Renderer, Tokens
 from nemo_local.customizer.row_files import Rows, find_files
-from nemo_local.customizer.rows import InvalidRow, PreferenceRow, Row, RowReader
+from nemo_local.customizer.rows import InvalidRow, PreferenceRow, RowReader
 from nemo_local.customizer.token_files import TokenFile, write_tokens
 
 ROWS_AT_ONCE = 256
@@ -80,13 +80,12 @@ def _tokens(renderer: Renderer, rows: Rows, max_length: int) -> Iterator[Tokens 
     """Tokens chunk by chunk; the next is rendered while one is tokenized, which takes no Python."""
     with ThreadPoolExecutor(1) as tokenizer:
         ahead: deque[tuple[list[Rendered], Future[list[Any]]]] = deque()
-        for chunk in _chunks(rows):
+        left = iter(rows)
+        while chunk := list[Any](islice(left, ROWS_AT_ONCE)):
             if isinstance(chunk[0], PreferenceRow):
-                pairs = [row for row in chunk if isinstance(row, PreferenceRow)]
-                yield make_pairs(renderer, pairs, max_length)
+                yield make_pairs(renderer, chunk, max_length)
                 continue
-            plain = [row for row in chunk if not isinstance(row, PreferenceRow)]
-            sequences = renderer.rendered(plain)
+            sequences = renderer.rendered(chunk)
             ahead.append((sequences, tokenizer.submit(renderer.encoded, sequences)))
             if len(ahead) > 1:
                 sequences, encoded = ahead.popleft()
@@ -136,8 +135,3 @@ class LengthBuckets:
         shuffle.shuffle(batches)
         batches.sort(key=lambda first: first + size > len(order))  # the short one goes last
         return (row for first in batches for row in order[first : first + size])
-
-
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    left = iter(rows)
-    return iter(lambda: list(islice(left, ROWS_AT_ONCE)), [])

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Invalid, NotFound
 from nemo_local.customizer.download import Wanted, split_model_uri
-from nemo_local.customizer.processes import CHILD_ENVIRONMENT, NOT_INHERITED, Process, end_process
+from nemo_local.customizer.processes import Process, child_environment, end_process
 from nemo_local.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -125,10 +123,9 @@ class Downloads:
     def _start(self, target_id: str) -> Process | None:
         """The process, or None when nobody wants it any more."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
-        environment |= {k: v for k, v in CHILD_ENVIRONMENT.items() if not k.endswith("_OFFLINE")}
-        root = str(Path(__file__).parents[2])
-        path = filter(None, [root, os.environ.get("PYTHONPATH")])
+        environment = child_environment()
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+            del environment[name]
         with self._lock:
             if self._stopping or target_id not in self._running:
                 return None
@@ -136,7 +133,7 @@ class Downloads:
                 [sys.executable, "-m", "nemo_local.customizer.download"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**environment, "PYTHONPATH": os.pathsep.join(path)},
+                env=environment,
                 start_new_session=True,
             )
             self._running[target_id] = process

@@ -33,17 +33,19 @@ class Form:
 def fit(facts: Facts, form: Form) -> tuple[Choice, Choice]:
     """The rows of a pass, and activation checkpointing."""
     left = [size for size in facts.pass_sizes if facts.refused is None or size < facts.refused]
-    if not left:
-        return _after_one_row(facts)
     batch = f"a batch has {_rows(facts.plan.batch_size)}"
     most = f"{batch}, a pass takes {TOKENS_PER_PASS[facts.device]} tokens"
-    if facts.device == "cuda":
+    if not left:
+        least = facts.pass_sizes[-1]
+        rows = Choice(ROWS, str(least), "there are no fewer")
+        checkpointing = Choice(CHECKPOINTING, "on", f"memory ran out with {_rows(least)} a pass")
+    elif facts.device == "cuda":
         rows, checkpointing = _by_estimate(facts, left, form)
         rows = replace(rows, reason=f"{most}; {rows.reason}")
     else:
         rows = Choice(ROWS, str(left[0]), most)
         checkpointing = Choice(CHECKPOINTING, "off", "on a CPU only once memory runs out")
-    if facts.refused is not None:
+    if left and facts.refused is not None:
         rows = replace(rows, reason="halved because memory ran out")
     if not facts.can_checkpoint:
         checkpointing = Choice(CHECKPOINTING, "off", f"{facts.model_type} has none")
@@ -65,14 +67,6 @@ def needs(facts: Facts, rows: int, form: Form, twice: bool = False) -> int:
             sequences * facts.most_learnt, facts.vocabulary, width, facts.teacher_parameters > 0
         )
     )
-
-
-def _after_one_row(facts: Facts) -> tuple[Choice, Choice]:
-    least = facts.pass_sizes[-1]
-    rows = Choice(ROWS, str(least), "there are no fewer")
-    if not facts.can_checkpoint:
-        return rows, Choice(CHECKPOINTING, "off", f"{facts.model_type} has none")
-    return rows, Choice(CHECKPOINTING, "on", f"memory ran out with {_rows(least)} a pass")
 
 
 def _by_estimate(facts: Facts, left: list[int], form: Form) -> tuple[Choice, Choice]:

@@ -6,12 +6,8 @@ import shutil
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nemo_local.customizer.references import DatasetSource, OutputModel
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 DATA_SUFFIXES = (".jsonl", ".json")
 
@@ -24,7 +20,7 @@ class Hub:
     """The Data Store as one hub."""
 
     def __init__(self, platform_url: str, token: str | None) -> None:
-        self.endpoint = f"{platform_url}/v1/hf"
+        self._endpoint = f"{platform_url}/v1/hf"
         self._token = token
 
     def download(self, source: DatasetSource, folder: Path, unwanted: threading.Event) -> int:
@@ -47,7 +43,7 @@ class Hub:
                 url.repository,
                 repo_type="dataset",
                 revision=url.revision,
-                endpoint=source.hf_endpoint or self.endpoint,
+                endpoint=source.hf_endpoint or self._endpoint,
                 # Our own token to our own store, none elsewhere; never the user's Hub token.
                 token=False if source.hf_endpoint else self._token or False,
                 local_dir=fetched,
@@ -74,8 +70,10 @@ class Hub:
         Raises:
             FilesUnavailable: the Data Store does not answer or refuses.
         """
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self._endpoint, token=self._token or False)
         try:
-            api = self._api()
             api.create_repo(model.repository, repo_type="model", exist_ok=True)
             if unwanted.is_set():
                 return
@@ -93,11 +91,6 @@ class Hub:
             api.create_tag(model.repository, tag=model.version)
         except Exception as error:  # the client raises many kinds
             raise FilesUnavailable(f"model {model} cannot be stored: {error}") from error
-
-    def _api(self) -> HfApi:
-        from huggingface_hub import HfApi
-
-        return HfApi(endpoint=self.endpoint, token=self._token or False)
 
 
 def _patterns(path: str) -> list[str]:

@@ -117,6 +117,11 @@ class Plan:
         return self.finetuning_type == "lora"
 
     @property
+    def output_folder(self) -> str:
+        """Where the output is left in the job's folder."""
+        return "adapter" if self.makes_adapter else "model"
+
+    @property
     def needs_masks(self) -> bool:
         """Whether attention must do more than look back (packed sequences, dropped weights)."""
         return self.pack_sequences or bool(self.attention_dropout)
@@ -236,12 +241,12 @@ def make_plan(
     return plan
 
 
-def shown(given: Mapping[str, Any], training_type: str, plan: Plan) -> dict[str, Any]:
+def shown(given: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     """The hyperparameters as a job shows them: the user's values, and few defaults."""
     values = {
         **dict.fromkeys(SHOWN),
         **given,
-        "training_type": training_type,
+        "training_type": plan.training_type,
         "sequence_packing_enabled": bool(given.get("sequence_packing_enabled")),
     }
     if plan.finetuning_type != "all_weights":

@@ -44,16 +44,6 @@ def asked_of_wandb(integrations: list[Document] | None, key: str | None) -> Docu
     return {**asked, "project": asked["project"] or PROJECT, "keyed": bool(key)}
 
 
-def offline_warning(asked: Document | None) -> tuple[str, str] | None:
-    """The warning of a job that asked for Weights & Biases and brought no key."""
-    if asked is None or asked["keyed"]:
-        return None
-    return (
-        "Weights & Biases runs offline",
-        "no wandb-api-key came with the job; its run is in the job's folder, for `wandb sync`",
-    )
-
-
 def check_mlflow(tracking_uri: str | None) -> None:
     """Raises Invalid when MLflow is asked for and not installed."""
     if tracking_uri and find_spec("mlflow") is None:

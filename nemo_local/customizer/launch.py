@@ -19,10 +19,6 @@ KILLED_FIRST_S = 10.0
 
 def processes_of(job: Mapping[str, Any]) -> Processes:
     """The processes that a job gets here."""
-    wanted = job.get("parallel") or {}
-    most = max(wanted.get("gpus", 1), wanted.get("cpu_processes", 1), wanted.get("machines", 1))
-    if most == 1:
-        return Processes(1)
     import torch
 
     gpus = 0 if job["device"] == "cpu" else torch.cuda.device_count()

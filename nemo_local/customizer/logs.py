@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def container_logs(job: Document, folder: Path) -> Document:
 
 def _event(line: dict[str, Any]) -> dict[str, Any]:
     # Kubernetes counts seconds since the epoch.
-    moment = int((parse_timestamp(line["updated_at"]) - _EPOCH).total_seconds())
+    moment = int(parse_timestamp(line["updated_at"]).replace(tzinfo=UTC).timestamp())
     failed = line["message"].endswith("_Failed")
     return {
         "type": "Warning" if failed else "Normal",
@@ -55,6 +56,3 @@ def _error(job: Document) -> dict[str, Any] | None:
         "stack_trace": error.get("trace"),
         "timestamp": error.get("at"),
     }
-
-
-_EPOCH = parse_timestamp("1970-01-01T00:00:00")

@@ -40,7 +40,6 @@ class Followed(Together):
     pace: Pace
     call_accuracy: CallAccuracy | None = None
     """What is asked at each validation besides the loss."""
-    total_steps: int
 
     def _run_epoch(self, **options: Any) -> None:
         """As the Trainer, which would take one more step when it resumes after the last."""
@@ -70,16 +69,6 @@ class Followed(Together):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.order
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        assert not return_outputs, "only losses are asked for"
-        return self.loss_of(model, inputs, num_items_in_batch)
-
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Checkpoints need no card; the output gets its own."""
 
@@ -87,7 +76,9 @@ class Followed(Together):
 class AnswerTrainer(Followed, SFTTrainer):
     """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
 
-    def loss_of(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Any:
         places = inputs["places"]
         targets = inputs["labels"].flatten()[places + 1]
         loss = self.loss_sum(answer_logits(model, inputs, places), targets, inputs, places)
@@ -175,7 +166,9 @@ class PreferenceTrainer(Followed):
         count = sum(real_pairs(inputs).sum() for inputs in batch_samples)
         return self.ranks.sum(torch.as_tensor(count, device=device))
 
-    def loss_of(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Any:
         (chosen, rejected), tokens = answer_log_probs(model, inputs)
         rewards = torch.stack(
             [chosen - inputs["ref_chosen_logps"], rejected - inputs["ref_rejected_logps"]]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from nemo_local.core.documents import Document
 from nemo_local.core.errors import Invalid
-from nemo_local.customizer import integrations
 
 PRECISIONS = ("bf16-mixed", "bf16", "fp32")
-TRAINING_TYPES = ("sft", "dpo", "distillation")
 
 
 def option_for(config: Document, given: Document) -> Document:
@@ -19,11 +17,6 @@ def option_for(config: Document, given: Document) -> Document:
         raise Invalid(
             f"hyperparameters: {'/'.join(wanted)} is not offered by this config; "
             f"available (training_type/finetuning_type): {available}"
-        )
-    if wanted[0] not in TRAINING_TYPES:
-        raise Invalid(
-            f"hyperparameters.training_type {wanted[0]!r} is not supported here; "
-            f"use {' or '.join(TRAINING_TYPES)}"
         )
     if config["training_precision"] not in PRECISIONS:
         raise Invalid(
@@ -54,7 +47,7 @@ def warnings_of(
             warnings.append((f"hyperparameters.{name} is not used", f"it has no part in {kinds}"))
     if given.get("sequence_packing_enabled") and unpacked:
         warnings.append(("Sequence packing is off", unpacked))
-    offline = integrations.offline_warning(wandb)
-    if offline:
-        warnings.append(offline)
+    if wandb and not wandb["keyed"]:
+        why = "no wandb-api-key came with the job; its run is in the job's folder, for `wandb sync`"
+        warnings.append(("Weights & Biases runs offline", why))
     return [{"message": message, "explanation": why} for message, why in warnings]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import islice
 from typing import Any
 
 import torch
@@ -27,19 +27,14 @@ COUNTED_ROWS = 2048
 
 @dataclass(frozen=True)
 class PackingCollator:
-    """Turns sequences into rows of at most `capacity` tokens; None: into one row, however long."""
+    """Turns sequences into rows of at most `capacity` tokens."""
 
     pad_id: int
-    capacity: int | None
+    capacity: int
 
     def __call__(self, sequences: list[dict[str, Any]]) -> dict[str, Any]:
-        """input_ids, labels and position_ids, each [rows, tokens of the fullest row].
-
-        A single row comes with what FlashAttention would ask the GPU for in every layer: where its
-        sequences begin and end, and how long the longest is.
-        """
-        lengths = [len(sequence["input_ids"]) for sequence in sequences]
-        rows = first_fit(lengths, self.capacity or sum(lengths))
+        """input_ids, labels and position_ids, each [rows, tokens of the fullest row]."""
+        rows = first_fit([len(sequence["input_ids"]) for sequence in sequences], self.capacity)
         packed: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": []}
         for row in rows:
             ids, labels, positions = list[int](), list[int](), list[int]()
@@ -58,12 +53,7 @@ class PackingCollator:
             ids += [self.pad_id] * missing
             labels += [IGNORED] * missing
             positions += range(missing)
-        batch: dict[str, Any] = {name: torch.tensor(values) for name, values in packed.items()}
-        if self.capacity is None:
-            ends = accumulate((lengths[number] for number in rows[0]), initial=0)
-            batch["cu_seq_lens_q"] = batch["cu_seq_lens_k"] = torch.tensor([*ends]).int()
-            batch["max_length_q"] = batch["max_length_k"] = max(lengths)
-        return batch
+        return {name: torch.tensor(values) for name, values in packed.items()}
 
 
 def padding_shares(lengths: Sequence[int], plan: Plan, size: int) -> tuple[float, float]:

@@ -106,14 +106,10 @@ class TrainingProcesses:
             end_process(spare, 0)
 
     def _spawn(self, mode: str, folder: Path, output: IO[bytes] | int) -> Process:
-        environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
-        environment |= CHILD_ENVIRONMENT
+        environment = child_environment()
         if self._threads:
             environment["OMP_NUM_THREADS"] = str(self._threads)
             environment["RAYON_NUM_THREADS"] = str(self._threads)  # of the tokenizer
-        root = str(Path(__file__).parents[2])
-        path = filter(None, [root, os.environ.get("PYTHONPATH")])
-        environment["PYTHONPATH"] = os.pathsep.join(path)
         return subprocess.Popen(
             [sys.executable, "-m", "nemo_local.customizer.train", mode],
             bufsize=0,
@@ -124,6 +120,13 @@ class TrainingProcesses:
             env=environment,
             start_new_session=True,  # Ctrl-C in the platform's terminal must not fail the job
         )
+
+
+def child_environment() -> dict[str, str]:
+    """The platform's environment without its secrets, in which `python -m nemo_local...` works."""
+    inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+    path = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
+    return {**inherited, **CHILD_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def end_process(process: Process, within_s: float) -> None:

@@ -114,26 +114,23 @@ class Progress:
 
     def apply(self, events: Iterable[Event]) -> None:
         for event in events:
-            self._apply(event)
-
-    def _apply(self, event: Event) -> None:
-        kind = event["event"]
-        if kind == "prepared":
-            # A process that resumes repeats the steps after its checkpoint.
-            self.prepared, self.steps = event, event["resumed_from"]
-            self.failure, self.finished = None, False
-            for series in (self.train_loss, self.val_loss, self.tool_calls):
-                series[:] = [point for point in series if point["step"] < self.steps]
-        elif kind in ("train_loss", "val_loss"):
-            point = {"step": event["step"], "timestamp": event["at"], "value": event["value"]}
-            (self.train_loss if kind == "train_loss" else self.val_loss).append(point)
-        elif kind == "tool_calls":
-            self.tool_calls.append(event)
-        elif kind == "failed":
-            self.failure = event
-        else:
-            self.steps = event["steps"]
-            self.finished = self.finished or kind == "finished"
+            kind = event["event"]
+            if kind == "prepared":
+                # A process that resumes repeats the steps after its checkpoint.
+                self.prepared, self.steps = event, event["resumed_from"]
+                self.failure, self.finished = None, False
+                for series in (self.train_loss, self.val_loss, self.tool_calls):
+                    series[:] = [point for point in series if point["step"] < self.steps]
+            elif kind in ("train_loss", "val_loss"):
+                point = {"step": event["step"], "timestamp": event["at"], "value": event["value"]}
+                (self.train_loss if kind == "train_loss" else self.val_loss).append(point)
+            elif kind == "tool_calls":
+                self.tool_calls.append(event)
+            elif kind == "failed":
+                self.failure = event
+            else:
+                self.steps = event["steps"]
+                self.finished = self.finished or kind == "finished"
 
     @property
     def best_epoch(self) -> int | None:

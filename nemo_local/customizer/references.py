@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -67,6 +68,11 @@ def split_name(reference: str, what: str) -> tuple[str, str]:
     if not ENTITY_NAME.fullmatch(namespace) or not ENTITY_NAME.fullmatch(name):
         raise Invalid(f"{what} {reference!r} does not have the form namespace/name")
     return namespace, name
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    """ " Did you mean ns/a or ns/b?", to end a message with; empty when nothing is near."""
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def parse_dataset_url(url: str) -> DatasetUrl:
@@ -166,9 +172,7 @@ def _dataset_entity(name: str, platform: Client) -> dict[str, Any]:
             raise
     listed = platform.get("/v1/datasets", params={"page_size": "1000", "sort": "-created_at"})
     known = [f"{entry['namespace']}/{entry['name']}" for entry in listed["data"]]
-    near = near_names(name, known)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise NotFound(f"Dataset {name} not found.{hint}")
+    raise NotFound(f"Dataset {name} not found.{did_you_mean(near_names(name, known))}")
 
 
 def _check_repository(source: DatasetSource, platform: Client) -> None:

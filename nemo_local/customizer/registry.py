@@ -13,7 +13,7 @@ from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.web import check_name, deleted, showable
 from nemo_local.customizer.downloads import TARGET, Downloads, is_downloaded
-from nemo_local.customizer.references import split_name
+from nemo_local.customizer.references import did_you_mean, split_name
 from nemo_local.customizer.rows import InvalidRow, parse_template
 from nemo_local.customizer.special_tokens import check_tokenizer
 
@@ -103,21 +103,18 @@ class Registry:
             self._documents.create(CONFIG, namespace, name, self._complete(_rest(body)))
         )
 
-    def get_target(self, namespace: str, name: str) -> Document:
+    def get(self, kind: str, namespace: str, name: str) -> Document:
+        """The stored TARGET or CONFIG. Raises NotFound, with near names."""
         try:
-            return self._documents.get(TARGET, namespace, name)
+            return self._documents.get(kind, namespace, name)
         except NotFound:
-            raise NotFound(self._not_found("Target", TARGET, f"{namespace}/{name}")) from None
-
-    def get_config(self, namespace: str, name: str) -> Document:
-        try:
-            return self._documents.get(CONFIG, namespace, name)
-        except NotFound:
-            raise NotFound(self._not_found("Config", CONFIG, f"{namespace}/{name}")) from None
+            reference, what = f"{namespace}/{name}", "Config" if kind == CONFIG else "Target"
+            near = near_names(reference, self._names_of(kind))
+            raise NotFound(f"{what} {reference} not found.{did_you_mean(near)}") from None
 
     def update_target(self, namespace: str, name: str, body: Document) -> Document:
         """The target after a shallow merge, with a `warning_message`. Raises Invalid."""
-        found = self.get_target(namespace, name)
+        found = self.get(TARGET, namespace, name)
         changes = _rest(body)
         self._check_target({**found, **changes})
         if {"model_uri", "hf_endpoint"} & changes.keys():
@@ -139,7 +136,7 @@ class Registry:
 
         Raises Invalid when it could not be shown, or no job could train with it.
         """
-        found = self.get_config(namespace, name)
+        found = self.get(CONFIG, namespace, name)
         adding = [_option(option) for option in body.pop("add_training_options", None) or []]
         removing = [_pair(option) for option in body.pop("remove_training_options", None) or []]
         changes = {
@@ -166,7 +163,7 @@ class Registry:
 
     def delete(self, kind: str, namespace: str, name: str) -> Document:
         """The answer to the delete. A target that a config uses cannot go: Conflict."""
-        found = (self.get_config if kind == CONFIG else self.get_target)(namespace, name)
+        found = self.get(kind, namespace, name)
         if kind == TARGET:
             reference = f"{namespace}/{name}"
             users = self._documents.all(CONFIG, target=reference)
@@ -194,8 +191,8 @@ class Registry:
         except NotFound:
             return None
 
-    def resolve(self, given: str | Document) -> Document:
-        """The config of a job, complete and with its target in full.
+    def resolve(self, given: str | Document) -> tuple[Document, Path]:
+        """The config of a job with its target in full, and the folder of the target's weights.
 
         Raises:
             Invalid: no version in the name, or no trainable target behind it.
@@ -209,18 +206,13 @@ class Registry:
         target = self.target_of(config)
         if target is None:
             raise Invalid(f"{shown} has no target; name one, such as {DEFAULT_MODEL}@2.0")
-        self._check_ready(target, shown)
-        return {**config, "target": target}
+        return {**config, "target": target}, self._trainable(target, shown)
 
     def trainable(self, reference: str, shown: str) -> Path:
         """Folder of an enabled target's weights. Raises NotFound, Invalid."""
-        target = self.get_target(*split_name(reference, "Target"))
-        self._check_ready(target, shown)
-        checkpoint, _ = self.checkpoint(target)
-        assert checkpoint is not None, "a ready target has one"
-        return checkpoint
+        return self._trainable(self.get(TARGET, *split_name(reference, "Target")), shown)
 
-    def checkpoint(self, target: Document) -> tuple[Path | None, str]:
+    def _checkpoint(self, target: Document) -> tuple[Path | None, str]:
         """Folder of the target's weights, and where they come from or why there are none."""
         if target.get("model_path"):
             path = Path(target["model_path"])
@@ -240,9 +232,9 @@ class Registry:
             "models folder (NEMO_LOCAL_MODELS) and give their folder as model_path"
         )
 
-    def _check_ready(self, target: Document, shown: str) -> None:
+    def _trainable(self, target: Document, shown: str) -> Path:
         reference = f"{target.get('namespace')}/{target.get('name')}"
-        checkpoint, reason = self.checkpoint(target)
+        checkpoint, reason = self._checkpoint(target)
         if not target.get("enabled"):
             reason = "someone disabled it" if checkpoint else reason
             raise Invalid(f"Target {reference} of {shown} is not enabled: {reason}")
@@ -250,20 +242,22 @@ class Registry:
             raise Invalid(
                 f"Target {reference} of {shown} is {target.get('status')}, not ready: {reason}"
             )
+        if checkpoint is None:  # removed since
+            raise Invalid(f"Target {reference} of {shown} has no weights any more: {reason}")
+        return checkpoint
 
     def _named(self, reference: str) -> Document:
         namespace, name = split_name(reference, "Config")
         try:
-            return self.get_config(namespace, name)
+            return self.get(CONFIG, namespace, name)
         except NotFound:
             if "@" in name:
                 raise
-        known = [f"{c['namespace']}/{c['name']}" for c in self._documents.all(CONFIG)]
+        known = self._names_of(CONFIG)
         near = [full for full in known if full.startswith(f"{reference}@")]
-        near = near[:3] or near_names(reference, known)
+        hint = did_you_mean(near[:3] or near_names(reference, known))
         raise Invalid(
-            f"Version is not specified in the config URN: {reference}"
-            + (f". Did you mean {' or '.join(near)}?" if near else "")
+            f"Version is not specified in the config URN: {reference}{hint and '.'}{hint}"
         )
 
     def _complete(self, body: Document) -> Document:
@@ -277,7 +271,7 @@ class Registry:
         _check(config)
         target = config.get("target")
         if isinstance(target, str):
-            self.get_target(*split_name(target, "Target"))
+            self.get(TARGET, *split_name(target, "Target"))
         elif target is not None:
             namespace, name = _names(target)
             self._check_target(target)
@@ -290,7 +284,7 @@ class Registry:
         self._downloads.check(target)
 
     def _with_state(self, target: Document, stored: bool = True) -> Document:
-        path, _ = self.checkpoint(target)
+        path, _ = self._checkpoint(target)
         without = "pending" if stored and is_downloaded(target) else "failed"
         state = {"model_type": "hf", "status": "ready" if path else without}
         return {**target, "model_path": target.get("model_path") or "", **state}
@@ -345,12 +339,8 @@ class Registry:
         if weights_changed or found["max_seq_length"] > model.max_model_len:
             self._documents.update(CONFIG, found["id"], {"max_seq_length": length})
 
-    def _not_found(self, what: str, kind: str, reference: str) -> str:
-        known = [f"{entity['namespace']}/{entity['name']}" for entity in self._documents.all(kind)]
-        near = near_names(reference, known)
-        return f"{what} {reference} not found." + (
-            f" Did you mean {' or '.join(near)}?" if near else ""
-        )
+    def _names_of(self, kind: str) -> list[str]:
+        return [f"{entity['namespace']}/{entity['name']}" for entity in self._documents.all(kind)]
 
 
 def _check(config: Document) -> None:

@@ -130,8 +130,7 @@ class Renderer:
         """The texts as tokens with labels. Raises as `tokens` does."""
         tokens = Tokens()
         for number, (sequence, encoding) in enumerate(zip(sequences, encodings, strict=True)):
-            if self._add(tokens, sequence, encoding.ids, encoding.offsets, max_length):
-                tokens.numbers.append(number)
+            self._add(tokens, number, sequence, encoding, max_length)
         return tokens
 
     def sequences(self, row: ChatRow | TextRow) -> list[Rendered]:
@@ -198,16 +197,16 @@ class Renderer:
     def _add(
         self,
         tokens: Tokens,
+        number: int,
         sequence: Rendered,
-        ids: list[int],
-        offsets: list[tuple[int, int]],
+        encoding: Any,
         max_length: int,
-    ) -> bool:
-        """Whether the sequence could be kept."""
+    ) -> None:
+        ids, offsets = encoding.ids, encoding.offsets  # each makes a new list
         last = self._last_span(sequence, offsets, max_length)
         if last is None:
             tokens.dropped += 1
-            return False
+            return
         length = len(ids)
         if last < len(sequence.spans) - 1 or length > max_length:
             tokens.truncated += 1
@@ -215,10 +214,10 @@ class Renderer:
             length = min(max_length, sum(1 for _, stop in offsets if stop <= end))
         kept = sequence.spans[: last + 1]
         labels = _labels(ids, offsets, kept)
-        self._check(sequence.where, sequence.text, kept, ids, offsets, labels)
+        self._check(sequence, kept, ids, offsets, labels)
         tokens.input_ids.append(ids[:length])
         tokens.labels.append(labels[:length])
-        return True
+        tokens.numbers.append(number)
 
     def _last_span(
         self, sequence: Rendered, offsets: list[tuple[int, int]], max_length: int
@@ -235,8 +234,7 @@ class Renderer:
 
     def _check(
         self,
-        where: str,
-        text: str,
+        sequence: Rendered,
         spans: list[Span],
         ids: list[int],
         offsets: list[tuple[int, int]],
@@ -245,7 +243,7 @@ class Renderer:
         learnt = len(labels) - labels.count(IGNORED)
         if learnt in (0, len(labels)):
             raise UntrainableData(
-                f"{where}: {learnt} of {len(labels)} tokens would be learnt; expected "
+                f"{sequence.where}: {learnt} of {len(labels)} tokens would be learnt; expected "
                 "the answers and nothing else"
             )
         stopped = {
@@ -256,10 +254,10 @@ class Renderer:
         for span in spans:
             if span.end in stopped:
                 continue
-            tail = text[max(span.start, span.end - 24) : span.end]
+            tail = sequence.text[max(span.start, span.end - 24) : span.end]
             stops = self._tokenizer.convert_ids_to_tokens(sorted(self._stop_ids))
             raise UntrainableData(
-                f"{where}: an answer ends with {tail!r}, but generation stops at {stops} "
+                f"{sequence.where}: an answer ends with {tail!r}, but generation stops at {stops} "
                 "only, so the model would never learn to stop"
             )
 

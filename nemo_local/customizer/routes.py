@@ -126,7 +126,7 @@ def _config_urls(urls: APIRouter, service: CustomizerService) -> None:
 
     @urls.get(item, response_model=CustomizationConfig, response_model_exclude_unset=True)
     def get_config(namespace: str, name: str) -> Any:
-        return registry.shown_config(registry.get_config(namespace, name))
+        return registry.shown_config(registry.get(CONFIG, namespace, name))
 
     @urls.patch(
         item,
@@ -160,7 +160,7 @@ def _target_urls(urls: APIRouter, service: CustomizerService) -> None:
 
     @urls.get(item, response_model=CustomizationTarget, response_model_exclude_unset=True)
     def get_target(namespace: str, name: str) -> Any:
-        return registry.get_target(namespace, name)
+        return registry.get(TARGET, namespace, name)
 
     @urls.patch(
         item,

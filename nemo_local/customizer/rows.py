@@ -101,7 +101,9 @@ class RowReader:
                 f"which the prompt template {self.prompt_template!r} names; "
                 f"it has {sorted(value)}"
             )
-        return self._text(value, parts, where)
+        *given, (before, answer) = parts
+        prompt = "".join(text + str(value[key]) for text, key in given) + before
+        return TextRow(prompt, str(value[answer]), where)
 
     def _preference(self, value: dict[str, Any], where: str) -> PreferenceRow:
         """{"prompt": [messages] or text, "chosen": answer, "rejected": answer, "tools": [...]}
@@ -119,11 +121,6 @@ class RowReader:
             for name in ("chosen", "rejected")
         )
         return PreferenceRow(chosen, rejected, where)
-
-    def _text(self, value: dict[str, Any], parts: Template, where: str) -> TextRow:
-        *given, (before, answer) = parts
-        prompt = "".join(text + str(value[key]) for text, key in given) + before
-        return TextRow(prompt, str(value[answer]), where)
 
 
 def parse_template(template: str) -> Template:
@@ -210,7 +207,8 @@ def _message(value: Any, where: str) -> dict[str, Any]:
         raise InvalidRow(f"{where}: role {role!r} is not one of {sorted(_ROLES)}")
     message: dict[str, Any] = {"role": _ROLES[role], "content": _content(value, where)}
     if value.get("tool_calls"):
-        message["tool_calls"] = [_call(call, where) for call in _list(value, "tool_calls", where)]
+        calls = _decoded(value["tool_calls"], where, "tool_calls")
+        message["tool_calls"] = [_call(call, where) for call in _listed(calls, "tool_calls", where)]
     for key in ("name", "tool_call_id"):
         if value.get(key) is not None:
             message[key] = value[key]
@@ -273,10 +271,6 @@ def _decoded(value: Any, where: str, name: str) -> Any:
         raise InvalidRow(f"{where}: {name} are not JSON ({error.msg})") from None
     except (ValueError, RecursionError) as error:
         raise InvalidRow(f"{where}: {name} cannot be read ({error})") from None
-
-
-def _list(message: dict[str, Any], key: str, where: str) -> list[Any]:
-    return _listed(_decoded(message[key], where, key), key, where)
 
 
 def _listed(value: Any, key: str, where: str) -> list[Any]:

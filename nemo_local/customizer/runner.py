@@ -113,7 +113,7 @@ class JobRun:
         """End a cancelled job; a job the platform left when it stopped stays as it is."""
         if self._records.get(self.id)["status"] != "cancelling":
             return
-        self.mark_entity("upload_failed")
+        self._mark_entity("upload_failed")
         self._records.move(self.id, "cancelled", "Cancelled")
         self._clean()
 
@@ -212,7 +212,7 @@ class JobRun:
             self._records.log(self.id, f"EntityHandler_1_{state}")
         job = self._records.get(self.id)
         plan = Plan.from_json(job["run"]["task"]["plan"])
-        folder = self.folder / ("adapter" if plan.makes_adapter else "model")
+        folder = self.folder / plan.output_folder
         (folder / "README.md").write_text(model_card(job, plan, self.output), encoding="utf-8")
         try:
             message = f"Output of job {self.id}"
@@ -265,7 +265,7 @@ class JobRun:
         reason = str(failure)
         logger.warning("customization job %s failed: %s", self.id, reason)
         self._clean("data", "tokens", "checkpoints")  # a full disk has room for the reason
-        self.mark_entity("upload_failed")
+        self._mark_entity("upload_failed")
         while True:
             try:
                 self._records.keep_error(self.id, {**failure.error, "message": reason})
@@ -276,7 +276,7 @@ class JobRun:
             if cancelled.wait(TELL_AGAIN_S):
                 return self.interrupted()
 
-    def mark_entity(self, status: str) -> None:
+    def _mark_entity(self, status: str) -> None:
         """Say in the Entity Store how the model stands; a model that is gone stays gone."""
         try:
             self._set_artifact_status(status)

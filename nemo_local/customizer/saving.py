@@ -25,11 +25,6 @@ from nemo_local.customizer.special_tokens import END, save_tokenizer
 from nemo_local.customizer.token_rows import make_room
 
 
-def output_folder(job_dir: Path, plan: Plan) -> Path:
-    """Where a job leaves its output: `adapter/`, or `model/` for a whole checkpoint."""
-    return job_dir / ("adapter" if plan.makes_adapter else "model")
-
-
 def save_weights(model: Any, folder: Path, ranks: Ranks) -> None:
     """Write what is trained: the adapter alone, or all weights as they are in memory.
 
@@ -55,7 +50,7 @@ def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressW
     if not ranks.first:
         return
     unset_hf_deepspeed_config()  # ZeRO-3 would split what is loaded here, too
-    with _whole(output_folder(job_dir, plan)) as output:
+    with _whole(job_dir / plan.output_folder) as output:
         if plan.makes_adapter:
             shutil.copytree(best, output, dirs_exist_ok=True)
             _name_base(output, job["base_model"])

@@ -105,11 +105,9 @@ class CustomizerService:
         """
         job_id, namespace = new_id("cust"), body.get("namespace") or "default"
         given: Document = body["hyperparameters"]
-        config = self.registry.resolve(body["config"])
+        config, checkpoint = self.registry.resolve(body["config"])
         target: Document = config["target"]
         option = option_for(config, given)
-        checkpoint, _ = self.registry.checkpoint(target)
-        assert checkpoint is not None, "a ready target has one"
         unpacked = why_not_packed(checkpoint, option["training_type"])
         plan = hyperparameters.make_plan(
             given,
@@ -127,29 +125,22 @@ class CustomizerService:
         dataset_name = source.url.repository.split("/", 1)[1]
         default_name = f"{base_model.replace('/', '-')}-{dataset_name}-{option['finetuning_type']}"
         output = output_model(body.get("output_model"), namespace, default_name, job_id)
-        snapshot = {
+        shared = {
             "base_model": base_model,
             "max_seq_length": config["max_seq_length"],
             "precision": config["training_precision"],
-            "training_option": option,
             "prompt_template": config["prompt_template"],
             "chat_prompt_template": config.get("chat_prompt_template"),
-            "name": None,
-            "namespace": None,
             "tokenizer": target.get("tokenizer"),
         }
+        snapshot = {**shared, "training_option": option, "name": None, "namespace": None}
         task = {
+            **shared,
             "plan": plan.as_json(),
             "model_path": str(checkpoint),
-            "base_model": base_model,
             "dataset": source.shown,
             "limit": source.limit,
             "tools": (body.get("dataset_parameters") or {}).get("tools") or [],
-            "prompt_template": config["prompt_template"],
-            "chat_prompt_template": config.get("chat_prompt_template"),
-            "tokenizer": target.get("tokenizer"),
-            "max_seq_length": config["max_seq_length"],
-            "precision": config["training_precision"],
             "device": self._settings.device,
             "threads": self._settings.threads,
             "parallel": parallelism.asked(option, self._settings),
@@ -165,7 +156,7 @@ class CustomizerService:
             "config_snapshot": snapshot,
             "dataset": source.shown,
             "dataset_parameters": body.get("dataset_parameters"),
-            "hyperparameters": hyperparameters.shown(given, option["training_type"], plan),
+            "hyperparameters": hyperparameters.shown(given, plan),
             "output_model": str(output),
             "integrations": body.get("integrations"),
             "warnings": [

@@ -92,7 +92,7 @@ def train(
     stop: Event | None = None,
     rows_refused: int | None = None,
 ) -> None:
-    """Train a job on (training, validation) rows; the output is left where `output_folder` says.
+    """Train a job on (training, validation) rows; the output is left in `plan.output_folder`.
 
     Goes on from the last whole checkpoint in the folder, when there is one. Once `stop` is set, the
     run leaves a checkpoint after the step under way and ends. Of several processes the first needs
@@ -282,9 +282,8 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     trainer.order = LengthBuckets(array("i", lengths), plan.batch_size, plan.seed)
     trainer.plan, trainer.ranks, trainer.total_steps = plan, ranks, total
     trainer.args.save_only_model = False
-    trainer.window, trainer.pace, trainer.call_accuracy = window, pace, run.call_accuracy
-    trainer.saves = saves
-    trainer.teacher = teacher
+    trainer.window, trainer.pace, trainer.saves = window, pace, saves
+    trainer.call_accuracy, trainer.teacher = run.call_accuracy, teacher
     trainer.remove_callback(PrinterCallback)
     if plan.training_type == "dpo":
         trainer.remember_reference()

@@ -4,12 +4,6 @@ import pytest
 import torch
 
 from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
-from tests.nemo_local.customizer.tiny_llama import make_checkpoint
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return make_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 def loss_and_gradients(checkpoint, implementation, padded):

@@ -9,7 +9,6 @@ from nemo_local.customizer.batches import read_rows, stop_ids
 from nemo_local.customizer.call_accuracy import ROWS, CallAccuracy, Reader
 from nemo_local.customizer.rows import ChatRow
 from tests.nemo_local.customizer.test_lora_forward import adapted
-from tests.nemo_local.customizer.test_outputs import load
 from tests.nemo_local.customizer.tiny_llama import call_row, tool, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
@@ -157,10 +156,3 @@ def test_validation_rows_that_were_split_off_are_asked(checkpoint, tmp_path):
     progress = train_job(job, tmp_path)
     steps = [point["step"] for point in progress.val_loss]
     assert [step for step, _, _ in measured(progress)] == steps
-
-
-def test_an_untrained_model_is_wrong(checkpoint, tokenizer):
-    assert asking(chat_rows(4), checkpoint, tokenizer).measure(load(checkpoint)) == {
-        "eval_tool_name_accuracy": 0.0,
-        "eval_tool_call_accuracy": 0.0,
-    }

@@ -1,5 +1,7 @@
 """Configs and targets over HTTP."""
 
+import shutil
+
 import pytest
 
 from nemo_local.core.client import UpstreamError
@@ -131,6 +133,19 @@ def test_a_target_we_cannot_fetch_fails_and_its_jobs_are_refused(client, dataset
     inline = {"max_seq_length": 100, "training_options": [OPTION], "target": "ns/u@1"}
     status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=inline))
     assert status == 422 and "is failed, not ready: checkpoints are downloaded from hf://" in detail
+
+
+def test_jobs_of_a_target_whose_weights_were_deleted_are_refused(
+    client, dataset, checkpoint, tmp_path
+):
+    folder = shutil.copytree(checkpoint, tmp_path / "base")
+    body = {"name": "gone@1", "namespace": "ns", "num_parameters": 5, "precision": "fp32"}
+    made = client.post(f"{BASE}/targets", json=body | {"model_path": str(folder)})
+    assert made["status"] == "ready"
+    shutil.rmtree(folder)
+    config = {"max_seq_length": 100, "training_options": [OPTION], "target": "ns/gone@1"}
+    status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=config))
+    assert status == 422 and "has no weights any more: no checkpoint (config.json, *" in detail
 
 
 def test_custom_fields_of_a_job_and_a_target_hold_any_json(client, dataset):

@@ -47,7 +47,7 @@ def test_the_tutorials_request_becomes_its_plan():
 
 
 def test_a_job_shows_what_was_given_and_few_defaults():
-    body = shown(TUTORIAL, "sft", make_plan(TUTORIAL, LLAMA, 1))
+    body = shown(TUTORIAL, make_plan(TUTORIAL, LLAMA, 1))
     assert body == {
         **TUTORIAL,
         "log_every_n_steps": None,
@@ -96,7 +96,7 @@ def test_dropouts_and_packing_are_part_of_the_plan():
 def test_all_weights_need_no_target_modules():
     made = plan(finetuning_type="all_weights", lora={"adapter_dim": 4})
     assert made.target_modules == () and not made.makes_adapter
-    assert "lora" not in shown({"finetuning_type": "all_weights"}, "sft", made)
+    assert "lora" not in shown({"finetuning_type": "all_weights"}, made)
 
 
 def test_steps_of_the_recorded_run():
@@ -186,7 +186,7 @@ def test_an_unknown_hyperparameter_is_named_with_its_neighbours(given, words):
 
 
 def test_what_a_job_shows_may_be_sent_again():
-    refuse_unknown(shown(TUTORIAL, "sft", make_plan(TUTORIAL, LLAMA, 1)))
+    refuse_unknown(shown(TUTORIAL, make_plan(TUTORIAL, LLAMA, 1)))
 
 
 def test_linear_layers_are_read_from_the_checkpoint(tmp_path):

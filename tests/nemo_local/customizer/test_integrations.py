@@ -2,7 +2,6 @@
 
 import pytest
 
-from nemo_local.core.errors import Invalid
 from nemo_local.customizer.integrations import asked_of_wandb, environment
 
 NOTHING = {"project": None, "entity": None, "notes": None, "tags": None}
@@ -24,11 +23,6 @@ NOTHING = {"project": None, "entity": None, "notes": None, "tags": None}
 )
 def test_weights_and_biases_is_asked_for_by_an_integration_or_a_key(integrations, key, asked):
     assert asked_of_wandb(integrations, key) == asked
-
-
-def test_one_job_has_one_run():
-    with pytest.raises(Invalid, match="in one W&B run, not in 2"):
-        asked_of_wandb([{"wandb": {}}, {"wandb": {}}], None)
 
 
 @pytest.mark.parametrize(

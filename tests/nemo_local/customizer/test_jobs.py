@@ -235,6 +235,7 @@ def test_a_broken_line_fails_the_job_and_is_named(client, running, dataset, tmp_
     assert reason.startswith("training/b.jsonl line 1: 'messages' must be a list")
     logs = client.get(f"{JOBS}/{job['id']}/container-logs")
     assert logs["error"]["message"] == reason and logs["error"]["exception_type"] == "InvalidRow"
+    assert "Traceback" in next(iter(logs["entries"].values()))["logs"]["main"]
     assert client.get("/v1/models/ns/x@v1")["artifact"]["status"] == "upload_failed"
 
     # The name is free again after a failure.

@@ -2,15 +2,8 @@
 
 import pytest
 
-from tests.nemo_local.customizer.tiny_llama import make_checkpoint
-
 # Of transformers and PEFT between themselves.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return make_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 def adapted(checkpoint, dropout=0.0, dtype="float32"):

@@ -35,25 +35,6 @@ def test_positions_start_anew_and_no_first_token_is_learnt():
     assert all(values.dtype == torch.long for values in batch.values())
 
 
-def test_without_a_capacity_all_sequences_share_one_row():
-    sequences = [
-        {"input_ids": [5, 6], "labels": [5, 6]},
-        {"input_ids": [7, 8, 9], "labels": [7, 8, 9]},
-    ]
-    batch = PackingCollator(pad_id=0, capacity=None)(sequences)
-    assert batch["input_ids"].tolist() == [[7, 8, 9, 5, 6]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
-
-
-def test_a_single_row_says_where_its_sequences_end_as_trl_says_it():
-    sequences = [{"input_ids": [*range(n)], "labels": [*range(n)]} for n in (7, 5, 2)]
-    batch = PackingCollator(pad_id=0, capacity=None)(sequences)
-    theirs = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)(sequences)
-    theirs.pop("seq_idx")
-    torch.testing.assert_close(batch, theirs, rtol=0, atol=0)
-    assert type(batch["max_length_q"]) is int
-
-
 def test_the_padding_that_packing_saves_is_counted():
     plan = Plan(target_modules=(), batch_size=4)
     # One batch of four: 4 x 8 tokens for 8 + 4 + 2 + 2, or two rows of 8.
@@ -76,10 +57,14 @@ def test_packing_is_off_where_nobody_tested_it(checkpoint, tmp_path):
     assert why_not_packed(tmp_path, "sft").startswith("not tested for 'mamba', only for llama, ")
 
 
-@pytest.mark.parametrize("capacity", [60, None], ids=["rows", "one row"])
+@pytest.mark.parametrize(
+    "collator",
+    [PackingCollator(2, capacity=60), DataCollatorForLanguageModeling(2, padding_free=True)],
+    ids=["rows", "one row"],
+)
 @pytest.mark.parametrize("finetuning_type", ["lora", "all_weights"])
 def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_own(
-    checkpoint, finetuning_type, capacity
+    checkpoint, finetuning_type, collator
 ):
     from nemo_local.customizer.choices import choose
     from nemo_local.customizer.gather import gather
@@ -98,9 +83,7 @@ def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_o
     ]
 
     def loss(rows):
-        batch = PackingCollator(pad_id=2, capacity=capacity)(
-            [{"input_ids": ids, "labels": [IGNORED] * 5 + ids[5:]} for ids in rows]
-        )
+        batch = collator([{"input_ids": ids, "labels": [IGNORED] * 5 + ids[5:]} for ids in rows])
         places = places_before(batch["labels"] != IGNORED)
         logits = answer_logits(model.eval(), batch, places)
         targets = batch["labels"].flatten()[places + 1]

@@ -256,15 +256,15 @@ def no_number(monkeypatch):
     """The numbers of steps, or "validation", whose loss is NaN."""
     from nemo_local.customizer.objectives import AnswerTrainer
 
-    inner = AnswerTrainer.loss_of
+    inner = AnswerTrainer.compute_loss
 
-    def broken(trainer, model, inputs, count):
-        loss = inner(trainer, model, inputs, count)
+    def broken(trainer, model, inputs, **given):
+        loss = inner(trainer, model, inputs, **given)
         at = trainer.state.global_step if model.training else "validation"
         return loss * float("nan") if at in broken_at else loss
 
     broken_at = []
-    monkeypatch.setattr(AnswerTrainer, "loss_of", broken)
+    monkeypatch.setattr(AnswerTrainer, "compute_loss", broken)
     return broken_at
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from nemo_local.customizer.downloads import Downloads
 from nemo_local.customizer.processes import TrainingProcesses
+from nemo_local.processes import wait_until
 
 SECRETS = [
     "HF_TOKEN",
@@ -31,7 +32,9 @@ def environment(monkeypatch):
     processes = TrainingProcesses(with_spare=True)
     processes.prepare()
     assert processes._spare is not None
-    yield psutil.Process(processes._spare.pid).environ()
+    process = psutil.Process(processes._spare.pid)
+    wait_until(lambda: bool(process.environ()), 10, "it has its environment")  # exec has begun
+    yield process.environ()
     processes.close()
 
 

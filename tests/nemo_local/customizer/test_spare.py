@@ -3,19 +3,22 @@
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import termios
 from array import array
-from contextlib import contextmanager
 
 import psutil
 import pytest
 
-from nemo_local.processes import child_environment, is_answering, wait_until
+from nemo_local.processes import wait_until
 from tests.conftest import running_control_plane
 from tests.nemo_local.customizer.conftest import ROWS, job_body, make_settings, upload
-from tests.nemo_local.customizer.test_jobs import JOBS, details_of, wait_for, wait_for_steps
+from tests.nemo_local.customizer.test_jobs import (
+    JOBS,
+    served_by_a_process,
+    wait_for,
+    wait_for_steps,
+)
 from tests.nemo_local.customizer.training import spares, wait_for_spare
 from tests.running_nim import running_nim
 
@@ -57,19 +60,6 @@ def test_a_job_takes_the_spare_and_leaves_another_when_its_adapter_answers(runni
     assert wait_for_spare().pid != spare.pid
 
 
-def test_a_job_that_fails_in_the_spare_is_reported_as_any_other(running, client, tmp_path):
-    files = {"training/a.jsonl": ROWS, "training/b.jsonl": '{"messages": []}\n'}
-    upload(running, tmp_path, files, "ns/broken")
-    spare = wait_for_spare()
-    job = wait_for(client, create(client, "ns/broken")["id"], "completed")
-    assert job["status"] == "failed" and not spare.is_running()
-    reason = details_of(job, "TrainingJob_Failed")
-    assert reason.startswith("training/b.jsonl line 1: 'messages' must be a list")
-    logs = client.get(f"{JOBS}/{job['id']}/container-logs")
-    assert logs["error"]["message"] == reason and logs["error"]["exception_type"] == "InvalidRow"
-    assert "Traceback" in next(iter(logs["entries"].values()))["logs"]["main"]
-
-
 def waiting_bytes(process):
     """Bytes in the standard input of a process that it has not read."""
     count = array("i", [0])
@@ -99,25 +89,11 @@ def test_a_cancelled_job_ends_the_spare_it_took(client):
     assert not spare.is_running()
 
 
-@contextmanager
-def platform_process(settings):
-    """A control plane in a process of its own, and its spare."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nemo_local", "serve"], env=child_environment(settings)
-    )
-    try:
-        url = settings.platform_url
-        wait_until(lambda: is_answering(url), 60, "the control plane answers")
-        yield process, wait_for_spare(psutil.Process(process.pid))
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_spare_never_outlives_its_platform(tmp_path, models_dir, number):
     settings = make_settings(tmp_path / "home", models_dir, spare_training=1)
-    with platform_process(settings) as (process, spare):
+    with served_by_a_process(settings) as (_, process):
+        spare = wait_for_spare(psutil.Process(process.pid))
         os.kill(process.pid, number)
         spare.wait(10)
         process.wait(10)
