@@ -62,7 +62,7 @@ class Answer:
     def cancel(self) -> None:
         """Stop writing; whoever asked is gone."""
         for reply in self.replies:
-            reply.cancel()
+            reply.cancelled = True
 
     async def next(self) -> tuple[int, list[Json] | None]:
         """The next event. Raises the error of a choice that failed."""
