@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,54 +16,46 @@ from nemo_local.nim.tool_calls import ToolUse, new_call_id
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Head:
-    """What every chunk of one answer repeats."""
+@dataclass
+class Answer:
+    """The replies in writing for one request, and what is needed to shape the answer."""
 
     object: str
     """`chat.completion` or `text_completion`."""
+    prefix: str
+    """`chatcmpl` or `cmpl`, before its id."""
     model: str
     """The id the client asked for."""
-    prefix: str
-    """`chatcmpl` or `cmpl`."""
+    checkpoint: Checkpoint
+    prompts: list[list[int]]
+    use: ToolUse
+    echoes: list[str]
+    """Per choice, text to repeat before it; empty but for `echo`."""
+    include_usage: bool
+    """Whether a stream ends with a chunk of usage."""
+    replies: list[Generation] = field(default_factory=list)
+    """For each prompt in turn its `n` choices."""
+    streams: list[ReplyStream] = field(default_factory=list)
+    """Per choice, what its text becomes; the engine's thread pushes until it is finished."""
+    events: "asyncio.Queue[tuple[int, list[Json] | None]]" = field(default_factory=asyncio.Queue)
+    """(choice, new deltas), or (choice, None) when that choice is finished."""
     created: int = field(default_factory=lambda: int(time.time()))
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def body(self, choices: list[Json], chunk: bool = False) -> Json:
-        """An answer, or one chunk of it, around these choices."""
-        streamed = chunk and self.object == "chat.completion"
+        """The answer, or one chunk of a chat, around these choices."""
         return {
             "id": f"{self.prefix}-{self.key}",
-            "object": f"{self.object}.chunk" if streamed else self.object,
+            "object": f"{self.object}.chunk" if chunk else self.object,
             "created": self.created,
             "model": self.model,
             "choices": choices,
         }
 
-
-@dataclass
-class Answer:
-    """The replies in writing for one request, and what is needed to shape the answer."""
-
-    head: Head
-    checkpoint: Checkpoint
-    prompts: list[list[int]]
-    replies: list[Generation]
-    """For each prompt in turn its `n` choices."""
-    events: "asyncio.Queue[tuple[int, list[Json] | None]]"
-    """(choice, new deltas), or (choice, None) when that choice is finished."""
-    use: ToolUse
-    echoes: list[str]
-    """Per choice, text to repeat before it; empty but for `echo`."""
-    streams: list[ReplyStream] = field(default_factory=list)
-    """Per choice, what its text becomes; the engine's thread pushes until it is finished."""
-    include_usage: bool = False
-    """Whether a stream ends with a chunk of usage."""
-
     def cancel(self) -> None:
         """Stop writing; whoever asked is gone."""
         for reply in self.replies:
-            reply.cancel()
+            reply.cancelled = True
 
     async def next(self) -> tuple[int, list[Json] | None]:
         """The next event. Raises the error of a choice that failed."""
@@ -94,7 +87,7 @@ async def chat_body(answer: Answer) -> Json:
     """The whole chat completion, once it is written."""
     await answer.finish()
     choices = [chat_choice(answer, i) for i in range(len(answer.replies))]
-    return {**answer.head.body(choices), "usage": answer.usage(), "prompt_logprobs": None}
+    return {**answer.body(choices), "usage": answer.usage(), "prompt_logprobs": None}
 
 
 async def completion_body(answer: Answer) -> Json:
@@ -104,7 +97,44 @@ async def completion_body(answer: Answer) -> Json:
     for i, (reply, echo) in enumerate(zip(answer.replies, answer.echoes, strict=True)):
         logprobs = text_logprobs(reply, answer.checkpoint, len(echo))
         choices.append(text_choice(i, reply, echo + reply.text, logprobs, finished=True))
-    return {**answer.head.body(choices), "usage": answer.usage()}
+    return {**answer.body(choices), "usage": answer.usage()}
+
+
+async def chat_chunks(answer: Answer) -> AsyncIterator[Json]:
+    """A chat completion, chunk by chunk; log probabilities ride with a choice's last chunk."""
+    for i in range(len(answer.replies)):
+        yield answer.body([_delta(i, {"role": "assistant", "content": ""})], chunk=True)
+    open_choices = len(answer.replies)
+    while open_choices:
+        index, deltas = await answer.next()
+        if deltas is None:
+            open_choices -= 1
+            choices = _last_choices(answer, index)
+        else:
+            choices = [_delta(index, delta) for delta in deltas]
+        for choice in choices:
+            yield answer.body([choice], chunk=True)
+    if answer.include_usage:
+        yield {**answer.body([], chunk=True), "usage": answer.usage()}
+
+
+async def completion_chunks(answer: Answer) -> AsyncIterator[Json]:
+    """A plain completion, chunk by chunk."""
+    for i, (reply, echo) in enumerate(zip(answer.replies, answer.echoes, strict=True)):
+        if echo:
+            yield answer.body([text_choice(i, reply, echo, None, finished=False)])
+    open_choices = len(answer.replies)
+    while open_choices:
+        index, deltas = await answer.next()
+        reply = answer.replies[index]
+        if deltas is None:
+            open_choices -= 1
+            logprobs = text_logprobs(reply, answer.checkpoint, len(answer.echoes[index]))
+            yield answer.body([text_choice(index, reply, "", logprobs, finished=True)])
+        for delta in deltas or []:
+            yield answer.body([text_choice(index, reply, delta["content"], None, finished=False)])
+    if answer.include_usage:
+        yield {**answer.body([]), "usage": answer.usage()}
 
 
 def reading_of(answer: Answer, index: int) -> Reading:
@@ -196,6 +226,20 @@ def text_logprobs(reply: Generation, checkpoint: Checkpoint, offset: int) -> Jso
         "top_logprobs": top if reply.sampling.logprobs else None,
         "text_offset": offsets,
     }
+
+
+def _last_choices(answer: Answer, index: int) -> list[Json]:
+    """What a finished choice still has to say: its calls or held-back text, and why it ended."""
+    reply, reading = answer.replies[index], reading_of(answer, index)
+    last = _delta(index, {})
+    last["logprobs"] = chat_logprobs(reply, answer.checkpoint)
+    last["finish_reason"] = finish_reason(reply, reading, answer.use)
+    last["stop_reason"] = reply.stop_reason
+    return [*(_delta(index, delta) for delta in answer.streams[index].finish(reading)), last]
+
+
+def _delta(index: int, delta: Json) -> Json:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
 
 def _token(checkpoint: Checkpoint, token_id: int, logprob: float) -> Json:

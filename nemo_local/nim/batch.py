@@ -51,21 +51,16 @@ class Batch:
     @property
     def tokens(self) -> int:
         """Tokens of all rows, prompts included."""
-        return sum(row.length for row in self.rows)
+        return sum(len(row.prompt) + len(row.tokens) for row in self.rows)
 
     def cache_bytes(self, newcomers: list[Generation]) -> int:
         """Bytes of keys and values once every row, these too, is as long as it may become.
 
-        Memory that is reserved already counts too.
+        Counted too: memory that is reserved already, and what is kept of past prompts.
         """
         lengths = [len(r.prompt) + r.sampling.max_tokens for r in (*self.rows, *newcomers)]
         rows, columns = self._sequences.room_for(len(lengths), max(lengths, default=0))
-        return self.checkpoint.token_bytes * rows * columns
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes kept of prompts of the past, for those that begin alike."""
-        return self._sequences.kept_bytes
+        return self.checkpoint.token_bytes * rows * columns + self._sequences.kept_bytes
 
     def forget(self) -> None:
         """Give back the memory that no row needs."""
@@ -102,7 +97,7 @@ class Batch:
         if ended:
             self._keep([i for i, row in enumerate(self.rows) if not row.ended])
             for row in ended:
-                row.close(row.failure)
+                row.close()
 
     @torch.inference_mode()
     def _keep(self, indices: list[int]) -> None:

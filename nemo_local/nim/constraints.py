@@ -8,7 +8,6 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,9 +66,11 @@ class Grammars:
         self._bytes = 0
 
     def known(self, constraint: Constraint) -> xgrammar.GrammarMatcher | None:
-        """A matcher at the start of a reply whose form was asked for before; else None."""
-        if _nested_deeper(constraint.value, MAX_NESTING):
-            return None
+        """A matcher at the start of a reply whose form was asked for before; else None.
+
+        Raises:
+            BadValue: the form is too large to be compiled.
+        """
         key = _key(constraint)
         with self._lock:
             compiled = self._compiled.get(key)
@@ -87,24 +88,13 @@ class Grammars:
         known = self.known(constraint)
         if known is not None:
             return known
-        if _nested_deeper(constraint.value, MAX_NESTING):
-            raise BadValue(
-                f"the reply cannot be held to this {constraint.kind}: it is nested deeper than "
-                f"{MAX_NESTING} levels"
-            )
-        key = _key(constraint)
-        if len(key) > MAX_CHARACTERS:
-            raise BadValue(
-                f"the reply cannot be held to this {constraint.kind}: it has {len(key)} "
-                f"characters, more than {MAX_CHARACTERS}"
-            )
         try:
             compiled = self._compile(constraint)
         except (RuntimeError, ValueError, TypeError, KeyError, RecursionError) as error:
             # xgrammar begins its messages with its own time, file and line.
             reason = re.sub(r"\[[\d:]+\] \S+: ", "", str(error)) or repr(error)
-            message = f"the reply cannot be held to this {constraint.kind}: {reason}"
-            raise BadValue(message) from error
+            raise _refusal(constraint, reason) from error
+        key = _key(constraint)
         with self._lock:
             if key not in self._compiled:
                 self._bytes += compiled.memory_size_bytes
@@ -115,16 +105,39 @@ class Grammars:
         return xgrammar.GrammarMatcher(compiled)
 
     def _compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
-        kind, value = constraint.kind, constraint.value
-        if kind in ("call", "calls"):
-            text = _calls_grammar(value, self._calls, one=kind == "call")
-            return self._compiler.compile_grammar(text, root_rule_name="calls")
-        return _COMPILE[kind](self._compiler, value)
+        compiler, value = self._compiler, constraint.value
+        match constraint.kind:
+            case "call" | "calls" as kind:
+                text = _calls_grammar(value, self._calls, one=kind == "call")
+                return compiler.compile_grammar(text, root_rule_name="calls")
+            case "json":
+                return compiler.compile_grammar(_schema_grammar({"type": "object"}))
+            case "schema":
+                return compiler.compile_grammar(_schema_grammar(_checked(value)))
+            case "choice":
+                return compiler.compile_grammar(_choice_grammar(value))
+            case "regex":
+                return compiler.compile_regex(value)
+            case "grammar":
+                return compiler.compile_grammar(value)
 
 
 def _key(constraint: Constraint) -> str:
-    """Under which a grammar is remembered: building the form anew costs more than writing it."""
-    return json.dumps([constraint.kind, constraint.value], default=repr)
+    """Under which a grammar is remembered: building the form anew costs more than writing it.
+
+    Raises:
+        BadValue: the form is too large to be compiled.
+    """
+    if _nested_deeper(constraint.value, MAX_NESTING):
+        raise _refusal(constraint, f"it is nested deeper than {MAX_NESTING} levels")
+    key = json.dumps([constraint.kind, constraint.value], default=repr)
+    if len(key) > MAX_CHARACTERS:
+        raise _refusal(constraint, f"it has {len(key)} characters, more than {MAX_CHARACTERS}")
+    return key
+
+
+def _refusal(constraint: Constraint, reason: str) -> BadValue:
+    return BadValue(f"the reply cannot be held to this {constraint.kind}: {reason}")
 
 
 def _nested_deeper(value: Any, levels: int) -> bool:
@@ -218,36 +231,16 @@ def _closed_value(key: str, value: Any, place: str) -> Any:
     return value if key in ("enum", "const", "default", "examples") else closed(value, place)
 
 
-def _json(compiler: xgrammar.GrammarCompiler, _: Any) -> xgrammar.CompiledGrammar:
-    return compiler.compile_grammar(_schema_grammar({"type": "object"}))
-
-
-def _schema(compiler: xgrammar.GrammarCompiler, schema: Any) -> xgrammar.CompiledGrammar:
+def _checked(schema: Schema | str) -> Schema:
+    """The schema, as it is or from JSON text. Raises ValueError where no grammar can keep it."""
     value = json.loads(schema) if isinstance(schema, str) else schema
     if _nested_deeper(value, MAX_NESTING):
         raise ValueError(f"it is nested deeper than {MAX_NESTING} levels")
     check_schema(value)
-    return compiler.compile_grammar(_schema_grammar(value))
+    return value
 
 
-def _choice(compiler: xgrammar.GrammarCompiler, choices: list[str]) -> xgrammar.CompiledGrammar:
+def _choice_grammar(choices: list[str]) -> str:
     if not choices or not all(isinstance(choice, str) and choice for choice in choices):
         raise ValueError("it must be a list of strings that are not empty")
-    return compiler.compile_grammar("root ::= " + " | ".join(json.dumps(c) for c in choices))
-
-
-def _regex(compiler: xgrammar.GrammarCompiler, pattern: str) -> xgrammar.CompiledGrammar:
-    return compiler.compile_regex(pattern)
-
-
-def _grammar(compiler: xgrammar.GrammarCompiler, text: str) -> xgrammar.CompiledGrammar:
-    return compiler.compile_grammar(text)
-
-
-_COMPILE: dict[str, Callable[[xgrammar.GrammarCompiler, Any], xgrammar.CompiledGrammar]] = {
-    "json": _json,
-    "schema": _schema,
-    "choice": _choice,
-    "regex": _regex,
-    "grammar": _grammar,
-}
+    return "root ::= " + " | ".join(json.dumps(choice) for choice in choices)

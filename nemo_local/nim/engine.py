@@ -3,7 +3,8 @@
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -129,18 +130,13 @@ class Engine:
         limited = self.cache_room() != math.inf
         batches = batches_of(checkpoint, len(self._side_by_side), limited)
         workers = [self._together] if len(batches) == 1 else self._side_by_side
-
-        def change() -> bool:
+        with self._paused():
             for worker, batch in zip(workers, batches, strict=True):
                 worker.batches[checkpoint.id] = batch
-            return True
-
-        self._change(change)
 
     def remove(self, base_id: str, only_idle: bool = False) -> bool:
         """Stop to serve a base model, or with `only_idle` refuse while it has replies to write."""
-
-        def change() -> bool:
+        with self._paused():
             if only_idle and self._wanted(base_id):
                 return False
             for worker in self._workers:
@@ -149,23 +145,16 @@ class Engine:
                     gone.fail(UnknownModel(f"model {base_id} was unloaded"))
             return True
 
-        return self._change(change)
-
     def add_adapter(self, base_id: str, name: str, adapter: Adapter) -> None:
         """Serve an adapter beside its base model. Raises Unservable when it does not fit."""
-
-        def change() -> bool:
+        with self._paused():
             adapters = self._batches(base_id)[0].checkpoint.adapters
             adapters.check(adapter)
             adapters.add(name, adapter)
-            return True
-
-        self._change(change)
 
     def remove_adapter(self, base_id: str, name: str, only_idle: bool = False) -> bool:
         """Stop to serve an adapter, or with `only_idle` refuse while it has replies to write."""
-
-        def change() -> bool:
+        with self._paused():
             if only_idle and self._wanted(base_id, name):
                 return False
             batches = self._batches(base_id)
@@ -174,17 +163,11 @@ class Engine:
             batches[0].checkpoint.adapters.remove(name)
             return True
 
-        return self._change(change)
-
     def forget_caches(self) -> None:
         """Give back the memory of past replies."""
-
-        def change() -> bool:
+        with self._paused():
             self._forget()
             self.cache_bytes = self._caches({})
-            return True
-
-        self._change(change)
 
     def _batches(self, base_id: str | None = None) -> list[Batch]:
         """The batches of a base model; without its id all there are."""
@@ -202,8 +185,9 @@ class Engine:
         rows = [*waiting, *(row for batch in self._batches(base_id) for row in batch.rows)]
         return any(adapter is None or row.adapter == adapter for row in rows)
 
-    def _change(self, change: Callable[[], bool]) -> bool:
-        """Carry out a change while no worker computes."""
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        """No worker computes within, and no other change is made. Raises Busy once stopping."""
         with self._one_change:
             with self._lock:
                 if self._stopping:
@@ -211,7 +195,7 @@ class Engine:
                 self._changing = True
                 self._nobody_computes.wait_for(lambda: not self._turns)
             try:
-                return change()
+                yield
             finally:
                 with self._lock:
                     self._changing = False
@@ -289,8 +273,7 @@ class Engine:
     def _caches(self, admitted: Newcomers) -> int:
         """Bytes that the caches may come to take with these replies."""
         return sum(
-            batch.kept_bytes + batch.cache_bytes(admitted.get(batch.checkpoint.id, []))
-            for batch in self._batches()
+            batch.cache_bytes(admitted.get(batch.checkpoint.id, [])) for batch in self._batches()
         )
 
     def _forget(self) -> None:

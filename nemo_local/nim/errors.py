@@ -4,7 +4,8 @@
  "param": null, "code": 404}
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from nemo_local.core.errors import NO_RETRY, PlatformError
 
@@ -14,17 +15,18 @@ class NimError(PlatformError):
 
     status = 500
     type = "InternalServerError"
+    advice: ClassVar[Mapping[str, str]] = {}
+    """Headers that say whether to try again."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__(message, self.advice)
         self.param = param
 
     def body(self) -> dict[str, Any]:
         """The JSON body of the answer."""
         return {
             "object": "error",
-            "message": self.message,
+            "message": self.detail,
             "type": self.type,
             "param": self.param,
             "code": self.status,
@@ -50,10 +52,7 @@ class TimeUp(NimError):
 
     status = 504
     type = "TimeoutError"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.headers = dict(NO_RETRY)
+    advice = NO_RETRY
 
 
 class Busy(NimError):
@@ -61,7 +60,4 @@ class Busy(NimError):
 
     status = 503
     type = "ServiceUnavailableError"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.headers = {"Retry-After": "1"}
+    advice: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}

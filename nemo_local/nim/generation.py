@@ -3,7 +3,6 @@
 import logging
 import math
 import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -177,17 +176,16 @@ class Generation:
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     """The stop string or unusual stop token that ended the reply; None for an ordinary end."""
-    failure: Exception | None = None
-    """Why this row alone cannot go on; the engine closes it with that."""
     error: Exception | None = None
-    """Why there is no reply; None when there is one."""
+    """Why there is no reply, or no more of it; None when there is one."""
     arrived: float = field(default_factory=time.monotonic)
     """When it was asked for (time.monotonic() seconds)."""
     deadline: float = math.inf
     """When it is given up (time.monotonic() seconds)."""
     closed: bool = False
     """Whether the reader was told that nothing follows."""
-    _cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: bool = False
+    """Whether nobody reads on, so that the engine may stop writing."""
     _random: torch.Generator | None = None
 
     @property
@@ -195,26 +193,13 @@ class Generation:
         return self.stream.text
 
     @property
-    def length(self) -> int:
-        """Tokens of prompt and reply together."""
-        return len(self.prompt) + len(self.tokens)
-
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled.is_set()
-
-    @property
     def ended(self) -> bool:
         """Whether no further token is wanted."""
-        return self.finish_reason is not None or self.failure is not None
+        return self.finish_reason is not None or self.error is not None
 
     @property
     def overdue(self) -> bool:
         return time.monotonic() > self.deadline
-
-    def cancel(self) -> None:
-        """Ask the engine to stop writing; nobody reads on."""
-        self._cancelled.set()
 
     def random(self, device: torch.device) -> torch.Generator:
         """This reply's own random numbers, so that its neighbours cannot change them."""
@@ -229,7 +214,7 @@ class Generation:
 
         What its text, its grammar or its reader raises is raised.
         """
-        if self.failure is not None:
+        if self.error is not None:
             return
         self.tokens.append(token_id)
         if self.matcher is not None and not self.matcher.is_terminated():
@@ -253,7 +238,7 @@ class Generation:
     def fail(self, error: Exception) -> None:
         """End this reply, and no other, with an error nobody foresaw; call it while handling it."""
         logger.exception("a reply failed")
-        self.failure = NimError(f"the reply failed: {type(error).__name__}: {error}")
+        self.error = NimError(f"the reply failed: {type(error).__name__}: {error}")
 
     def close(self, error: Exception | None = None) -> None:
         """Tell the reader, once and whatever else fails, that nothing follows."""
@@ -266,7 +251,7 @@ class Generation:
                 self.emit(piece)
         except Exception as failure:
             self.fail(failure)
-        self.error = error or self.failure
+        self.error = error or self.error
         try:
             self.emit(None)
         except Exception:

@@ -1,4 +1,4 @@
-"""The URLs of NIM when another server computes."""
+"""The routes of NIM when another server computes."""
 
 import asyncio
 import json
@@ -15,15 +15,15 @@ from nemo_local.nim.errors import BadValue, Busy, TimeUp
 from nemo_local.nim.models import Served
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.remote import RemoteModels
-from nemo_local.nim.service import API, RELEASE, metadata_of
+from nemo_local.nim.routes import BaseHandlers
 
 Json = dict[str, Any]
 ANSWERS_WITHIN_S = 10.0
 """What computes nothing."""
 
 
-class RemoteHandlers:
-    """One method for each route; what has to be computed is forwarded."""
+class RemoteHandlers(BaseHandlers):
+    """What has to be computed is forwarded."""
 
     def __init__(
         self,
@@ -33,13 +33,10 @@ class RemoteHandlers:
         time_limit_s: float | None,
     ) -> None:
         """`time_limit_s` is what a reply may take, however steadily it comes; None = no limit."""
-        self._models = models
+        super().__init__(models, reconciler)
+        self._name_of = models.name_of
         self._remote = remote
-        self._reconciler = reconciler
         self._time_limit_s = time_limit_s
-
-    def live(self) -> Json:
-        return {"object": "health.response", "message": "Service is live."}
 
     async def ready(self) -> Json:
         if not self._reconciler.settled.is_set():
@@ -47,16 +44,10 @@ class RemoteHandlers:
         await self._remote.get("/v1/models", timeout=ANSWERS_WITHIN_S)
         return {"object": "health.response", "message": "Service is ready."}
 
-    def list_models(self) -> Json:
-        return {"object": "list", "data": [served.listing() for served in self._models.all()]}
-
-    def get_model(self, model_id: str) -> Json:
-        return self._models.get(model_id).listing()
-
     async def forward(self, request: Request) -> Response:
         body = await _body_of(request)
         served = self._models.get(str(body.get("model")))
-        sent = {**body, "model": self._models.name_of(served)}
+        sent = {**body, "model": self._name_of(served)}
         path = "/v1/" + request.url.path.rstrip("/").rpartition("/v1/")[2]
         answer = self._stream(path, sent) if sent.get("stream") else self._whole(path, sent, served)
         answered = await unless_client_leaves(request, answer)
@@ -104,18 +95,9 @@ class RemoteHandlers:
             "for fewer tokens with max_tokens, or raise NEMO_LOCAL_REQUEST_TIMEOUT"
         )
 
-    def metadata(self) -> Json:
-        return metadata_of(self._models)
-
-    def version(self) -> Json:
-        return {"release": RELEASE, "api": API}
-
     async def metrics(self) -> PlainTextResponse:
         reply = await self._remote.raw("GET", "/metrics", timeout=ANSWERS_WITHIN_S)
         return PlainTextResponse(reply.text, media_type="text/plain; version=0.0.4")
-
-    def refresh(self) -> Json:
-        return self._reconciler.refresh()
 
 
 async def _next_before(deadline: float | None, pieces: AsyncIterator[bytes]) -> bytes:

@@ -9,23 +9,33 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
-from nemo_local.nim.answers import Answer, Json, chat_body, completion_body
+from nemo_local.nim.answers import (
+    Answer,
+    Json,
+    chat_body,
+    chat_chunks,
+    completion_body,
+    completion_chunks,
+)
 from nemo_local.nim.errors import Busy, NimError
+from nemo_local.nim.models import Registry
 from nemo_local.nim.reconcile import Reconciler
-from nemo_local.nim.remote_routes import RemoteHandlers
 from nemo_local.nim.schemas import (
     ChatRequest,
     ClassifyRequest,
     CompletionRequest,
     EmbeddingRequest,
 )
-from nemo_local.nim.service import API, RELEASE, NimService
-from nemo_local.nim.streaming import chat_chunks, completion_chunks
+from nemo_local.nim.service import NimService
 
 logger = logging.getLogger(__name__)
 
+API = "1.0"
+RELEASE = "1.8.3"
+"""The NIM release whose API is followed."""
 
-def router(nim: "Handlers | RemoteHandlers") -> APIRouter:
+
+def router(nim: "BaseHandlers") -> APIRouter:
     """Every route of the inference process."""
     routes = APIRouter()
     for method, path, handler in (
@@ -47,29 +57,58 @@ def router(nim: "Handlers | RemoteHandlers") -> APIRouter:
     return routes
 
 
-class Handlers:
-    """One method for each route."""
+class BaseHandlers:
+    """One method for each route; here those that are the same whoever computes."""
 
-    def __init__(self, service: NimService, reconciler: Reconciler) -> None:
-        self._service = service
+    ready: Callable[..., Any]
+    chat: Callable[..., Any]
+    complete: Callable[..., Any]
+    embed: Callable[..., Any]
+    classify: Callable[..., Any]
+    metrics: Callable[..., Any]
+
+    def __init__(self, models: Registry, reconciler: Reconciler) -> None:
+        self._models = models
         self._reconciler = reconciler
 
     def live(self) -> Json:
         return {"object": "health.response", "message": "Service is live."}
 
+    def list_models(self) -> Json:
+        return {"object": "list", "data": [served.listing() for served in self._models.all()]}
+
+    def get_model(self, model_id: str) -> Json:
+        return self._models.get(model_id).listing()
+
+    def metadata(self) -> Json:
+        served = self._models.all()
+        return {
+            "version": RELEASE,
+            "assetInfo": [one.id for one in served],
+            "licenseInfo": {"name": "Apache-2.0", "path": "LICENSE"},
+            "modelInfo": [{"modelUrl": one.root, "shortName": one.id} for one in served],
+        }
+
+    def version(self) -> Json:
+        return {"release": RELEASE, "api": API}
+
+    def refresh(self) -> Json:
+        return self._reconciler.refresh()
+
+
+class Handlers(BaseHandlers):
+    """The routes of models that this process computes."""
+
+    def __init__(self, service: NimService, reconciler: Reconciler) -> None:
+        super().__init__(service.models, reconciler)
+        self._service = service
+
     def ready(self) -> Json:
         if not self._reconciler.settled.is_set():
             raise Busy("Service is loading its models.")
-        if not self._service.models.ids() and not self._reconciler.nothing_wanted:
+        if not self._models.ids() and not self._reconciler.nothing_wanted:
             raise Busy("No model is loaded.")
         return {"object": "health.response", "message": "Service is ready."}
-
-    def list_models(self) -> Json:
-        listings = [served.listing() for served in self._service.models.all()]
-        return {"object": "list", "data": listings}
-
-    def get_model(self, model_id: str) -> Json:
-        return self._service.models.get(model_id).listing()
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         answer = await self._service.begin_chat(body)
@@ -89,17 +128,8 @@ class Handlers:
     def classify(self, body: ClassifyRequest) -> None:
         self._service.refuse(body.model, "classification")
 
-    def metadata(self) -> Json:
-        return self._service.metadata()
-
-    def version(self) -> Json:
-        return {"release": RELEASE, "api": API}
-
     def metrics(self) -> PlainTextResponse:
         return PlainTextResponse(self._service.metrics(), media_type="text/plain; version=0.0.4")
-
-    def refresh(self) -> dict[str, Any]:
-        return self._reconciler.refresh()
 
 
 async def _unless_client_leaves(

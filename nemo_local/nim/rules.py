@@ -29,6 +29,11 @@ _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "repetition_penalty": (lambda value: 0 < value <= 2, "above 0 and at most 2"),
     "top_logprobs": (lambda value: 0 <= value <= MAX_LOGPROBS, f"between 0 and {MAX_LOGPROBS}"),
 }
+_PASSED_ON = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "min_tokens", "ignore_eos"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
+)
+"""Fields whose names and defaults are those of Sampling."""
 
 
 def check_limits(request: SamplingFields) -> None:
@@ -62,30 +67,17 @@ def sampling_of(
         longest = f"strings of at most {MAX_STOP_CHARACTERS} characters"
         raise BadValue(f"stop must hold {longest}, not {max(map(len, stop))}", "stop")
 
-    def given(name: str, default: Any) -> Any:
-        value = getattr(request, name)
-        if value is None and request.nvext is not None:
-            value = getattr(request.nvext, name, None)
-        return default if value is None else value
-
-    return Sampling(
-        max_tokens=min(room, max_tokens or room),
-        temperature=given("temperature", 1.0),
-        top_p=given("top_p", 1.0),
-        top_k=given("top_k", 0),
-        min_p=given("min_p", 0.0),
-        presence_penalty=given("presence_penalty", 0.0),
-        frequency_penalty=given("frequency_penalty", 0.0),
-        repetition_penalty=given("repetition_penalty", 1.0),
-        seed=request.seed,
-        stop=tuple(stop),
-        min_tokens=given("min_tokens", 0),
-        ignore_eos=given("ignore_eos", False),
-        logprobs=logprobs,
-    )
+    given: dict[str, Any] = {
+        name: value
+        for fields in (request.nvext, request)  # what stands beside nvext wins
+        for name in _PASSED_ON
+        if (value := getattr(fields, name, None)) is not None
+    }
+    limit = min(room, max_tokens or room)
+    return Sampling(limit, stop=tuple(stop), logprobs=logprobs, **given)
 
 
-def constraint_of(request: SamplingFields, use: ToolUse | None) -> Constraint | None:
+def constraint_of(request: SamplingFields, use: ToolUse) -> Constraint | None:
     """The form the reply must have, or None when it is free.
 
     Raises:
@@ -100,7 +92,7 @@ def constraint_of(request: SamplingFields, use: ToolUse | None) -> Constraint | 
         if schema is None:
             raise BadValue("response_format.json_schema.schema is missing", "response_format")
         found.append(("response_format", Constraint("schema", schema)))
-    if use is not None and use.mode in ("required", "named"):
+    if use.mode in ("required", "named"):
         kind = Constraint("calls" if use.parallel else "call", use.callable)
         found.append(("tool_choice", kind))
     if len(found) > 1:

@@ -39,14 +39,14 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
     best: list[int] = where.tolist()
     for row, value in zip(rows, highest.tolist(), strict=True):
         if not math.isfinite(value):
-            row.failure = _why_no_token(row, value)
-    drawing = [i for i, row in enumerate(rows) if not row.sampling.greedy and not row.failure]
+            row.error = _why_no_token(row, value)
+    drawing = [i for i, row in enumerate(rows) if not row.sampling.greedy and not row.error]
     drawn = [_draw(logits[i], rows[i]) for i in drawing]
     # One look at what a GPU has drawn, not one for each row.
     tokens = dict(zip(drawing, torch.cat(drawn).tolist(), strict=True)) if drawn else {}
     chosen = [tokens.get(i, best[i]) for i in range(len(rows))]
     for i, logprobs in raw:
-        if rows[i].failure is not None:
+        if rows[i].error is not None:
             continue
         rows[i].logprobs.append(_logprob(logprobs, chosen[i], rows[i].sampling.logprobs or 0))
     return chosen

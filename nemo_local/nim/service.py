@@ -5,10 +5,11 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from nemo_local.nim.answers import Answer, Head
+from nemo_local.nim.answers import Answer
 from nemo_local.nim.aside import Aside
 from nemo_local.nim.call_stream import ReplyStream
 from nemo_local.nim.chat_template import render_chat
@@ -17,7 +18,7 @@ from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
 from nemo_local.nim.generation import Generation, Sampling, TextStream
 from nemo_local.nim.metrics import Metrics
-from nemo_local.nim.models import Lease, Models, Registry
+from nemo_local.nim.models import Lease, Models
 from nemo_local.nim.rules import MAX_LOGPROBS, check_limits, constraint_of, sampling_of
 from nemo_local.nim.schemas import ChatRequest, CompletionRequest
 from nemo_local.nim.tool_calls import ToolUse, settle_tools
@@ -26,9 +27,6 @@ DEFAULT_COMPLETION_TOKENS = 16
 COMPILE_AT_ONCE = 2
 LOAD_AT_ONCE = MAKE_ROOM_AT_ONCE = 4
 """One loads or unloads, and the others wait for it."""
-API = "1.0"
-RELEASE = "1.8.3"
-"""The NIM release whose API is followed."""
 
 
 class NimService:
@@ -67,11 +65,11 @@ class NimService:
                 return _encoded(text, checkpoint, special=False)
 
             answer = Answer(
-                head=Head("chat.completion", request.model, "chatcmpl"),
-                checkpoint=checkpoint,
+                "chat.completion",
+                "chatcmpl",
+                request.model,
+                checkpoint,
                 prompts=[await asyncio.to_thread(render)],
-                replies=[],
-                events=asyncio.Queue(),
                 use=use,
                 echoes=[""] * (request.n or 1),
                 include_usage=request.include_usage,
@@ -92,11 +90,11 @@ class NimService:
             prompts = await asyncio.to_thread(_as_ids, asked, checkpoint)
             texts = [checkpoint.decode(ids) if request.echo else "" for ids in prompts]
             answer = Answer(
-                head=Head("text_completion", request.model, "cmpl"),
-                checkpoint=checkpoint,
-                prompts=prompts,
-                replies=[],
-                events=asyncio.Queue(),
+                "text_completion",
+                "cmpl",
+                request.model,
+                checkpoint,
+                prompts,
                 use=ToolUse([], "none", [], True),
                 echoes=[text for text in texts for _ in range(request.n or 1)],
                 include_usage=request.include_usage,
@@ -121,10 +119,6 @@ class NimService:
         if model_id in self.models.ids():
             raise UnknownModel(f"The model `{model_id}` does not support {ability}.", "model")
         self.models.get(model_id)
-
-    def metadata(self) -> dict[str, Any]:
-        """What is served, for GET /v1/metadata."""
-        return metadata_of(self.models)
 
     def metrics(self) -> str:
         """Prometheus text for GET /v1/metrics."""
@@ -164,13 +158,9 @@ class NimService:
         for index, (prompt, rule) in enumerate(choices):
             matcher = None
             if constraint is not None:
-                grammars = checkpoint.grammars
-                matcher = grammars.known(constraint)
-                if matcher is None:
-                    matcher = await self._compiling.run(
-                        partial(grammars.matcher, constraint), deadline
-                    )
-
+                compile_ = partial(checkpoint.grammars.matcher, constraint)
+                known = checkpoint.grammars.known(constraint)
+                matcher = known or await self._compiling.run(compile_, deadline)
             stream = ReplyStream(checkpoint.tool_format, answer.use)
             answer.streams.append(stream)
 
@@ -195,17 +185,6 @@ class NimService:
             )
         self._engine.submit(checkpoint.id, answer.replies)
         return answer
-
-
-def metadata_of(models: Registry) -> dict[str, Any]:
-    """What is served, in NIM's shape."""
-    served = models.all()
-    return {
-        "version": RELEASE,
-        "assetInfo": [one.id for one in served],
-        "licenseInfo": {"name": "Apache-2.0", "path": "LICENSE"},
-        "modelInfo": [{"modelUrl": one.root, "shortName": one.id} for one in served],
-    }
 
 
 def _room(prompt: list[int], checkpoint: Checkpoint, longest: int | None) -> int:
@@ -247,7 +226,7 @@ def _with_seed(rule: Sampling, number: int) -> Sampling:
     """The rule for choice `number` of a prompt: each samples from a seed of its own."""
     if rule.seed is None or number == 0:
         return rule
-    return Sampling(**{**vars(rule), "seed": rule.seed + number})
+    return replace(rule, seed=rule.seed + number)
 
 
 def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> list[Any]:

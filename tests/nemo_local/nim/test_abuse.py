@@ -228,7 +228,7 @@ def test_a_stream_that_crashes_ends_with_an_error_and_done(
     def broken(*_: Any) -> None:
         raise RecursionError("too deep")
 
-    monkeypatch.setattr("nemo_local.nim.streaming._last_choices", broken)
+    monkeypatch.setattr("nemo_local.nim.answers._last_choices", broken)
     body = {"model": MODEL, "messages": HELLO, "max_tokens": 3, "stream": True}
     *_, error, end, _ = nim.raw("POST", CHAT, json=body).text.split("\n\n")
     assert "the reply failed: RecursionError" in json.loads(error[6:])["error"]["message"]

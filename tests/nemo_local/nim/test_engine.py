@@ -202,7 +202,7 @@ def test_a_cancelled_reply_stops(writer: Writer) -> None:
     thread = threading.Thread(target=writer.write, args=(reply,))
     thread.start()
     assert started.wait(30)
-    reply.cancel()
+    reply.cancelled = True
     thread.join(30)
     assert reply.closed and reply.finish_reason is None and len(reply.tokens) < 400
 
@@ -337,7 +337,7 @@ def test_no_memory_to_drop_a_reply_ends_those_beside_it_and_not_the_engine(
     keep = LlamaSequences.keep
     monkeypatch.setattr(LlamaSequences, "keep", no_memory)
     cancelled = writer.generation("Hello", max_tokens=200, pieces=True)
-    cancelled.emit = lambda text: cancelled.cancel()
+    cancelled.emit = lambda text: setattr(cancelled, "cancelled", True)
     neighbours = [writer.generation(prompt, max_tokens=200) for prompt in prompts(3)]
     replies = writer.write(cancelled, *neighbours)
     assert all(reply.closed for reply in replies)

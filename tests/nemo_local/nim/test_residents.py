@@ -249,7 +249,7 @@ def test_beginnings_that_prompts_share_are_kept_only_where_there_is_room(tmp_pat
             served.write(lease, reply)
             assert reply.error is None
             texts.append(reply.text)
-        kept.append(served.engine._batches(A)[0].kept_bytes)
+        kept.append(served.engine._batches(A)[0]._sequences.kept_bytes)
         assert served.engine.cache_bytes <= CACHE + more
         served.engine.stop()
     assert kept[0] == 0 < kept[1] and texts[:3] == texts[3:]
