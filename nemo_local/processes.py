@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -324,7 +325,7 @@ def _end(pids: list[int]) -> None:
             if last:
                 raise
         for process in processes:
-            if not _has_ended(process):
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
 

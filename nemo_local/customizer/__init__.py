@@ -9,8 +9,8 @@ Covered:     jobs (create, list, get, status, cancel, logs, delete), configs and
              their own (`tokenizer.additional_special_tokens`, `tokenizer.eos_token`); several GPUs
              and machines (DDP, FSDP, ZeRO).
 Not covered: grpo, p-tuning, checkpoints from `ngc://`, other overrides of the tokenizer, precisions
-             below 16 bits: refused by name. Tensor and pipeline parallelism, and more than one
-             device for dpo: the job goes on without and says so in `warnings`.
+             below 16 bits, and ZeRO for dpo: refused by name. Tensor and pipeline parallelism: the
+             job goes on without and says so in `warnings`.
 Differs:     one training at a time, in a child process of this machine; `percentage_done` counts
              steps, not epochs; a second job for an existing model is a 409, not a 500.
 Source:      https://docs.nvidia.com/nemo/microservices/latest/api/customizer.html

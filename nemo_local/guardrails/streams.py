@@ -74,16 +74,17 @@ async def judged(
 
 
 async def begun(events: AsyncGenerator[str]) -> AsyncIterator[str]:
-    """The events, once the first one is there.
+    """The events, once the first one is there or there is none.
 
     What goes wrong before that is raised here; later it ends the stream with an error event.
     """
-    first = await anext(events)
+    first = await anext(events, None)
 
     async def all_of_them() -> AsyncIterator[str]:
         async with aclosing(events):
             try:
-                yield first
+                if first is not None:
+                    yield first
                 async for event in events:
                     yield event
             except (PlatformError, ValueError) as error:

@@ -1,11 +1,14 @@
 """Guarded streams: as they are written where nothing judges them, judged where something does."""
 
+import asyncio
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from nemo_local.core.client import UpstreamError
+from nemo_local.guardrails.streams import begun
 from tests.nemo_local.guardrails.conftest import GUARD, Guardrails, by_content, safety_config
 from tests.scripted_model import Reply
 
@@ -116,6 +119,17 @@ def test_a_model_that_refuses_a_stream_is_an_error_and_no_stream(guardrails: Gua
     with pytest.raises(UpstreamError) as caught:
         events(guardrails, "hi")
     assert caught.value.status == 429
+
+
+def test_a_model_that_streams_nothing_is_an_empty_stream_and_no_500() -> None:
+    async def nothing() -> AsyncGenerator[str]:
+        for event in ():
+            yield event
+
+    async def sent() -> list[str]:
+        return [event async for event in await begun(nothing())]
+
+    assert asyncio.run(sent()) == []
 
 
 def test_a_stream_that_is_a_word_is_refused(guardrails: Guardrails) -> None:
