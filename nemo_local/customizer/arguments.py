@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
 from nemo_local.customizer.choices import Choices
 from nemo_local.customizer.facts import FLASH
 from nemo_local.customizer.memory import WAY_BACK
@@ -77,5 +75,7 @@ def packed(run: Run, choices: Choices) -> dict[str, Any]:
         return {}
     pad_id = run.tokenizer.pad_token_id
     if choices.attention.value == FLASH:
+        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
         return {"data_collator": DataCollatorForLanguageModeling(pad_id, padding_free=True)}
     return {"data_collator": PackingCollator(pad_id, run.longest)}
