@@ -256,9 +256,8 @@ class Registry:
         known = self._names_of(CONFIG)
         near = [full for full in known if full.startswith(f"{reference}@")]
         hint = did_you_mean(near[:3] or near_names(reference, known))
-        raise Invalid(
-            f"Version is not specified in the config URN: {reference}{hint and '.'}{hint}"
-        )
+        reference += "." if hint else ""
+        raise Invalid(f"Version is not specified in the config URN: {reference}{hint}")
 
     def _complete(self, body: Document) -> Document:
         config = {

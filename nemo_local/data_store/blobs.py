@@ -1,6 +1,6 @@
 """File contents by SHA-256: written to a temporary file, synced, then renamed into place.
 
-An empty file in `incoming`, named by a SHA-256, marks a content that no commit may name.
+An empty file in `incoming`, named by a SHA-256, marks a content that perhaps no commit names.
 """
 
 from __future__ import annotations

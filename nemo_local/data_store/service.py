@@ -230,14 +230,14 @@ class DataStoreService:
         return path
 
     def _named_contents(self) -> set[str]:
-        commits = self.documents.all("commit")
-        return {entry["sha256"] for commit in commits for entry in commit["files"].values()}
+        return _contents_of(self.documents.all("commit"))
 
     def _forget_commits(self, repo_id: str) -> None:
-        for commit in self.documents.all("commit", namespace=repo_id):
+        commits = self.documents.all("commit", namespace=repo_id)
+        for sha256 in _contents_of(commits):
+            self.blobs.mark_unnamed(sha256)
+        for commit in commits:
             self.documents.delete("commit", commit["id"])
-            for entry in commit["files"].values():
-                self.blobs.mark_unnamed(entry["sha256"])
 
     def _store_commit(
         self,
@@ -273,6 +273,10 @@ class DataStoreService:
 
 
 _KINDS = ("dataset_repo", "model_repo")
+
+
+def _contents_of(commits: list[Document]) -> set[str]:
+    return {entry["sha256"] for commit in commits for entry in commit["files"].values()}
 
 
 def _repo_id(repo: Document) -> str:

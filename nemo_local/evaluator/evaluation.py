@@ -46,6 +46,8 @@ class Evaluation:
     platform: Client
     nim_url: str
     token: str | None = None
+    ready_within_s: float = 60.0
+    """What our inference server may take to start and to load its models."""
 
     async def run(
         self,
@@ -108,7 +110,7 @@ class Evaluation:
         model = ModelClient(endpoint, sampling.request_timeout_s, sampling.max_retries)
         try:
             if same_address(endpoint.root, f"{self.nim_url}/v1"):
-                await unless_cancelled(model.wait_until_ready(), cancelled)
+                await unless_cancelled(model.wait_until_ready(self.ready_within_s), cancelled)
             listing = await unless_cancelled(model.identify(), cancelled)
             names: dict[str, Any] = {"model": endpoint.model_id}
             names |= {key: listing[key] for key in ("answered_by", "stand_in") if key in listing}

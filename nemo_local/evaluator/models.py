@@ -18,8 +18,6 @@ RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 LISTING_TIMEOUT_S = 5.0
-READY_WITHIN_S = 60.0
-"""That our inference server may take to start and to load its models."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -98,9 +96,9 @@ class ModelClient:
         self._listed: list[str] = []
         self._answered = False
 
-    async def wait_until_ready(self) -> None:
+    async def wait_until_ready(self, within_s: float) -> None:
         """Wait while the server starts; whether it answers at all is for `identify` to say."""
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             try:
                 await self._http.call("GET", "/health/ready", timeout=LISTING_TIMEOUT_S)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,9 @@ class EvaluatorService:
             rows = sum(len(plan.rows) for plan in plans)
             if rows > MAX_LIVE_ROWS:
                 raise Invalid(f"live evaluation takes at most {MAX_LIVE_ROWS} rows, not {rows}")
-            never = threading.Event()
+            at_once, never = replace(self._evaluation, ready_within_s=0.0), threading.Event()
             outcome = asyncio.run(
-                self._evaluation.run(plans, config, target, never, details.update, lines.append)
+                at_once.run(plans, config, target, never, details.update, lines.append)
             )
         except (EvaluationFailed, UpstreamError) as error:
             failed = settled({**details, "message": message(error)})

@@ -30,8 +30,16 @@ _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "top_logprobs": (lambda value: 0 <= value <= MAX_LOGPROBS, f"between 0 and {MAX_LOGPROBS}"),
 }
 _PASSED_ON = (
-    *("temperature", "top_p", "top_k", "min_p", "seed", "min_tokens", "ignore_eos"),
-    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "min_tokens",
+    "ignore_eos",
 )
 """Fields whose names and defaults are those of Sampling."""
 

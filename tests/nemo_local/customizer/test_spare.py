@@ -60,6 +60,14 @@ def test_a_job_takes_the_spare_and_leaves_another_when_its_adapter_answers(runni
     assert wait_for_spare().pid != spare.pid
 
 
+def test_a_job_that_fails_in_the_spare_ends_it(running, client, tmp_path):
+    files = {"training/a.jsonl": ROWS, "training/b.jsonl": '{"messages": []}\n'}
+    upload(running, tmp_path, files, "ns/broken")
+    spare = wait_for_spare()
+    job = wait_for(client, create(client, "ns/broken")["id"], "completed")
+    assert job["status"] == "failed" and not spare.is_running()
+
+
 def waiting_bytes(process):
     """Bytes in the standard input of a process that it has not read."""
     count = array("i", [0])

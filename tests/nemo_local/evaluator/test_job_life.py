@@ -163,6 +163,25 @@ def test_a_job_found_at_a_start_waits_until_inference_has_its_models(evaluator: 
     service.stop()
 
 
+def test_a_live_evaluation_does_not_wait_for_inference_to_start(evaluator: Evaluator) -> None:
+    probes, app = [0], evaluator.model.app()
+
+    @app.get("/v1/health/ready")
+    def loading() -> JSONResponse:
+        probes[0] += 1
+        return JSONResponse({}, 503)
+
+    evaluator.model.respond = lambda body: "b"
+    url = evaluator.put_rows([{"q": "1", "a": "b"}])
+    target = {"type": "model", "model": "scripted/model"}
+    with serving(app) as nim_url:
+        service = EvaluatorService(
+            evaluator.documents, evaluator.client, nim_url, evaluator.jobs_dir
+        )
+        assert service.live({"config": text_config(url), "target": target})["status"] == "completed"
+    assert probes == [0]
+
+
 def test_a_job_that_was_cancelling_when_the_platform_died_is_cancelled(
     evaluator: Evaluator,
 ) -> None:
