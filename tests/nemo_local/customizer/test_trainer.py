@@ -31,6 +31,14 @@ def test_a_run_learns_and_reports_what_the_contract_shows(job, job_dir):
     assert (config["r"], config["lora_alpha"]) == (4, 16)
 
 
+def test_a_run_takes_denormal_numbers_for_zero(job, job_dir):
+    assert torch.set_flush_denormal(False)
+    tiny = torch.tensor([1e-30])
+    assert (tiny * 1e-10).item() > 0
+    train_job(job, job_dir)
+    assert (tiny * 1e-10).item() == 0
+
+
 def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_same_adapter(
     job, job_dir, tmp_path, monkeypatch
 ):
