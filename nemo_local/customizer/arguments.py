@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY_STEPS = 25
 """If writing them takes no more than its share of the time; see SavePace."""
+PADDED_TO = 8
+"""In bfloat16 on a CPU oneDNN builds a kernel for every new shape of a product, which takes 3 ms,
+and keeps the last 1,024 of them. A new length means 14 (docs/log.md)."""
 
 
 def arguments(run: Run, choices: Choices) -> dict[str, Any]:
@@ -64,6 +67,11 @@ def _validated_at_once(run: Run, size: int) -> int:
         return size
     alone, shared = (pass_sizes(run.plan, run.longest, n)[0] for n in (1, run.ranks.count))
     return max(1, 2 * alone * size // shared)
+
+
+def padded_to(run: Run, choices: Choices) -> int | None:
+    """Of how many tokens the length of a pass's rows is a multiple; None: of one."""
+    return PADDED_TO if run.device.type == "cpu" and choices.bf16 else None
 
 
 def packed(run: Run, choices: Choices) -> dict[str, Any]:

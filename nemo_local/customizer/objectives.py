@@ -32,6 +32,9 @@ MODEL_INPUTS = (
     *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),
 )
 
+ANSWERS_OF = 64
+"""Their number is filled up to a multiple of it, since products of a new shape are slow."""
+
 
 class Followed(Together):
     """A trainer that draws rows in the order of LengthBuckets, and tells the loss of every step."""
@@ -242,10 +245,12 @@ class WithPlaces:
         return {**batch, "places": places_before(learnt)}
 
 
-def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
+def make_trainer(
+    plan: Plan, arguments: dict[str, Any], padded_to: int | None = None, **options: Any
+) -> Any:
     """The trainer of a plan's training type; `arguments` are those of transformers' Trainer.
 
-    A `data_collator` is one of packed rows.
+    A `data_collator` is one of packed rows; others are padded to a multiple of `padded_to` tokens.
     """
     pad_id = options["processing_class"].pad_token_id
     if plan.training_type == "dpo":
@@ -255,14 +260,18 @@ def make_trainer(plan: Plan, arguments: dict[str, Any], **options: Any) -> Any:
                     **arguments, max_grad_norm=plan.dpo.max_grad_norm, remove_unused_columns=False
                 )
             ),
-            data_collator=WithPlaces(DataCollatorForPreference(pad_id)),
+            data_collator=WithPlaces(
+                DataCollatorForPreference(pad_id, pad_to_multiple_of=padded_to)
+            ),
             **options,
         )
         trainer.dpo = plan.dpo
         return trainer
     kind = DistillationTrainer if plan.training_type == "distillation" else AnswerTrainer
     config = SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
-    collator = options.pop("data_collator", None) or DataCollatorForLanguageModeling(pad_id)
+    collator = options.pop("data_collator", None) or DataCollatorForLanguageModeling(
+        pad_id, pad_to_multiple_of=padded_to
+    )
     return kind(args=_one_device(config), data_collator=WithPlaces(collator), **options)
 
 
@@ -311,7 +320,8 @@ def answer_logits(model: Any, inputs: dict[str, Any], places: Tensor) -> Tensor:
         given.pop("attention_mask", None)
     logits: Tensor
     if ends_at_answers(plain):
-        logits = model(**given, answers=places, use_cache=False).logits[0]
+        answers = functional.pad(places, (0, -len(places) % ANSWERS_OF))
+        logits = model(**given, answers=answers, use_cache=False).logits[0, : len(places)]
     else:
         width = ids.shape[1]
         columns, column = torch.unique(places % width, return_inverse=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, set_seed
 
-from nemo_local.customizer.arguments import arguments, packed
+from nemo_local.customizer.arguments import arguments, packed, padded_to
 from nemo_local.customizer.batches import LengthBuckets, make_tokens
 from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.choices import Choices, choose, with_less_memory
@@ -265,6 +265,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     trainer = make_trainer(
         plan,
         arguments=arguments(run, choices),
+        padded_to=padded_to(run, choices),
         model=model,
         processing_class=run.tokenizer,
         train_dataset=training.dataset(),

@@ -4,7 +4,6 @@ went."""
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from nemo_microservices.types import DeploymentConfig
 from nemo_microservices.types.deployment import ModelDeployment
@@ -85,10 +84,10 @@ class DeploymentService:
             Conflict: the name is taken. NotFound: the configuration it names does not exist.
             Invalid: the configuration cannot be served here.
         """
-        return _shown(self._activate_soon(self._store(body)))
+        return masked(self._activate_soon(self._store(body)))
 
     def get(self, namespace: str, name: str) -> Document:
-        return _shown(self._documents.get(DEPLOYMENT, namespace, name))
+        return masked(self._documents.get(DEPLOYMENT, namespace, name))
 
     def find(self, query: ListQuery) -> Page:
         """Deployments; `filter[status]` means `status_details.status`."""
@@ -96,7 +95,7 @@ class DeploymentService:
         if "status" in wanted:
             wanted["status_details"] = {"status": wanted.pop("status")}
         found = self._documents.find(DEPLOYMENT, ListQuery(**{**vars(query), "filter": wanted}))
-        return Page([_shown(item) for item in found.items], found.total)
+        return Page([masked(item) for item in found.items], found.total)
 
     def update(self, namespace: str, name: str, body: Document) -> Document:
         """The deployment after a shallow merge; new models are loaded, others unloaded."""
@@ -112,7 +111,7 @@ class DeploymentService:
             return showable(ModelDeployment, {**deployment, **restored(changes, deployment)})
 
         changed = self._documents.update(DEPLOYMENT, found["id"], merge)
-        return _shown(self._activate_soon(changed) if moves else changed)
+        return masked(self._activate_soon(changed) if moves else changed)
 
     def delete(self, namespace: str, name: str) -> Document:
         """Delete a deployment and wait until NIM has unloaded what only it wanted."""
@@ -137,14 +136,14 @@ class DeploymentService:
             "schema_version": "1.0",
         }
         document["custom_fields"] = document["custom_fields"] or {}
-        return _shown(self._documents.create(CONFIG, namespace, name, document))
+        return masked(self._documents.create(CONFIG, namespace, name, document))
 
     def get_config(self, namespace: str, name: str) -> Document:
-        return _shown(self._documents.get(CONFIG, namespace, name))
+        return masked(self._documents.get(CONFIG, namespace, name))
 
     def find_configs(self, query: ListQuery) -> Page:
         found = self._documents.find(CONFIG, query)
-        return Page([_shown(item) for item in found.items], found.total)
+        return Page([masked(item) for item in found.items], found.total)
 
     def update_config(self, namespace: str, name: str, body: Document) -> Document:
         """The configuration after a shallow merge; deployments made from it do not change."""
@@ -155,7 +154,7 @@ class DeploymentService:
         def merge(config: Document) -> Document:
             return showable(DeploymentConfig, {**config, **restored(changes, config)})
 
-        return _shown(self._documents.update(CONFIG, found["id"], merge))
+        return masked(self._documents.update(CONFIG, found["id"], merge))
 
     def delete_config(self, namespace: str, name: str) -> Document:
         found = self._documents.get(CONFIG, namespace, name)
@@ -217,9 +216,3 @@ def _check_config(config: Document) -> None:
         )
     if not config.get("nim_deployment"):
         raise invalid_field("body", "nim_deployment", "nim_deployment is missing", None)
-
-
-def _shown(document: Document) -> Document:
-    """The entity as clients may see it: keys hidden."""
-    shown: dict[str, Any] = masked(document)
-    return shown

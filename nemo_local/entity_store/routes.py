@@ -1,7 +1,5 @@
 """The URLs of the Entity Store; requests and replies are the SDK's own types."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -38,11 +36,18 @@ def router(service: EntityStoreService) -> APIRouter:
     """
     urls = APIRouter(tags=["Entity Store"])
     _namespace_urls(urls, service)
-    _project_urls(urls, service)
-    _dataset_urls(urls, service)
-    _model_urls(urls, service)
-    for kind, path in (("project", "projects"), ("dataset", "datasets"), ("model", "models")):
-        _common_urls(urls, service, kind, f"/v1/{path}")  # type: ignore[arg-type]
+    _entity_urls(
+        urls, service, "project", Project,
+        project_create_params.ProjectCreateParams, project_update_params.ProjectUpdateParams,
+    )  # fmt: skip
+    _entity_urls(
+        urls, service, "dataset", Dataset,
+        dataset_create_params.DatasetCreateParams, dataset_update_params.DatasetUpdateParams,
+    )  # fmt: skip
+    _entity_urls(
+        urls, service, "model", Model,
+        model_create_params.ModelCreateParams, model_update_params.ModelUpdateParams,
+    )  # fmt: skip
     return urls
 
 
@@ -72,73 +77,32 @@ def _namespace_urls(urls: APIRouter, service: EntityStoreService) -> None:
         return service.delete_namespace(namespace_id)
 
 
-def _project_urls(urls: APIRouter, service: EntityStoreService) -> None:
-    @urls.post("/v1/projects", response_model=Project)
-    def create_project(
-        body: Annotated[project_create_params.ProjectCreateParams, NULLS],
-    ) -> Any:
-        return service.create("project", plain(body))
+def _entity_urls(
+    urls: APIRouter, service: EntityStoreService, kind: Kind, shown: Any, created: Any, updated: Any
+) -> None:
+    """The routes of one kind, which the SDK's types `shown`, `created` and `updated` describe."""
+    path = f"/v1/{kind}s"
+    one = path + "/{namespace}/{name}"
 
-    @urls.get("/v1/projects/{namespace}/{name}", response_model=Project)
-    def get_project(namespace: str, name: str) -> Any:
-        return service.get("project", namespace, name)
+    @urls.post(path, name=f"create_{kind}", response_model=shown)
+    def create(body: Annotated[created, NULLS]) -> Any:
+        return service.create(kind, plain(body))
 
-    @urls.patch("/v1/projects/{namespace}/{name}", response_model=Project)
-    def update_project(
-        namespace: str,
-        name: str,
-        body: Annotated[project_update_params.ProjectUpdateParams, PATCH],
-    ) -> Any:
-        return service.update("project", namespace, name, plain(body))
-
-
-def _dataset_urls(urls: APIRouter, service: EntityStoreService) -> None:
-    @urls.post("/v1/datasets", response_model=Dataset)
-    def create_dataset(
-        body: Annotated[dataset_create_params.DatasetCreateParams, NULLS],
-    ) -> Any:
-        return service.create("dataset", plain(body))
-
-    @urls.get("/v1/datasets/{namespace}/{name}", response_model=Dataset)
-    def get_dataset(namespace: str, name: str) -> Any:
-        return service.get("dataset", namespace, name)
-
-    @urls.patch("/v1/datasets/{namespace}/{name}", response_model=Dataset)
-    def update_dataset(
-        namespace: str,
-        name: str,
-        body: Annotated[dataset_update_params.DatasetUpdateParams, PATCH],
-    ) -> Any:
-        return service.update("dataset", namespace, name, plain(body))
-
-
-def _model_urls(urls: APIRouter, service: EntityStoreService) -> None:
-    @urls.post("/v1/models", response_model=Model)
-    def create_model(body: Annotated[model_create_params.ModelCreateParams, NULLS]) -> Any:
-        return service.create("model", plain(body))
-
-    @urls.get("/v1/models/{namespace}/{name}", response_model=Model)
-    def get_model(namespace: str, name: str) -> Any:
-        return service.get("model", namespace, name)
-
-    @urls.patch("/v1/models/{namespace}/{name}", response_model=Model)
-    def update_model(
-        namespace: str, name: str, body: Annotated[model_update_params.ModelUpdateParams, PATCH]
-    ) -> Any:
-        return service.update("model", namespace, name, plain(body))
-
-
-def _common_urls(urls: APIRouter, service: EntityStoreService, kind: Kind, path: str) -> None:
-    def list_entities(request: Request) -> JSONResponse:
+    @urls.get(path, name=f"list_{kind}s")
+    def list_all(request: Request) -> JSONResponse:
         return _list(request, kind, lambda query: service.find(kind, query))
 
-    def delete_entity(namespace: str, name: str) -> Any:
-        return service.delete(kind, namespace, name)
+    @urls.get(one, name=f"get_{kind}", response_model=shown)
+    def get(namespace: str, name: str) -> Any:
+        return service.get(kind, namespace, name)
 
-    urls.get(path, name=f"list_{kind}s")(list_entities)
-    urls.delete(path + "/{namespace}/{name}", name=f"delete_{kind}", response_model=DeleteResponse)(
-        delete_entity
-    )
+    @urls.patch(one, name=f"update_{kind}", response_model=shown)
+    def update(namespace: str, name: str, body: Annotated[updated, PATCH]) -> Any:
+        return service.update(kind, namespace, name, plain(body))
+
+    @urls.delete(one, name=f"delete_{kind}", response_model=DeleteResponse)
+    def delete(namespace: str, name: str) -> Any:
+        return service.delete(kind, namespace, name)
 
 
 def _list(request: Request, kind: str, find: Callable[..., Any]) -> JSONResponse:

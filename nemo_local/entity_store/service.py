@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from nemo_microservices.types import Dataset, Model, Namespace, Project
@@ -30,18 +30,13 @@ class Listing:
 
     filters: tuple[str, ...]
     sorts: tuple[str, ...] = ("created_at", "name")
-    defaults: dict[str, Any] = field(default_factory=dict)
-    """Values of fields that a create leaves out."""
 
 
 LISTINGS: dict[str, Listing] = {
     "namespace": Listing(("namespace", "project"), ("created_at",)),
-    "project": Listing(("name", "namespace", "project"), defaults={"schema_version": "1.0"}),
-    "dataset": Listing(("namespace", "project"), defaults={"schema_version": "1.0"}),
-    "model": Listing(
-        ("namespace", "project", "base_model", "peft", "prompt", "created_at"),
-        defaults={"schema_version": "1.0"},
-    ),
+    "project": Listing(("name", "namespace", "project")),
+    "dataset": Listing(("namespace", "project")),
+    "model": Listing(("namespace", "project", "base_model", "peft", "prompt", "created_at")),
 }
 
 
@@ -112,7 +107,7 @@ class EntityStoreService:
         if name:
             check_name(name)
         _check_files_url(body)
-        document = {"custom_fields": {}, **LISTINGS[kind].defaults, **body}
+        document = {"custom_fields": {}, "schema_version": "1.0", **body}
         return masked(self.documents.create(kind, namespace, name, document))
 
     def get(self, kind: Kind, namespace: str, name: str) -> Document:

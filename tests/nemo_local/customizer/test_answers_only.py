@@ -15,7 +15,7 @@ from nemo_local.customizer.gather import gather
 from nemo_local.customizer.hyperparameters import make_plan
 from nemo_local.customizer.modules import linear_modules
 from nemo_local.customizer.networks import load_model
-from nemo_local.customizer.objectives import make_trainer
+from nemo_local.customizer.objectives import answer_logits, make_trainer
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.rendering import Renderer
 from nemo_local.customizer.rows import RowReader
@@ -78,6 +78,7 @@ def test_loss_and_gradients_of_a_batch_are_those_of_trl(checkpoint, tokenizer, d
     ours = make_trainer(
         plan,
         arguments=options,
+        padded_to=64,
         model=loaded(checkpoint, plan),
         processing_class=tokenizer,
         train_dataset=data,
@@ -90,6 +91,8 @@ def test_loss_and_gradients_of_a_batch_are_those_of_trl(checkpoint, tokenizer, d
         train_dataset=data,
         peft_config=LoraConfig(r=4, lora_alpha=8, target_modules=list(plan.target_modules)),
     )
+    widths = [one.data_collator(list(data))["input_ids"].shape[1] for one in (ours, theirs)]
+    assert widths[0] % 64 == 0 and widths[0] > widths[1]
     expected_loss, expected = loss_and_gradients(theirs)
     loss, gradients = loss_and_gradients(ours)
     torch.testing.assert_close(loss, expected_loss)
@@ -106,7 +109,8 @@ def test_logits_of_answers_are_those_of_the_whole_pass(checkpoint):
     ids = torch.arange(3, 63).reshape(3, 20)
     learnt = functional.pad(torch.ones(3, 5, dtype=torch.bool), (15, 0))
     learnt[1] = False
+    places = learnt.flatten().nonzero().squeeze(1)
     with torch.no_grad():
-        found = model(ids, answers=learnt.flatten().nonzero().squeeze(1)).logits[0]
-        whole = model(ids).logits
-    torch.testing.assert_close(found, whole[learnt])
+        whole = model(ids).logits[learnt]
+        torch.testing.assert_close(model(ids, answers=places).logits[0], whole)
+        torch.testing.assert_close(answer_logits(model, {"input_ids": ids}, places), whole)

@@ -59,6 +59,7 @@ def preference_loss(checkpoint, folder, model=None, **dpo):
     trainer = make_trainer(
         plan,
         arguments=dict(output_dir=str(folder), use_cpu=True, report_to=[], bf16=False),
+        padded_to=64,
         model=load(checkpoint),
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict(found.columns()).select(range(4)),

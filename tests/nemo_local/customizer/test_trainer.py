@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,6 +30,18 @@ def test_a_run_learns_and_reports_what_the_contract_shows(job, job_dir):
     config = json.loads((job_dir / "adapter/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "meta/tiny"
     assert (config["r"], config["lora_alpha"]) == (4, 16)
+
+
+@pytest.mark.parametrize(
+    ("device", "bf16", "expected"),
+    [("cpu", True, 8), ("cpu", False, None), ("cuda", True, None)],
+    ids=["bfloat16", "float32", "GPU"],
+)
+def test_rows_are_padded_to_few_lengths_where_each_new_one_costs_time(device, bf16, expected):
+    from nemo_local.customizer.arguments import padded_to
+
+    run, choices = SimpleNamespace(device=torch.device(device)), SimpleNamespace(bf16=bf16)
+    assert padded_to(run, choices) == expected
 
 
 def test_a_run_takes_denormal_numbers_for_zero(job, job_dir):
