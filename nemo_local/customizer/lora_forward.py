@@ -98,15 +98,10 @@ def _merged(layer: Linear, x: Tensor) -> Tensor:
     """[..., d_in] to [..., d_out]."""
     base: Any = layer.get_base_layer()
     adapter, dtype = _adapter(layer), _computed_in(x)
-    if adapter is None or (dtype == torch.bfloat16 and has_tiles()):
-        return functional.linear(x, _merged_weight(layer), base.bias)
+    if adapter is None:
+        return functional.linear(x, base.weight, base.bias)
     y: Tensor = _Product.apply(x.to(dtype), base.weight, *adapter)  # type: ignore[no-untyped-call]
     return y if base.bias is None else y + base.bias.to(dtype)
-
-
-def has_tiles() -> bool:
-    """Whether the processor multiplies bfloat16 in tiles (AMX)."""
-    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def _computed_in(x: Tensor) -> torch.dtype:
@@ -130,9 +125,8 @@ class _Product(torch.autograd.Function):
     """x (W + s B A)', and its way back without the gradient of W, which nobody asks for.
 
     That gradient would be as large a product as the other two. The gradients of A [r, d_in] and
-    B [d_out, r] come from x A' and dy B, which are small. In bfloat16 on tiles products cost less
-    than the passes over x and dy, so there the sum of the matrices is left to autograd. W, A and B
-    are in float32, and everything else in the type of x.
+    B [d_out, r] come from x A' and dy B, which are small. W, A and B are in float32, and everything
+    else in the type of x.
     """
 
     @staticmethod

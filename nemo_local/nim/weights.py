@@ -9,7 +9,6 @@ _PACKED_FROM = 3
 """Rows from which a product with a packed weight is faster; one row is slower by half."""
 _PACKED_FOR = 16
 """Rows that a weight is packed for; more of them are as fast as if packed for as many."""
-
 _ROWS_OF = 32
 """In bfloat16 oneDNN builds a kernel for each number of rows, which takes longer than to multiply:
 0.5 ms without tiles, 1.3 with them. It keeps the last 1,024 kernels."""

@@ -94,11 +94,9 @@ def test_an_adapter_beside_bfloat16_weights_learns_what_it_does_with_peft(
     assert about_as_peft(theirs, ours, autocast)
 
 
-@pytest.mark.parametrize("tiles", [False, True], ids=["no tiles", "tiles"])
-def test_products_in_bfloat16_learn_what_those_of_peft_do(checkpoint, monkeypatch, tiles):
+def test_products_in_bfloat16_learn_what_those_of_peft_do(checkpoint):
     from nemo_local.customizer import lora_forward
 
-    monkeypatch.setattr(lora_forward, "has_tiles", lambda: tiles)
     theirs, ours = adapted(checkpoint), adapted(checkpoint)
     assert lora_forward.shorten_forward(ours) == 14 and forms(ours) == (14, 0)
     assert about_as_peft(theirs, ours, autocast=True)
