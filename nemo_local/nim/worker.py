@@ -60,6 +60,8 @@ class Worker:
 
     def _run(self) -> None:
         torch.set_num_threads(self._threads)
+        # Sharp attention leaves denormal numbers, at which Intel's processors are slow.
+        torch.set_flush_denormal(True)
         self._started.set()
         while (newcomers := self._begin_turn(self)) is not None:
             try:

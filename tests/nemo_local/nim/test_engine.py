@@ -49,6 +49,16 @@ def test_greedy_replies_equal_those_written_alone(writer: Writer) -> None:
         assert reply.finish_reason == "length"
 
 
+def test_a_thread_of_the_engine_takes_denormal_numbers_for_zero(writer: Writer) -> None:
+    found: list[float] = []
+
+    def multiply(_: str | None) -> None:  # in the thread that computes
+        found.append((torch.tensor([1e-30]) * 1e-10).item())
+
+    writer.write(writer.generation(prompts(1, seed=4)[0], emit=multiply))
+    assert set(found) == {0.0}
+
+
 def test_a_reader_that_fails_ends_its_own_reply_only(writer: Writer) -> None:
     def broken(text: str | None) -> None:
         if text is not None:
