@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_local.catalog import DEFAULT_MODEL, POCKET_WEIGHTS, Catalog, load_catalog
 from nemo_local.core.client import Client
-from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models

@@ -16,7 +16,8 @@ from nemo_local import __version__
 from nemo_local.catalog import load_catalog
 from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import Unavailable, install_error_handlers
+from nemo_local.core.error_bodies import install_error_handlers
+from nemo_local.core.errors import Unavailable
 from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
 from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
 from nemo_local.customizer import routes as customizer_routes

@@ -15,6 +15,7 @@ import typer
 from nemo_local import doctor as doctor_module
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import DatabaseError
+from nemo_local.core.imports import imports_that_stay
 from nemo_local.home import check_home, read_records
 from nemo_local.processes import (
     StartFailed,
@@ -157,9 +158,10 @@ def reset(
 @cli.command(hidden=True)
 def serve() -> None:
     """Run the control plane in this process; `up` starts it."""
-    import uvicorn
+    with imports_that_stay():
+        import uvicorn
 
-    from nemo_local.app import create_app
+        from nemo_local.app import create_app
 
     settings = _settings()
     config = uvicorn.Config(

@@ -97,7 +97,7 @@ def test_the_http_library_is_imported_in_two_modules_only(path):
 
 SPEAK_HTTP = {
     *(Path("nemo_local") / name for name in ("app.py", "cli.py", "nim/app.py", "nim/__main__.py")),
-    *(Path("nemo_local/core") / name for name in ("web.py", "middleware.py", "errors.py")),
+    *(Path("nemo_local/core") / name for name in ("web.py", "middleware.py", "error_bodies.py")),
     # The Hub's own error bodies, and its habit of quoting the slash in a repository name.
     *(Path("nemo_local/data_store") / name for name in ("hub.py", "quoted_slash.py")),
 }

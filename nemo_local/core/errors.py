@@ -1,4 +1,4 @@
-"""Errors that know their HTTP status, and the one place that writes their bodies.
+"""Errors that know their HTTP status; error_bodies.py answers with them.
 
 PlatformError
   BadRequest 400 · NotFound 404 · Conflict 409 · Invalid 422 · Unavailable 503
@@ -6,17 +6,8 @@ PlatformError
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
-
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.requests import Request
-from starlette.responses import Response
-
-logger = logging.getLogger(__name__)
 
 NO_RETRY = {"x-should-retry": "false"}
 """The SDKs repeat a 409 and every 5xx twice unless the answer says that it is pointless."""
@@ -76,31 +67,3 @@ def invalid_field(place: str, field: str, message: str, value: object) -> Invali
     invalid_field("query", "page", "must be at least 1", "0")
     """
     return Invalid([{"type": "value_error", "loc": [place, field], "msg": message, "input": value}])
-
-
-def install_error_handlers(app: FastAPI) -> None:
-    """Make `app` answer every error with a JSON body in the platform's shape."""
-
-    async def refused(_: Request, error: Exception) -> Response:
-        assert isinstance(error, PlatformError)
-        return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
-
-    async def not_valid(_: Request, error: Exception) -> Response:
-        from nemo_local.core.secrets import masked
-        from nemo_local.core.web import plain
-
-        assert isinstance(error, RequestValidationError)
-        problems = [
-            {key: problem[key] for key in ("type", "loc", "msg", "input") if key in problem}
-            for problem in error.errors()
-        ]
-        return JSONResponse({"detail": masked(plain(problems))}, status_code=422)
-
-    async def crashed(request: Request, error: Exception) -> Response:
-        logger.error("%s %s crashed: %r", request.method, request.url.path, error)
-        detail = f"internal error ({type(error).__name__}); the platform's log has the details"
-        return JSONResponse({"detail": detail}, status_code=500, headers=NO_RETRY)
-
-    app.add_exception_handler(PlatformError, refused)
-    app.add_exception_handler(RequestValidationError, not_valid)
-    app.add_exception_handler(Exception, crashed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nemo_local.core.documents import Document
-from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.references import OutputModel
 
 

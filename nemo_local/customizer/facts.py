@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemo_local.customizer.activations import Size
-from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.plan import Plan
 from nemo_local.settings import Parallelism
 
 ROW_BY_ROW, SDPA, EAGER, FLASH = "row_by_row", "sdpa", "eager", "flash_attention_2"

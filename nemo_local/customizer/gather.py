@@ -17,10 +17,10 @@ from nemo_local.catalog import count_parameters
 from nemo_local.customizer import attention
 from nemo_local.customizer.activations import Size
 from nemo_local.customizer.facts import FLASH, SDPA, Facts
-from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.modules import why_not_packed
 from nemo_local.customizer.packing import padding_shares
 from nemo_local.customizer.passes import pass_sizes
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.ranks import Ranks
 
 PACKAGES = ("flash_attn", "liger_kernel", "triton")

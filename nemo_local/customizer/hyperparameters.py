@@ -1,10 +1,9 @@
-"""The hyperparameters of a job: what was asked, checked, and what the trainer is told."""
+"""The hyperparameters of a job, checked: from what was asked to a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from nemo_microservices.types.customization.distillation_parameters_param import (
     DistillationParametersParam,
@@ -16,6 +15,7 @@ from nemo_microservices.types.customization.sft_parameters_param import SftParam
 
 from nemo_local.core.errors import Invalid
 from nemo_local.customizer.modules import did_you_mean, resolve_modules
+from nemo_local.customizer.plan import Dpo, Plan, TrainingType
 
 KNOWN = (*HyperparametersParam.__annotations__, "p_tuning")
 KNOWN_LORA = tuple(LoraParametersParam.__annotations__)
@@ -33,131 +33,14 @@ SHOWN = (
 )  # fmt: skip
 """Fields that a job always shows, null when they were not given."""
 
-DEFAULT_WARMUP_STEPS = 200
 MAX_SEED = 2**32 - 1
 """numpy takes no larger one."""
 
-FinetuningType = Literal[
-    "lora",  # the output is an adapter
-    "lora_merged",  # an adapter is trained; the output is a whole checkpoint with it merged in
-    "all_weights",  # every weight is trained; the output is a whole checkpoint
-]
-TrainingType = Literal[
-    "sft",  # cross entropy of the answers
-    "dpo",  # preferred answers over others
-    "distillation",  # the answers' distributions of a teacher
-]
 DEFAULTS_OF_TYPE = {"dpo": {"epochs": 1, "batch_size": 16, "learning_rate": 9e-6}}
 NOT_SUPPORTED = {
     "p_tuning": "virtual tokens are served nowhere here; use finetuning_type 'lora'",
     "grpo": "there are no reward environments here; use training_type 'sft'",
 }
-
-
-@dataclass(frozen=True)
-class Dpo:
-    """What weighs how much in preference training.
-
-    The defaults are those of the real Customizer's job compiler.
-    Source: https://github.com/NVIDIA-NeMo/nemo-platform
-    """
-
-    ref_policy_kl_penalty: float = 0.05
-    """Beta of the DPO paper: how strongly the model is held to what it was."""
-    preference_loss_weight: float = 1.0
-    sft_loss_weight: float = 0.0
-    """Weight of the chosen answers' negative log-likelihood."""
-    preference_average_log_probs: bool = False
-    """Whether answers count by their mean log-probability, not by the sum."""
-    sft_average_log_probs: bool = False
-    max_grad_norm: float = 1.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the trainer does: every default filled in."""
-
-    target_modules: tuple[str, ...]
-    """Names, or endings of names, of the linear layers that get an adapter; none when all weights
-    are trained."""
-    finetuning_type: FinetuningType = "lora"
-    training_type: TrainingType = "sft"
-    epochs: int = 50
-    batch_size: int = 8
-    """Rows of one optimiser step."""
-    learning_rate: float = 1e-4
-    min_learning_rate: float = 1e-5
-    """Where the cosine starts and ends."""
-    warmup_steps: int | None = None
-    """Steps from the minimum to the full rate; None = 200, or a tenth of a shorter run."""
-    weight_decay: float = 0.01
-    optimizer: str = "adamw_with_cosine_annealing"
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.99
-    seed: int = 42
-    max_steps: int | None = None
-    """Stop after so many steps; None = after the epochs."""
-    log_every_n_steps: int = 10
-    val_check_interval: float | None = None
-    """Up to 1.0 a fraction of an epoch, above it steps; None = after each epoch."""
-    adapter_dim: int = 8
-    adapter_dropout: float = 0.0
-    alpha: int = 16
-    attention_dropout: float | None = None
-    """Of attention weights; None = as the checkpoint says."""
-    hidden_dropout: float | None = None
-    """Of what each block adds to the hidden states; None = none."""
-    pack_sequences: bool = False
-    """Whether several sequences share a row."""
-    dpo: Dpo = Dpo()
-
-    @property
-    def makes_adapter(self) -> bool:
-        """Whether the output is an adapter, and not a whole checkpoint."""
-        return self.finetuning_type == "lora"
-
-    @property
-    def output_folder(self) -> str:
-        """Where the output is left in the job's folder."""
-        return "adapter" if self.makes_adapter else "model"
-
-    @property
-    def needs_masks(self) -> bool:
-        """Whether attention must do more than look back (packed sequences, dropped weights)."""
-        return self.pack_sequences or bool(self.attention_dropout)
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        modules, dpo = tuple(value["target_modules"]), Dpo(**value.get("dpo", {}))
-        return cls(**{**value, "target_modules": modules, "dpo": dpo})
-
-    def total_steps(self, sequences: int) -> int:
-        """Optimiser steps of the whole run over so many sequences."""
-        steps = self.epochs * steps_per_epoch(sequences, self.batch_size)
-        return min(steps, self.max_steps) if self.max_steps else steps
-
-    def validation_interval(self, sequences: int) -> int:
-        """Optimiser steps from one validation to the next."""
-        epoch = steps_per_epoch(sequences, self.batch_size)
-        wanted = self.val_check_interval
-        steps = epoch if not wanted else int(wanted * epoch) if wanted <= 1 else int(wanted)
-        if self.max_steps and steps > self.max_steps:
-            steps = self.max_steps - 1
-        return max(1, min(steps, epoch))
-
-    def warmup(self, total_steps: int) -> int:
-        """Warm-up steps of a run of so many steps."""
-        if self.warmup_steps is not None:
-            return self.warmup_steps
-        return min(DEFAULT_WARMUP_STEPS, total_steps // 10)
-
-
-def steps_per_epoch(sequences: int, batch_size: int) -> int:
-    """steps_per_epoch(3500, 16) -> 219"""
-    return -(-sequences // batch_size)
 
 
 def refuse_unknown(given: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from nemo_local.core.documents import Document
 from nemo_local.core.errors import Invalid
 
 KEY = "WANDB_API_KEY"
@@ -23,7 +22,9 @@ PROJECT = "nvidia-nemo-customizer"
 WANDB_FIELDS = ("project", "entity", "notes", "tags")
 
 
-def asked_of_wandb(integrations: list[Document] | None, key: str | None) -> Document | None:
+def asked_of_wandb(
+    integrations: list[dict[str, Any]] | None, key: str | None
+) -> dict[str, Any] | None:
     """What the training process is told of Weights & Biases; None when nobody asked for it.
 
         asked_of_wandb([{"type": "wandb", "wandb": {"project": "p"}}], None)

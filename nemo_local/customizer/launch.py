@@ -9,6 +9,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+from nemo_local.core.imports import imports_that_stay
 from nemo_local.customizer.parallelism import Processes, processes_for
 from nemo_local.customizer.progress import STOPPED, ProgressWriter
 from nemo_local.customizer.rank import END_WITH_PARENT, ROWS_REFUSED
@@ -19,7 +20,8 @@ KILLED_FIRST_S = 10.0
 
 def processes_of(job: Mapping[str, Any]) -> Processes:
     """The processes that a job gets here."""
-    import torch
+    with imports_that_stay():
+        import torch
 
     gpus = 0 if job["device"] == "cpu" else torch.cuda.device_count()
     return processes_for(job, gpus, job["threads"] or os.cpu_count() or 1)

@@ -14,8 +14,8 @@ from nemo_local.customizer.answers_only import end_at_answers
 from nemo_local.customizer.choices import Choices
 from nemo_local.customizer.dropout import add_hidden_dropout
 from nemo_local.customizer.facts import FLASH, ROW_BY_ROW, UNMASKED
-from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.lora_forward import shorten_forward
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.progress import TrainingFailed
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import NO_TOKENS, SpecialTokens

@@ -22,7 +22,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from nemo_local.customizer import attention
 from nemo_local.customizer.answers_only import ends_at_answers
 from nemo_local.customizer.call_accuracy import CallAccuracy
-from nemo_local.customizer.hyperparameters import Dpo, Plan
+from nemo_local.customizer.plan import Dpo, Plan
 from nemo_local.customizer.rendering import IGNORED
 from nemo_local.customizer.reporting import LossWindow, Pace
 from nemo_local.customizer.together import Together

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.plan import Plan
 
 
 def make_optimizer(model: Any, plan: Plan) -> torch.optim.Optimizer:

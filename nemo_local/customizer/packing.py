@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from nemo_local.customizer.batches import LengthBuckets
-from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.rendering import IGNORED
 
 COUNTED_ROWS = 2048

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.plan import Plan
 
 if TYPE_CHECKING:  # torch comes with it
     from nemo_local.customizer.ranks import Ranks

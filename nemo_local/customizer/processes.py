@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -65,6 +66,10 @@ class TrainingProcesses:
         self._lock = threading.Lock()
         self._with_spare = with_spare
         self._spare: Process | None = None
+        # Trainings end, or are ended, before libraries could remove their temporary folders.
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="nemo-trainings-", ignore_cleanup_errors=True
+        )
 
     def prepare(self) -> None:
         """Have a spare, where one is wanted. It costs about 4 s of a processor, at leisure."""
@@ -98,15 +103,16 @@ class TrainingProcesses:
         return process
 
     def close(self) -> None:
-        """End the spare, for good."""
+        """End the spare, for good, and remove what trainings left; none is under way."""
         with self._lock:
             self._with_spare = False
             spare, self._spare = self._spare, None
         if spare is not None:
             end_process(spare, 0)
+        self._temporary.cleanup()
 
     def _spawn(self, mode: str, folder: Path, output: IO[bytes] | int) -> Process:
-        environment = child_environment()
+        environment = {**child_environment(), "TMPDIR": self._temporary.name}
         if self._threads:
             environment["OMP_NUM_THREADS"] = str(self._threads)
             environment["RAYON_NUM_THREADS"] = str(self._threads)  # of the tokenizer

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
+from nemo_local.core.imports import imports_that_stay
 from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.integrations import KEY
 from nemo_local.customizer.progress import STOPPED, OutOfMemory, ProgressWriter, Stopped, Unheard
@@ -34,7 +35,8 @@ def main(job_dir: Path, stop: Event, rows_refused: int | None = None) -> int:
     try:
         job = json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
         rows = read_rows(job, job_dir / "data") if first else None
-        from nemo_local.customizer.trainer import train
+        with imports_that_stay():
+            from nemo_local.customizer.trainer import train
 
         train(
             job, rows, job_dir, ProgressWriter(job_dir) if first else Unheard(), stop, rows_refused

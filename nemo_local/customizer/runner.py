@@ -18,7 +18,7 @@ from nemo_local.core.jobs import FINISHED
 from nemo_local.customizer import sentences
 from nemo_local.customizer.cards import model_card
 from nemo_local.customizer.hub import FilesUnavailable, Hub
-from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.processes import Process, TrainingProcesses, end_process
 from nemo_local.customizer.progress import Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
@@ -107,7 +107,8 @@ class JobRun:
             self._fail(JobFailed("Job", f"{type(error).__name__}: {error}"), cancelled)
         finally:
             # Not before: beside a training it would take its memory and its processor.
-            self._processes.prepare()
+            if not self._stopping():
+                self._processes.prepare()
 
     def interrupted(self) -> None:
         """End a cancelled job; a job the platform left when it stopped stays as it is."""

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from nemo_local.customizer.batches import stop_ids
-from nemo_local.customizer.hyperparameters import Plan
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.progress import ProgressWriter, read_all
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import END, save_tokenizer

@@ -90,8 +90,8 @@ class CustomizerService:
     def stop(self) -> None:
         """End the running training and downloads; the next start goes on with them."""
         self._downloads.stop()
-        self._processes.close()
         self._runner.shutdown()
+        self._processes.close()
 
     def create_job(self, body: Document, wandb_api_key: str | None = None) -> Document:
         """The new job, in state `created`. Everything a request can get wrong is told here.

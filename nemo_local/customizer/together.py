@@ -13,8 +13,8 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from nemo_local.customizer.batches import LengthBuckets
-from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.optimization import make_optimizer, make_schedule
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.reporting import SavePace
 from nemo_local.customizer.saving import trained_weights

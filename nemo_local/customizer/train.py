@@ -9,7 +9,6 @@ line comes. It ends when its standard input closes: then its parent is gone.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
@@ -21,6 +20,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from nemo_local.core.imports import imports_that_stay
 from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.progress import (
     DISK_FULL,
@@ -61,9 +61,8 @@ def main(job_dir: Path, stop: threading.Event) -> int:
         processes = processes_of(job)
         if processes.count > 1:
             return launch(processes, job, job_dir, progress)
-        from nemo_local.customizer.trainer import train
-
-        gc.freeze()  # the libraries stay; to look through them for garbage takes a third of a step
+        with imports_that_stay():
+            from nemo_local.customizer.trainer import train
         train(job, rows, job_dir, progress, stop)
         return 0
     except Stopped:
@@ -133,10 +132,11 @@ def import_libraries(taken: threading.Event) -> None:
     """
     if sys.platform == "linux":
         os.nice(LOWEST_PRIORITY)
-    for name in LIBRARIES:
-        if taken.is_set():
-            return  # the main thread imports the rest, and faster
-        importlib.import_module(name)
+    with imports_that_stay():
+        for name in LIBRARIES:
+            if taken.is_set():
+                return  # the main thread imports the rest, and faster
+            importlib.import_module(name)
 
 
 def end_with_parent() -> None:

@@ -20,7 +20,6 @@ from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.choices import Choices, choose, with_less_memory
 from nemo_local.customizer.facts import Facts
 from nemo_local.customizer.gather import gather
-from nemo_local.customizer.hyperparameters import Plan, steps_per_epoch
 from nemo_local.customizer.memory import is_out_of_memory, longest_that_fits, release
 from nemo_local.customizer.networks import load_model, load_teacher
 from nemo_local.customizer.objectives import make_trainer
@@ -30,6 +29,7 @@ from nemo_local.customizer.passes import (
     what_fits,
     what_several_may_do,
 )
+from nemo_local.customizer.plan import Plan, steps_per_epoch
 from nemo_local.customizer.progress import (
     OutOfMemory,
     ProgressWriter,

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 
+from nemo_local.core.imports import imports_that_stay
 from nemo_local.settings import Settings
 
 
@@ -25,10 +26,11 @@ def main() -> None:
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
-    import torch
-    import uvicorn
+    with imports_that_stay():
+        import torch
+        import uvicorn
 
-    from nemo_local.nim.app import create_app
+        from nemo_local.nim.app import create_app
 
     if settings.device == "cuda" and settings.engine_url is None and not torch.cuda.is_available():
         sys.exit("NEMO_LOCAL_DEVICE is 'cuda', but no CUDA device is visible; use 'auto' or 'cpu'")

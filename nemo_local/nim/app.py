@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 
 from nemo_local.catalog import Catalog, load_catalog
 from nemo_local.core.client import AsyncClient, Client
-from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
 from nemo_local.core.tool_formats import ToolFormat, formats_by_model
 from nemo_local.nim.engine import Engine

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from nemo_local.core.client import UpstreamError
-from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.core.middleware import StrictJson
 from nemo_local.core.strict_json import unrepeatable
 

@@ -8,7 +8,8 @@ from fastapi.testclient import TestClient
 from starlette.requests import Request
 from typing_extensions import TypedDict
 
-from nemo_local.core.errors import Conflict, PlatformError, install_error_handlers
+from nemo_local.core.error_bodies import install_error_handlers
+from nemo_local.core.errors import Conflict, PlatformError
 from nemo_local.core.middleware import BothSlashes, TokenCheck, signature
 from nemo_local.core.query import Page
 from nemo_local.core.web import NULLS, json_body, list_query, page_body, without_nulls

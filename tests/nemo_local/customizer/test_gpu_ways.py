@@ -15,8 +15,8 @@ from nemo_local.customizer.arguments import arguments
 from nemo_local.customizer.choices import choose
 from nemo_local.customizer.facts import Choice
 from nemo_local.customizer.gather import gather
-from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.passes import pass_sizes
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import NO_TOKENS
 from nemo_local.customizer.token_files import TokenFile

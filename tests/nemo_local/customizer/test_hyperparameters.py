@@ -3,14 +3,9 @@ import json
 import pytest
 
 from nemo_local.core.errors import Invalid
-from nemo_local.customizer.hyperparameters import (
-    Dpo,
-    Plan,
-    make_plan,
-    refuse_unknown,
-    shown,
-)
+from nemo_local.customizer.hyperparameters import make_plan, refuse_unknown, shown
 from nemo_local.customizer.modules import linear_modules, resolve_modules
+from nemo_local.customizer.plan import Dpo, Plan
 
 LEAVES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")

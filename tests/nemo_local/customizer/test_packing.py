@@ -4,9 +4,9 @@ import pytest
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from nemo_local.customizer.hyperparameters import Plan
 from nemo_local.customizer.modules import why_not_packed
 from nemo_local.customizer.packing import PackingCollator, first_fit, padding_shares
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.rendering import IGNORED
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 

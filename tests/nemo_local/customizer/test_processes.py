@@ -3,7 +3,9 @@
 import json
 import os
 import sys
+import tempfile
 import threading
+from contextlib import closing
 
 import psutil
 import pytest
@@ -40,6 +42,14 @@ def run_job(checkpoint, job_dir):
     return run_job
 
 
+@pytest.fixture
+def temporary(tmp_path_factory, monkeypatch):
+    """The system's temporary folder, a fresh one."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
 def test_a_spare_ends_when_nobody_holds_its_input(processes):
     processes.prepare()
     process = processes._spare
@@ -57,10 +67,13 @@ def test_what_a_job_brings_along_is_seen_by_its_process_only(processes, run_job,
     assert "secret" not in " ".join(process.args)
 
 
-def test_without_a_spare_a_job_starts_its_own_process(run_job, job_dir):
-    process = run_job(TrainingProcesses(threads=1))
+def test_without_a_spare_a_job_starts_its_own_process(run_job, job_dir, temporary):
+    with closing(TrainingProcesses(threads=1)) as processes:
+        process = run_job(processes)
+        left = list(temporary.rglob("*wandb*"))
     assert process.args[-1] == "--job" and process.returncode == 0
     assert read_all(job_dir).finished and spares() == []
+    assert left and list(temporary.iterdir()) == [], "temporary folders outlive a training"
 
 
 def test_a_spare_that_died_is_no_loss(processes, run_job):

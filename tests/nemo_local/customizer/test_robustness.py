@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from contextlib import closing
 from threading import Event
 
 import pytest
@@ -212,8 +213,11 @@ def test_sigterm_lets_the_process_end_its_step_and_leave_a_checkpoint(checkpoint
 
     job = make_job(checkpoint, epochs=400, log_every_n_steps=1)
     (job_dir / "job.json").write_text(json.dumps(job))
-    with (job_dir / "train.log").open("wb") as log:
-        process = TrainingProcesses(threads=1).start(job_dir, log)
+    with (
+        (job_dir / "train.log").open("wb") as log,
+        closing(TrainingProcesses(threads=1)) as processes,
+    ):
+        process = processes.start(job_dir, log)
         try:
             wait_until(lambda: len(read_all(job_dir).train_loss) > 3, 120, "it trains")
         finally:

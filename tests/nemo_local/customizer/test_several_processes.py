@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -42,8 +42,11 @@ def in_two(job, parallelism="ddp"):
 def training(job, folder):
     """The process that the platform holds of a training that is under way."""
     (folder / "job.json").write_text(json.dumps(job))
-    with (folder / "train.log").open("ab") as log:
-        process = TrainingProcesses(threads=1).start(folder, log)
+    with (
+        (folder / "train.log").open("ab") as log,
+        closing(TrainingProcesses(threads=1)) as processes,
+    ):
+        process = processes.start(folder, log)
         try:
             yield process
         finally:

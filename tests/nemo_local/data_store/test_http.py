@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.core.middleware import BothSlashes
 from nemo_local.data_store.quoted_slash import QuotedSlashes
 from nemo_local.data_store.routes import router

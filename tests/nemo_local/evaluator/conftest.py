@@ -15,7 +15,8 @@ from fastapi.responses import Response
 
 from nemo_local.core.client import Client
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import NotFound, install_error_handlers
+from nemo_local.core.error_bodies import install_error_handlers
+from nemo_local.core.errors import NotFound
 from nemo_local.core.jobs import FINISHED
 from nemo_local.evaluator.routes import router
 from nemo_local.evaluator.service import EvaluatorService

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from nemo_local.core.client import Client
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import install_error_handlers
+from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.guardrails.routes import router
 from nemo_local.guardrails.service import GuardrailsService
 from tests.scripted_model import Reply, ScriptedModel, scripted_model, serving

@@ -1,0 +1,42 @@
+"""The one place that writes the bodies of errors."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nemo_local.core.errors import NO_RETRY, PlatformError
+from nemo_local.core.secrets import masked
+from nemo_local.core.web import plain
+
+logger = logging.getLogger(__name__)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make `app` answer every error with a JSON body in the platform's shape."""
+
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, PlatformError)
+        return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
+
+    async def not_valid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        problems = [
+            {key: problem[key] for key in ("type", "loc", "msg", "input") if key in problem}
+            for problem in error.errors()
+        ]
+        return JSONResponse({"detail": masked(plain(problems))}, status_code=422)
+
+    async def crashed(request: Request, error: Exception) -> Response:
+        logger.error("%s %s crashed: %r", request.method, request.url.path, error)
+        detail = f"internal error ({type(error).__name__}); the platform's log has the details"
+        return JSONResponse({"detail": detail}, status_code=500, headers=NO_RETRY)
+
+    app.add_exception_handler(PlatformError, refused)
+    app.add_exception_handler(RequestValidationError, not_valid)
+    app.add_exception_handler(Exception, crashed)

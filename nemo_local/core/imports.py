@@ -1,0 +1,20 @@
+"""Imports of a process that keeps what they make to its end."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def imports_that_stay() -> Iterator[None]:
+    """Hold the garbage collector back while modules are imported; later it passes over them.
+
+    To look for garbage, of which there is none, is a fifth of the time of importing torch, and was
+    a third of a step of training.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
