@@ -14,13 +14,14 @@ import base64
 import json
 import os
 import platform
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -194,15 +195,18 @@ def _failure(name: str, error: PapermillExecutionError) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, different from each other."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports nobody listens on, of those that the system gives to no connection by itself.
+
+    Another could be taken by any program while the platform starts.
+    """
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 12_000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 def _options() -> argparse.Namespace:

@@ -1,5 +1,6 @@
 """Imports of a process that keeps what they make to its end."""
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,4 +18,5 @@ def imports_that_stay() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # libraries complain of what is not taken apart at the end
         gc.enable()

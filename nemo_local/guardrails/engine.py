@@ -17,6 +17,7 @@ from copy import copy, deepcopy
 from typing import Any, TypeVar
 
 from nemo_local.core.inference import inference_root
+from nemo_local.core.web import without_nulls
 from nemo_local.guardrails.prompts import check_templates, watch
 from nemo_local.guardrails.rules import Direction
 from nemo_local.guardrails.verdicts import Verdict, verdict_of
@@ -269,10 +270,4 @@ def _engine_data(data: Data) -> Data:
         if prompt["task"].startswith("content_safety_check") and not prompt.get("output_parser"):
             # Without one the library reads the reply's first letter as "safe".
             prompt["output_parser"] = "is_content_safe"
-    return {key: _without_none(value) for key, value in seen.items()}
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list) else value
+    return without_nulls(seen)
