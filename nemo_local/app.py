@@ -84,7 +84,12 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
         stopping=stopping,
     )  # fmt: skip
     services: list[Service] = [deployment, customizer, evaluator, guardrails]
-    startup = _Startup(platform, services, settings.dataset_rows, customizer.prepare)
+
+    def prepare() -> None:
+        customizer.prepare()
+        guardrails.prepare()
+
+    startup = _Startup(platform, services, settings.dataset_rows, prepare)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

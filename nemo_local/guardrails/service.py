@@ -51,8 +51,11 @@ class GuardrailsService:
         self._warming: threading.Thread | None = None
 
     def start(self) -> None:
-        """Store the preloaded configurations; load the library while nobody waits for it."""
+        """Store the preloaded configurations."""
         self.configs.seed()
+
+    def prepare(self) -> None:
+        """Load the library, seconds of Python, once nobody waits for the platform any more."""
         self._warming = threading.Thread(target=self._warm, name="guardrails-warm", daemon=True)
         self._warming.start()
 

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -120,10 +121,11 @@ def pretraining_tool(rng: Random, noun: str | None = None, domain: str | None = 
         noun = rng.choice(_nouns_of(domain))
     verbs = _verbs_for(noun)[_VERBS_PER_NOUN:]
     if rng.random() < 1 / _VERBS_PER_NOUN:
-        verbs = [verb for verb in verbs if verb in READING]
+        verbs = tuple(verb for verb in verbs if verb in READING)
     return build_tool(rng.choice(verbs), noun)
 
 
+@lru_cache(4096)
 def build_tool(verb: str, noun: str, domain: str | None = None) -> Tool:
     """The one tool of this verb and noun; always the same parameters and wording."""
     rng = Random(f"tool {verb} {noun}")
@@ -231,12 +233,13 @@ def _nouns_of(domain: str | None) -> list[str]:
     return list(NOUNS) if domain is None else DOMAINS[domain][0].split("|")
 
 
-def _verbs_for(noun: str) -> list[str]:
+@lru_cache(4096)
+def _verbs_for(noun: str) -> tuple[str, ...]:
     verbs = sorted(VERBS)
     Random(f"verbs {noun}").shuffle(verbs)
     reading = next(verb for verb in verbs if verb in READING)
     verbs.remove(reading)
-    return [reading, *verbs]
+    return (reading, *verbs)
 
 
 def _distractor(rng: Random, draw: DrawTool, target: Tool) -> Tool:
