@@ -114,25 +114,38 @@ def test_utils_never_needs_a_training_library(path):
     assert not tops(imports(path)) & HEAVY
 
 
-@each(
-    "path",
-    [Path("nemo_local") / name for name in ("__init__.py", "__main__.py", "app.py", "catalog.py")]
-    + [Path("nemo_local") / name for name in ("cli.py", "settings.py")]
-    + modules("nemo_local/core", *(f"nemo_local/{part}" for part in SERVICES)),
-    ids=str,
-)
-def test_the_control_plane_starts_without_a_training_library(path):
-    # Modules of a process of their own.
-    job_modules = {
-        *("trainer.py", "train.py", "training.py", "child.py"),
-        *("dropout.py", "memory.py", "objectives.py", "optimization.py", "packing.py"),
-        *("reporting.py", "saving.py", "attention.py", "lora_forward.py", "answers_only.py"),
-        *("trackers.py", "call_accuracy.py", "token_rows.py"),
-        *("ranks.py", "shares.py", "together.py", "networks.py", "gather.py"),
-    }
-    if path.name in job_modules:
-        return
-    assert not tops(imports(path, top_level_only=True)) & (HEAVY | {"nemoguardrails"})
+def started_with(*paths):
+    """The platform's modules that are imported with these, and these."""
+    left, found = list(paths), set()
+    while left:
+        path = left.pop()
+        if path in found or not (ROOT / path).is_file():
+            continue
+        found.add(path)
+        for name in within(imports(path, top_level_only=True), "nemo_local"):
+            parts = name.split(".")
+            for end in range(1, len(parts) + 1):
+                module = Path(*parts[:end])
+                left += [module.with_suffix(".py"), module / "__init__.py"]
+    return found
+
+
+def taken_in(paths):
+    """What these modules import from elsewhere: torch, fastapi, ..."""
+    return {top for path in paths for top in tops(imports(path, top_level_only=True))}
+
+
+def test_the_control_plane_starts_without_a_training_library():
+    paths = started_with(*(Path("nemo_local") / name for name in ("__main__.py", "app.py")))
+    assert Path("nemo_local/customizer/runner.py") in paths
+    assert not taken_in(paths) & (HEAVY | {"nemoguardrails"})
+
+
+def test_a_training_starts_without_what_the_control_plane_needs():
+    folder = Path("nemo_local/customizer")
+    paths = started_with(*(folder / name for name in ("train.py", "rank.py", "trainer.py")))
+    assert folder / "saving.py" in paths and "torch" in taken_in(paths)
+    assert not taken_in(paths) & (WEB | HTTP | {"sqlalchemy", "nemo_microservices"})
 
 
 @each("path", modules("utils", "nemo_local") + [Path("config.py")], ids=str)
