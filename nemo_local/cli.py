@@ -14,7 +14,7 @@ import typer
 
 from nemo_local import doctor as doctor_module
 from nemo_local.core.client import Client, UpstreamError
-from nemo_local.core.documents import DatabaseError
+from nemo_local.core.errors import DatabaseError
 from nemo_local.core.imports import imports_that_stay
 from nemo_local.home import check_home, read_records
 from nemo_local.processes import (

@@ -16,7 +16,6 @@ from typing import Literal
 import psutil
 
 from nemo_local.core.client import Client, UpstreamError
-from nemo_local.core.documents import drop_documents
 from nemo_local.home import (
     HOME_VARIABLE,
     LOCK,
@@ -114,6 +113,9 @@ def reset_platform(settings: Settings, say: Callable[[str], None] = lambda text:
     with locked(settings.home, say):
         _stop(settings.home)
         if settings.database:
+            # Only now: other commands start in half the time without SQLAlchemy.
+            from nemo_local.core.documents import drop_documents
+
             drop_documents(settings.database)
         return remove_state(settings.home)
 

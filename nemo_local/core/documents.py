@@ -23,7 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from sqlalchemy.pool import NullPool
 
 from nemo_local.core.clock import Clock, parse_timestamp, timestamp, utc_now
-from nemo_local.core.errors import Conflict, NotFound
+from nemo_local.core.errors import Conflict, DatabaseError, NotFound
 from nemo_local.core.ids import new_id
 from nemo_local.core.query import ListQuery, Page, matches, sort_key
 
@@ -168,10 +168,6 @@ class Documents:
         if row is None:
             raise NotFound(f"{_words(kind)} {id!r} not found")
         return row
-
-
-class DatabaseError(Exception):
-    """A database cannot be emptied; the message says why."""
 
 
 def drop_documents(database_url: str) -> None:

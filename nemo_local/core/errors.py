@@ -61,6 +61,10 @@ class Unavailable(PlatformError):
     status = 503
 
 
+class DatabaseError(Exception):
+    """A database cannot be emptied; the message says why."""
+
+
 def invalid_field(place: str, field: str, message: str, value: object) -> Invalid:
     """An Invalid in FastAPI's own shape.
 
