@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +35,7 @@ Role = Literal[
 ]
 
 READY_WITHIN_S = {"control plane": 90.0, "inference": 300.0}
+LOADED_WITHIN_S = 10.0
 STOPPED_WITHIN_S = 15.0
 POLL_S = 0.1
 
@@ -258,7 +259,18 @@ def _spawn(settings: Settings, role: Role, url: str) -> ProcessRecord:
             ],
             setsid=True,
         )
+    with suppress(TimeoutError):
+        wait_until(lambda: not _is_being_loaded(pid), LOADED_WITHIN_S, "it has its environment")
     return ProcessRecord(pid, str(settings.home), url, str(log))
+
+
+def _is_being_loaded(pid: int) -> bool:
+    """Whether the kernel still loads its program: until then it has no environment, nor a home."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and not process.environ()
+    except psutil.Error:
+        return False
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -11,13 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from nemo_local.home import HOME_VARIABLE, ProcessRecord, read_records, write_records
-from nemo_local.processes import family, is_answering
+from nemo_local.processes import family, is_answering, start_platform, stop_platform
 
 
 @pytest.fixture
@@ -81,6 +83,21 @@ def test_up_waits_for_a_platform_that_is_busy_and_keeps_it(alone):
     output, _ = second.communicate(timeout=60)
     assert second.returncode == 0 and "already running" in output
     assert [r.pid for r in read_records(alone.settings.home).values()] == [record.pid]
+
+
+def test_a_platform_on_a_machine_that_is_slow_to_load_it_has_not_ended(settings, monkeypatch):
+    read, readings = psutil.Process.environ, Counter[int]()
+
+    def late(process: psutil.Process) -> dict[str, str]:
+        """Nothing at first, as until the kernel has loaded the program."""
+        readings[process.pid] += 1
+        return read(process) if readings[process.pid] > 3 else {}
+
+    there = replace(settings, remote_nim_url="http://127.0.0.1:9", dataset_rows=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(psutil.Process, "environ", late)
+        assert start_platform(there) == {"control plane": True}
+    assert stop_platform(settings.home) == ["control plane"]
 
 
 def test_an_up_that_fails_leaves_what_ran_before(alone):
