@@ -143,7 +143,9 @@ def test_the_control_plane_starts_without_a_training_library():
 
 def test_a_training_starts_without_what_the_control_plane_needs():
     folder = Path("nemo_local/customizer")
-    paths = started_with(*(folder / name for name in ("train.py", "rank.py", "trainer.py")))
+    paths = started_with(
+        *(folder / name for name in ("train.py", "launch.py", "rank.py", "trainer.py"))
+    )
     assert folder / "saving.py" in paths and "torch" in taken_in(paths)
     assert not taken_in(paths) & (WEB | HTTP | {"sqlalchemy", "nemo_microservices"})
 

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from nemo_local.core.documents import Document
 from nemo_local.core.errors import Invalid
 from nemo_local.settings import Parallelism, Settings
 
@@ -66,7 +65,7 @@ class Processes:
         ]
 
 
-def asked(option: Document, settings: Settings) -> Document:
+def asked(option: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What a training process is told of the processes that its job wants.
 
     Raises:
@@ -96,7 +95,7 @@ def asked(option: Document, settings: Settings) -> Document:
     }
 
 
-def warnings(option: Document, settings: Settings) -> list[Document]:
+def warnings(option: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
     """The warnings of a job that asks for more than this platform may have."""
     gpus, machines = option["num_gpus"], option.get("num_nodes") or 1
     said = []
