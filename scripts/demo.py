@@ -29,6 +29,7 @@ from typing import Any
 import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for `python scripts/demo.py` from anywhere
@@ -105,8 +106,10 @@ def publish(nds_url: str, dataset: str, rows: Path) -> None:
 
 def execute(source: Path, target: Path) -> None:
     """Run one notebook from top to bottom in the project's folder and keep it with its outputs."""
+    # Other users of the machine could read along, and every kernel would warn of that.
+    encrypted = Config({"KernelManager": {"transport_encryption": "auto"}})
     papermill.execute_notebook(
-        source, target, cwd=str(ROOT), kernel_name="python3", progress_bar=True
+        source, target, cwd=str(ROOT), kernel_name="python3", progress_bar=True, config=encrypted
     )
 
 
