@@ -16,6 +16,7 @@ OLDEST_COMPILER = 11
 """For the C++20 in PyTorch's headers."""
 
 
+@pytest.mark.timeout(900)  # all checks in one process, which is built first
 def test_training_and_inference_run_on_a_gpu_that_has_no_kernels_of_its_own(
     tmp_path: Path,
 ) -> None:
