@@ -141,6 +141,13 @@ def test_the_control_plane_starts_without_a_training_library():
     assert not taken_in(paths) & (HEAVY | {"nemoguardrails"})
 
 
+def test_a_training_reads_its_rows_before_it_imports_a_training_library():
+    folder = Path("nemo_local/customizer")
+    paths = started_with(folder / "train.py", folder / "launch.py")
+    assert folder / "batches.py" in paths
+    assert not taken_in(paths) & HEAVY
+
+
 def test_a_training_starts_without_what_the_control_plane_needs():
     folder = Path("nemo_local/customizer")
     paths = started_with(
