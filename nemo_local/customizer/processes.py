@@ -112,7 +112,12 @@ class TrainingProcesses:
         self._temporary.cleanup()
 
     def _spawn(self, mode: str, folder: Path, output: IO[bytes] | int) -> Process:
-        environment = {**child_environment(), "TMPDIR": self._temporary.name}
+        environment = {
+            # Where torch.compile keeps what it compiled, for the next platform, too.
+            "TORCHINDUCTOR_CACHE_DIR": f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}",
+            **child_environment(),
+            "TMPDIR": self._temporary.name,
+        }
         if self._threads:
             environment["OMP_NUM_THREADS"] = str(self._threads)
             environment["RAYON_NUM_THREADS"] = str(self._threads)  # of the tokenizer
