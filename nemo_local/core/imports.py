@@ -10,7 +10,7 @@ from contextlib import contextmanager
 def imports_that_stay() -> Iterator[None]:
     """Hold the garbage collector back while modules are imported; later it passes over them.
 
-    To look for garbage, of which there is none, is a fifth of the time of importing torch, and was
+    To look for garbage, of which there is none, is a sixth of the time of importing torch, and was
     a third of a step of training.
     """
     gc.disable()
