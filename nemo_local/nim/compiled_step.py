@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nemo_local.nim import halves, kernels
 from nemo_local.nim.fused_lora import FusedAdapters, Table
-from nemo_local.nim.kv_cache import KvCache
+from nemo_local.nim.kv_cache import KvCache, array_of
 from nemo_local.nim.sites import HEAD, Site
 
 _ROWS_OF_A_PART = 2
@@ -61,7 +61,7 @@ class CompiledStep:
         bounds = [len(names) * i // parts for i in range(parts + 1)]
 
         by_row = [one.numpy() for one in (h, cos, sin, positions, last, logits)]
-        kv = cache.kv.numpy()
+        kv = array_of(cache.kv)
 
         def compute(begin: int, end: int, lora: Table) -> None:
             own_h, own_cos, own_sin, columns, own_last, own_logits = [

@@ -45,6 +45,37 @@ def ask_for(context: Any, address: Any) -> Any:
     return types.void(types.int64), code
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def number(context: Any, kept: Any) -> Any:
+    """A float32, or the one whose upper half these 16 bits are."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if kept == types.float32:
+            return arguments[0]
+        bits = builder.shl(builder.zext(arguments[0], _LANE), _LANE(16))
+        return builder.bitcast(bits, _FLOAT)
+
+    return types.float32(kept), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def as_in(context: Any, array: Any, x: Any) -> Any:
+    """x as this array holds numbers: as it is, or the upper half of the nearest (or even) one."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x = arguments[1]
+        if array.dtype == types.float32:
+            return x
+        bits = builder.bitcast(x, _LANE)
+        odd = builder.and_(builder.lshr(bits, _LANE(16)), _LANE(1))
+        nearest = builder.add(bits, builder.add(odd, _LANE(0x7FFF)))
+        none = builder.or_(bits, _LANE(0x400000))  # a NaN stays one
+        rounded = builder.select(builder.fcmp_unordered("uno", x, x), none, nearest)
+        return builder.trunc(builder.lshr(rounded, _LANE(16)), ir.IntType(16))
+
+    return array.dtype(array, types.float32), code
+
+
 def _address(builder: Any, base: Any, *steps: tuple[Any, Any]) -> Any:
     """The base, so many steps of so many bytes further."""
     for bytes_, count in steps:
@@ -89,6 +120,28 @@ def _loop(builder: Any, count: Any, first: list[Any], grown: Grown) -> list[Any]
     builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
     builder.position_at_end(after)
     return new
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def highest(context: Any, address: Any, count: Any) -> Any:
+    """The highest of so many times LANES float32 numbers, or NaN's neighbours; -inf at least.
+
+    A loop over `max` does one number at a time, as NaN forbids another order.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, count = arguments
+
+        def grown(step: Any, best: list[Any]) -> list[Any]:
+            new = _load(builder, _VECTOR, _address(builder, address, (_NUMBER(4 * LANES), step)))
+            return [builder.select(builder.fcmp_ordered(">", new, best[0]), new, best[0])]
+
+        [best] = _loop(builder, count, [ir.Constant(_VECTOR, [float("-inf")] * LANES)], grown)
+        kind = ir.FunctionType(_FLOAT, [_VECTOR])
+        name = f"llvm.vector.reduce.fmax.v{LANES}f32"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [best])
+
+    return types.float32(types.int64, types.int64), code
 
 
 def _fused(builder: Any) -> Any:

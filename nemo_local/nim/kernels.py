@@ -4,8 +4,9 @@ A decoding step of a small model is hundreds of short operations, and in PyTorch
 begin than to compute, and asks for Python's lock, for which other threads wait. A kernel here does
 several at once without the lock, in one thread, and reads memory in the order in which it lies.
 
-Arrays are float32 unless they say otherwise. N rows, L layers, E hidden size, I intermediate size,
-d head size, T cached columns. A row's numbers depend on no other row.
+Arrays are float32 unless they say otherwise, and a cache may hold bfloat16 (as uint16) as well. N
+rows, L layers, E hidden size, I intermediate size, d head size, T cached columns. A row's numbers
+depend on no other row.
 
 All kernels are in one file: what numba keeps on disk is made anew when the file changes that calls
 a kernel, not when the kernel's own does. After a change of intrinsics.py, empty __pycache__.
@@ -24,7 +25,10 @@ from nemo_local.nim.intrinsics import (
     add_halves_1,
     add_halves_2,
     add_halves_4,
+    as_in,
     ask_for,
+    highest,
+    number,
     pointer,
     set_tile,
 )
@@ -40,8 +44,9 @@ _WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 """Whether the sums of four rows by 2 LANES columns stay in registers."""
 
 
-def _kernel(*signature: str) -> Callable[[Function], Function]:
+def _kernel(*signatures: str) -> Callable[[Function], Function]:
     """Compiled when the module is imported, and kept on disk; without a signature when used."""
+    given = list(signatures) or None
     # Sums may be reordered, so that they run in vectors; NaN and infinity stay what they are.
     rules = {"reassoc", "contract", "nsz", "arcp"}
 
@@ -49,9 +54,9 @@ def _kernel(*signature: str) -> Callable[[Function], Function]:
         kept: Function
         how = {"fastmath": rules, "nogil": True, "error_model": "numpy"}
         try:
-            kept = njit(*signature, cache=True, **how)(function)
+            kept = njit(given, cache=True, **how)(function)
         except RuntimeError:  # neither this folder nor the user's cache can be written
-            kept = njit(*signature, **how)(function)
+            kept = njit(given, **how)(function)
         return kept
 
     return compiled
@@ -75,17 +80,18 @@ def _exp(x: Any) -> Any:
 
 @_kernel()
 def _add_sum(c: Any, m: Any, y: Any) -> None:
-    """y [n] += c [k] m [k, n]"""
+    """y [n] += c [k] m [k, n], m of the cache."""
     count, n = c.shape[0], y.shape[0]
     whole = count - count % 4
     for i in range(0, whole, 4):
         c0, c1, c2, c3 = c[i], c[i + 1], c[i + 2], c[i + 3]
         m0, m1, m2, m3 = m[i], m[i + 1], m[i + 2], m[i + 3]
         for j in range(n):
-            y[j] += c0 * m0[j] + c1 * m1[j] + c2 * m2[j] + c3 * m3[j]
+            y[j] += c0 * number(m0[j]) + c1 * number(m1[j])
+            y[j] += c2 * number(m2[j]) + c3 * number(m3[j])
     for i in range(whole, count):
         for j in range(n):
-            y[j] += c[i] * m[i, j]
+            y[j] += c[i] * number(m[i, j])
 
 
 @_kernel()
@@ -97,11 +103,9 @@ def _weigh(scores: Any, seen: Any, end: Any) -> Any:
     width = _up_to_tiles(seen)  # so that loops run in vectors to their end
     for t in range(seen, width):
         scores[t] = -np.inf
-    highest, total = scores[0], np.float32(0)
+    most, total = highest(scores.ctypes.data, width // LANES), np.float32(0)
     for t in range(width):
-        highest = max(highest, scores[t])
-    for t in range(width):
-        scores[t] = _exp(scores[t] - highest)
+        scores[t] = _exp(scores[t] - most)
         total += scores[t]
     for t in range(seen, end):
         scores[t] = 0
@@ -152,13 +156,14 @@ def rotate(x: Any, cos: Any, sin: Any) -> None:
 
 
 @_kernel(
-    "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:,::1], f4[:,:,:,::1], i8[::1], f4[:,:,::1])"
+    "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:,::1], f4[:,:,:,::1], i8[::1], f4[:,:,::1])",
+    "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], u2[:,:,:,::1], u2[:,:,:,::1], i8[::1], f4[:,:,::1])",
 )
 def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any) -> None:
     """Attention of one new token in each of N sequences; takes note of its key and value.
 
-    q [N, heads, d], k and v [N, kv, d]; keys and values [B, kv, T, d]; columns [N] where each
-    token stands in them; y [N, heads, d].
+    q [N, heads, d], k and v [N, kv, d]; keys and values [B, kv, T, d] of the cache; columns [N]
+    where each token stands in them; y [N, heads, d].
     """
     heads, size = q.shape[1], q.shape[2]
     share = heads // k.shape[1]
@@ -171,18 +176,19 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
             key, value, out = keys[i, group], values[i, group], y[i, h]
             if h % share == 0:
                 for e in range(size):
-                    key[columns[i], e] = k[i, group, e]
-                    value[columns[i], e] = v[i, group, e]
+                    key[columns[i], e] = as_in(key, k[i, group, e])
+                    value[columns[i], e] = as_in(value, v[i, group, e])
             for e in range(size):
                 query[e] = q[i, h, e] * scale
-            own_value, next_key = value.ctypes.data, key.ctypes.data + 4 * key.size
+            width = key.strides[0]
+            own_value, next_key = value.ctypes.data, key.ctypes.data + width * key.shape[0]
             for t in range(seen):
-                for offset in range(4 * size * t, 4 * size * (t + 1), 64):
+                for offset in range(width * t, width * (t + 1), 64):
                     ask_for(own_value + offset)
                     ask_for(next_key + offset)
                 total = np.float32(0)
                 for e in range(size):
-                    total += query[e] * key[t, e]
+                    total += query[e] * number(key[t, e])
                 scores[t] = total
             factor = _weigh(scores, seen, seen)
             out[:] = 0
@@ -201,12 +207,15 @@ def _product(a: Any, b: Any, count: Any, columns: Any, y: Any) -> None:
         )  # fmt: skip
 
 
-@_kernel("void(f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,::1], f4[:,:,::1], i8, f4[:,:,::1])")
+@_kernel(
+    "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,::1], f4[:,:,::1], i8, f4[:,:,::1])",
+    "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], u2[:,:,::1], u2[:,:,::1], i8, f4[:,:,::1])",
+)
 def attend_prompt(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y: Any) -> None:
     """Attention of the next tokens of one sequence; takes note of their keys and values.
 
-    k and v [n, kv, d] are those of the tokens after the first `known`; keys and values [kv, T, d];
-    q [m, heads, d] and y of the last m of them.
+    k and v [n, kv, d] are those of the tokens after the first `known`; keys and values [kv, T, d]
+    of the cache; q [m, heads, d] and y of the last m of them.
     """
     count, heads, size = q.shape
     share, total = heads // k.shape[1], known + k.shape[0]
@@ -223,8 +232,9 @@ def attend_prompt(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y:
             for t in range(total):
                 for e in range(size):
                     if t >= known:
-                        key[t, e], own_value[t, e] = k[t - known, group, e], v[t - known, group, e]
-                    turned[e, t], value[t, e] = key[t, e], own_value[t, e]
+                        key[t, e] = as_in(key, k[t - known, group, e])
+                        own_value[t, e] = as_in(own_value, v[t - known, group, e])
+                    turned[e, t], value[t, e] = number(key[t, e]), number(own_value[t, e])
         for i in range(0, count, rows):
             for r in range(rows):
                 for e in range(size):
@@ -315,7 +325,7 @@ def add_linear(x: Any, weight: Any, table: Any, rows: Any, starts: Any, sizes: A
 
 
 @_kernel(
-    "void(f4[:,::1], i8[::1], f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1], f4[:,:,:,:,:,::1],"
+    "void(f4[:,::1], i8[::1], f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1], u2[:,:,:,:,:,::1],"
     " i8, i8[::1], i8[:,:,::1], i8[::1], i8[::1], f4[:,::1], f4[:,::1])"
 )
 def step(
@@ -327,8 +337,8 @@ def step(
     h [N, E] are the embeddings, and overwritten. weights [4 L + 1] are the addresses of qkv, o,
     gate_up and down of each layer, then of the head; table [4 L + 1, G, 3], rows and
     starts as in `add_linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2,
-    L, B, kv, T, d], from row `first` on, and columns as in `attend`. Fills `last` [N, E], which the
-    head reads, and logits [N, V].
+    L, B, kv, T, d] of a cache in bfloat16, from row `first` on, and columns as in `attend`. Fills
+    `last` [N, E], which the head reads, and logits [N, V].
     """
     count, kv_heads, size = h.shape[0], kv.shape[3], kv.shape[5]
     both, every = heads + kv_heads, heads + 2 * kv_heads

@@ -6,7 +6,10 @@
 B and T grow by doubling, so that a step copies nothing.
 """
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 COLUMNS = 256
@@ -24,6 +27,14 @@ def capacity(rows: int, columns: int) -> tuple[int, int]:
     while have_columns < columns:
         have_columns *= 2
     return have_rows, have_columns
+
+
+def array_of(cached: Tensor) -> NDArray[Any]:
+    """The same memory for NumPy, which has no bfloat16: its bits as uint16."""
+    if cached.dtype == torch.bfloat16:
+        cached = cached.view(torch.uint16)
+    found: NDArray[Any] = cached.numpy()
+    return found
 
 
 class KvCache:

@@ -120,6 +120,11 @@ class Llama:
         """Whether weights and adapters are in 16 bits for steps."""
         return self._compiled_step is not None
 
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """That of keys and values: the one in which the weights were stored."""
+        return torch.bfloat16 if self.halves else self.dtype
+
     def __call__(
         self, ids: Tensor, positions: Tensor, attend: Attend, lora: Selection,
         last: tuple[Tensor, Selection] | None = None,
@@ -235,7 +240,7 @@ class LlamaSequences:
         self._llama = llama
         self._adapters = FusedAdapters(layouts, merged)
         self._cache = KvCache(
-            llama.layers, llama.kv_heads, llama.head_size, llama.dtype, llama.device
+            llama.layers, llama.kv_heads, llama.head_size, llama.cache_dtype, llama.device
         )
         self._names: list[str | None] = []
         self._prefixes = Prefixes()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nemo_local.nim import kernels
-from nemo_local.nim.kv_cache import KvCache
+from nemo_local.nim.kv_cache import KvCache, array_of
 
 _FUSED_FROM = 512
 """Prompt tokens from which PyTorch's fused attention is worth its start; plain products are faster
@@ -84,10 +84,8 @@ class CompiledOps:
         columns = positions.numpy()
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            y, (keys, values) = q.new_empty(q.shape), cache.layer(layer)
-            kernels.attend(
-                q.numpy(), k.numpy(), v.numpy(), keys.numpy(), values.numpy(), columns, y.numpy()
-            )
+            y, (keys, values) = q.new_empty(q.shape), map(array_of, cache.layer(layer))
+            kernels.attend(q.numpy(), k.numpy(), v.numpy(), keys, values, columns, y.numpy())
             return y.flatten(1)
 
         return attend
@@ -97,7 +95,7 @@ class CompiledOps:
     ) -> Tensor:
         y = q.new_empty(q.shape)
         kernels.attend_prompt(
-            q.numpy(), k.numpy(), v.numpy(), keys.numpy(), values.numpy(), known, y.numpy()
+            q.numpy(), k.numpy(), v.numpy(), array_of(keys), array_of(values), known, y.numpy()
         )
         return y
 
@@ -123,9 +121,10 @@ class TorchOps:
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = cache.layer(layer)
-            keys[rows, :, positions], values[rows, :, positions] = k, v
+            keys[rows, :, positions], values[rows, :, positions] = k.to(keys), v.to(values)
             return F.scaled_dot_product_attention(
-                q[:, :, None], keys[:count, :, :longest], values[:count, :, :longest],
+                q[:, :, None],
+                keys[:count, :, :longest].to(q.dtype), values[:count, :, :longest].to(q.dtype),
                 attn_mask=seen[:, None, None], enable_gqa=True,
             ).flatten(1)  # fmt: skip
 
@@ -137,6 +136,7 @@ class TorchOps:
         new, size = len(q), known + len(k)
         keys, values = keys[:, :size], values[:, :size]
         keys[:, known:], values[:, known:] = k.transpose(0, 1), v.transpose(0, 1)
+        keys, values = keys.to(q.dtype), values.to(q.dtype)
         share = q.shape[1] // k.shape[1]
         if share > 1:
             keys, values = keys.repeat_interleave(share, 0), values.repeat_interleave(share, 0)

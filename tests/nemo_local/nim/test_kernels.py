@@ -17,6 +17,9 @@ from nemo_local.nim.ops import CompiledOps, Ops, TorchOps, ops_of
 from nemo_local.nim.weights import Weight, multiplies_bfloat16
 
 ODD = (1, 3, 4, 17, 130)
+of_both_caches = pytest.mark.parametrize(
+    "kept", [torch.float32, torch.bfloat16], ids=["cached whole", "cached in bfloat16"]
+)
 
 
 def close(found: Tensor, expected: Tensor, by: float = 2e-6) -> None:
@@ -51,12 +54,13 @@ def test_heads_are_turned_where_they_stand(ops: Ops) -> None:
     assert torch.equal(x[:, 5:], before[:, 5:])
 
 
+@of_both_caches
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
 @pytest.mark.parametrize("heads", [2, 6])
-def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int) -> None:
+def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int, kept: torch.dtype) -> None:
     torch.manual_seed(heads)
     lengths, size = [1, 5, 300, 2], 6
-    cache = KvCache(1, 2, size, torch.float32, torch.device("cpu"))
+    cache = KvCache(1, 2, size, kept, torch.device("cpu"))
     cache.add(lengths)
     cache.kv.copy_(torch.randn(cache.kv.shape))
     old_keys, old_values = (one.clone() for one in cache.layer(0))
@@ -64,10 +68,10 @@ def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int) -> None:
     attend = ops.attend_to(cache, torch.tensor(lengths))
     found = attend(0, q, k, v).view(4, heads, size)
     for i, length in enumerate(lengths):
-        keys = torch.cat([old_keys[i, :, :length], k[i, :, None]], dim=1)
-        values = torch.cat([old_values[i, :, :length], v[i, :, None]], dim=1)
+        keys = torch.cat([old_keys[i, :, :length], k[i, :, None].to(kept)], dim=1)
+        values = torch.cat([old_values[i, :, :length], v[i, :, None].to(kept)], dim=1)
         expected = F.scaled_dot_product_attention(
-            q[i, :, None][None], keys[None], values[None], enable_gqa=True
+            q[i, :, None][None], keys[None].float(), values[None].float(), enable_gqa=True
         )
         close(found[i], expected[0, :, 0], by=1e-5)
     for new, old, cached in zip((k, v), (old_keys, old_values), cache.layer(0), strict=True):
@@ -76,22 +80,23 @@ def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int) -> None:
         assert torch.equal(cached, old)
 
 
+@of_both_caches
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
 @pytest.mark.parametrize("size", [6, 16, 40])
 @pytest.mark.parametrize("heads", [2, 6])
 @pytest.mark.parametrize(("new", "known"), [(1, 0), (3, 0), (4, 13), (47, 0), (1, 60), (600, 5)])
 def test_a_prompt_attends_to_what_stands_before_each_token(
-    ops: Ops, size: int, heads: int, new: int, known: int
+    ops: Ops, size: int, heads: int, new: int, known: int, kept: torch.dtype
 ) -> None:
     torch.manual_seed(size + new)
     total = known + new
-    cached = torch.randn(2, 2, total + 3, size)
+    cached = torch.randn(2, 2, total + 3, size).to(kept)
     q, k, v = torch.randn(new, heads + 4, size).split([heads, 2, 2], dim=1)
     before, expected = cached.clone(), cached.clone()
     expected[0, :, known:total], expected[1, :, known:total] = k.transpose(0, 1), v.transpose(0, 1)
     seen = torch.ones(new, total, dtype=torch.bool).tril(known)
     whole = F.scaled_dot_product_attention(
-        q.transpose(0, 1)[None], expected[0, None, :, :total], expected[1, None, :, :total],
+        q.transpose(0, 1)[None], *expected[:, None, :, :total].float(),
         attn_mask=seen, enable_gqa=True,
     )[0].transpose(0, 1)  # fmt: skip
     close(ops.attend_prompt(q, k, v, cached[0], cached[1], known), whole, by=1e-5)
@@ -101,19 +106,24 @@ def test_a_prompt_attends_to_what_stands_before_each_token(
     assert torch.equal(before, expected)
 
 
-def test_a_token_of_a_prompt_has_the_same_numbers_wherever_the_reading_begins() -> None:
+@of_both_caches
+def test_a_token_of_a_prompt_has_the_same_numbers_wherever_the_reading_begins(
+    kept: torch.dtype,
+) -> None:
     q, k, v = torch.randn(50, 6, 24).split([4, 1, 1], dim=1)
-    ops, cached = CompiledOps(), torch.zeros(2, 1, 64, 24)
+    ops, cached = CompiledOps(), torch.zeros(2, 1, 64, 24, dtype=kept)
     whole = ops.attend_prompt(q, k, v, cached[0], cached[1], 0)
     for known in (1, 6, 17, 49):
         rest = q[known:], k[known:], v[known:]
         assert torch.equal(ops.attend_prompt(*rest, cached[0], cached[1], known), whole[known:])
 
 
-def test_a_number_that_is_none_is_not_lost() -> None:
+@of_both_caches
+def test_a_number_that_is_none_is_not_lost(kept: torch.dtype) -> None:
     ops, nan, infinity = CompiledOps(), float("nan"), float("inf")
-    cache = KvCache(1, 1, 4, torch.float32, torch.device("cpu"))
-    for broken in (nan, infinity):
+    all_bits = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32).item()
+    cache = KvCache(1, 1, 4, kept, torch.device("cpu"))
+    for broken in (nan, all_bits, infinity):
         cache.lengths = []
         cache.add([3, 3])
         q, k, v = torch.ones(2, 1, 4), torch.ones(2, 1, 4), torch.ones(2, 1, 4)
@@ -122,7 +132,8 @@ def test_a_number_that_is_none_is_not_lost() -> None:
         assert found[0].isnan().all() and found[1].isfinite().all()
         q, k, v = torch.ones(40, 1, 4), torch.ones(40, 1, 4), torch.ones(40, 1, 4)
         k[20, 0, 1] = broken
-        found = ops.attend_prompt(q, k, v, torch.zeros(1, 40, 4), torch.zeros(1, 40, 4), 0)
+        cached = torch.zeros(2, 1, 40, 4, dtype=kept)
+        found = ops.attend_prompt(q, k, v, cached[0], cached[1], 0)
         assert found[:20].isfinite().all() and found[20:].isnan().all()
     h = torch.ones(2, 4)
     h[0, 2] = nan

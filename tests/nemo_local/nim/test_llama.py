@@ -3,10 +3,21 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from torch import Tensor
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from nemo_local.nim.batch import batches_of
 from nemo_local.nim.checkpoint import SMALL_MODEL, Checkpoint, load_checkpoint
@@ -68,6 +79,33 @@ def halved(tmp_path: Path) -> Checkpoint:
     return checkpoint
 
 
+def attend_to_rounded(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, *mask: Tensor, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention of transformers to keys and values that were kept in bfloat16."""
+    kept = (one.bfloat16().to(one.dtype) for one in (key, value))
+    found: tuple[Tensor, None] = sdpa_attention_forward(module, query, *kept, *mask, **options)
+    return found
+
+
+AttentionInterface.register("to_rounded", attend_to_rounded)
+AttentionMaskInterface.register("to_rounded", sdpa_mask)
+
+
+def transformers_of(checkpoint: Checkpoint) -> PaddedSequences:
+    """The same model in transformers, with numbers kept of a sequence as ours keeps them."""
+    if llama_sequences(checkpoint)._llama.halves:
+        checkpoint.model.set_attn_implementation("to_rounded")
+    return PaddedSequences(checkpoint)
+
+
+def close(found: Tensor, expected: Tensor, halves: bool) -> None:
+    """Equal but for the order of sums, by which one in 16 bits is now and then its neighbour."""
+    by = 1e-2 if halves else 1e-4
+    torch.testing.assert_close(found, expected, atol=by, rtol=by)
+    assert (found - expected).abs().mean() < 3e-4 * expected.abs().mean()
+
+
 @pytest.mark.parametrize("room", [0, 100_000, ROOM])
 @pytest.mark.parametrize("stored", ["halved", "adapted"])
 @pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
@@ -79,8 +117,9 @@ def test_logits_equal_transformers_while_sequences_come_and_go(
     checkpoint = request.getfixturevalue(stored)
     dice = random.Random(seed)
     few = 4 * torch.get_num_threads()  # so that steps are computed in both ways
-    ours, theirs = llama_sequences(checkpoint, room, small, few), PaddedSequences(checkpoint)
-    assert ours._llama.halves == (stored == "halved")
+    ours, theirs = llama_sequences(checkpoint, room, small, few), transformers_of(checkpoint)
+    halves = stored == "halved"
+    assert ours._llama.halves == halves
     ours_rows: list[int] = []  # the same sequences stand in another order
     theirs_rows: list[int] = []
     born = 0
@@ -91,9 +130,7 @@ def test_logits_equal_transformers_while_sequences_come_and_go(
                 names = [dice.choice(NAMES) for _ in prompts]
                 new = list(range(born, born + len(prompts)))
                 born += len(prompts)
-                torch.testing.assert_close(
-                    ours.join(prompts, names), theirs.join(prompts, names), atol=1e-4, rtol=1e-4
-                )
+                close(ours.join(prompts, names), theirs.join(prompts, names), halves)
                 ours_rows, theirs_rows = ours_rows + new, theirs_rows + new
             elif theirs_rows and dice.random() < 0.3:
                 stay = {row for row in theirs_rows if dice.random() < 0.6}
@@ -106,7 +143,7 @@ def test_logits_equal_transformers_while_sequences_come_and_go(
                 found = ours.step([token[row] for row in ours_rows])
                 expected = theirs.step([token[row] for row in theirs_rows])
                 same = [theirs_rows.index(row) for row in ours_rows]
-                torch.testing.assert_close(found, expected[same], atol=1e-4, rtol=1e-4)
+                close(found, expected[same], halves)
     assert born > 5 and sorted(ours_rows) == sorted(theirs_rows)
 
 
@@ -155,8 +192,8 @@ def test_prompts_in_bfloat16_are_as_close_to_float32_as_transformers_is_in_it(
         logits = [way.join(prompts, names) for way in (ours, usual, exact)]
         same = ours.step([7] * 8), exact.step([7] * 8)
     error, largest = (logits[0] - logits[2]).abs().mean(), (logits[1] - logits[2]).abs().mean()
-    assert 0 < error < largest < 0.1 * logits[2].abs().mean()
-    assert (same[0] - same[1]).abs().mean() < largest
+    assert 0 < error < 1.5 * largest < 0.15 * logits[2].abs().mean()
+    assert (same[0] - same[1]).abs().mean() < 1.5 * largest
 
 
 @needs_bfloat16
@@ -237,14 +274,14 @@ def test_an_adapter_is_rounded_as_the_weights_beside_it_are(
     halved: Checkpoint, tmp_path: Path
 ) -> None:
     halved.adapters.add("fine", read_adapter(make_adapter(tmp_path / "fine", 5)))
-    ours, theirs = llama_sequences(halved), PaddedSequences(halved)
+    ours, theirs = llama_sequences(halved), transformers_of(halved)
     with torch.inference_mode():
         for found, exact in (
             (ours.join([[7, 8, 9]], ["fine"]), theirs.join([[7, 8, 9]], ["fine"])),
             (ours.step([5]), theirs.step([5])),
         ):
             error = (found - exact).abs().mean()
-            assert 1e-4 < error < 0.01 * exact.abs().mean()
+            assert 1e-4 < error < 0.02 * exact.abs().mean()
 
 
 @pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
