@@ -17,6 +17,7 @@ from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
 from nemo_local.nim.generation import Generation, Sampling, TextStream
+from nemo_local.nim.loop_calls import LoopCalls
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Lease, Models
 from nemo_local.nim.rules import MAX_LOGPROBS, check_limits, constraint_of, sampling_of
@@ -42,6 +43,7 @@ class NimService:
         self._compiling = Aside("to compile the form of the reply", COMPILE_AT_ONCE)
         self._loading = Aside("to load the model", LOAD_AT_ONCE)
         self._making_room = Aside("to make room for the reply", MAKE_ROOM_AT_ONCE)
+        self._calls: LoopCalls | None = None
 
     async def begin_chat(self, request: ChatRequest) -> Answer:
         """Start to answer a conversation.
@@ -154,7 +156,7 @@ class NimService:
             for number in range(request.n or 1)
         ]
         decode = checkpoint.decode if answer.use.mode == "none" else checkpoint.decode_calls
-        loop = asyncio.get_running_loop()
+        calls = self._calls_of(asyncio.get_running_loop())
         for index, (prompt, rule) in enumerate(choices):
             matcher = None
             if constraint is not None:
@@ -165,10 +167,9 @@ class NimService:
             answer.streams.append(stream)
 
             def emit(text: str | None, index: int = index, stream: ReplyStream = stream) -> None:
-                # Text that is held back wakes nobody: a wake-up for each token is dear.
                 deltas = None if text is None else stream.push(text)
-                if deltas != [] and not loop.is_closed():
-                    loop.call_soon_threadsafe(answer.events.put_nowait, (index, deltas))
+                if deltas != []:
+                    calls.ask(answer.events.put_nowait, (index, deltas))
 
             answer.replies.append(
                 Generation(
@@ -185,6 +186,11 @@ class NimService:
             )
         self._engine.submit(checkpoint.id, answer.replies)
         return answer
+
+    def _calls_of(self, loop: asyncio.AbstractEventLoop) -> LoopCalls:
+        if self._calls is None or self._calls.loop is not loop:
+            self._calls = LoopCalls(loop)
+        return self._calls
 
 
 def _room(prompt: list[int], checkpoint: Checkpoint, longest: int | None) -> int:

@@ -1,0 +1,28 @@
+"""What threads have an event loop do: one wake-up for much of it, as each is a call of the system."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+
+class LoopCalls:
+    """Calls that any thread may ask one event loop for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._calls: deque[Callable[[], Any]] = deque()
+        self._woken = False
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have it called soon, after all that was asked for before; by a closed loop never."""
+        self._calls.append(partial(function, *arguments))
+        if not self._woken and not self.loop.is_closed():
+            self._woken = True
+            self.loop.call_soon_threadsafe(self._make)
+
+    def _make(self) -> None:
+        self._woken = False  # what is asked for from here on wakes the loop again
+        while self._calls:
+            self._calls.popleft()()
