@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from transformers import AutoTokenizer
 
 from benchmarks.serve_grammar import first_uses, in_engine
@@ -68,17 +68,17 @@ def as_ids(asked: list[Json]) -> list[Json]:
     return [{"prompt": tokenizer(text, add_special_tokens=False)["input_ids"]} for text in texts]
 
 
-async def ask(client: httpx.AsyncClient, body: Json) -> Timing:
+async def ask(client: ClientSession, body: Json) -> Timing:
     """One streamed completion."""
     begun = time.perf_counter()
     first, tokens = 0.0, 0
     path = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
-    async with client.stream("POST", path, json=body) as response:
-        if response.status_code != 200:
-            text = (await response.aread()).decode()
-            raise SystemExit(f"{body['model']} answered {response.status_code}: {text[:500]}")
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
+    async with client.post(path, json=body) as response:
+        if response.status != 200:
+            text = await response.text()
+            raise SystemExit(f"{body['model']} answered {response.status}: {text[:500]}")
+        async for line in response.content:
+            if line.startswith(b"data: {"):
                 chunk = json.loads(line[6:])
                 if _says_something(chunk):
                     first = first or time.perf_counter() - begun
@@ -101,9 +101,11 @@ async def load(url: str, models: list[str], asked: list[Json], at_once: int) -> 
     timings: list[Timing] = []
     rules: Json = {"temperature": 0, "max_tokens": MAX_TOKENS, "stream": True}
     rules["stream_options"] = {"include_usage": True}
-    # A kept connection may be closed by the server just as it is used again.
-    limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+    # A kept connection may be closed by the server just as it is used again. aiohttp reads HTTP in
+    # compiled code: the client, on the same processors, takes 3 ms a request instead of 8.
+    connections = TCPConnector(limit=at_once, force_close=True)
+    timeout = ClientTimeout(total=120)
+    async with ClientSession(url, connector=connections, timeout=timeout) as client:
 
         async def one_client() -> None:
             while waiting:

@@ -57,6 +57,11 @@ class Answer:
         for reply in self.replies:
             reply.cancelled = True
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is nothing to say until more is written."""
+        return self.events.empty() and not all(reply.closed for reply in self.replies)
+
     async def next(self) -> tuple[int, list[Json] | None]:
         """The next event. Raises the error of a choice that failed."""
         index, deltas = await self.events.get()

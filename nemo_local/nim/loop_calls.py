@@ -1,4 +1,4 @@
-"""What threads have an event loop do: one wake-up for much of it, as each is a call of the system."""
+"""What threads have an event loop do: one wake-up for all that came meanwhile, as each is dear."""
 
 import asyncio
 from collections import deque

@@ -148,16 +148,24 @@ def _event_stream(answer: Answer, chunks: AsyncIterator[Json]) -> StreamingRespo
 
 
 async def _events(answer: Answer, chunks: AsyncIterator[Json]) -> AsyncIterator[str]:
-    """Server-sent events; an error after the first byte is one of them."""
+    """Server-sent events, as many at a time as are known; an error after the first is one."""
+    known = ""
     try:
         async for chunk in chunks:
-            yield f"data: {json.dumps(chunk)}\n\n"
+            known += _event(chunk)
+            if answer.waits:
+                yield known
+                known = ""
     except Exception as failure:
         if not isinstance(failure, NimError):
             logger.exception("a stream failed")
             failure = NimError(f"the reply failed: {type(failure).__name__}")
-        yield f"data: {json.dumps({'error': failure.body()})}\n\n"
+        known += _event({"error": failure.body()})
     finally:
         # Also reached when the client hangs up: then the server closes this generator.
         answer.cancel()
-    yield "data: [DONE]\n\n"
+    yield f"{known}data: [DONE]\n\n"
+
+
+def _event(data: Json) -> str:
+    return f"data: {json.dumps(data)}\n\n"

@@ -4,7 +4,9 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from nemo_local.settings import Settings
 from tests.conftest import free_port
 from tests.running_nim import MODEL, OTHER, eventually, make_models_dir, running_nim
 
+CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
 ADD = {
     "type": "function",
@@ -211,6 +214,23 @@ def test_streamed_text_equals_the_whole_reply(openai: Any) -> None:
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
     assert chunks[-1].usage == whole.usage and not chunks[-1].choices
     assert len({(c.id, c.created) for c in chunks}) == 1
+
+
+def test_the_end_of_a_stream_is_sent_in_one_piece(settings: Settings, nim: Client) -> None:
+    body = {"model": MODEL, "messages": HELLO, "max_tokens": 5, "stream": True}
+    text = json.dumps({**body, "stream_options": {"include_usage": True}})
+    connection = HTTPConnection(settings.host, settings.nim_port)
+    with closing(connection):
+        connection.request("POST", CHAT, text, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        assert response.chunked and response.fp is not None
+        chunks = []
+        while size := int(response.fp.readline(), 16):
+            chunks.append(response.fp.read(size).decode())
+            response.fp.readline()
+    *_, last, usage, end, _ = chunks[-1].split("\n\n")
+    assert '"finish_reason": "length"' in last and '"usage"' in usage and end == "data: [DONE]"
+    assert len(chunks) > 2 and '"role": "assistant"' in chunks[0]
 
 
 def test_streamed_calls_arrive_as_deltas(openai: Any) -> None:
