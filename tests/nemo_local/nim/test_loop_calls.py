@@ -5,9 +5,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from typing import TypeVarTuple
 
 from nemo_local.nim.loop_calls import LoopCalls
+
+Arguments = TypeVarTuple("Arguments")
 
 
 class Counting(asyncio.SelectorEventLoop):
@@ -16,7 +18,10 @@ class Counting(asyncio.SelectorEventLoop):
     wakeups = 0
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *arguments: Any, context: Context | None = None
+        self,
+        callback: Callable[[*Arguments], object],
+        *arguments: *Arguments,
+        context: Context | None = None,
     ) -> asyncio.Handle:
         self.wakeups += 1
         return super().call_soon_threadsafe(callback, *arguments, context=context)
