@@ -124,9 +124,9 @@ def _loop(builder: Any, count: Any, first: list[Any], grown: Grown) -> list[Any]
 
 @intrinsic  # type: ignore[untyped-decorator]
 def highest(context: Any, address: Any, count: Any) -> Any:
-    """The highest of so many times LANES float32 numbers, or NaN's neighbours; -inf at least.
+    """The highest of so many times LANES float32 numbers; a NaN is passed over.
 
-    A loop over `max` does one number at a time, as NaN forbids another order.
+    In a loop with `max`, which cares for NaN, numbers are compared one by one.
     """
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

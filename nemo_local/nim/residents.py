@@ -92,11 +92,7 @@ class Residents:
     def drop(self, model_id: str) -> Resident | None:
         """Forget weights, with a base model those of its adapters; the caller unloads them."""
         with self._lock:
-            gone = self._all.pop(model_id, None)
-            if gone is not None and gone.adapter is None:
-                for other in [k for k, v in self._all.items() if v.base_id == gone.base_id]:
-                    del self._all[other]
-            return gone
+            return self._pop(model_id).get(model_id)
 
     @contextmanager
     def loading(self, size: int) -> Iterator[None]:
@@ -139,13 +135,7 @@ class Residents:
             if resident.pins:
                 return
             # Out of the list first: from now on a request for it waits to load it again.
-            beside = {
-                k: v
-                for k, v in self._all.items()
-                if k == model_id or (not resident.adapter and v.base_id == resident.base_id)
-            }
-            for name in beside:
-                del self._all[name]
+            popped = self._pop(model_id)
         base_id = resident.base_id
         if resident.adapter is None:
             gone = self._engine.remove(base_id, only_idle=True)
@@ -155,4 +145,16 @@ class Residents:
             logger.info("unloaded %s to make room", model_id)
             return
         with self._lock:
-            self._all.update(beside)
+            self._all.update(popped)
+
+    def _pop(self, model_id: str) -> dict[str, Resident]:
+        """Forget a model, if it is there, and with a base model its adapters; under the lock."""
+        one = self._all.get(model_id)
+        gone = {
+            other_id: other
+            for other_id, other in self._all.items()
+            if other is one or (one and not one.adapter and other.base_id == one.base_id)
+        }
+        for name in gone:
+            del self._all[name]
+        return gone

@@ -35,9 +35,9 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
         _apply_penalties(logits[i], row)
         if row.matcher is None and len(row.tokens) < row.sampling.min_tokens:
             logits[i, list(row.vocabulary.stop_ids)] = _NEVER
-    highest, where = logits.max(dim=-1)
+    where = _highest(logits)
     best: list[int] = where.tolist()
-    for row, value in zip(rows, highest.tolist(), strict=True):
+    for row, value in zip(rows, logits.gather(1, where[:, None])[:, 0].tolist(), strict=True):
         if not math.isfinite(value):
             row.error = _why_no_token(row, value)
     drawing = [i for i, row in enumerate(rows) if not row.sampling.greedy and not row.error]
@@ -50,6 +50,14 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
             continue
         rows[i].logprobs.append(_logprob(logprobs, chosen[i], rows[i].sampling.logprobs or 0))
     return chosen
+
+
+def _highest(logits: Tensor) -> Tensor:
+    """Where in each row the highest logit is, or the first NaN."""
+    if logits.device.type != "cpu":
+        return logits.argmax(dim=-1)
+    # On a CPU PyTorch compares one by one, twenty times as long as NumPy.
+    return torch.from_numpy(logits.numpy().argmax(axis=-1))
 
 
 def _why_no_token(row: Generation, highest: float) -> BadValue:

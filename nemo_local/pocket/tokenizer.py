@@ -18,7 +18,7 @@ _PIECES = (
     rf"\p{{Lu}}?\p{{Ll}}+|\p{{Lu}}+|\p{{L}}|\p{{N}}|_| ?{_PUNCTUATION}(?: {_PUNCTUATION})* ?|\s"
 )
 
-CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text(encoding="utf-8")
+TEMPLATE = Path(__file__).parent / "weights" / "base" / "chat_template.jinja"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
@@ -44,7 +44,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int) -> PreT
         eos_token=EOT,
         pad_token=PAD,
         additional_special_tokens=list(ROLES),
-        chat_template=CHAT_TEMPLATE,
+        chat_template=TEMPLATE.read_text(encoding="utf-8"),
         model_max_length=context,
         clean_up_tokenization_spaces=False,
     )
