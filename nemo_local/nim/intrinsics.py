@@ -1,4 +1,5 @@
-"""What numba has no words for, in LLVM's: memory at an address, and a tile of a product."""
+"""What numba has no words for, in LLVM's: memory at an address, numbers of 16 bits, the highest of
+many numbers, and a tile of a product."""
 
 from collections.abc import Callable
 from typing import Any

@@ -17,8 +17,10 @@ class LoopCalls:
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Have it called soon, after all that was asked for before; by a closed loop never."""
+        if self.loop.is_closed():
+            return
         self._calls.append(partial(function, *arguments))
-        if not self._woken and not self.loop.is_closed():
+        if not self._woken:
             self._woken = True
             self.loop.call_soon_threadsafe(self._make)
 
