@@ -181,7 +181,7 @@ def set_tile(
     return types.void(*[types.int64] * 7), code
 
 
-def _halves_adder(rows: int) -> Any:
+def _halves_adder(rows: int, strips: int = 1) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def add_halves(
         context: Any, x: Any, x_stride: Any, of: Any, words: Any, count: Any, y: Any, y_stride: Any,
@@ -189,7 +189,8 @@ def _halves_adder(rows: int) -> Any:
     ) -> Any:  # fmt: skip
         """y[to, : 2 LANES] += x[of, : count] W for so many rows and a strip of words (see halves).
 
-        By addresses, also those of the indices, and bytes from a row to the next.
+        Two strips, which lie one after the other, are twice as wide. By addresses, also those of
+        the indices, and bytes from a row to the next.
         """
 
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -205,21 +206,27 @@ def _halves_adder(rows: int) -> Any:
             x_rows = [row(x, x_stride, of, i) for i in range(rows)]
             y_rows = [row(y, y_stride, to, i) for i in range(rows)]
             places = [
-                _address(builder, y_row, (_NUMBER(4 * LANES), _NUMBER(half)))
+                _address(builder, y_row, (_NUMBER(4 * LANES), _NUMBER(part)))
                 for y_row in y_rows
-                for half in range(2)
+                for part in range(2 * strips)
             ]
+            strip_bytes = builder.mul(_NUMBER(4 * LANES), count)
 
-            def grown(step: Any, sums: list[Any]) -> list[Any]:
-                both = _load(builder, _BITS, _address(builder, words, (_NUMBER(4 * LANES), step)))
+            def halves_at(step: Any, strip: int) -> list[Any]:
+                place = _address(
+                    builder, words, (_NUMBER(4 * LANES), step), (strip_bytes, _NUMBER(strip))
+                )
+                both = _load(builder, _BITS, place)
                 lower = builder.shl(both, ir.Constant(_BITS, [16] * LANES))
                 upper = builder.and_(both, ir.Constant(_BITS, [0xFFFF0000] * LANES))
-                halves = [builder.bitcast(bits, _VECTOR) for bits in (lower, upper)]
-                new = []
-                for i, x_row in enumerate(x_rows):
+                return [builder.bitcast(bits, _VECTOR) for bits in (lower, upper)]
+
+            def grown(step: Any, sums: list[Any]) -> list[Any]:
+                parts = [half for strip in range(strips) for half in halves_at(step, strip)]
+                remaining, new = iter(sums), []
+                for x_row in x_rows:
                     factor = _everywhere(builder, _address(builder, x_row, (_NUMBER(4), step)))
-                    for half in range(2):
-                        new.append(builder.call(fused, [factor, halves[half], sums[2 * i + half]]))
+                    new += [builder.call(fused, [factor, half, next(remaining)]) for half in parts]
                 return new
 
             first = [_load(builder, _VECTOR, place) for place in places]
@@ -233,3 +240,4 @@ def _halves_adder(rows: int) -> Any:
 
 
 add_halves_4, add_halves_2, add_halves_1 = map(_halves_adder, (4, 2, 1))
+add_two_strips_2, add_two_strips_1 = _halves_adder(2, 2), _halves_adder(1, 2)

@@ -25,6 +25,8 @@ from nemo_local.nim.intrinsics import (
     add_halves_1,
     add_halves_2,
     add_halves_4,
+    add_two_strips_1,
+    add_two_strips_2,
     as_in,
     ask_for,
     highest,
@@ -250,20 +252,30 @@ def attend_prompt(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y:
 
 
 @_kernel()
-def _add_strip(x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any) -> None:
-    """One strip of `add_product`."""
+def _add_strips(x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any) -> None:
+    """One strip of `add_product`, or two, which keep more sums in registers when rows are few."""
     x_at, y_at = x.ctypes.data + 4 * at, y.ctypes.data + 4 * begin
-    x_stride, y_stride, count, n = x.strides[0], y.strides[0], words.shape[0], 0
+    x_stride, y_stride, count, n = x.strides[0], y.strides[0], words.shape[1], 0
+    first, last = words[0].ctypes.data, words[-1].ctypes.data
     while n < of.shape[0]:
         left, of_n, to_n = of.shape[0] - n, of[n:].ctypes.data, to[n:].ctypes.data
         if _WIDE and left >= 4:
-            add_halves_4(x_at, x_stride, of_n, words.ctypes.data, count, y_at, y_stride, to_n)
+            add_halves_4(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
+            if last != first:
+                y_last = y_at + 8 * LANES
+                add_halves_4(x_at, x_stride, of_n, last, count, y_last, y_stride, to_n)
             n += 4
         elif left >= 2:
-            add_halves_2(x_at, x_stride, of_n, words.ctypes.data, count, y_at, y_stride, to_n)
+            if last == first:
+                add_halves_2(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
+            else:
+                add_two_strips_2(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
             n += 2
         else:
-            add_halves_1(x_at, x_stride, of_n, words.ctypes.data, count, y_at, y_stride, to_n)
+            if last == first:
+                add_halves_1(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
+            else:
+                add_two_strips_1(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
             n += 1
 
 
@@ -276,17 +288,17 @@ def add_product(
     For a few rows `of` x that go `to` rows of y: it takes as long as it takes to read W, whose
     words (see halves) are bfloat16. Sums are in float32.
     """
-    rows = of.shape[0]
-    for s in range(words.shape[0]):
-        left, rest = begin + 2 * LANES * s, width - 2 * LANES * s
-        if rest >= 2 * LANES:
-            _add_strip(x, of, at, words[s], y, to, left)
-            continue
+    rows, whole, s = of.shape[0], width // (2 * LANES), 0
+    while s < whole:
+        together = 2 if _WIDE and s + 1 < whole else 1
+        _add_strips(x, of, at, words[s : s + together], y, to, begin + 2 * LANES * s)
+        s += together
+    if s < words.shape[0]:
         last = np.zeros((rows, 2 * LANES), np.float32)
-        _add_strip(x, of, at, words[s], last, np.arange(rows), 0)
+        _add_strips(x, of, at, words[s:], last, np.arange(rows), 0)
         for n in range(rows):
-            for j in range(rest):
-                y[to[n], left + j] += last[n, j]
+            for j in range(width - 2 * LANES * s):
+                y[to[n], begin + 2 * LANES * s + j] += last[n, j]
 
 
 @_kernel()
