@@ -51,6 +51,16 @@ class Terminal:
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
+    @staticmethod
+    def until_it_says(process: subprocess.Popen[str], words: str) -> list[str]:
+        """The lines up to the one with these words."""
+        assert process.stdout
+        lines: list[str] = []
+        while words not in "".join(lines):
+            lines.append(process.stdout.readline())
+            assert lines[-1], lines
+        return lines
+
     @contextmanager
     def client(self) -> Iterator[Client]:
         client = Client(self.settings.platform_url)

@@ -33,20 +33,10 @@ def alone(terminal) -> Iterator:
     return terminal
 
 
-def until_it_says(process: subprocess.Popen[str], words: str) -> list[str]:
-    """The lines up to the one with these words."""
-    assert process.stdout
-    lines: list[str] = []
-    while words not in "".join(lines):
-        lines.append(process.stdout.readline())
-        assert lines[-1], lines
-    return lines
-
-
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_up_stops_what_it_started(alone, ending):
     watching = alone.start("up")
-    until_it_says(watching, "Ctrl-C stops it")
+    alone.until_it_says(watching, "Ctrl-C stops it")
     watching.send_signal(ending)
     output, _ = watching.communicate(timeout=60)
     assert watching.returncode == 0 and output.endswith("Stopped.\n")
@@ -55,7 +45,7 @@ def test_a_signal_to_up_stops_what_it_started(alone, ending):
 
 def test_a_terminal_that_closes_leaves_no_platform_behind(alone):
     watching = alone.start("up")
-    until_it_says(watching, "Ctrl-C stops it")
+    alone.until_it_says(watching, "Ctrl-C stops it")
     watching.stdout.close()
     watching.send_signal(signal.SIGHUP)
     watching.wait(timeout=60)
