@@ -59,20 +59,19 @@ class Ranges:
     ranges: list[Range]
     tokens: Chosen
     in_bfloat16: bool
-    """Whether products may be."""
+    """Whether products are, with weights that have a copy in it."""
 
     def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
-        if len(self.ranges) == 1:
-            y = self.ranges[0].merged.get(site, weight).product(x, onto, self.in_bfloat16)
-        elif not any(site in one.merged for one in self.ranges):
-            y = weight.product(x, onto, self.in_bfloat16)
+        pieces = [(one.merged.get(site, weight), one.start, one.end) for one in self.ranges]
+        if all(own is pieces[0][0] for own, _, _ in pieces):
+            pieces = [(pieces[0][0], 0, x.shape[0])]
+        if self.in_bfloat16 and weight.rounded is not None:
+            y = _joined([own.rounded_product(x[a:b]) for own, a, b in pieces])
+            y = y.float() if onto is None else onto + y
+        elif onto is None:
+            y = _joined([own.product(x[a:b]) for own, a, b in pieces])
         else:
-            y = x.new_empty(x.shape[0], weight.plain.shape[1])
-            for start, end, _, merged in self.ranges:
-                part = None if onto is None else onto[start:end]
-                y[start:end] = merged.get(site, weight).product(
-                    x[start:end], part, self.in_bfloat16
-                )
+            y = _joined([own.product(x[a:b], onto[a:b]) for own, a, b in pieces])
         for start, end, stacks, _ in self.ranges:
             if site in stacks:
                 y[start:end] += stacks[site].product(x[start:end])
@@ -126,7 +125,7 @@ class FusedAdapters:
     ) -> Selection:
         """For rows that stand together by adapter: (adapter, first row, end).
 
-        `in_bfloat16` allows products in it, to those who have it.
+        `in_bfloat16` is for products in it, with weights that have such a copy.
         """
         own = self.adapters.tokens
         joined: list[tuple[str | None, int, int]] = []
@@ -181,3 +180,7 @@ class FusedAdapters:
             [(self._layouts.of(name), rows) for name, rows in rows_of.items()],
             [(own[name], torch.tensor(rows)) for name, rows in rows_of.items() if name in own],
         )
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

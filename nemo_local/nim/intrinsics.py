@@ -14,6 +14,9 @@ LANES = 16
 TILE = (4, LANES)
 """Rows and columns whose sums stay in registers, also in those of 8 numbers."""
 
+_AHEAD = 1024
+"""Bytes of a weight that are asked for before they are needed."""
+
 _NUMBER, _LANE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 _VECTOR, _BITS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_LANE, LANES)
 
@@ -29,18 +32,21 @@ def pointer(context: Any, address: Any) -> Any:
     return kind(types.int64), code
 
 
+def _ask_for(builder: Any, address: Any) -> None:
+    kinds = [ir.IntType(8).as_pointer(), _LANE, _LANE, _LANE]
+    fetch = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0i8"
+    )
+    how = [_LANE(0), _LANE(2), _LANE(1)]  # to read; into the second cache; data
+    builder.call(fetch, [builder.inttoptr(address, kinds[0]), *how])
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def ask_for(context: Any, address: Any) -> Any:
     """Have the memory at this address fetched meanwhile; any address will do."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number = ir.IntType(32)
-        kinds = [ir.IntType(8).as_pointer(), number, number, number]
-        fetch = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0i8"
-        )
-        how = [number(0), number(2), number(1)]  # to read; into the second cache; data
-        builder.call(fetch, [builder.inttoptr(arguments[0], kinds[0]), *how])
+        _ask_for(builder, arguments[0])
         return context.get_dummy_value()
 
     return types.void(types.int64), code
@@ -216,6 +222,7 @@ def _halves_adder(rows: int, strips: int = 1) -> Any:
                 place = _address(
                     builder, words, (_NUMBER(4 * LANES), step), (strip_bytes, _NUMBER(strip))
                 )
+                _ask_for(builder, builder.add(place, _NUMBER(_AHEAD)))
                 both = _load(builder, _BITS, place)
                 lower = builder.shl(both, ir.Constant(_BITS, [16] * LANES))
                 upper = builder.and_(both, ir.Constant(_BITS, [0xFFFF0000] * LANES))

@@ -58,16 +58,10 @@ class Weight:
             return changed.with_rounded()
         return changed if self.packed is None else changed.with_packed()
 
-    def product(self, x: Tensor, onto: Tensor | None = None, in_bfloat16: bool = False) -> Tensor:
-        """x [N, d_in] times the weight; with `onto` [N, d_out] the sum of both.
-
-        `in_bfloat16` rounds x and the product to it where there is a copy in it.
-        """
+    def product(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """x [N, d_in] times the weight; with `onto` [N, d_out] the sum of both."""
         linear = torch.ops.mkldnn._linear_pointwise
         y: Tensor
-        if in_bfloat16 and self.rounded is not None:
-            y = linear(_filled(x), self.rounded, None, "none", [], "")[: x.shape[0]]
-            return y.float() if onto is None else onto + y
         if self.packed is None or x.shape[0] < _PACKED_FROM:
             plain = self.plain
             return torch.mm(x, plain) if onto is None else torch.addmm(onto, x, plain)
@@ -76,6 +70,13 @@ class Weight:
         else:
             y = linear.binary(x, onto, self.packed, None, "add")
         return y
+
+    def rounded_product(self, x: Tensor) -> Tensor:
+        """The same with the copy in bfloat16, and in it."""
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(
+            _filled(x), self.rounded, None, "none", [], ""
+        )
+        return y[: x.shape[0]]
 
 
 def _filled(x: Tensor) -> Tensor:
