@@ -37,7 +37,7 @@ class Selection(Protocol):
     def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
         """x [N, d_in] times a site's weight [d_in, d_out], as each row's adapter has it.
 
-        With `onto` [N, d_out] the sum of both.
+        With `onto` [N, d_out] the sum of both; without, perhaps in bfloat16.
         """
         ...
 
@@ -67,7 +67,7 @@ class Ranges:
             pieces = [(pieces[0][0], 0, x.shape[0])]
         if self.in_bfloat16 and weight.rounded is not None:
             y = _joined([own.rounded_product(x[a:b]) for own, a, b in pieces])
-            y = y.float() if onto is None else onto + y
+            y = y if onto is None else onto + y
         elif onto is None:
             y = _joined([own.product(x[a:b]) for own, a, b in pieces])
         else:

@@ -4,7 +4,7 @@ A decoding step of a small model is hundreds of short operations, and in PyTorch
 begin than to compute, and asks for Python's lock, for which other threads wait. A kernel here does
 several at once without the lock, in one thread, and reads memory in the order in which it lies.
 
-Arrays are float32 unless they say otherwise, and a cache may hold bfloat16 (as uint16) as well. N
+Arrays are float32 unless they say otherwise; bfloat16, which a cache may hold, is uint16 here. N
 rows, L layers, E hidden size, I intermediate size, d head size, T cached columns. A row's numbers
 depend on no other row.
 
@@ -132,14 +132,15 @@ def norm(x: Any, weight: Any, epsilon: Any, y: Any) -> None:
             y[i, e] = x[i, e] * (weight[e] * factor)
 
 
-@_kernel("void(f4[:,::1], f4[:,::1])")
+@_kernel("void(f4[:,::1], f4[:,::1])", "void(u2[:,::1], u2[:,::1])")
 def gated(both: Any, y: Any) -> None:
-    """y [N, I] = silu(gate) up, from [gate, up] [N, 2 I]"""
+    """y [N, I] = silu(gate) up, from [gate, up] [N, 2 I]; both float32, or both bfloat16"""
     size = y.shape[1]
     for i in range(y.shape[0]):
-        gate, up, out = both[i, :size], both[i, size:], y[i]
+        gates, ups, out = both[i, :size], both[i, size:], y[i]
         for e in range(size):
-            out[e] = gate[e] / (_ONE + _exp(-gate[e])) * up[e]
+            gate = number(gates[e])
+            out[e] = as_in(out, gate / (_ONE + _exp(-gate)) * number(ups[e]))
 
 
 @_kernel("void(f4[:,:,:], f4[:,::1], f4[:,::1])")

@@ -41,7 +41,7 @@ class Stack:
 
     def product(self, x: Tensor) -> Tensor:
         """B A x: [M, d_in] to [M, d_out]."""
-        low = (x @ self.a).split(self.rank, dim=1)
+        low = (x.to(self.a.dtype) @ self.a).split(self.rank, dim=1)
         high = [part @ b for part, b in zip(low, self.matrices[1:], strict=True)]
         return high[0] if len(high) == 1 else torch.cat(high, dim=1)
 

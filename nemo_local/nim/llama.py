@@ -173,7 +173,7 @@ class Llama:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, turned to their positions, and values: [N, heads, d] each."""
         both = self.heads + self.kv_heads
-        qkv = self._product(x, (layer, "qkv"), lora)
+        qkv = self._product(x, (layer, "qkv"), lora).to(self.dtype)
         qkv = qkv.view(-1, both + self.kv_heads, self.head_size)
         self.ops.rotate(qkv[:, :both], cos, sin)
         return qkv[:, : self.heads], qkv[:, self.heads : both], qkv[:, both:]

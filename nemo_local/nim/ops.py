@@ -41,7 +41,7 @@ class Ops(Protocol):
         ...
 
     def gated(self, both: Tensor) -> Tensor:
-        """silu(gate) * up, [N, I], from [gate, up] [N, 2 I]."""
+        """silu(gate) * up, [N, I], from [gate, up] [N, 2 I]; computed in float32."""
         ...
 
     def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
@@ -77,7 +77,7 @@ class CompiledOps:
 
     def gated(self, both: Tensor) -> Tensor:
         y = both.new_empty(both.shape[0], both.shape[1] // 2)
-        kernels.gated(both.numpy(), y.numpy())
+        kernels.gated(array_of(both), array_of(y))
         return y
 
     def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
@@ -111,8 +111,8 @@ class TorchOps:
         x.mul_(cos[:, None]).add_(turned)
 
     def gated(self, both: Tensor) -> Tensor:
-        gate, up = both.chunk(2, dim=-1)
-        return F.silu(gate) * up
+        gate, up = both.float().chunk(2, dim=-1)
+        return (F.silu(gate) * up).to(both.dtype)
 
     def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
         count, longest = len(positions), int(positions.max()) + 1

@@ -42,6 +42,8 @@ def test_norms_and_gates(ops: Ops, size: int) -> None:
     assert ops.norm(h, weight, 1e-5)[0].eq(0).all()
     both = 40 * torch.randn(5, 2 * size)
     close(ops.gated(both), F.silu(both[:, :size]) * both[:, size:])
+    halved = both.bfloat16()
+    assert torch.equal(ops.gated(halved), ops.gated(halved.float()).bfloat16())
 
 
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
