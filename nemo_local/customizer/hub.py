@@ -23,6 +23,10 @@ class Hub:
         self._endpoint = f"{platform_url}/v1/hf"
         self._token = token
 
+    def prepare(self) -> None:
+        """Load the Hub's client, for which the first job would wait."""
+        from huggingface_hub import HfApi, snapshot_download  # noqa: F401
+
     def download(self, source: DatasetSource, folder: Path, unwanted: threading.Event) -> int:
         """Fetch a dataset's data files into `folder`; returns how many.
 

@@ -86,6 +86,7 @@ class CustomizerService:
         """Have a process wait for the first job; one that is under way prepares for the next."""
         if all(job["status"] in FINISHED for job in self._records.all()):
             self._processes.prepare()
+            self._hub.prepare()
 
     def stop(self) -> None:
         """End the running training and downloads; the next start goes on with them."""
