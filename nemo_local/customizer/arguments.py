@@ -8,7 +8,7 @@ from nemo_local.customizer.choices import Choices
 from nemo_local.customizer.facts import FLASH
 from nemo_local.customizer.memory import WAY_BACK
 from nemo_local.customizer.packing import PackingCollator
-from nemo_local.customizer.passes import pass_sizes, rows_of_each
+from nemo_local.customizer.passes import rows_of_each
 
 if TYPE_CHECKING:
     from nemo_local.customizer.trainer import Run
@@ -60,13 +60,11 @@ def arguments(run: Run, choices: Choices) -> dict[str, Any]:
 def _validated_at_once(run: Run, size: int) -> int:
     """Rows of a pass of validation, where passes of training have `size`.
 
-    On a GPU those, which were estimated to fit. On a CPU twice as many, and as one process would
-    have them whatever the share of each, since a validation loss is a mean over its passes.
+    As many tokens as those, which were estimated to fit; on a CPU, which keeps nothing for the way
+    back, twice as many.
     """
-    if run.device.type == "cuda":
-        return size
-    alone, shared = (pass_sizes(run.plan, run.longest, n)[0] for n in (1, run.ranks.count))
-    return max(1, 2 * alone * size // shared)
+    most = size if run.device.type == "cuda" else 2 * size
+    return max(1, most * run.longest // run.longest_of_all)
 
 
 def padded_to(run: Run, choices: Choices) -> int | None:

@@ -106,8 +106,10 @@ def stop_ids(checkpoint: Path, tokenizer: Any) -> list[int]:
 class LengthBuckets:
     """Row numbers in a seeded order in which a batch holds rows of about one length.
 
-    Rows are shuffled, sorted by length within windows of 50 batches, and the batches shuffled.
-    The order depends on (seed, epoch) only, so that a resumed epoch goes on where it stopped.
+    Rows are shuffled, sorted by length within windows of 50 batches, or of half of all, so
+    that an epoch has other batches than the last; then the batches are shuffled. The short batch,
+    of any rows, is the last. The order depends on (seed, epoch) only, so that a resumed epoch goes
+    on where it stopped.
     """
 
     WINDOW = 50
@@ -128,10 +130,11 @@ class LengthBuckets:
         shuffle, size = random.Random(self._seed * 1_000_003 + self._epoch), self._batch_size
         order = array("i", range(len(self._lengths)))
         shuffle.shuffle(order)
-        for first in range(0, len(order), self.WINDOW * size):
-            window = slice(first, first + self.WINDOW * size)
+        whole = len(order) - len(order) % size
+        together = size * max(1, min(self.WINDOW, whole // size // 2))
+        for first in range(0, whole, together):
+            window = slice(first, min(first + together, whole))
             order[window] = array("i", sorted(order[window], key=self._lengths.__getitem__))
-        batches = list(range(0, len(order), size))  # each by the place of its first row
+        batches = list(range(0, whole, size))  # each by the place of its first row
         shuffle.shuffle(batches)
-        batches.sort(key=lambda first: first + size > len(order))  # the short one goes last
-        return (row for first in batches for row in order[first : first + size])
+        return (row for first in [*batches, whole] for row in order[first : first + size])

@@ -32,13 +32,15 @@ def gather(
     ranks: Ranks,
     lengths: Sequence[int],
     most_learnt: int,
+    longest_validated: int = 0,
     precision: str = "fp32",
     device_asked: str = "auto",
     teacher: Path | None = None,
 ) -> Facts:
     """The facts of a training on rows of these lengths; of several processes each must ask.
 
-    `most_learnt` are the tokens that are learnt in the row that has most of them.
+    `most_learnt` are the tokens that are learnt in the row that has most of them, and
+    `longest_validated` those of the longest row of validation.
     The first process answers for all, with the least memory that one of them has.
     """
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
@@ -83,7 +85,7 @@ def gather(
             if plan.needs_masks
             else attention.why_not(config, ranks.device, longest)
         ),
-        why_masked=attention.why_masked(text, longest),
+        why_masked=attention.why_masked(text, max(longest, longest_validated)),
         why_not_packed=why_not_packed(checkpoint, plan.training_type),
         padding=padding_shares(lengths, plan, sizes[0]) if plan.pack_sequences else (0.0, 0.0),
         longest=longest,

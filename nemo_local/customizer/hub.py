@@ -62,7 +62,9 @@ class Hub:
                 shutil.rmtree(folder, ignore_errors=True)
                 with suppress(OSError):  # there is more in the job's folder
                     folder.parent.rmdir()
-        return sum(1 for path in folder.rglob("*") if path.suffix in DATA_SUFFIXES)
+        names = [path.relative_to(folder) for path in folder.rglob("*")]
+        # What the client keeps for itself is hidden.
+        return sum(n.suffix in DATA_SUFFIXES and not n.parts[0].startswith(".") for n in names)
 
     def upload(
         self, folder: Path, model: OutputModel, message: str, unwanted: threading.Event
@@ -86,6 +88,7 @@ class Hub:
                 folder_path=folder,
                 commit_message=message,
                 revision="main",
+                delete_patterns="*",  # of the version before, which had other files
             )
             if unwanted.is_set():
                 return

@@ -42,12 +42,15 @@ def _each(values: Document, key: str) -> list[Any]:
 
 def job_facets(job: Document) -> Document:
     source = job["run"]["source"]["url"]
+    repository = f"hf://datasets/{source['repository']}"
+    revision, path = source["revision"], source["path"].strip("/")
+    files = repository + (f"@{revision}" if revision else "") + (f"/{path}" if path else "")
     given = job["hyperparameters"]
     names = ("batch_size", "epochs", "finetuning_type", "log_every_n_steps", "training_type")
     return {
         **{name: given.get(name) for name in names},
         "base_model": job["config_snapshot"]["base_model"],
-        "dataset": [job["dataset"], f"hf://datasets/{source['repository']}"],
+        "dataset": [job["dataset"], repository, files, f"{files}/"],
     }
 
 

@@ -6,6 +6,7 @@ import fnmatch
 import json
 import struct
 from collections.abc import Collection
+from itertools import chain
 from pathlib import Path
 
 from nemo_local.catalog import near_names
@@ -25,6 +26,7 @@ def resolve_modules(wanted: Collection[str] | None, modules: Collection[str]) ->
 
         resolve_modules(["linear_qkv"], modules_of_a_llama) -> ("q_proj", "k_proj", "v_proj")
         resolve_modules(["*.layers.0.*.linear_proj"], ...) -> ("model.layers.0.self_attn.o_proj",)
+        resolve_modules(["decoder.layers.0.self_attention.linear_proj"], ...) -> the same
 
     Raises:
         Invalid: a name or pattern matches no layer of the model.
@@ -33,7 +35,11 @@ def resolve_modules(wanted: Collection[str] | None, modules: Collection[str]) ->
     chosen: dict[str, None] = {}
     for pattern in wanted or leaves:
         before, dot, last = pattern.rpartition(".")
-        parts = [f"{before}{dot}{part}" for part in NEMO_MODULES.get(last, (last,))]
+        before = before.replace("self_attention", "self_attn")
+        if before.startswith("decoder."):
+            before = before.replace("decoder", "model", 1)
+        nemo = [of for name, of in NEMO_MODULES.items() if fnmatch.fnmatchcase(name, last)]
+        parts = [f"{before}{dot}{part}" for part in (last, *chain.from_iterable(nemo))]
         found = [leaf for part in parts for leaf in leaves if fnmatch.fnmatchcase(leaf, part)]
         found = found or [
             name for name in modules if any(fnmatch.fnmatchcase(name, part) for part in parts)

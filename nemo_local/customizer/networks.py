@@ -42,7 +42,7 @@ def load_model(
         use_safetensors=True,
         dtype=torch.bfloat16 if choices.weights.value == "bf16" else torch.float32,
         attn_implementation=attention if attention in (ROW_BY_ROW, UNMASKED, FLASH) else None,
-        **({"attention_dropout": plan.attention_dropout} if plan.attention_dropout else {}),
+        **({} if plan.attention_dropout is None else {"attention_dropout": plan.attention_dropout}),
         **(_split_over(ranks) if split else {}),
     )
     add_rows(model, special)

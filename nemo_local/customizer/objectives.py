@@ -191,6 +191,9 @@ class PreferenceTrainer(Followed):
         # The gradients are averaged over the processes.
         return loss * self.ranks.count / num_items_in_batch
 
+    def weight_of(self, rows: list[int], inputs: dict[str, Any]) -> int:
+        return len(rows)
+
     def _note(self, rewards: Tensor, real: Tensor) -> None:
         """Count the rewards [2, B] of the real pairs towards what is logged next."""
         sums = [real.sum(), *rewards.sum(1), (rewards[0] > rewards[1]).sum()]

@@ -29,8 +29,8 @@ def pass_sizes(
         sizes.append(
             max(
                 size
-                for size in range(1, most + 1)
-                if rows % size == 0 and (size == 1 or size * tokens <= TOKENS_PER_PASS[device])
+                for size in range(1, min(most, max(1, TOKENS_PER_PASS[device] // tokens)) + 1)
+                if rows % size == 0
             )
         )
         most = sizes[-1] // 2

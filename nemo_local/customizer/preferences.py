@@ -59,11 +59,17 @@ def make_pairs(renderer: Renderer, rows: Sequence[PreferenceRow], max_length: in
     """
     chosen = renderer.tokens([row.chosen for row in rows], max_length)
     rejected = renderer.tokens([row.rejected for row in rows], max_length)
-    pairs = Pairs(truncated=chosen.truncated + rejected.truncated)
+    pairs = Pairs()
     of_rejected = {number: place for place, number in enumerate(rejected.numbers)}
+    cut = chosen.cut | rejected.cut
     for place, number in enumerate(chosen.numbers):
-        if number in of_rejected:
-            _add(pairs, chosen, place, rejected, of_rejected[number])
+        other = of_rejected.get(number)
+        if other is None or (
+            number in cut and chosen.input_ids[place] == rejected.input_ids[other]
+        ):
+            continue  # of what is left neither is to be preferred
+        pairs.truncated += number in cut
+        _add(pairs, chosen, place, rejected, other)
     pairs.dropped = len(rows) - len(pairs.prompt_ids)
     return pairs
 

@@ -14,6 +14,8 @@ from nemo_local.core.errors import Invalid, NotFound
 from nemo_local.core.web import ENTITY_NAME
 
 _DATASET_SCHEMES = ("hf://datasets/", "nds://datasets/")
+LONGEST_REPOSITORY = 96
+"""Characters, by the Hub's rules."""
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,254}")
 
 
@@ -126,6 +128,16 @@ def find_dataset(given: Any, platform: Client) -> DatasetSource:
     return source
 
 
+def default_output(
+    namespace: str, base_model: str, source: DatasetSource, finetuning_type: str
+) -> str:
+    """The name of a model whose user gives none; a long name of the dataset is cut to fit."""
+    before, after = f"{base_model.replace('/', '-')}-", f"-{finetuning_type}"
+    room = LONGEST_REPOSITORY - len(f"{namespace}/{before}{after}")
+    dataset = source.url.repository.split("/", 1)[1]
+    return before + dataset[: max(1, room)].rstrip("-.") + after
+
+
 def output_model(given: str | None, namespace: str, default_name: str, job_id: str) -> OutputModel:
     """The model a job will make.
 
@@ -147,6 +159,11 @@ def output_model(given: str | None, namespace: str, default_name: str, job_id: s
         raise Invalid(
             f"output_model {text!r}: the version {version!r} must have letters, digits and . _ + - "
             "only, first a letter or digit"
+        )
+    if version == "main":
+        raise Invalid(
+            f"output_model {text!r}: 'main' is the branch with the newest version of a model; "
+            "choose another version"
         )
     split_name(model.repository, "output_model")
     _check_repository_name(model.repository)

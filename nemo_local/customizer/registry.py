@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from nemo_microservices.types import CustomizationConfig, CustomizationTarget
 
@@ -12,9 +11,16 @@ from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.web import check_name, deleted, showable
+from nemo_local.customizer.config_fields import (
+    CONFIG_DEFAULTS,
+    SEEDED_OPTIONS,
+    check,
+    complete_option,
+    schema_of,
+    types_of,
+)
 from nemo_local.customizer.downloads import TARGET, Downloads, is_downloaded
 from nemo_local.customizer.references import did_you_mean, split_name
-from nemo_local.customizer.rows import InvalidRow, parse_template
 from nemo_local.customizer.special_tokens import check_tokenizer
 
 CONFIG = "customization_config"
@@ -24,38 +30,6 @@ TARGET_VERSION, CONFIG_VERSION = "2.0", "v1.0.0"
 HARDWARE = {DEFAULT_MODEL: ("80GB", "A100", "L40")}
 """Further names of a seeded config; the others come as +80GB only."""
 MAX_SEQ_LENGTH = 4096
-DEFAULT_PROMPT_TEMPLATE = "{prompt} {completion}"
-PROMPT_SCHEMA = {
-    "type": "object",
-    "properties": {"prompt": {"type": "string"}, "completion": {"type": "string"}},
-    "required": ["prompt", "completion"],
-}
-CONFIG_DEFAULTS: Document = {
-    "prompt_template": DEFAULT_PROMPT_TEMPLATE,
-    "chat_prompt_template": None,
-    "training_precision": "bf16-mixed",
-    "dataset_schemas": [PROMPT_SCHEMA],
-    "custom_fields": {},
-}
-"""What a config says where its user says nothing, or null."""
-OPTION_DEFAULTS: Document = {
-    "num_nodes": 1,
-    "data_parallel_size": 1,
-    "tensor_parallel_size": 1,
-    "pipeline_parallel_size": 1,
-    "use_sequence_parallel": False,
-}
-SEEDED_OPTIONS: list[Document] = [
-    {
-        "training_type": training_type,
-        "finetuning_type": finetuning_type,
-        "num_gpus": 1,
-        "micro_batch_size": 1,
-        **OPTION_DEFAULTS,
-    }
-    for training_type in ("sft", "dpo", "distillation")
-    for finetuning_type in ("lora", "lora_merged", "all_weights")
-]
 
 
 class Registry:
@@ -89,7 +63,7 @@ class Registry:
             "base_model": f"{namespace}/{name}" if name else None,
             "enabled": True,
             "custom_fields": {},
-            **_rest(body),
+            **{key: value for key, value in _rest(body).items() if value is not None},
         }
         target = self._documents.create(TARGET, namespace, name, self._with_state(document))
         if target["status"] == "pending":
@@ -115,7 +89,10 @@ class Registry:
     def update_target(self, namespace: str, name: str, body: Document) -> Document:
         """The target after a shallow merge, with a `warning_message`. Raises Invalid."""
         found = self.get(TARGET, namespace, name)
-        changes = _rest(body)
+        defaults = {"base_model": f"{namespace}/{name}", "enabled": True, "custom_fields": {}}
+        changes = {
+            key: defaults.get(key) if value is None else value for key, value in _rest(body).items()
+        }
         self._check_target({**found, **changes})
         if {"model_uri", "hf_endpoint"} & changes.keys():
             changes.setdefault("model_path", "")  # of the old download
@@ -137,23 +114,27 @@ class Registry:
         Raises Invalid when it could not be shown, or no job could train with it.
         """
         found = self.get(CONFIG, namespace, name)
-        adding = [_option(option) for option in body.pop("add_training_options", None) or []]
-        removing = [_pair(option) for option in body.pop("remove_training_options", None) or []]
+        adding = [
+            complete_option(option) for option in body.pop("add_training_options", None) or []
+        ]
+        removing = [types_of(option) for option in body.pop("remove_training_options", None) or []]
         changes = {
             key: CONFIG_DEFAULTS.get(key) if value is None else value
             for key, value in _rest(body).items()
         }
-        options = [_option(o) for o in changes.get("training_options") or found["training_options"]]
-        missing = [pair for pair in removing if pair not in map(_pair, options)]
-        replaced = {*map(_pair, adding), *removing}
-        options = [o for o in options if _pair(o) not in replaced] + adding
+        options = [
+            complete_option(o) for o in changes.get("training_options") or found["training_options"]
+        ]
+        missing = [pair for pair in removing if pair not in map(types_of, options)]
+        replaced = {*map(types_of, adding), *removing}
+        options = [o for o in options if types_of(o) not in replaced] + adding
         if not options:
             raise Invalid("a config needs at least one training option; none would be left")
         changes["training_options"] = options
 
         def merge(config: Document) -> Document:
             merged = showable(CustomizationConfig, {**config, **changes})
-            _check(merged)
+            check(merged)
             return merged
 
         config = self.shown_config(self._documents.update(CONFIG, found["id"], merge))
@@ -206,6 +187,10 @@ class Registry:
         target = self.target_of(config)
         if target is None:
             raise Invalid(f"{shown} has no target; name one, such as {DEFAULT_MODEL}@2.0")
+        if not target.get("base_model"):
+            if not target.get("name"):
+                raise Invalid(f"The target of {shown} needs a base_model, or a name")
+            target = {**target, "base_model": f"{target['namespace']}/{target['name']}"}
         return {**config, "target": target}, self._trainable(target, shown)
 
     def trainable(self, reference: str, shown: str) -> Path:
@@ -264,10 +249,14 @@ class Registry:
             **CONFIG_DEFAULTS,
             **{key: value for key, value in body.items() if value is not None},
         }
-        config["training_options"] = [_option(option) for option in config["training_options"]]
+        config["training_options"] = [
+            complete_option(option) for option in config["training_options"]
+        ]
         if not config["training_options"]:
             raise Invalid("training_options must hold at least one option")
-        _check(config)
+        check(config)
+        if body.get("dataset_schemas") is None:
+            config["dataset_schemas"] = [schema_of(config["prompt_template"])]
         target = config.get("target")
         if isinstance(target, str):
             self.get(TARGET, *split_name(target, "Target"))
@@ -342,16 +331,6 @@ class Registry:
         return [f"{entity['namespace']}/{entity['name']}" for entity in self._documents.all(kind)]
 
 
-def _check(config: Document) -> None:
-    """Raise Invalid for what no job could train with."""
-    if config["max_seq_length"] < 1:
-        raise Invalid(f"max_seq_length must be at least 1, not {config['max_seq_length']}")
-    try:
-        parse_template(config["prompt_template"])
-    except InvalidRow as error:
-        raise Invalid(str(error)) from None
-
-
 def _names(body: Document) -> tuple[str, str | None]:
     namespace, name = body.get("namespace") or "default", body.get("name")
     check_name(namespace, "namespace")
@@ -360,11 +339,3 @@ def _names(body: Document) -> tuple[str, str | None]:
 
 def _rest(body: Document) -> Document:
     return {key: value for key, value in body.items() if key not in NOT_PATCHED}
-
-
-def _option(option: Document) -> Document:
-    return {**OPTION_DEFAULTS, **{key: value for key, value in option.items() if value is not None}}
-
-
-def _pair(option: Document) -> tuple[Any, Any]:
-    return option["training_type"], option["finetuning_type"]

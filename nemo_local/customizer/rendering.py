@@ -9,7 +9,7 @@ difference is the answer, and the loss is on nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nemo_local.customizer.rows import ChatRow, TextRow
@@ -53,8 +53,13 @@ class Tokens:
     """Which sequence each one was, counted before any was dropped."""
     dropped: int = 0
     """Sequences left out because a tool call did not fit."""
-    truncated: int = 0
-    """Sequences that lost their end."""
+    cut: set[int] = field(default_factory=set)
+    """Numbers of the sequences that lost their end."""
+
+    @property
+    def truncated(self) -> int:
+        """How many lost their end."""
+        return len(self.cut)
 
     @property
     def lengths(self) -> list[int]:
@@ -148,7 +153,7 @@ class Renderer:
             if message["role"] != "assistant" or number < row.learn_from:
                 continue
             prompt = self._render(row, number, add_generation_prompt=True)
-            self._check_tools(row, message, prompt)
+            self._check_tools(row, number, prompt)
             full = self._render(row, number + 1, add_generation_prompt=False)
             if not full.startswith(prompt):
                 raise UntrainableData(
@@ -177,22 +182,35 @@ class Renderer:
                 f"{row.where}: the chat template refused the row: {error}"
             ) from error
 
-    def _check_tools(self, row: ChatRow, answer: dict[str, Any], prompt: str) -> None:
+    def _check_tools(self, row: ChatRow, number: int, prompt: str) -> None:
         offered = [tool["function"]["name"] for tool in row.tools]
-        called = [call["function"]["name"] for call in answer.get("tool_calls", [])]
-        for name in called if offered else ():
-            if name not in prompt:
-                raise UntrainableData(
-                    f"{row.where}: an answer calls {name!r}, which is not among its tools "
-                    f"{offered}; the model would learn to call what it cannot see"
-                )
+        calls = row.messages[number].get("tool_calls", [])
+        called = [call["function"]["name"] for call in calls] if offered else []
+        # What users say may name a tool, too.
+        said = "".join(str(message["content"]) for message in row.messages[:number])
+        bare = (
+            self._without_tools(row, number) if any(x in said for x in (*called, *offered)) else ""
+        )
+        shown = {name for name in (*called, *offered) if prompt.count(name) > bare.count(name)}
         for name in offered:
-            if name not in prompt:
+            if name not in shown:
                 raise UntrainableData(
                     f"{row.where}: tool {name!r} does not appear in the rendered prompt, so the "
                     "model would learn to call what it cannot see. Does this chat template "
                     "support tools?"
                 )
+        for name in called:
+            if name not in shown:
+                raise UntrainableData(
+                    f"{row.where}: an answer calls {name!r}, which is not among its tools "
+                    f"{offered}; the model would learn to call what it cannot see"
+                )
+
+    def _without_tools(self, row: ChatRow, number: int) -> str:
+        try:
+            return self._render(replace(row, tools=[]), number, add_generation_prompt=True)
+        except UntrainableData:  # it may want some
+            return ""
 
     def _add(
         self,
@@ -209,7 +227,7 @@ class Renderer:
             return
         length = len(ids)
         if last < len(sequence.spans) - 1 or length > max_length:
-            tokens.truncated += 1
+            tokens.cut.add(number)
             end = sequence.spans[last].end
             length = min(max_length, sum(1 for _, stop in offsets if stop <= end))
         kept = sequence.spans[: last + 1]

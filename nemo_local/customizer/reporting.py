@@ -184,7 +184,7 @@ class Reporter(TrainerCallback):
         self._ranks = window.ranks
         self._reported_at = 0.0
         self._per_epoch = so_far.prepared["steps_per_epoch"]
-        self._best = math.inf
+        self._best = self._counted = math.inf
         self._improved_at_step = so_far.prepared["resumed_from"]
         for point in so_far.val_loss:
             self._is_best(point["value"], point["step"])
@@ -196,6 +196,8 @@ class Reporter(TrainerCallback):
             self._progress.write("step", steps=state.global_step)
         if control.should_save or control.should_evaluate or control.should_training_stop:
             self._window.check(state.global_step - 1)
+        if state.global_step == state.max_steps and not any("loss" in x for x in state.log_history):
+            control.should_log = True  # a run may be shorter than the steps between two logs
 
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         logs, step = given["logs"], state.global_step - 1
@@ -230,8 +232,8 @@ class Reporter(TrainerCallback):
             )
 
     def _is_best(self, loss: float, step: int) -> bool:
-        if loss < self._best - EARLY_STOP_DELTA:
-            self._improved_at_step = step
+        if loss < self._counted - EARLY_STOP_DELTA:  # small improvements add up
+            self._counted, self._improved_at_step = loss, step
         better = loss < self._best
         self._best = min(loss, self._best)
         return better

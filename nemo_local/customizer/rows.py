@@ -102,8 +102,8 @@ class RowReader:
                 f"it has {sorted(value)}"
             )
         *given, (before, answer) = parts
-        prompt = "".join(text + str(value[key]) for text, key in given) + before
-        return TextRow(prompt, str(value[answer]), where)
+        prompt = "".join(text + _text(value[key]) for text, key in given) + before
+        return TextRow(prompt, _text(value[answer]), where)
 
     def _preference(self, value: dict[str, Any], where: str) -> PreferenceRow:
         """{"prompt": [messages] or text, "chosen": answer, "rejected": answer, "tools": [...]}
@@ -182,6 +182,11 @@ def _first_sign(path: Path, name: str) -> str:
     return next((line.lstrip()[0] for _, line in _lines(path, name) if line.strip()), "")
 
 
+def _text(value: Any) -> str:
+    """Text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _list_of_rows(path: Path, name: str) -> Any:
     """The one value of a file, which is read whole."""
     try:
@@ -206,8 +211,11 @@ def _message(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(role, str) or role not in _ROLES:
         raise InvalidRow(f"{where}: role {role!r} is not one of {sorted(_ROLES)}")
     message: dict[str, Any] = {"role": _ROLES[role], "content": _content(value, where)}
-    if value.get("tool_calls"):
-        calls = _decoded(value["tool_calls"], where, "tool_calls")
+    given = value.get("tool_calls")
+    if not given and value.get("function_call"):  # as they were called before there were tools
+        given = [{"function": _decoded(value["function_call"], where, "function_call")}]
+    if given:
+        calls = _decoded(given, where, "tool_calls")
         message["tool_calls"] = [_call(call, where) for call in _listed(calls, "tool_calls", where)]
     for key in ("name", "tool_call_id"):
         if value.get(key) is not None:

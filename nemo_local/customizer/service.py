@@ -18,6 +18,7 @@ from nemo_local.core.errors import Conflict
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
+from nemo_local.core.web import check_name
 from nemo_local.customizer import hyperparameters, integrations, logs, parallelism
 from nemo_local.customizer.downloads import TARGET, Downloads
 from nemo_local.customizer.hub import Hub
@@ -28,6 +29,7 @@ from nemo_local.customizer.processes import TrainingProcesses
 from nemo_local.customizer.records import Records, shown
 from nemo_local.customizer.references import (
     OutputModel,
+    default_output,
     find_dataset,
     output_model,
 )
@@ -104,7 +106,8 @@ class CustomizerService:
             NotFound: no such config or dataset; near names are in the text.
             Conflict: the output model exists.
         """
-        job_id, namespace = new_id("cust"), body.get("namespace") or "default"
+        job_id = new_id("cust")
+        namespace = check_name(body.get("namespace") or "default", "namespace")
         given: Document = body["hyperparameters"]
         config, checkpoint = self.registry.resolve(body["config"])
         target: Document = config["target"]
@@ -123,8 +126,7 @@ class CustomizerService:
         source = find_dataset(body["dataset"], self._platform)
         base_model = target["base_model"]
         model = self._catalog.get(base_model)
-        dataset_name = source.url.repository.split("/", 1)[1]
-        default_name = f"{base_model.replace('/', '-')}-{dataset_name}-{option['finetuning_type']}"
+        default_name = default_output(namespace, base_model, source, option["finetuning_type"])
         output = output_model(body.get("output_model"), namespace, default_name, job_id)
         shared = {
             "base_model": base_model,

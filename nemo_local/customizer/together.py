@@ -78,19 +78,24 @@ class Together(Trainer):
 
     def evaluation_loop(self, dataloader: Any, *given: Any, **options: Any) -> Any:
         self.model.eval()
-        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         for rows, inputs in zip(dataloader.batch_sampler, dataloader, strict=True):
             with torch.no_grad(), self.compute_loss_context_manager():
                 loss: Any = self.compute_loss(self.model, self._prepare_inputs(inputs))
             if rows:  # else it had nothing to predict
-                total += len(rows) * loss
-        count = len(self.eval_dataset)
+                weight = self.weight_of(rows, inputs)
+                sums += torch.stack([weight * loss.double(), torch.full_like(sums[0], weight)])
+        total, weights = self.ranks.sum(sums).tolist()
         return EvalLoopOutput(
             predictions=None,
             label_ids=None,
-            metrics={"eval_loss": float(self.ranks.sum(total)) / count},
-            num_samples=count,
+            metrics={"eval_loss": total / weights},
+            num_samples=len(self.eval_dataset),
         )
+
+    def weight_of(self, rows: list[int], inputs: dict[str, Any]) -> int:
+        """How much a pass of validation counts: the tokens, or else the rows, of its mean loss."""
+        return len(inputs["places"])
 
     def _save_checkpoint(self, *given: Any) -> None:
         with self.saves.writing():

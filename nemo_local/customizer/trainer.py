@@ -80,6 +80,11 @@ class Run:
         return max(self.training.lengths)
 
     @property
+    def longest_of_all(self) -> int:
+        """Tokens of the longest row, be it of validation."""
+        return max(self.longest, max(self.validation.lengths, default=0))
+
+    @property
     def device(self) -> torch.device:
         return self.ranks.device
 
@@ -164,6 +169,7 @@ def _train_what_fits(run: Run, refused: int | None) -> None:
         ranks,
         run.training.lengths,
         run.training.most_learnt,
+        longest_validated=max(run.validation.lengths, default=0),
         precision=run.job["precision"],
         device_asked=run.job["device"],
         teacher=Path(run.job["teacher_path"]) if plan.training_type == "distillation" else None,
@@ -185,11 +191,11 @@ def _train_what_fits(run: Run, refused: int | None) -> None:
         less = with_less_memory(facts, choices)
         if ranks.count > 1 and (less is not None or ranks.sharded):
             # The others have begun to wait for this one, so nothing can be tried with them.
-            reason = what_several_may_do(ranks, size, run.longest, what)
+            reason = what_several_may_do(ranks, size, run.longest_of_all, what)
             raise OutOfMemory(reason, size) if less is not None else TrainingFailed(reason)
         if less is None:
             fits = _longest_that_fits(run, choices)
-            raise TrainingFailed(what_fits(run.longest, fits, choices.checkpointing.on))
+            raise TrainingFailed(what_fits(run.longest_of_all, fits, choices.checkpointing.on))
         facts = less
 
 
@@ -205,7 +211,7 @@ def _longest_that_fits(run: Run, choices: Choices) -> int:
         ]
         if plan.training_type == "distillation":
             held.append(load_teacher(run.job, run.tokenizer, choices, device))
-        return longest_that_fits(model, run.longest, sequences_a_row(plan), choices)
+        return longest_that_fits(model, run.longest_of_all, sequences_a_row(plan), choices)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

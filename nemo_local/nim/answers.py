@@ -144,12 +144,13 @@ async def completion_chunks(answer: Answer) -> AsyncIterator[Json]:
 
 def reading_of(answer: Answer, index: int) -> Reading:
     """A finished choice as text and tool calls."""
-    use, text = answer.use, answer.replies[index].text
+    use, reply = answer.use, answer.replies[index]
+    text = reply.text
     if use.mode == "none":
         return Reading(text, [])
     held = use.mode != "auto"
     reading = answer.checkpoint.tool_format.read(text, constrained=held)
-    if held and answer.replies[index].finish_reason == "length":
+    if held and (reply.finish_reason == "length" or reply.stream.stopped_by is not None):
         begun = begun_calls(text)
         if len(begun) > len(reading.calls):
             return Reading(None, begun, cut=True)

@@ -243,4 +243,4 @@ def _checked(schema: Schema | str) -> Schema:
 def _choice_grammar(choices: list[str]) -> str:
     if not choices or not all(isinstance(choice, str) and choice for choice in choices):
         raise ValueError("it must be a list of strings that are not empty")
-    return "root ::= " + " | ".join(json.dumps(choice) for choice in choices)
+    return "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in choices)

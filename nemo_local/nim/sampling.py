@@ -95,8 +95,9 @@ def _apply_penalties(logits: Tensor, row: Generation) -> None:
     if rules.repetition_penalty != 1.0:
         seen = torch.tensor(sorted({*row.prompt, *row.tokens}), device=logits.device)
         values = logits[seen]
-        raised = (values / rules.repetition_penalty).clamp(max=_LARGEST)
-        logits[seen] = torch.where(values > 0, raised, values * rules.repetition_penalty)
+        penalty = max(rules.repetition_penalty, 1 / _LARGEST)  # less may count as 0
+        raised = (values / penalty).clamp(max=_LARGEST)
+        logits[seen] = torch.where(values > 0, raised, values * penalty)
     if row.tokens and (rules.presence_penalty or rules.frequency_penalty):
         counts = Counter(row.tokens)
         written = torch.tensor(list(counts), device=logits.device)

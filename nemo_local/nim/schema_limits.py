@@ -22,6 +22,13 @@ _CONSTRAINTS = (
 )
 _TELL_A_TYPE = ("properties", "patternProperties", "items", "prefixItems", "enum", "const")
 _LOOKS_AROUND = re.compile(r"(?<!\\)\(\?<?[=!]")
+_NOT_IN_JSON = frozenset(['"', '\\"', "\\\\", "\\n", "\\r", "\\t", "\\f", "\\v"])
+"""Of a pattern: what a string of JSON has in another spelling, which no grammar asks for."""
+_ALL_BUT = re.compile(r"\[\^(?:\\.|[^\]\\])*\]")
+DECIMALS = 6
+"""Of the bounds of a number that a grammar knows."""
+MAX_OPTIONAL = 400
+"""Properties of an object that may be left out; twice as many compile four times as long."""
 _OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "propertyNames")
@@ -51,6 +58,17 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
         yield place, f"{beside[0]!r} beside {choosers[0]!r}"
     if constraints and not {"type", *choosers, *_TELL_A_TYPE} & schema.keys():
         yield place, f"{constraints[0]!r} without 'type'"
+    properties, required = schema.get("properties") or {}, schema.get("required") or []
+    if isinstance(properties, dict) and isinstance(required, list):
+        if any(isinstance(name, str) and name not in properties for name in required):
+            yield place, "'required' with a name outside 'properties'"
+        if len(properties) - len(required) > MAX_OPTIONAL:
+            yield place, f"more than {MAX_OPTIONAL} 'properties' that are not 'required'"
+    if _too_fine(schema):
+        yield place, f"a bound of more than {DECIMALS} decimals"
+    for pattern in [schema.get("pattern"), *(schema.get("patternProperties") or {})]:
+        if isinstance(pattern, str) and not _stands_in_json(pattern):
+            yield place, "a pattern with quotes, backslashes or control characters"
     pattern = schema.get("pattern")
     if isinstance(pattern, str):
         if _LOOKS_AROUND.search(pattern):
@@ -64,6 +82,22 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
         yield place, f"'$ref' to {reference!r}, which is elsewhere or has no path,"
     for inner, name in _inside(schema):
         yield from _problems(inner, f"{place}.{name}" if place else name)
+
+
+def _too_fine(schema: dict[str, Any]) -> bool:
+    """Whether a number lies between bounds so fine that a grammar may find none there."""
+    low, high = (
+        [schema[key] for key in keys if isinstance(schema.get(key), int | float)]
+        for keys in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
+    )
+    fine = any(round(bound, DECIMALS) != bound for bound in low + high)
+    return schema.get("type") != "integer" and bool(low and high) and fine
+
+
+def _stands_in_json(pattern: str) -> bool:
+    """Whether what a pattern spells stands in JSON as it is; `[^...]` never lets out the rest."""
+    parts = re.findall(r"\\.|.", _ALL_BUT.sub("", pattern), re.DOTALL)
+    return not any(part in _NOT_IN_JSON or part < " " for part in parts)
 
 
 def _says_nothing(keyword: str, schema: dict[str, Any]) -> bool:

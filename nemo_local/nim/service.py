@@ -90,7 +90,10 @@ class NimService:
         async with self._loaded(request.model, deadline) as lease:
             checkpoint = lease.checkpoint
             prompts = await asyncio.to_thread(_as_ids, asked, checkpoint)
-            texts = [checkpoint.decode(ids) if request.echo else "" for ids in prompts]
+            texts = [
+                (one if isinstance(one, str) else checkpoint.decode(ids)) if request.echo else ""
+                for one, ids in zip(asked, prompts, strict=True)
+            ]
             answer = Answer(
                 "text_completion",
                 "cmpl",
@@ -177,7 +180,7 @@ class NimService:
                     sampling=rule,
                     vocabulary=checkpoint.vocabulary,
                     adapter=lease.adapter,
-                    stream=TextStream(decode, rule.stop),
+                    stream=TextStream(decode, rule.stop, rule.min_tokens),
                     emit=emit,
                     matcher=matcher,
                     pieces=bool(request.stream),

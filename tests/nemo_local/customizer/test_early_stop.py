@@ -47,7 +47,7 @@ def ended_after(tmp_path):
 
 
 def test_ten_epochs_without_an_improvement_worth_the_name_end_a_run(ended_after):
-    creeping = [2 - 0.0009 * epoch for epoch in range(40)]
+    creeping = [2 - 0.00009 * epoch for epoch in range(40)]
     epochs, model = ended_after(creeping)
     assert epochs == 1 + EARLY_STOP_EPOCHS
     assert model.saved == epochs  # the best weights are kept, however little better
@@ -60,6 +60,10 @@ def test_an_improvement_gives_a_run_ten_more_epochs(ended_after):
 
 def test_a_run_that_improves_goes_on(ended_after):
     assert ended_after([3 - 0.01 * epoch for epoch in range(40)])[0] == 40
+
+
+def test_small_improvements_add_up(ended_after):
+    assert ended_after([2 - 0.0009 * epoch for epoch in range(40)])[0] == 40
 
 
 def test_a_resumed_run_counts_the_epochs_before(ended_after):

@@ -120,6 +120,12 @@ def test_validation_interval(interval, max_steps, steps):
         (["linear_fc1"], ("gate_proj", "up_proj")),
         (["q_proj", "linear_qkv"], ("q_proj", "k_proj", "v_proj")),
         (["*_proj"], (*LEAVES, *MLP)),
+        (["linear_fc?"], (*MLP[:2], "down_proj")),
+        (["*linear_qkv"], ("q_proj", "k_proj", "v_proj")),
+        (
+            ["*.layers.0.self_attention.linear_proj", "decoder.layers.1.mlp.linear_fc2"],
+            ("model.layers.0.self_attn.o_proj", "model.layers.1.mlp.down_proj"),
+        ),
         (["*.layers.1.*.v_proj"], ("model.layers.1.self_attn.v_proj",)),
         (["*.layers.1.*.linear_fc2"], ("model.layers.1.mlp.down_proj",)),
         (

@@ -253,3 +253,18 @@ def test_pairs_share_their_prompt_and_one_answer_that_does_not_fit_drops_both(tm
     assert short.lengths == [len(p) + max(len(c), len(r)) for p, c, r in zip(
         short.prompt_ids, short.chosen_ids, short.rejected_ids, strict=True
     )]  # fmt: skip
+
+
+def test_pairs_are_counted_once_and_two_answers_that_a_cut_made_equal_are_no_pair(tmp_path):
+    from tests.nemo_local.customizer.tiny_llama import tokenizer
+
+    lines = [
+        {"prompt": "a", "chosen": "b" * 99, "rejected": "c" * 99},
+        {"prompt": "a", "chosen": "b" * 99 + "x", "rejected": "b" * 99 + "y"},
+        {"prompt": "a", "chosen": "b" * 99, "rejected": call_row(1)["messages"][1],
+         "tools": call_row(1)["tools"]},
+    ]  # fmt: skip
+    write_rows(tmp_path / "data/training/a.jsonl", lines)
+    rows = RowReader(preferences=True).read(tmp_path, [tmp_path / "data/training/a.jsonl"])
+    found = make_pairs(Renderer(tokenizer(), [1]), list(rows), 60)
+    assert (len(found.prompt_ids), found.truncated, found.dropped) == (2, 2, 1)

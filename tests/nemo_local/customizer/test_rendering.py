@@ -173,6 +173,15 @@ def test_a_template_that_hides_the_tools_is_refused():
         Renderer(tok, [EOT]).tokens([call_chat(7)], 500)
 
 
+def test_a_tool_that_only_the_user_names_is_hidden():
+    tok = tokenizer()
+    tok.chat_template = tok.chat_template.replace("tool.function.name", '"x"')
+    row = call_chat(7)
+    row.messages[0]["content"] = "add or sum 7"
+    with pytest.raises(UntrainableData, match="line 7: tool 'add' does not appear"):
+        Renderer(tok, [EOT]).tokens([row], 500)
+
+
 def test_a_template_without_an_end_that_generation_knows_is_refused(tok):
     with pytest.raises(UntrainableData, match="would never learn to stop"):
         Renderer(tok, [PAD + 1]).tokens([call_chat(7)], 500)

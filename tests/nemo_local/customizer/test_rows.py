@@ -146,6 +146,22 @@ def test_a_prompt_template_names_the_keys(tmp_path):
     assert made == TextRow("Q: 2x2 (even) A: ", "4", "training/a.jsonl line 1")
 
 
+def test_a_completion_that_is_an_object_is_learnt_as_json_and_not_as_python(tmp_path):
+    row = {"prompt": ["a", "é"], "completion": {"name": "f", "ok": True, "x": None}}
+    (made,) = read(tmp_path, json.dumps(row))
+    assert (made.prompt, made.completion) == ('["a", "é"] ', '{"name": "f", "ok": true, "x": null}')
+
+
+def test_a_function_call_of_old_is_a_tool_call_and_not_an_empty_answer(tmp_path):
+    call = {"name": "f", "arguments": '{"a": 1}'}
+    answer = {"role": "assistant", "content": None, "function_call": call}
+    row = {"messages": [{"role": "user", "content": "w?"}, answer]}
+    (made,) = read(tmp_path, json.dumps(row))
+    assert made.messages[1]["tool_calls"] == [
+        {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    ]
+
+
 def test_a_prompt_that_names_a_key_itself_stays_as_it_is(tmp_path):
     row = {"prompt": "say {completion}", "completion": "secret"}
     (made,) = read(tmp_path, json.dumps(row), reader=RowReader("{{x}} {prompt} {completion}"))

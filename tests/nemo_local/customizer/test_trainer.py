@@ -96,6 +96,68 @@ def test_rows_that_are_too_long_are_cut_or_dropped_and_counted(job, job_dir):
     assert (prepared["dropped"], prepared["truncated"]) == (3, 2)
 
 
+@pytest.mark.parametrize("kind", ["sft", "packed"])
+def test_a_validation_loss_is_the_same_whatever_passes_it_is_in(
+    checkpoint, job_dir, tmp_path, monkeypatch, kind
+):
+    from nemo_local.customizer import arguments
+
+    rows = [{"prompt": "a", "completion": "b" * size} for size in (3, 40, 9, 120, 60)]
+    write_rows(job_dir / "data/validation/a.jsonl", rows)
+    losses = []
+    for size in (1, 2, 5):
+        folder = tmp_path / str(size)
+        shutil.copytree(job_dir / "data", folder / "data")
+        with monkeypatch.context() as patched:
+            patched.setattr(arguments, "_validated_at_once", lambda run, rows, size=size: size)
+            job = make_job(checkpoint, sequence_packing_enabled=kind == "packed")
+            losses.append([point["value"] for point in train_job(job, folder).val_loss])
+    for other in losses[1:]:
+        assert other == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_long_rows_of_validation_get_passes_that_are_no_larger_than_those_of_training(
+    checkpoint, job_dir, monkeypatch
+):
+    from nemo_local.customizer.objectives import ANSWERS_OF
+
+    passes, inner = [], LlamaMLP.forward
+
+    def forward(self, x):
+        passes.append((self.training, x.shape[0] * x.shape[1]))
+        return inner(self, x)
+
+    monkeypatch.setattr(LlamaMLP, "forward", forward)
+    rows = [{"prompt": "a", "completion": "b" * 240} for _ in range(8)]
+    write_rows(job_dir / "data/validation/a.jsonl", rows)
+    train_job(make_job(checkpoint), job_dir)
+    training, validation = (max(n for t, n in passes if t is kind) for kind in (True, False))
+    assert validation <= 2 * training + ANSWERS_OF
+
+
+def test_a_run_that_is_shorter_than_the_steps_between_two_logs_has_a_loss(checkpoint, job_dir):
+    progress = train_job(make_job(checkpoint, max_steps=2, log_every_n_steps=10), job_dir)
+    assert [point["step"] for point in progress.train_loss] == [1]
+
+
+def test_a_dropout_of_nothing_takes_the_place_of_the_checkpoints(checkpoint, tmp_path):
+    from nemo_local.customizer.choices import choose
+    from nemo_local.customizer.gather import gather
+    from nemo_local.customizer.networks import load_model
+    from nemo_local.customizer.plan import Plan
+    from nemo_local.customizer.ranks import Ranks
+
+    folder = tmp_path / "with dropout"
+    shutil.copytree(checkpoint, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
+    for asked, expected in ((None, 0.1), (0.0, 0.0)):
+        sft = {} if asked is None else {"sft": {"attention_dropout": asked}}
+        plan = Plan.from_json(make_job(folder, **sft)["plan"])
+        model = load_model(folder, plan, Ranks(), choose(gather(folder, plan, Ranks(), [64], 9)))
+        assert model.config.attention_dropout == expected
+
+
 @pytest.mark.parametrize("finetuning_type", ["lora", "all_weights"])
 def test_every_layer_knows_when_it_trains_and_when_it_is_validated(
     checkpoint, job_dir, monkeypatch, finetuning_type

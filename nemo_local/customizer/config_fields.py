@@ -1,0 +1,77 @@
+"""What stands in a config: defaults, training options, and what no job could train with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nemo_local.core.documents import Document
+from nemo_local.core.errors import Invalid
+from nemo_local.customizer.rows import InvalidRow, parse_template
+
+DEFAULT_PROMPT_TEMPLATE = "{prompt} {completion}"
+
+
+def schema_of(template: str) -> Document:
+    """The JSON Schema of the rows that a prompt template reads."""
+    keys = list(dict.fromkeys(key for _, key in parse_template(template)))
+    return {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in keys},
+        "required": keys,
+    }
+
+
+CONFIG_DEFAULTS: Document = {
+    "prompt_template": DEFAULT_PROMPT_TEMPLATE,
+    "chat_prompt_template": None,
+    "training_precision": "bf16-mixed",
+    "dataset_schemas": [schema_of(DEFAULT_PROMPT_TEMPLATE)],
+    "custom_fields": {},
+}
+"""What a config says where its user says nothing, or null."""
+OPTION_DEFAULTS: Document = {
+    "num_nodes": 1,
+    "data_parallel_size": 1,
+    "tensor_parallel_size": 1,
+    "pipeline_parallel_size": 1,
+    "use_sequence_parallel": False,
+}
+SEEDED_OPTIONS: list[Document] = [
+    {
+        "training_type": training_type,
+        "finetuning_type": finetuning_type,
+        "num_gpus": 1,
+        "micro_batch_size": 1,
+        **OPTION_DEFAULTS,
+    }
+    for training_type in ("sft", "dpo", "distillation")
+    for finetuning_type in ("lora", "lora_merged", "all_weights")
+]
+NUMBERS = (
+    *("num_gpus", "micro_batch_size", "num_nodes", "data_parallel_size"),
+    *("tensor_parallel_size", "pipeline_parallel_size", "expert_model_parallel_size"),
+)
+"""Of a training option; none is below 1."""
+
+
+def check(config: Document) -> None:
+    """Raise Invalid for what no job could train with."""
+    if config["max_seq_length"] < 1:
+        raise Invalid(f"max_seq_length must be at least 1, not {config['max_seq_length']}")
+    try:
+        parse_template(config["prompt_template"])
+    except InvalidRow as error:
+        raise Invalid(str(error)) from None
+
+
+def complete_option(option: Document) -> Document:
+    """A training option with its defaults. Raises Invalid for a number below 1."""
+    for name in NUMBERS:
+        if option.get(name) is not None and option[name] < 1:
+            raise Invalid(f"training_options: {name} must be at least 1, not {option[name]}")
+    return {**OPTION_DEFAULTS, **{key: value for key, value in option.items() if value is not None}}
+
+
+def types_of(option: Document) -> tuple[Any, Any]:
+    """What tells the options of a config apart."""
+    return option["training_type"], option["finetuning_type"]
