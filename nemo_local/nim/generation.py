@@ -94,7 +94,6 @@ class TextStream:
         self._decode = decode
         self._stop = stop
         self._min_tokens = min_tokens
-        self._open = 0  # from here a stop string may begin
         self._ids: list[int] = []
         self._start = 0  # decoding begins here: a token's text can depend on the one before
         self._read = 0  # tokens whose text is in `_text`
@@ -133,11 +132,11 @@ class TextStream:
         before = len(self._text)
         self._text += new
         if len(self._ids) <= self._min_tokens:
-            self._open = len(self._text)
+            return
         hits = [
             (at, stop)
             for stop in self._stop
-            if (at := self._text.find(stop, max(self._open, before - len(stop) + 1))) >= 0
+            if (at := self._text.find(stop, max(0, before - len(stop) + 1))) >= 0
         ]
         if hits:
             at, self.stopped_by = min(hits)
@@ -149,7 +148,7 @@ class TextStream:
             return 0
         longest = 0
         for stop in self._stop:
-            for size in range(min(len(stop) - 1, len(self._text) - self._open), longest, -1):
+            for size in range(min(len(stop) - 1, len(self._text)), longest, -1):
                 if self._text.endswith(stop[:size]):
                     longest = size
                     break

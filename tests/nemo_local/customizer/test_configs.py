@@ -97,6 +97,8 @@ def test_a_config_of_ones_own(client):
         ({"training_options": []}, 422, "at least one option"),
         ({"training_options": [{"training_type": "sft"}]}, 422, "finetuning_type"),
         ({"max_seq_length": 0}, 422, "max_seq_length must be at least 1"),
+        ({"training_options": [OPTION | {"micro_batch_size": 0}]}, 422, "must be at least 1, not"),
+        ({"training_options": [OPTION | {"num_gpus": -3}]}, 422, "num_gpus must be at least 1"),
         ({"name": "a b"}, 422, "letters, digits"),
         ({"training_precision": "int3"}, 422, "training_precision"),
     ],
@@ -119,6 +121,32 @@ def test_a_target_with_a_local_checkpoint_is_ready(client, models_dir):
     assert [t["namespace"] for t in listed["data"]] == ["ns"]
     client.delete(path)
     assert refused(client.get, path)[0] == 404
+
+
+def test_what_is_null_in_a_target_is_as_if_it_were_not_given(client, dataset):
+    body = {"namespace": "ns", "num_parameters": 5, "precision": "fp32", "model_path": MODEL}
+    empty = {"enabled": None, "custom_fields": None, "base_model": None}
+    made = client.post(f"{BASE}/targets", json={**body, **empty, "name": "null@1"})
+    assert (made["enabled"], made["custom_fields"], made["base_model"]) == (True, {}, "ns/null@1")
+    path = f"{BASE}/targets/ns/null@1"
+    client.patch(path, json={"enabled": False, "base_model": "x", "custom_fields": {"a": "b"}})
+    changed = client.patch(path, json=empty)
+    assert changed["enabled"] and changed["custom_fields"] == {}
+    assert changed["base_model"] == "ns/null@1"
+
+    nameless = client.post(f"{BASE}/targets", json=body)
+    config = {"max_seq_length": 100, "training_options": [OPTION]}
+    config["target"] = f"ns/{nameless['name']}"
+    job = client.post(f"{BASE}/jobs", json=job_body(config=config))
+    assert job["config_snapshot"]["base_model"] == config["target"]
+    client.post(f"{BASE}/jobs/{job['id']}/cancel")
+
+
+def test_a_config_with_a_template_of_its_own_names_the_keys_of_its_rows(client):
+    body = {"name": "qa@v1", "namespace": "ns", "max_seq_length": 9, "target": f"{MODEL}@2.0"}
+    body |= {"training_options": [OPTION], "prompt_template": "Q {q} A {a}"}
+    (schema,) = client.post(f"{BASE}/configs", json=body)["dataset_schemas"]
+    assert schema["required"] == ["q", "a"] and list(schema["properties"]) == ["q", "a"]
 
 
 def test_a_target_in_use_stays(client):

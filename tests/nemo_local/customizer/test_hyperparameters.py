@@ -5,6 +5,7 @@ import pytest
 from nemo_local.core.errors import Invalid
 from nemo_local.customizer.hyperparameters import make_plan, refuse_unknown, shown
 from nemo_local.customizer.modules import linear_modules, resolve_modules
+from nemo_local.customizer.passes import pass_sizes
 from nemo_local.customizer.plan import Dpo, Plan
 
 LEAVES = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -212,3 +213,8 @@ def test_parameters_of_a_type_we_lack_are_refused_by_name(name):
     with pytest.raises(Invalid, match=f"hyperparameters.{name} is not supported"):
         refuse_unknown({"finetuning_type": "lora", name: {}})
     refuse_unknown({"finetuning_type": "lora", name: None})
+
+
+def test_a_batch_with_too_many_noughts_is_no_endless_search():
+    plan = make_plan({"finetuning_type": "lora", "batch_size": 10**18}, LLAMA, 1)
+    assert pass_sizes(plan, 1000) == (8, 4, 2, 1)

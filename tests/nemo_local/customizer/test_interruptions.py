@@ -99,6 +99,20 @@ def test_an_upload_that_nobody_wants_any_more_stores_nothing(running, tmp_path):
     assert not hub.list_repo_refs("ns/unwanted").tags
 
 
+def test_a_new_version_has_no_file_of_the_one_before(running, tmp_path):
+    hub = running.hf()
+    for version in ("v1", "v2"):
+        folder = tmp_path / version
+        folder.mkdir()
+        (folder / f"only-in-{version}.txt").write_text(version)
+        (folder / "config.json").write_text(version)
+        made = Hub(running.settings.platform_url, None)
+        made.upload(folder, OutputModel("ns", "versions", version), version, threading.Event())
+    for version in ("v1", "v2"):
+        files = set(hub.list_repo_files("ns/versions", revision=version))
+        assert files - {".gitattributes"} == {"config.json", f"only-in-{version}.txt"}
+
+
 def test_a_job_whose_inference_hangs_can_be_cancelled(own_settings, tmp_path):
     with silent_server(own_settings.nim_port), running_control_plane(own_settings) as running:
         client = running.client()

@@ -12,6 +12,12 @@ import psutil
 import pytest
 
 from nemo_local.core.client import UpstreamError
+from nemo_local.customizer.references import (
+    DatasetSource,
+    DatasetUrl,
+    default_output,
+    output_model,
+)
 from nemo_local.processes import child_environment, is_answering, wait_until
 from tests.conftest import Running, running_control_plane
 from tests.nemo_local.customizer.conftest import CONFIG, MODEL, ROWS, job_body, serving, upload
@@ -111,6 +117,10 @@ def details_of(job, message):
         ({"output_model": "a/b/c@v1"}, 422, "output_model 'a/b/c' does not have the form"),
         ({"output_model": "ns/x@v 1"}, 422, "the version 'v 1' must have letters"),
         ({"output_model": "ns/x--y"}, 422, "cannot name a repository"),
+        ({"output_model": "ns/x@main"}, 422, "'main' is the branch with the newest version"),
+        ({"namespace": "a/b", "output_model": "ns/q"}, 422, "letters, digits"),
+        ({"config": LORA_ONLY | {"target": {"num_parameters": 5, "precision": "fp32",
+                                            "model_path": MODEL}}}, 422, "needs a base_model"),
     ],
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
@@ -394,3 +404,21 @@ def test_of_jobs_at_once_for_a_name_that_is_free_again_one_gets_it(client, creat
         assert set(answers) - {*accepted} == {(409, "Model ns/race@v1 already exists")}
         client.post(f"{JOBS}/{accepted[0]}/cancel")
         wait_for(client, accepted[0], "cancelled")
+
+
+def test_a_job_is_found_by_its_dataset_by_the_files_of_it_and_by_their_repository(
+    client, dataset, create
+):
+    url = "hf://datasets/ns/d/training"
+    client.post("/v1/datasets", json={"name": "sub", "namespace": "ns", "files_url": url})
+    job = create(dataset="ns/sub")
+    for wanted in ("ns/sub", url, f"{url}/", "hf://datasets/ns/d"):
+        listed = client.get(JOBS, params={"filter[dataset]": wanted, "page_size": "100"})
+        assert job["id"] in [entry["id"] for entry in listed["data"]]
+
+
+def test_a_dataset_with_a_long_name_can_be_trained_on_without_naming_the_output():
+    source = DatasetSource("x", DatasetUrl(f"ns/{'d' * 60}-{'e' * 30}", None, ""))
+    name = default_output("default", MODEL, source, "all_weights")
+    output = output_model(None, "default", name, "cust-1")
+    assert len(output.repository) <= 96 and output.name.endswith("-all_weights")

@@ -74,6 +74,8 @@ def test_calls_of_the_listed_tools_only(
         pytest.param(Constraint("schema", {"type": "integer"}), "12", '"12"', id="schema"),
         pytest.param(Constraint("schema", '{"enum": ["a"]}'), '"a"', '"b"', id="schema as text"),
         pytest.param(Constraint("choice", ["yes", "no (é)"]), "no (é)", "maybe", id="choice"),
+        pytest.param(Constraint("choice", ["😀", 'a"\\\n']), "😀", "a", id="emoji"),
+        pytest.param(Constraint("choice", ["😀", 'a"\\\n']), 'a"\\\n', "", id="escapes"),
         pytest.param(Constraint("regex", "[0-9]{3}"), "123", "12", id="regex"),
         pytest.param(Constraint("grammar", 'root ::= "a" | "b"'), "b", "c", id="grammar"),
     ],
@@ -163,6 +165,18 @@ def test_objects_are_closed_where_they_name_their_properties() -> None:
         ({"properties": {"a": {}}, "oneOf": [{"type": "null"}]}, "'properties' beside 'oneOf'"),
         ({"anyOf": [{"required": ["a"]}]}, "'required' without 'type' of anyOf[0]"),
         ({"minimum": 5}, "'minimum' without 'type'"),
+        (
+            {"type": "object", "properties": {"a": {}}, "required": ["a", "b"]},
+            "'required' with a name outside 'properties'",
+        ),
+        ({"type": "string", "pattern": r"^[a-z]\t$"}, "a pattern with quotes, backslashes or"),
+        ({"type": "string", "pattern": r"^C:\\[a-z]$"}, "a pattern with quotes, backslashes or"),
+        ({"type": "object", "patternProperties": {'^"$': {}}}, "a pattern with quotes"),
+        ({"type": "number", "minimum": 1e-7, "maximum": 2e-7}, "a bound of more than 6 decimals"),
+        (
+            {"properties": {f"p{i}": {"type": "null"} for i in range(401)}},
+            "more than 400 'properties' that are not 'required'",
+        ),
     ],
 )
 def test_a_keyword_that_no_grammar_keeps_is_refused_by_name(
@@ -182,6 +196,8 @@ def test_a_keyword_that_no_grammar_keeps_is_refused_by_name(
         {"type": "array", "prefixItems": [{"type": "null"}], "unevaluatedItems": False},
         {"type": "string", "pattern": "^[a-z]+$", "minLength": 1},
         {"type": "string", "pattern": r"f\(?=b"},
+        {"type": "string", "pattern": r'^[^"\\]+\d\.$'},
+        {"type": "number", "minimum": 0.5, "maximum": 1.25},
         {"type": "array", "items": {"type": "integer"}, "uniqueItems": False},
         {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}], "title": "N"},
         {"$defs": {"a": {"type": "object"}}, "$ref": "#/$defs/a"},

@@ -163,6 +163,12 @@ def test_stop_strings_are_found_across_tokens_and_only_there() -> None:
     assert "".join(given) == "x " and unfinished.finish() == "STO"
 
 
+def test_a_stop_string_among_the_least_tokens_of_a_reply_does_not_end_it() -> None:
+    stream = TextStream(lambda ids: "".join(map(chr, ids)), ("ab",), min_tokens=2)
+    given = [stream.push(ord(letter)) for letter in "abcab"]
+    assert "".join(given) == "abc" == stream.text and stream.stopped_by == "ab"
+
+
 def test_a_character_of_several_tokens_is_given_out_whole(writer: Writer) -> None:
     ids = writer.checkpoint.encode("€ä", special=False)
     stream = TextStream(writer.checkpoint.decode, ())

@@ -139,6 +139,28 @@ def test_constrained_calls_are_valid_even_from_a_random_model(openai: Any, choic
         assert reply.choices[0].finish_reason == wanted
 
 
+def test_a_stop_string_inside_a_call_leaves_the_same_streamed_and_whole(openai: Any) -> None:
+    text = {"type": "object", "properties": {"x": {"enum": ["foo bar"]}}, "required": ["x"]}
+    request = {
+        "model": MODEL, "messages": HELLO, "tool_choice": "required", "stop": "bar",
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": text}}],
+    }  # fmt: skip
+    whole = openai.chat.completions.create(**request).choices[0]
+    streamed = [c.choices[0] for c in openai.chat.completions.create(**request, stream=True)]
+    pieces = [call for choice in streamed for call in choice.delta.tool_calls or []]
+    (call,) = whole.message.tool_calls
+    assert whole.message.content is None and not any(c.delta.content for c in streamed)
+    assert pieces[0].function.name == call.function.name == "f"
+    assert "".join(p.function.arguments or "" for p in pieces) == call.function.arguments
+    assert streamed[-1].finish_reason == whole.finish_reason == "stop"
+
+
+def test_an_echo_is_the_prompt_to_the_letter(openai: Any) -> None:
+    prompt = "a <|eot_id|> b"
+    reply = openai.completions.create(model=MODEL, prompt=prompt, echo=True, max_tokens=1)
+    assert reply.choices[0].text.startswith(prompt)
+
+
 def test_auto_and_none_leave_a_random_model_to_its_words(openai: Any) -> None:
     for choice in ("auto", "none"):
         reply = openai.chat.completions.create(
