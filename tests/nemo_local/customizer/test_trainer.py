@@ -100,18 +100,17 @@ def test_rows_that_are_too_long_are_cut_or_dropped_and_counted(job, job_dir):
 def test_a_validation_loss_is_the_same_whatever_passes_it_is_in(
     checkpoint, job_dir, tmp_path, monkeypatch, kind
 ):
-    from nemo_local.customizer import arguments
+    from nemo_local.customizer import passes
 
     rows = [{"prompt": "a", "completion": "b" * size} for size in (3, 40, 9, 120, 60)]
     write_rows(job_dir / "data/validation/a.jsonl", rows)
     losses = []
-    for size in (1, 2, 5):
-        folder = tmp_path / str(size)
+    for tokens in (1, 130, 8192):
+        folder = tmp_path / str(tokens)
         shutil.copytree(job_dir / "data", folder / "data")
-        with monkeypatch.context() as patched:
-            patched.setattr(arguments, "_validated_at_once", lambda run, rows, size=size: size)
-            job = make_job(checkpoint, sequence_packing_enabled=kind == "packed")
-            losses.append([point["value"] for point in train_job(job, folder).val_loss])
+        monkeypatch.setitem(passes.TOKENS_PER_PASS, "cpu", tokens)
+        job = make_job(checkpoint, sequence_packing_enabled=kind == "packed")
+        losses.append([point["value"] for point in train_job(job, folder).val_loss])
     for other in losses[1:]:
         assert other == pytest.approx(losses[0], rel=1e-5)
 
