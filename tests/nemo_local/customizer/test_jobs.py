@@ -415,6 +415,8 @@ def test_a_job_is_found_by_its_dataset_by_the_files_of_it_and_by_their_repositor
     for wanted in ("ns/sub", url, f"{url}/", "hf://datasets/ns/d"):
         listed = client.get(JOBS, params={"filter[dataset]": wanted, "page_size": "100"})
         assert job["id"] in [entry["id"] for entry in listed["data"]]
+    client.post(f"{JOBS}/{job['id']}/cancel")
+    wait_for(client, job["id"], "cancelled", "completed")
 
 
 def test_a_dataset_with_a_long_name_can_be_trained_on_without_naming_the_output():
