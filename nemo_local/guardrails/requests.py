@@ -60,14 +60,18 @@ class Options:
         """
         given = _object(body, "guardrails")
         options = _object(given, "options", "guardrails.")
-        named = [key for key in ("config_id", "config_ids", "config") if given.get(key)]
+        named = {
+            key: given[key]
+            for key in ("config_id", "config_ids", "config")
+            if given.get(key) not in (None, "", [])
+        }
         if len(named) > 1:
             raise Invalid(f"guardrails: give only one of {' and '.join(named)}")
-        config = given.get("config")
+        config = named.get("config")
         if not isinstance(config, (dict, str, type(None))):
             raise Invalid("guardrails.config: must be the name of a configuration or an object")
-        reference = given.get("config_id") or (config if isinstance(config, str) else None)
-        ids = given.get("config_ids") or ([reference] if reference else None)
+        reference = named.get("config_id", config if isinstance(config, str) else None)
+        ids = named.get("config_ids", None if reference is None else [reference])
         if ids is not None and not (isinstance(ids, list) and all(isinstance(i, str) for i in ids)):
             raise Invalid("guardrails: config_id and config_ids name configurations as strings")
         return cls(

@@ -248,6 +248,15 @@ def test_no_rails_is_success_without_statuses(guardrails: Guardrails) -> None:
             {
                 "model": "m",
                 "messages": [{"role": "user", "content": "x"}],
+                "guardrails": {"config_id": "a", "config": {}},
+            },
+            422,
+            "only one of",
+        ),
+        (
+            {
+                "model": "m",
+                "messages": [{"role": "user", "content": "x"}],
                 "guardrails": {"config_id": "ns/absent"},
             },
             400,
@@ -280,6 +289,8 @@ OPTIONS = "guardrails.options"
         ({"options": {"output_vars": [5]}}, f"{OPTIONS}.output_vars: must be true, false or"),
         ({"options": "x"}, "guardrails.options: must be an object"),
         ({"context": "x"}, "guardrails.context: must be an object"),
+        ({"config_id": False}, "guardrails: config_id and config_ids name configurations as"),
+        ({"config_ids": {}}, "guardrails: config_id and config_ids name configurations as"),
         ({"config": 5}, "guardrails.config: must be the name of a configuration or an object"),
         (
             {"config": safety_config(rails={"output": {"streaming": "x"}})},
