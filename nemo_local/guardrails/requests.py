@@ -50,6 +50,8 @@ class Options:
     output_vars: list[str] | bool = False
     return_choice: bool = False
     stream: bool = False
+    stream_usage: bool = False
+    """Whether a stream ends with the usage, as `stream_options` asks."""
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> Options:
@@ -83,6 +85,7 @@ class Options:
             llm_params=_object(options, "llm_params", "guardrails.options."),
             output_vars=_flag_or_names(options, "output_vars", "guardrails.options.") or False,
             return_choice=_flag(given, "return_choice", "guardrails."),
+            stream_usage=bool(_object(body, "stream_options").get("include_usage")),
             stream=_flag(body, "stream") or _flag(given, "stream", "guardrails."),
         )
 

@@ -100,6 +100,8 @@ class GuardrailsService:
         prompt = body.get("prompt")
         if not isinstance(prompt, str):
             raise Invalid("prompt: must be a string")
+        if not isinstance(body.get("model"), str):
+            raise Invalid("model: Field required")
         return await self._complete(body, Conversation([], prompt, None), "/completions")
 
     async def models(self, authorization: str | None) -> Any:
@@ -126,7 +128,7 @@ class GuardrailsService:
         if options.stream and guard.streaming["enabled"] and request.get("n") in (None, 1):
             return await begun(_judged(model, path, request, guard, talk))
         # What is judged as a whole is written as a whole, and streamed afterwards.
-        with_usage = bool((request.pop("stream_options", None) or {}).get("include_usage"))
+        request.pop("stream_options", None)
         response = await model.complete(path, request)
         said = [Conversation(talk.history, talk.user, text) for text in answer_texts(response)]
         outcomes = await asyncio.gather(*(guard.judge(choice, "output") for choice in said))
@@ -137,17 +139,14 @@ class GuardrailsService:
         else:
             response = without_blocked(response, [outcome.blocked for outcome in outcomes], path)
             response = options.placed(response, guardrails_data(checked, options))
-        return finished(response, with_usage) if options.stream else response
+        return finished(response, options.stream_usage) if options.stream else response
 
     async def _guard(self, body: dict[str, Any]) -> Guard:
         """The rails that a request means. Raises BadRequest, Invalid."""
         options = Options.of(body)
         data = await asyncio.to_thread(self._resolve, options)
-        model = body.get("model") or main_model_of(data).get("model")
-        if not isinstance(model, str):
-            raise Invalid("model: Field required")
         try:
-            rails = await asyncio.to_thread(self._engine.prepare, data, model)
+            rails = await asyncio.to_thread(self._engine.prepare, data, body["model"])
         except ValueError as error:
             raise Invalid(f"the rails configuration is unusable: {error}") from None
         return Guard(self._engine, data, rails, options)

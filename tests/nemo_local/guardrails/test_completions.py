@@ -302,6 +302,8 @@ def test_text_completions_are_guarded_too(guarded: Guardrails) -> None:
     assert (blocked["object"], blocked["choices"][0]["text"]) == ("text_completion", REFUSAL)
     with pytest.raises(UpstreamError, match="prompt: must be a string"):
         guarded.client.post(path, json=body)
+    with pytest.raises(UpstreamError, match="model: Field required"):
+        guarded.client.post(path, json={"prompt": "hi"})
 
 
 def test_models_are_those_of_the_inference_endpoint(guardrails: Guardrails) -> None:

@@ -136,3 +136,10 @@ def test_a_stream_that_is_a_word_is_refused(guardrails: Guardrails) -> None:
     guardrails.create({"models": []})
     with pytest.raises(UpstreamError, match="stream: must be true or false, not 'false'"):
         events(guardrails, "hi", stream="false")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_stream_options_that_are_a_word_are_refused(guardrails: Guardrails, stream: bool) -> None:
+    guardrails.create({"models": []})
+    with pytest.raises(UpstreamError, match="stream_options: must be an object"):
+        events(guardrails, "hi", stream=stream, stream_options="usage")
