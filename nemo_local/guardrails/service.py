@@ -182,5 +182,5 @@ async def _judged(
 
     sizes = {key: value for key, value in guard.streaming.items() if key != "enabled"}
     async with model.stream(path, request) as response:
-        async for event in judged(response.aiter_lines(), judge, **sizes):
+        async for event in judged(response.aiter_text(), judge, **sizes):
             yield event

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from nemo_local.core.errors import PlatformError
+from nemo_local.guardrails.main_model import ModelFailed
 from nemo_local.guardrails.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,11 @@ def finished(response: dict[str, Any], with_usage: bool) -> Iterator[str]:
 
 
 async def judged(
-    lines: AsyncIterator[str], judge: Judge, chunk_size: int, context_size: int, stream_first: bool
+    written: AsyncIterator[str],
+    judge: Judge,
+    chunk_size: int,
+    context_size: int,
+    stream_first: bool,
 ) -> AsyncIterator[str]:
     """The events of a model's stream, as long as what they say may pass.
 
@@ -53,7 +58,7 @@ async def judged(
     held: list[str] = []
     texts: list[str] = []
     fresh = 0
-    async for chunk in _chunks(lines):
+    async for chunk in _chunks(written):
         if chunk is not None:
             held.append(_event(chunk))
             if stream_first:
@@ -87,7 +92,7 @@ async def begun(events: AsyncGenerator[str]) -> AsyncIterator[str]:
                     yield first
                 async for event in events:
                     yield event
-            except (PlatformError, ValueError) as error:
+            except PlatformError as error:
                 logger.warning("a guarded stream ended early: %s", type(error).__name__)
                 yield _event({"error": {"message": str(error), "type": "upstream_error"}})
                 yield DONE
@@ -99,14 +104,32 @@ def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body)}\n\n"
 
 
-async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any] | None]:
-    """The chunks of a model's stream, and None at its end."""
-    async for line in lines:
-        if line.strip() == "data: [DONE]":
+async def _chunks(written: AsyncIterator[str]) -> AsyncIterator[dict[str, Any] | None]:
+    """The chunks of a model's stream, and None at its end. Raises ModelFailed."""
+    async for line in _lines(written):
+        if not line.startswith("data:"):
+            continue
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
             break
-        if line.startswith("data:"):
-            yield json.loads(line.removeprefix("data:"))
+        try:
+            chunk = json.loads(data)
+        except ValueError:
+            chunk = None
+        if not isinstance(chunk, dict):
+            raise ModelFailed(502, f"the model's stream is no completion: {line[:200]!r}")
+        yield chunk
     yield None
+
+
+async def _lines(written: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The lines of what comes in pieces; U+2028 and its like, which JSON may hold, end none."""
+    rest = ""
+    async for text in written:
+        *lines, rest = (rest + text).split("\n")
+        for line in lines:
+            yield line
+    yield rest
 
 
 def _violation(verdict: Verdict) -> str:

@@ -1,16 +1,28 @@
 """Guarded streams: as they are written where nothing judges them, judged where something does."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncGenerator
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 
 from nemo_local.core.client import UpstreamError
 from nemo_local.guardrails.streams import begun
-from tests.nemo_local.guardrails.conftest import GUARD, Guardrails, by_content, safety_config
-from tests.scripted_model import Reply
+from tests.nemo_local.guardrails.conftest import (
+    GUARD,
+    SAFE,
+    Guardrails,
+    by_content,
+    guardrails_beside,
+    safety_config,
+)
+from tests.scripted_model import Reply, ScriptedModel, completion, serving
 
 REFUSAL = "I'm sorry, I can't respond to that."
 
@@ -105,6 +117,44 @@ def test_what_spans_two_pieces_is_judged_with_its_context(guardrails: Guardrails
     )
     guardrails.create(with_streaming(chunk_size=2, context_size=1))
     assert events(guardrails, "hi")[-1]["error"]["code"] == "content_blocked"
+
+
+@contextlib.contextmanager
+def writing(data: dict[str, Any], *parts: str) -> Iterator[Guardrails]:
+    """Guardrails beside a main model that streams these parts as they are; its guard passes."""
+    app = FastAPI()
+
+    @app.post("/v1/chat/completions")
+    def answer(body: dict[str, Any]) -> Any:
+        if body["model"] == GUARD:
+            return completion(body, SAFE)
+        return StreamingResponse(iter(parts), media_type="text/event-stream")
+
+    model = ScriptedModel()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(app) as model.url,
+        guardrails_beside(model, Path(folder)) as guardrails,
+    ):
+        guardrails.create(data)
+        yield guardrails
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["sent first", "judged first"])
+def test_a_judged_stream_may_say_a_line_separator(first: bool) -> None:
+    chunk = {"choices": [{"index": 0, "delta": {"content": "one\u2028two\x85 😀"}}]}
+    raw = json.dumps(chunk, ensure_ascii=False)
+    parts = [f"data: {raw[:30]}", f"{raw[30:]}\r\n\r\n", "data: [DONE]\n\n"]
+    with writing(with_streaming(stream_first=first), *parts) as guardrails:
+        assert events(guardrails, "hi") == [chunk]
+
+
+@pytest.mark.parametrize("part", ["data: {\n\n", "data: []\n\n"], ids=["half", "list"])
+def test_a_judged_stream_that_is_no_completion_is_told_as_that(part: str) -> None:
+    with writing(with_streaming(), part) as guardrails, pytest.raises(UpstreamError) as caught:
+        events(guardrails, "hi")
+    assert caught.value.status == 502
+    assert "the model's stream is no completion" in str(caught.value.detail)
 
 
 def test_several_choices_are_judged_whole(guardrails: Guardrails) -> None:
