@@ -127,6 +127,7 @@ def _check_rails(data: dict[str, Any]) -> None:
     for section, value in rails.items():
         if not isinstance(value, (dict, type(None))):
             raise Invalid(f"data.rails.{section} must be a JSON object")
+        _check_flags(f"data.rails.{section}", value or {}, "parallel")
         _check_streaming(f"data.rails.{section}.streaming", (value or {}).get("streaming"))
         if (value or {}).get("apply_to_reasoning_traces"):
             raise Invalid(f"data.rails.{section}.apply_to_reasoning_traces is not supported")
@@ -147,10 +148,17 @@ def _check_rails(data: dict[str, Any]) -> None:
 def _check_streaming(place: str, settings: Any) -> None:
     if not isinstance(settings, (dict, type(None))):
         raise Invalid(f"{place} must be a JSON object")
+    _check_flags(place, settings or {}, "enabled", "stream_first")
     for key, least in (("chunk_size", 1), ("context_size", 0)):
         size = (settings or {}).get(key, least)
         if size is not None and not (type(size) is int and size >= least):
             raise Invalid(f"{place}.{key} must be a whole number of at least {least}, not {size!r}")
+
+
+def _check_flags(place: str, settings: dict[str, Any], *keys: str) -> None:
+    for key in keys:
+        if not isinstance(settings.get(key), (bool, type(None))):
+            raise Invalid(f"{place}.{key} must be true or false, not {settings[key]!r}")
 
 
 def _check_flow(flow: str, data: dict[str, Any]) -> None:

@@ -180,7 +180,7 @@ async def _judged(
         said = Conversation(talk.history, talk.user, text)
         return (await guard.judge(said, "output")).blocked
 
-    sizes = {key: value for key, value in guard.streaming.items() if key != "enabled"}
+    sizes = [guard.streaming[key] for key in ("chunk_size", "context_size", "stream_first")]
     async with model.stream(path, request) as response:
-        async for event in judged(response.aiter_text(), judge, **sizes):
+        async for event in judged(response.aiter_text(), judge, *sizes):
             yield event

@@ -116,6 +116,8 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("rails.output.apply_to_reasoning_traces", True, "apply_to_reasoning_traces is not"),
         ("rails.output.streaming", {"chunk_size": 0}, "chunk_size must be a whole number"),
         ("rails.output.streaming", {"context_size": -1}, "context_size must be a whole number"),
+        ("rails.output.streaming", {"stream_first": "no"}, "stream_first must be true or false"),
+        ("rails.input.parallel", "no", "data.rails.input.parallel must be true or false"),
         ("models.0.parameters", {"default_headers": {"x": "y"}}, "default_headers is not"),
         ("models.0.parameters", {"base_url": "http://bob:pw@host"}, "send it as api_key"),
     ],

@@ -101,6 +101,12 @@ def test_a_stream_judged_while_it_is_written_ends_at_the_block(guardrails: Guard
     assert said(events(guardrails, "hi")) == ["one ", "two ", "three"]
 
 
+def test_a_streaming_setting_that_nobody_knows_does_no_harm(guardrails: Guardrails) -> None:
+    says(guardrails, "one two")
+    guardrails.create(with_streaming(chunk_size=1, judge="x"))
+    assert said(events(guardrails, "hi")) == ["one ", "two"]
+
+
 def test_with_stream_first_text_is_sent_before_it_is_judged(guardrails: Guardrails) -> None:
     says(guardrails, "one two three evil five six")
     guardrails.create(with_streaming(chunk_size=2, context_size=1))
