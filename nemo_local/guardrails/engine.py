@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from copy import copy, deepcopy
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from nemo_local.core.inference import inference_root
 from nemo_local.core.web import without_nulls
 from nemo_local.guardrails.prompts import check_templates, watch
@@ -66,6 +68,8 @@ class Engine:
     def check(self, data: Data) -> None:
         """Let the library validate a configuration. Raises ValueError with its reason."""
         _rails_config(data)
+        for model in data["models"]:
+            self.endpoint(model)
 
     def prepare(self, data: Data, main_model: str) -> Any:
         """The library's object for this configuration, built once per content and main model.
@@ -90,7 +94,11 @@ class Engine:
             return self._rails.get(key)
 
     def endpoint(self, model: Data) -> tuple[str, str | None]:
-        """Where this model of a configuration is asked (`…/v1`), and with which key."""
+        """Where this model of a configuration is asked (`…/v1`), and with which key.
+
+        Raises:
+            ValueError: the variable that should hold the key of another server is not set.
+        """
         parameters = model.get("parameters") or {}
         own = f"{self.nim_url}/v1"
         given = parameters.get("base_url")
@@ -98,7 +106,10 @@ class Engine:
         if url == own:
             return url, self._token
         variable = model.get("api_key_env_var")
-        return url, parameters.get("api_key") or (os.environ.get(variable) if variable else None)
+        key = parameters.get("api_key") or (os.environ.get(variable) if variable else None)
+        if variable and not key:
+            raise ValueError(f"{variable}, for the key of {url}, is not set in the environment")
+        return url, key
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` returns, computed on the engine's own loop."""
@@ -225,7 +236,11 @@ def _library() -> Any:
 
 def _rails_config(data: Data) -> Any:
     """The library's own form of a configuration. Raises ValueError where it has none."""
-    config = _library().RailsConfig.from_content(config=_engine_data(data))
+    try:
+        config = _library().RailsConfig.from_content(config=_engine_data(data))
+    except ValidationError as error:
+        found = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+        raise ValueError("; ".join(f"{place}: {what}" for place, what in found)) from None
     check_templates(config)
     return config
 
@@ -261,8 +276,8 @@ def _engine_data(data: Data) -> Data:
     seen = deepcopy({key: data[key] for key in _ENGINE_KEYS if data.get(key) is not None})
     # The main model comes with the request, and the API lets it be nameless.
     models = [model for model in seen.get("models", []) if model["type"] != "main"]
-    # Its cache would keep a reply that is no verdict as one.
-    unread = ("reasoning_config", "cache")
+    # Its cache would keep a reply that is no verdict as one; keys are for our clients (`endpoint`).
+    unread = ("reasoning_config", "cache", "api_key_env_var")
     seen["models"] = [{k: v for k, v in m.items() if k not in unread} for m in models]
     rails = deepcopy(data.get("rails") or {})
     seen["rails"] = {key: rails[key] for key in ("input", "output", "config") if rails.get(key)}

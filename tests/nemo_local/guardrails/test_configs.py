@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nemo_local.core.client import UpstreamError
-from tests.nemo_local.guardrails.conftest import INPUT_FLOW, Guardrails, safety_config
+from tests.nemo_local.guardrails.conftest import GUARD, INPUT_FLOW, Guardrails, safety_config
 
 STORE = "file:///app/services/guardrails/config-store/"
 
@@ -175,6 +175,32 @@ def test_a_config_that_a_patch_would_empty_stays_what_it_was(
         guardrails.client.patch("/v1/guardrail/configs/ns/toolcalling", json=body)
     assert caught.value.status == 422
     assert guardrails.check("a bomb")["status"] == "blocked"
+
+
+def test_a_config_that_a_real_cluster_shows_can_be_created_here(guardrails: Guardrails) -> None:
+    shown = guardrails.create(edited("models.0.api_key_env_var", "NIM_ENDPOINT_API_KEY"))["data"]
+    assert shown["models"][0]["api_key_env_var"] == "NIM_ENDPOINT_API_KEY"
+    assert guardrails.check("a bomb")["status"] == "blocked"
+    assert guardrails.check("hi")["status"] == "success"
+
+
+def test_the_key_of_another_server_must_be_in_the_environment(
+    guardrails: Guardrails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NVIDIA_API_KEY", raising=False)
+    model = {"type": "content_safety", "engine": "nim", "model": GUARD}
+    away = {"api_key_env_var": "NVIDIA_API_KEY", "parameters": {"base_url": "http://guard.example"}}
+    with pytest.raises(UpstreamError, match="NVIDIA_API_KEY, for the key of http://guard.example"):
+        guardrails.create(safety_config(models=[{**model, **away}]))
+
+
+def test_what_the_library_refuses_is_told_in_a_sentence(guardrails: Guardrails) -> None:
+    parameters = {"api_key": "sk-secret", "model": "another"}
+    with pytest.raises(UpstreamError) as caught:
+        guardrails.create(edited("models.0.parameters", parameters))
+    detail = str(caught.value.detail)
+    assert detail.startswith("data is no rails configuration: models.0: Value error, Model name")
+    assert "\n" not in detail and "sk-secret" not in detail and "pydantic" not in detail
 
 
 def test_a_config_has_either_data_or_a_files_url(guardrails: Guardrails) -> None:
