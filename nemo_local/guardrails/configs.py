@@ -146,8 +146,10 @@ def merged(configurations: list[Data]) -> Data:
     Raises:
         Invalid: two of them have different models of one type, or prompts of one task.
     """
-    result = configurations[0]
-    for data in configurations[1:]:
+    result, *others = configurations
+    if not others:
+        return result
+    for data in others:
         result = _joined(result, data, _DEFAULTS)
     for key, identity in (("models", "type"), ("prompts", "task")):
         kinds = [item[identity] for item in result[key] or []]

@@ -28,7 +28,15 @@ logger = logging.getLogger(__name__)
 
 CACHED_RAILS = 32
 MODEL_TIMEOUT_S = 60.0
-_CLIENT_PARAMETERS = ("base_url", "api_key", "max_retries", "timeout", "connect_timeout", "model")
+_CLIENT_PARAMETERS = (
+    "base_url",
+    "api_key",
+    "max_retries",
+    "timeout",
+    "connect_timeout",
+    "model",
+    "stream",
+)
 _ENGINE_KEYS = (
     "models",
     "instructions",

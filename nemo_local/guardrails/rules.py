@@ -39,6 +39,8 @@ CODE_KEYS = (
     "user_messages",
 )
 """Top-level keys that would bring Colang, Python or files into the platform."""
+UNSENDABLE = ("client", "messages", "provider_name", "self")
+"""Parameters that would take the place of what a request is made of."""
 _OBJECTS = ("rails", "custom_data", "tracing")
 _LISTS = ("models", "prompts", "instructions")
 
@@ -68,6 +70,10 @@ def check_data(data: Any, nim_url: str) -> None:
         raise Invalid(f"colang_version {data['colang_version']!r} is not supported; use 1.0")
     for number, model in enumerate(data.get("models") or []):
         _check_model(f"data.models[{number}]", model, nim_url)
+    types = [model["type"] for model in data.get("models") or []]
+    twice = next((kind for kind in types if types.count(kind) > 1), None)
+    if twice:
+        raise Invalid(f"data.models: there are several of type {twice!r}; keep one")
     for number, prompt in enumerate(data.get("prompts") or []):
         _check_prompt(f"data.prompts[{number}]", prompt)
     _check_rails(data)
@@ -101,12 +107,15 @@ def _check_model(place: str, model: Any, nim_url: str) -> None:
     variable = model.get("api_key_env_var")
     if variable is not None and variable not in KEY_VARIABLES:
         raise Invalid(f"{place}: api_key_env_var {variable!r} is not one of {KEY_VARIABLES}")
-    parameters = model.get("parameters")
-    if not isinstance(parameters, (dict, type(None))):
+    parameters = {} if model.get("parameters") is None else model["parameters"]
+    if not isinstance(parameters, dict):
         raise Invalid(f"{place}.parameters must be a JSON object")
-    if parameters and parameters.get("default_headers"):
+    if parameters.get("default_headers"):
         raise Invalid(f"{place}.parameters.default_headers is not supported; api_key is")
-    if parameters and parameters.get("base_url"):
+    for key in UNSENDABLE:
+        if key in parameters:
+            raise Invalid(f"{place}.parameters.{key} is not supported")
+    if parameters.get("base_url"):
         try:
             inference_root(str(parameters["base_url"]), nim_url)
         except ValueError as error:

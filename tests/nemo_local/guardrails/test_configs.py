@@ -118,6 +118,8 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("rails.output.streaming", {"context_size": -1}, "context_size must be a whole number"),
         ("rails.output.streaming", {"stream_first": "no"}, "stream_first must be true or false"),
         ("rails.input.parallel", "no", "data.rails.input.parallel must be true or false"),
+        ("models.0.parameters", {"client": 1}, "data.models[0].parameters.client is not supported"),
+        ("models", safety_config()["models"] * 2, "several of type 'content_safety'"),
         ("models.0.parameters", {"default_headers": {"x": "y"}}, "default_headers is not"),
         ("models.0.parameters", {"base_url": "http://bob:pw@host"}, "send it as api_key"),
     ],
@@ -270,6 +272,19 @@ def test_configs_with_different_models_of_one_type_do_not_go_together(
         guardrails.check("a bomb", config=None, config_ids=["ns/a", "ns/b"])
     assert caught.value.status == 422
     assert "different models of type 'content_safety'" in str(caught.value.detail)
+
+
+def test_a_config_may_have_a_second_prompt_of_a_task_for_another_mode(
+    guardrails: Guardrails,
+) -> None:
+    prompts = safety_config()["prompts"]
+    compact = {**prompts[0], "mode": "compact", "messages": [{"type": "user", "content": "short"}]}
+    guardrails.create(safety_config(prompts=[*prompts, compact]))
+    assert guardrails.check("a bomb")["status"] == "blocked"
+    assert "bomb" in json.dumps(guardrails.model.requests[-1]["messages"])
+    guardrails.create(safety_config(prompts=[*prompts, compact], prompting_mode="compact"), "short")
+    guardrails.check("a bomb", config="ns/short")
+    assert guardrails.model.requests[-1]["messages"][0]["content"] == "short"
 
 
 def test_a_default_does_not_stand_against_what_another_config_says(
