@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from nemo_local.core.inference import inference_root
 from nemo_local.core.web import without_nulls
 from nemo_local.guardrails.prompts import check_templates, watch
-from nemo_local.guardrails.rules import Direction
+from nemo_local.guardrails.rules import FLOWS, Direction, flow_name, flows
 from nemo_local.guardrails.verdicts import Verdict, verdict_of
 
 logger = logging.getLogger(__name__)
@@ -80,12 +80,13 @@ class Engine:
             self.endpoint(model)
 
     def prepare(self, data: Data, main_model: str) -> Any:
-        """The library's object for this configuration, built once per content and main model.
+        """The library's object for this configuration, built once per content.
 
         Raises:
             ValueError: the library refuses the configuration.
         """
-        key = json.dumps([data, main_model], sort_keys=True)
+        # Everyone in a workshop has an adapter of their own, which most rails never ask.
+        key = json.dumps([data, main_model if _asks_main_model(data) else None], sort_keys=True)
         rails = self._known(key)
         if rails is None:
             with self._building:
@@ -222,6 +223,11 @@ def main_model_of(data: Data) -> Data:
     """The configuration's main model, which may have no name; that of the platform without one."""
     models = data.get("models") or []
     return next((m for m in models if m["type"] == "main"), {"type": "main", "engine": "nim"})
+
+
+def _asks_main_model(data: Data) -> bool:
+    configured = [flow for direction in FLOWS for flow in flows(data, direction)]
+    return any(flow_name(flow).startswith("self check") for flow in configured)
 
 
 def sampling_of(model: Data) -> Data:

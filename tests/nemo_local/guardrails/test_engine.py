@@ -190,9 +190,17 @@ def test_a_config_of_another_namespace_falls_back_to_the_default_one(
 def test_the_rails_used_longest_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "CACHED_RAILS", 2)
     monkeypatch.setattr(Engine, "_build", lambda self, data, main_model: object())
-    engine = Engine(NIM)
-    first, second = engine.prepare({}, "first"), engine.prepare({}, "second")
-    assert engine.prepare({}, "first") is first
-    engine.prepare({}, "third")
-    assert engine.prepare({}, "first") is first
-    assert engine.prepare({}, "second") is not second
+    engine, data = Engine(NIM), {"rails": {"input": {"flows": ["self check input"]}}}
+    first, second = engine.prepare(data, "first"), engine.prepare(data, "second")
+    assert engine.prepare(data, "first") is first
+    engine.prepare(data, "third")
+    assert engine.prepare(data, "first") is first
+    assert engine.prepare(data, "second") is not second
+
+
+def test_rails_that_never_ask_the_main_model_are_built_once_for_all_of_them() -> None:
+    engine, prompt = Engine(NIM), {"task": "self_check_input", "content": "{{ user_input }}"}
+    safety = safety_config()
+    assert engine.prepare(safety, "first/adapter") is engine.prepare(safety, "second/adapter")
+    asking = {"prompts": [prompt], "rails": {"input": {"flows": ["self check input"]}}}
+    assert engine.prepare(asking, "first/adapter") is not engine.prepare(asking, "second/adapter")
