@@ -131,15 +131,15 @@ class Engine:
         flow: str,
         messages: list[dict[str, Any]],
         context: dict[str, Any],
-        output_vars: list[str] | bool = False,
-        logs: dict[str, bool] | None = None,
+        output_vars: list[str] | bool,
+        logs: dict[str, bool],
     ) -> Verdict:
         """One flow's verdict; call it through `run`."""
         selected = {"input": False, "output": False, "retrieval": False, "dialog": False}
         options = {
             "rails": {**selected, direction: [flow]},
-            "log": {**(logs or {}), "activated_rails": True},
-            **({"output_vars": output_vars} if output_vars else {}),
+            "log": {**logs, "activated_rails": True},
+            "output_vars": output_vars,
         }
         known = {key: context[key] for key in context if key not in _RESERVED}
         conversation = [{"role": "context", "content": known}, *messages] if known else messages

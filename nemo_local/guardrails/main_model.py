@@ -29,7 +29,7 @@ class MainModel:
     timeout_s: float | None
     """How long it may say nothing; None = for ever."""
 
-    async def models(self, authorization: str | None = None) -> Any:
+    async def models(self, authorization: str | None) -> Any:
         """The endpoint's model list."""
         headers = {"authorization": authorization} if authorization and not self.key else {}
         async with self._client() as client:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 
-from nemo_local.core.errors import Invalid, NotFound
+from nemo_local.core.errors import Invalid
 from nemo_local.core.secrets import masked
 from nemo_local.core.web import (
     CLIENT_CLOSED,
@@ -34,18 +34,6 @@ from nemo_local.guardrails.service import Events, GuardrailsService
 from nemo_local.guardrails.store import ConfigStore
 
 FILTERS = ("name", "namespace", "project", "description", "created_at", "custom_fields")
-
-
-class _Unknown(NotFound):
-    """A path under the prefix that nothing serves."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__("Not Found")
-        self._request = request
-
-    def body(self) -> dict[str, Any]:
-        request = self._request
-        return {"detail": "Not Found", "path": request.url.path, "method": request.method}
 
 
 class _SaysWhy(APIRoute):
@@ -92,8 +80,9 @@ def router(service: GuardrailsService) -> APIRouter:
         methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         include_in_schema=False,
     )
-    def unknown(request: Request, rest: str) -> None:
-        raise _Unknown(request)
+    def unknown(request: Request, rest: str) -> Response:
+        body = {"detail": "Not Found", "path": request.url.path, "method": request.method}
+        return JSONResponse(body, status_code=404)
 
     return routes
 

@@ -46,7 +46,6 @@ class GuardrailsService:
     ) -> None:
         self._engine = Engine(nim_url, token)
         self.configs = ConfigStore(documents, self._engine)
-        self._token = token
         self._timeout_s = generation_timeout_s
         self._warming: threading.Thread | None = None
 
@@ -106,7 +105,7 @@ class GuardrailsService:
 
     async def models(self, authorization: str | None) -> Any:
         """The inference endpoint's own model list."""
-        nim = MainModel(f"{self._engine.nim_url}/v1", self._token, self._timeout_s)
+        nim = MainModel(*self._engine.endpoint({}), self._timeout_s)
         return await nim.models(authorization)
 
     async def _complete(
