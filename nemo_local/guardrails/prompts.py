@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import operator
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
+from jinja2 import Template
+from jinja2.exceptions import SecurityError
+
+MAX_SECONDS = 1.0
+"""Processor time of one rendering: one thread judges for everyone."""
+LARGEST_FACTOR = 10**9
 UNREADABLE = "JSON parsing failed"
 """What the tutorial's library generation gives as category of a reply that is no verdict."""
 
@@ -17,7 +26,7 @@ def check_templates(config: Any) -> None:
     """
     from nemoguardrails.llm.taskmanager import LLMTaskManager
 
-    environment = LLMTaskManager(config).env
+    environment = _bounded(LLMTaskManager(config).env)
     for prompt in config.prompts or []:
         for template in [prompt.content] if prompt.content else prompt.messages:
             try:
@@ -32,8 +41,9 @@ def watch(manager: Any) -> None:
     """Let the library's task manager say why it cannot render, and take no reply on trust.
 
     Of an action that fails the library keeps no reason, except when a model call failed; so a
-    prompt that cannot be rendered, one that is too long say, fails as a model call.
+    prompt that cannot be rendered, one that is too long or endless say, fails as a model call.
     """
+    _bounded(manager.env)
     manager.render_task_prompt = _explained(manager.render_task_prompt)
     for name, parser in _strict_parsers().items():
         manager.register_output_parser(parser, name)
@@ -49,6 +59,44 @@ def _explained(render: Callable[..., Any]) -> Callable[..., Any]:
             raise LLMCallException(error, "its prompt cannot be rendered") from error
 
     return rendered
+
+
+class _Limited(Template):
+    """A template that ends when it computes for too long: at its next line, or the next call."""
+
+    def render(self, *args: Any, **values: Any) -> str:
+        until = time.thread_time() + MAX_SECONDS
+        before = sys.gettrace()
+
+        def watched(frame: Any, event: str, argument: Any) -> Any:
+            if time.thread_time() > until:
+                raise SecurityError(f"a template may compute for at most {MAX_SECONDS:g} s")
+            return watched if frame.f_code.co_filename == "<template>" else None
+
+        sys.settrace(watched)
+        try:
+            return super().render(*args, **values)
+        finally:
+            sys.settrace(before)
+
+
+def _bounded(environment: Any) -> Any:
+    """The environment, its templates limited, and operators to what takes no time and memory."""
+    environment.template_class = _Limited
+    operators = {"*": operator.mul, "%": operator.mod, "**": None}
+    environment.intercepted_binops = frozenset(operators)
+    environment.binop_table |= {sign: _of_numbers(sign, operators[sign]) for sign in operators}
+    return environment
+
+
+def _of_numbers(sign: str, compute: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
+    def bounded(*factors: Any) -> Any:
+        small = (isinstance(one, (int, float)) and abs(one) <= LARGEST_FACTOR for one in factors)
+        if compute is None or not all(small):
+            raise SecurityError(f"{sign} is not allowed in prompts, or not with these values")
+        return compute(*factors)
+
+    return bounded
 
 
 def _strict_parsers() -> dict[str, Any]:

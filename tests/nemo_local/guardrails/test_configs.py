@@ -315,3 +315,36 @@ def test_a_template_in_a_prompt_cannot_leave_the_sandbox(guardrails: Guardrails)
     data = edited("prompts.0.messages", [{"type": "user", "content": template}])
     answer = guardrails.check("hi", config=data)
     assert answer["status"] == "blocked" and not guardrails.model.requests
+
+
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+TWICE = "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(99) }}"
+
+
+@pytest.mark.parametrize("template", [LOOP, TWICE], ids=["loops", "recursion"])
+def test_a_template_without_an_end_blocks_its_own_messages_alone(
+    guardrails: Guardrails, template: str
+) -> None:
+    endless = edited("prompts.0.messages", [{"type": "user", "content": template}])
+    answer = guardrails.check("hi", config=endless)
+    message = answer["rails_status"][INPUT_FLOW]["message"]
+    assert answer["status"] == "blocked" and "may compute for at most 1 s" in message
+    assert guardrails.check("hi", config=safety_config())["status"] == "success"
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ 9 ** (9 ** 9) }}", "{{ 'x' * 99999999999 }}", "{{ '%099999999999d' % 1 }}"]
+)
+def test_an_operator_cannot_make_a_prompt_without_end(
+    guardrails: Guardrails, template: str
+) -> None:
+    data = edited("prompts.0.messages", [{"type": "user", "content": template}])
+    guardrails.create(data)
+    message = guardrails.check("hi")["rails_status"][INPUT_FLOW]["message"]
+    assert "is not allowed in prompts" in message and not guardrails.model.requests
+
+
+def test_a_prompt_may_count(guardrails: Guardrails) -> None:
+    template = "{% for a in [1, 2, 3] %}{{ loop.index * 2 % 4 }}{% endfor %}"
+    guardrails.check("hi", config=edited("prompts.0.messages.0.content", template))
+    assert guardrails.model.requests[0]["messages"][0]["content"] == "202"
