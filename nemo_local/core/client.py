@@ -133,6 +133,11 @@ class AsyncClient:
         except httpx.TransportError as error:
             raise Unreachable(self.base_url + path, _reason(error)) from error
 
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The connections, for a library that has requests of its own."""
+        return self._http
+
     async def close(self) -> None:
         await self._http.aclose()
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from nemo_local.core.client import AsyncClient
 from nemo_local.core.inference import inference_root
 from nemo_local.core.web import without_nulls
 from nemo_local.guardrails.prompts import check_templates, watch
@@ -71,7 +72,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._rails: OrderedDict[str, Any] = OrderedDict()
-        self._clients: set[Any] = set()
+        self._clients: set[AsyncClient] = set()
 
     def check(self, data: Data) -> None:
         """Let the library validate a configuration. Raises ValueError with its reason."""
@@ -177,12 +178,12 @@ class Engine:
                 self._thread.start()
             return self._loop
 
-    async def _close_clients(self, clients: list[Any]) -> None:
+    async def _close_clients(self, clients: list[AsyncClient]) -> None:
         for client in clients:
             self._clients.discard(client)
             await client.close()
 
-    def _forget(self, clients: list[Any]) -> None:
+    def _forget(self, clients: list[AsyncClient]) -> None:
         """Close the connections of rails that nobody holds any more, wherever that is noticed."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._close_clients(clients), self._loop)
@@ -191,11 +192,12 @@ class Engine:
         started = time.perf_counter()
         models = [m for m in data.get("models") or [] if m["type"] != "main"]
         config = _rails_config(data)
-        clients: list[Any] = []
+        clients: list[AsyncClient] = []
         with _event_loop():
             main = self._model({**main_model_of(data), "model": main_model}, clients)
             rails = _library().LLMRails(config, llm=main)
-        # Our own clients: the library's are shared by the process and bound to one loop.
+        # Our own clients: the library's are shared by the process and bound to one loop, and reach
+        # even this machine through the environment's proxy.
         own = {model["type"]: self._model(model, clients) for model in models}
         rails.runtime.register_action_param("llms", own)
         for kind, model in own.items():
@@ -206,17 +208,16 @@ class Engine:
         logger.info("guardrails configuration built in %.2f s", time.perf_counter() - started)
         return rails
 
-    def _model(self, config: Data, clients: list[Any]) -> Any:
+    def _model(self, config: Data, clients: list[AsyncClient]) -> Any:
         from nemoguardrails.llm.clients.openai_compatible import OpenAICompatibleClient
         from nemoguardrails.llm.models.openai_chat import OpenAIChatModel
 
         url, key = self.endpoint(config)
-        client = OpenAICompatibleClient(
-            base_url=url, api_key=key, timeout=MODEL_TIMEOUT_S, max_retries=1
-        )
+        client = AsyncClient(url, key, MODEL_TIMEOUT_S)
         clients.append(client)
+        requests = OpenAICompatibleClient(base_url=url, max_retries=1, http_client=client.http)
         extra = sampling_of(config)
-        return OpenAIChatModel(client, config["model"], provider_name="nim", **extra)
+        return OpenAIChatModel(requests, config["model"], provider_name="nim", **extra)
 
 
 def main_model_of(data: Data) -> Data:

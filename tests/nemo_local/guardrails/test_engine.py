@@ -74,6 +74,17 @@ def test_a_callers_key_for_the_model_does_not_replace_the_platforms(
         assert asyncio.run(MainModel(f"{url}/v1", token, 10).models("Bearer caller")) == heard
 
 
+def test_a_guard_on_this_machine_is_not_asked_through_a_proxy(
+    guardrails: Guardrails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    behind_a_proxy = safety_config(custom_data={"built": "behind a proxy"})
+    assert guardrails.check("hi", config=behind_a_proxy)["status"] == "success"
+
+
 def test_a_rail_that_did_not_run_blocks() -> None:
     log = SimpleNamespace(
         activated_rails=[],
