@@ -218,6 +218,21 @@ def test_a_config_has_either_data_or_a_files_url(guardrails: Guardrails) -> None
     ]
 
 
+def test_a_key_stays_with_its_model_when_another_one_goes(guardrails: Guardrails) -> None:
+    def model(kind: str) -> dict[str, Any]:
+        elsewhere = guardrails.model.url.replace("127.0.0.1", "localhost")
+        parameters = {"api_key": f"key of {kind}", "base_url": f"{elsewhere}/v1"}
+        return {"type": kind, "engine": "nim", "model": GUARD, "parameters": parameters}
+
+    guardrails.create(safety_config(models=[model("other"), model("content_safety")]))
+    path = "/v1/guardrail/configs/ns/toolcalling"
+    shown = guardrails.client.get(path)["data"]
+    del shown["models"][0]
+    guardrails.client.patch(path, json={"data": shown})
+    guardrails.check("hi")
+    assert guardrails.model.headers[-1]["authorization"] == "Bearer key of content_safety"
+
+
 def test_a_key_survives_the_client_that_sends_back_what_it_was_shown(
     guardrails: Guardrails,
 ) -> None:
