@@ -4,7 +4,7 @@ N rows, E hidden size, I intermediate size, d head size, T cached columns.
 """
 
 import math
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,35 +18,47 @@ _FUSED_FROM = 512
 below."""
 
 
-class Attend(Protocol):
-    """Attention of one layer; also takes note of the new keys and values."""
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[N, heads, d] each (k, v: key-value heads) to [N, heads * d]."""
-        ...
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""Attention of a layer: [N, heads, d] each of q, k and v (k, v: key-value heads) to [N, heads * d].
+It also takes note of the new keys and values."""
 
 
-class Ops(Protocol):
-    """The operations, of either kind."""
+class TorchOps:
+    """In PyTorch: for any type, on all threads."""
 
     def norm(self, h: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """weight * h / sqrt(mean(h^2) + epsilon), [N, E]."""
-        ...
+        return weight * F.rms_norm(h.float(), (h.shape[-1],), eps=epsilon).to(h.dtype)
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
         """Turn heads [N, H, d] to their positions, in place.
 
         cos and sin are [N, d]; the first half of a sine is negative.
         """
-        ...
+        turned = x.roll(x.shape[-1] // 2, -1) * sin[:, None]
+        x.mul_(cos[:, None]).add_(turned)
 
     def gated(self, both: Tensor) -> Tensor:
         """silu(gate) * up, [N, I], from [gate, up] [N, 2 I]; computed in float32."""
-        ...
+        gate, up = both.float().chunk(2, dim=-1)
+        return (F.silu(gate) * up).to(both.dtype)
 
     def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
         """Attention of one new token in each sequence of a cache, at these columns [N] of it."""
-        ...
+        count, longest = len(positions), int(positions.max()) + 1
+        rows = torch.arange(count)
+        seen = torch.arange(longest) <= positions[:, None]
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = cache.layer(layer)
+            keys[rows, :, positions], values[rows, :, positions] = k.to(keys), v.to(values)
+            return F.scaled_dot_product_attention(
+                q[:, :, None],
+                keys[:count, :, :longest].to(q.dtype), values[:count, :, :longest].to(q.dtype),
+                attn_mask=seen[:, None, None], enable_gqa=True,
+            ).flatten(1)  # fmt: skip
+
+        return attend
 
     def attend_prompt(
         self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, known: int
@@ -56,15 +68,27 @@ class Ops(Protocol):
         Also takes note of k and v [n, kv, d], of the tokens after the first `known`, in the
         sequence's keys and values [kv, T, d].
         """
-        ...
+        new, size = len(q), known + len(k)
+        keys, values = keys[:, :size], values[:, :size]
+        keys[:, known:], values[:, known:] = k.transpose(0, 1), v.transpose(0, 1)
+        keys, values = keys.to(q.dtype), values.to(q.dtype)
+        share = q.shape[1] // k.shape[1]
+        if share > 1:
+            keys, values = keys.repeat_interleave(share, 0), values.repeat_interleave(share, 0)
+        query = q.transpose(0, 1)
+        if new >= _FUSED_FROM:
+            seen = torch.ones(new, size, dtype=torch.bool).tril(size - new)
+            y = F.scaled_dot_product_attention(
+                query[None], keys[None], values[None], attn_mask=seen
+            )[0]
+        else:
+            later = q.new_full((new, size), float("-inf")).triu(size - new + 1)
+            scores = torch.baddbmm(later, query, keys.mT, alpha=1 / math.sqrt(q.shape[2]))
+            y = torch.bmm(scores.softmax(dim=-1), values)
+        return y.transpose(0, 1)
 
 
-def ops_of(dtype: torch.dtype, small: bool) -> Ops:
-    """Those of a model whose numbers have this type; a small one is computed on one thread."""
-    return CompiledOps() if small and dtype == torch.float32 else TorchOps()
-
-
-class CompiledOps:
+class CompiledOps(TorchOps):
     """In one thread, a kernel each; float32 only."""
 
     def norm(self, h: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -100,54 +124,6 @@ class CompiledOps:
         return y
 
 
-class TorchOps:
-    """For any type, on all threads."""
-
-    def norm(self, h: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        return weight * F.rms_norm(h.float(), (h.shape[-1],), eps=epsilon).to(h.dtype)
-
-    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> None:
-        turned = x.roll(x.shape[-1] // 2, -1) * sin[:, None]
-        x.mul_(cos[:, None]).add_(turned)
-
-    def gated(self, both: Tensor) -> Tensor:
-        gate, up = both.float().chunk(2, dim=-1)
-        return (F.silu(gate) * up).to(both.dtype)
-
-    def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
-        count, longest = len(positions), int(positions.max()) + 1
-        rows = torch.arange(count)
-        seen = torch.arange(longest) <= positions[:, None]
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = cache.layer(layer)
-            keys[rows, :, positions], values[rows, :, positions] = k.to(keys), v.to(values)
-            return F.scaled_dot_product_attention(
-                q[:, :, None],
-                keys[:count, :, :longest].to(q.dtype), values[:count, :, :longest].to(q.dtype),
-                attn_mask=seen[:, None, None], enable_gqa=True,
-            ).flatten(1)  # fmt: skip
-
-        return attend
-
-    def attend_prompt(
-        self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, known: int
-    ) -> Tensor:
-        new, size = len(q), known + len(k)
-        keys, values = keys[:, :size], values[:, :size]
-        keys[:, known:], values[:, known:] = k.transpose(0, 1), v.transpose(0, 1)
-        keys, values = keys.to(q.dtype), values.to(q.dtype)
-        share = q.shape[1] // k.shape[1]
-        if share > 1:
-            keys, values = keys.repeat_interleave(share, 0), values.repeat_interleave(share, 0)
-        query = q.transpose(0, 1)
-        if new >= _FUSED_FROM:
-            seen = torch.ones(new, size, dtype=torch.bool).tril(size - new)
-            y = F.scaled_dot_product_attention(
-                query[None], keys[None], values[None], attn_mask=seen
-            )[0]
-        else:
-            later = q.new_full((new, size), float("-inf")).triu(size - new + 1)
-            scores = torch.baddbmm(later, query, keys.mT, alpha=1 / math.sqrt(q.shape[2]))
-            y = torch.bmm(scores.softmax(dim=-1), values)
-        return y.transpose(0, 1)
+def ops_of(dtype: torch.dtype, small: bool) -> TorchOps:
+    """Those of a model whose numbers have this type; a small one is computed on one thread."""
+    return CompiledOps() if small and dtype == torch.float32 else TorchOps()

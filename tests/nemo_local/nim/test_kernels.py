@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from nemo_local.nim import halves, kernels
 from nemo_local.nim.kv_cache import KvCache
-from nemo_local.nim.ops import CompiledOps, Ops, TorchOps, ops_of
+from nemo_local.nim.ops import CompiledOps, TorchOps, ops_of
 from nemo_local.nim.weights import Weight, multiplies_bfloat16
 
 ODD = (1, 3, 4, 17, 130)
@@ -27,14 +27,14 @@ def close(found: Tensor, expected: Tensor, by: float = 2e-6) -> None:
 
 
 def test_small_models_in_float32_are_compiled_and_others_are_not() -> None:
-    assert isinstance(ops_of(torch.float32, small=True), CompiledOps)
-    assert isinstance(ops_of(torch.float32, small=False), TorchOps)
-    assert isinstance(ops_of(torch.bfloat16, small=True), TorchOps)
+    assert type(ops_of(torch.float32, small=True)) is CompiledOps
+    assert type(ops_of(torch.float32, small=False)) is TorchOps
+    assert type(ops_of(torch.bfloat16, small=True)) is TorchOps
 
 
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
 @pytest.mark.parametrize("size", ODD)
-def test_norms_and_gates(ops: Ops, size: int) -> None:
+def test_norms_and_gates(ops: TorchOps, size: int) -> None:
     torch.manual_seed(size)
     h, weight = 30 * torch.randn(5, size), torch.randn(size)
     close(ops.norm(h, weight, 1e-5), F.rms_norm(h, (size,), weight, 1e-5))
@@ -47,7 +47,7 @@ def test_norms_and_gates(ops: Ops, size: int) -> None:
 
 
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
-def test_heads_are_turned_where_they_stand(ops: Ops) -> None:
+def test_heads_are_turned_where_they_stand(ops: TorchOps) -> None:
     x, cos, sin = torch.randn(3, 7, 6), torch.randn(3, 6), torch.randn(3, 6)
     turned = x.roll(3, -1) * sin[:, None] + x * cos[:, None]
     before = x.clone()
@@ -59,7 +59,9 @@ def test_heads_are_turned_where_they_stand(ops: Ops) -> None:
 @of_both_caches
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
 @pytest.mark.parametrize("heads", [2, 6])
-def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int, kept: torch.dtype) -> None:
+def test_each_sequence_attends_to_its_own_tokens(
+    ops: TorchOps, heads: int, kept: torch.dtype
+) -> None:
     torch.manual_seed(heads)
     lengths, size = [1, 5, 300, 2], 6
     cache = KvCache(1, 2, size, kept, torch.device("cpu"))
@@ -88,7 +90,7 @@ def test_each_sequence_attends_to_its_own_tokens(ops: Ops, heads: int, kept: tor
 @pytest.mark.parametrize("heads", [2, 6])
 @pytest.mark.parametrize(("new", "known"), [(1, 0), (3, 0), (4, 13), (47, 0), (1, 60), (600, 5)])
 def test_a_prompt_attends_to_what_stands_before_each_token(
-    ops: Ops, size: int, heads: int, new: int, known: int, kept: torch.dtype
+    ops: TorchOps, size: int, heads: int, new: int, known: int, kept: torch.dtype
 ) -> None:
     torch.manual_seed(size + new)
     total = known + new
