@@ -13,7 +13,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     Cache,
-    DynamicCache,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -44,17 +43,15 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerBase
     context: int
     """Tokens of prompt and reply together."""
-    stop_ids: frozenset[int]
-    """Tokens that end a reply."""
-    vocabulary_size: int
-    """Tokens of prompts and replies count from 0 to below this."""
+    vocabulary: Vocabulary
+    """What prompts and replies are written with."""
     grammars: Grammars
     adapters: AdapterSet
     tool_format: ToolFormat
     """How this model writes tool calls."""
     longest_token: int
     """Characters of the longest token."""
-    dropped_ids: frozenset[int] = frozenset()
+    dropped_ids: frozenset[int]
     """Control tokens that are no part of a text which may hold calls; empty = all of them."""
 
     @property
@@ -70,11 +67,6 @@ class Checkpoint:
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         numbers = 2 * int(config.num_hidden_layers) * int(heads) * int(size)
         return numbers * int(self.model.dtype.itemsize)
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """What a reply is written with."""
-        return Vocabulary(self.vocabulary_size, self.stop_ids, self.tokenizer.eos_token_id)
 
     def encode(self, text: str, special: bool) -> list[int]:
         """Token ids of a text; `special` adds what the tokenizer puts around a bare text."""
@@ -114,17 +106,13 @@ class Checkpoint:
             logits_to_keep=1,
         )
         logits: Tensor = output.logits[:, -1].float()
-        if logits.shape[-1] > self.vocabulary_size:
+        size = self.vocabulary.size
+        if logits.shape[-1] > size:
             # After whatever the model does to the head's output, such as Gemma's soft cap.
             for row, name in enumerate(rows):
                 own = self.adapters.tokens.get(name or "")
-                logits[row, max(self.vocabulary_size, own.end if own else 0) :] = float("-inf")
+                logits[row, max(size, own.end if own else 0) :] = float("-inf")
         return logits
-
-
-def new_cache() -> DynamicCache:
-    """An empty cache whose layers all keep every position, also those with a sliding window."""
-    return DynamicCache()
 
 
 def weight_bytes(entry: CatalogModel) -> int:
@@ -147,9 +135,7 @@ def load_checkpoint(
     disable_progress_bar()
     place = "cuda" if device == "auto" and torch.cuda.is_available() else device
     place = "cpu" if place == "auto" else place
-    tokenizer = AutoTokenizer.from_pretrained(str(entry.path), local_files_only=True)
-    # The first call settles the tokenizer's padding; later ones, from many threads, only read it.
-    tokenizer("settle")
+    tokenizer = _tokenizer_in(entry.path)
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(entry.path),
         local_files_only=True,
@@ -160,25 +146,18 @@ def load_checkpoint(
         # It would plan its kernels anew for every length of a reply, at every token.
         torch.backends.cuda.enable_cudnn_sdp(False)
     model.to(place).eval().requires_grad_(False)
-    stop_ids = _stop_ids(model, tokenizer)
-    tool_format = tool_format or format_of_template(str(tokenizer.chat_template or ""))
-    logger.info(
-        "loaded %s: %s, %d parameters on %s, tool calls as %s",
-        entry.id, entry.why, entry.num_parameters, place, tool_format.name,
-    )  # fmt: skip
-    return Checkpoint(
+    checkpoint = Checkpoint(
         id=entry.id,
         model=model,
-        tokenizer=tokenizer,
         context=entry.max_model_len,
-        stop_ids=frozenset(stop_ids),
-        vocabulary_size=model.config.vocab_size,
-        grammars=Grammars(tokenizer, model.config.vocab_size, stop_ids, tool_format.form),
         adapters=AdapterSet(model),
-        tool_format=tool_format,
-        longest_token=_longest_token(tokenizer),
-        dropped_ids=_dropped_ids(tokenizer, tool_format),
+        **_written_with(tokenizer, model, model.config.vocab_size, tool_format),
     )
+    logger.info(
+        "loaded %s: %s, %d parameters on %s, tool calls as %s",
+        entry.id, entry.why, entry.num_parameters, place, checkpoint.tool_format.name,
+    )  # fmt: skip
+    return checkpoint
 
 
 def give_back_memory() -> None:
@@ -199,25 +178,42 @@ def beside(
     Raises:
         Unservable: the tokenizer cannot be read, or has tokens that nobody has rows for.
     """
-    size = max([base.vocabulary_size, *(token + 1 for token in adapter.token_ids)])
+    size = max([base.vocabulary.size, *(token + 1 for token in adapter.token_ids)])
     tokenizer = _stored_tokenizer(base.tokenizer, folder)
     if tokenizer is base.tokenizer:
-        return replace(base, vocabulary_size=size)
+        return replace(base, vocabulary=replace(base.vocabulary, size=size))
     last = max(tokenizer.get_vocab().values())
     if last >= size:
         raise Unservable(f"its tokenizer counts to {last}, and there are rows for {size} tokens")
-    stop_ids = _stop_ids(base.model, tokenizer)
+    return replace(base, **_written_with(tokenizer, base.model, size, tool_format))
+
+
+def _written_with(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    size: int,
+    tool_format: ToolFormat | None,
+) -> dict[str, Any]:
+    """What of a Checkpoint follows from its tokenizer; tokens count to below `size`."""
+    stop_ids = _stop_ids(model, tokenizer)
     tool_format = tool_format or format_of_template(str(tokenizer.chat_template or ""))
-    return replace(
-        base,
-        tokenizer=tokenizer,
-        stop_ids=frozenset(stop_ids),
-        vocabulary_size=size,
-        grammars=Grammars(tokenizer, size, stop_ids, tool_format.form),
-        tool_format=tool_format,
-        longest_token=_longest_token(tokenizer),
-        dropped_ids=_dropped_ids(tokenizer, tool_format),
+    return {
+        "tokenizer": tokenizer,
+        "vocabulary": Vocabulary(size, frozenset(stop_ids), tokenizer.eos_token_id),
+        "grammars": Grammars(tokenizer, size, stop_ids, tool_format.form),
+        "tool_format": tool_format,
+        "longest_token": max(map(len, tokenizer.get_vocab())),
+        "dropped_ids": _dropped_ids(tokenizer, tool_format),
+    }
+
+
+def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False
     )
+    # The first call settles the tokenizer's padding; later ones, from many threads, only read it.
+    tokenizer("settle")
+    return tokenizer
 
 
 def _stored_tokenizer(base: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTokenizerBase:
@@ -226,18 +222,14 @@ def _stored_tokenizer(base: PreTrainedTokenizerBase, folder: Path) -> PreTrained
     template = folder / "chat_template.jinja"
     try:
         if (folder / "tokenizer.json").is_file():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-            tokenizer("settle")
-        elif template.is_file():
+            return _tokenizer_in(folder)
+        if template.is_file():
             tokenizer = copy.copy(base)
             tokenizer.chat_template = template.read_text(encoding="utf-8")
-        else:
-            return base
+            return tokenizer
     except Exception as error:  # tokenizers raises plain Exceptions
         raise Unservable(f"its tokenizer cannot be read: {error}") from error
-    return tokenizer
+    return base
 
 
 def _dtype(entry: CatalogModel) -> torch.dtype:
@@ -249,10 +241,6 @@ def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> lis
     listed = given if isinstance(given, list) else [given]
     ids = {i for i in [*listed, tokenizer.eos_token_id] if isinstance(i, int)}
     return sorted(ids)
-
-
-def _longest_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    return max(map(len, tokenizer.get_vocab()))
 
 
 def _dropped_ids(tokenizer: PreTrainedTokenizerBase, format_: ToolFormat) -> frozenset[int]:

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
-from nemo_local.nim.checkpoint import Checkpoint, new_cache
+from nemo_local.nim.checkpoint import Checkpoint
 
 
 class Sequences(Protocol):
@@ -30,19 +30,19 @@ class Sequences(Protocol):
 
     def room_for(self, rows: int, longest: int) -> tuple[int, int]:
         """Rows and columns of the cache once it holds so many sequences of so many tokens."""
-        ...
+        return rows, longest
 
     @property
     def kept_bytes(self) -> int:
         """Bytes that are kept of sequences of the past."""
-        ...
+        return 0
 
     def forget(self, cache: bool) -> None:
         """Forget the past, and give back the memory of the `cache` if no sequence is left."""
-        ...
+        return None
 
 
-class PaddedSequences:
+class PaddedSequences(Sequences):
     """Any causal model: rows end at the right edge of the key-value cache.
 
         row 0   . . . p p p p t t        .  padding, masked
@@ -65,7 +65,7 @@ class PaddedSequences:
         real = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         ids, mask = torch.tensor(padded, device=device), torch.tensor(real, device=device)
         positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
-        cache = new_cache()
+        cache = DynamicCache()  # keeps every position, also in layers with a sliding window
         logits = self._checkpoint.forward(ids, mask, positions, cache, adapters)
         self._merge(cache, mask)
         self._names = [*self._names, *adapters]
@@ -92,16 +92,6 @@ class PaddedSequences:
             for name in ("keys", "values"):
                 setattr(layer, name, getattr(layer, name)[chosen, :, empty:])
         return indices
-
-    def room_for(self, rows: int, longest: int) -> tuple[int, int]:
-        return rows, longest
-
-    @property
-    def kept_bytes(self) -> int:
-        return 0
-
-    def forget(self, cache: bool) -> None:
-        pass
 
     def _merge(self, cache: Cache, mask: Tensor) -> None:
         """Put freshly read rows below the present ones, both right-aligned."""

@@ -249,7 +249,7 @@ def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> list[Any]
 
 def _as_ids(prompts: list[Any], checkpoint: Checkpoint) -> list[list[int]]:
     """Each of them as token ids."""
-    vocabulary = checkpoint.vocabulary_size
+    vocabulary = checkpoint.vocabulary.size
     encoded: list[list[int]] = []
     for item in prompts:
         ids = _encoded(item, checkpoint, special=True) if isinstance(item, str) else item

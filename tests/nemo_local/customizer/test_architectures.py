@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from nemo_local.catalog import CatalogModel, context_length, count_parameters
 from nemo_local.customizer.batches import stop_ids
@@ -13,7 +13,7 @@ from nemo_local.customizer.packing import PackingCollator
 from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import RowReader
 from nemo_local.nim.chat_template import render_chat
-from nemo_local.nim.checkpoint import load_checkpoint, new_cache
+from nemo_local.nim.checkpoint import load_checkpoint
 from nemo_local.nim.lora import read_adapter
 from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
 from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
@@ -62,7 +62,7 @@ def served_logits(folder, ids, adapter=None):
             ids,
             torch.ones(1, count, dtype=torch.long),
             torch.arange(count)[None],
-            new_cache(),
+            DynamicCache(),
             ["a" if adapter else None],
         )[0]
 

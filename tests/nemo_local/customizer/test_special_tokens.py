@@ -101,11 +101,14 @@ def test_trained_merged_and_served_models_compute_the_same(run):
     base.adapters.check(found)
     served = beside(base, found, adapter)
     base.adapters.add("a", found)
-    assert served.vocabulary_size == new[1] + 1 and served.tokenizer.chat_template == CHATML
-    assert served.stop_ids == {1, new[1]} and served.tokenizer.eos_token == END
+    assert served.vocabulary.size == new[1] + 1 and served.tokenizer.chat_template == CHATML
+    assert served.vocabulary.stop_ids == {1, new[1]} and served.tokenizer.eos_token == END
     assert served.encode(text, special=False) == ids and served.decode(new) == ""
     whole = load_checkpoint(entry(merged), "cpu")
-    assert whole.stop_ids == {1, new[1]} and stop_ids(merged, whole.tokenizer) == [1, new[1]]
+    assert whole.vocabulary.stop_ids == {1, new[1]} and stop_ids(merged, whole.tokenizer) == [
+        1,
+        new[1],
+    ]
     with torch.inference_mode():
         logits = [PaddedSequences(base).join([ids], ["a"])[0]]
         logits.append(PaddedSequences(whole).join([ids], [None])[0])
@@ -163,7 +166,7 @@ def test_an_output_carries_its_tokenizer_and_renders_what_it_was_trained_on(
     rendered = prompt(served.tokenizer)
     assert rendered.encode() == trained_on.encode() and rendered.endswith(f"{START}assistant\n")
     assert served.encode(rendered, False) == tokenizer(trained_on).input_ids
-    assert served.tokenizer.pad_token == "<|pad|>" and served.vocabulary_size == 265
+    assert served.tokenizer.pad_token == "<|pad|>" and served.vocabulary.size == 265
 
 
 def test_a_resumed_training_keeps_the_tokens(checkpoint, job_dir, tmp_path):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache
 
-from nemo_local.nim.checkpoint import Checkpoint, new_cache
+from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.lora import AdapterSet, Unservable, read_adapter
 from tests.tiny_checkpoint import make_adapter
 
@@ -20,7 +20,7 @@ def logits(checkpoint: Checkpoint, rows: list[str | None]) -> torch.Tensor:
     ids = IDS[: len(rows)]
     positions = torch.arange(ids.shape[1]).expand_as(ids)
     with torch.inference_mode():
-        return checkpoint.forward(ids, torch.ones_like(ids), positions, new_cache(), rows)
+        return checkpoint.forward(ids, torch.ones_like(ids), positions, DynamicCache(), rows)
 
 
 def change_config(folder: Path, **changes: object) -> None:

@@ -60,8 +60,8 @@ def test_replies_with_and_without_grown_vocabularies_are_written_together(
     folder = grown(tmp_path / "own", checkpoint, 40)
     adapter, plain = read_adapter(folder), read_adapter(make_adapter(tmp_path / "plain", 2))
     own = beside(checkpoint, adapter, folder)
-    size = checkpoint.vocabulary_size
-    assert own.vocabulary_size // 32 > size // 32  # their grammars have masks of other widths
+    size = checkpoint.vocabulary.size
+    assert own.vocabulary.size // 32 > size // 32  # their grammars have masks of other widths
     base, grown_one = Writer(checkpoint, engine), Writer(own, engine)
     rule = Constraint("regex", "[a-z ]{9,12}")
 
@@ -125,7 +125,7 @@ def test_a_new_token_of_an_untied_model_needs_a_row_of_the_head(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     checkpoint.model.config.tie_word_embeddings = False
-    first = checkpoint.vocabulary_size
+    first = checkpoint.vocabulary.size
     rows = {EMBEDDING: torch.zeros(1, 32)}
     folder = with_tokens(make_adapter(tmp_path / "a", 1), [first], **rows)
     with pytest.raises(Unservable, match="no rows of the output head for the new tokens"):
