@@ -4,6 +4,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from fastapi import APIRouter, FastAPI
@@ -16,7 +17,7 @@ from nemo_local.core.tool_formats import ToolFormat, formats_by_model
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
-from nemo_local.nim.reconcile import POLL_S, Reconciler, Servable
+from nemo_local.nim.reconcile import POLL_S, Reconciler
 from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
 from nemo_local.nim.remote_routes import RemoteHandlers
 from nemo_local.nim.routes import Handlers, router
@@ -29,18 +30,23 @@ MAX_JSON_DEPTH = 500
 """Nothing is stored here, and schemas, which are deep as JSON, have a limit of their own."""
 
 
-def create_app(
-    settings: Settings, catalog: Catalog | None = None, poll_s: float = POLL_S
-) -> FastAPI:
+def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:
     """The application; models load and unload while it runs, between startup and shutdown.
 
     It looks at the platform every `poll_s` seconds, and whenever it is told to. With
     `settings.engine_url` another server computes (see `remote`), else this process does.
     """
-    catalog = catalog or load_catalog(settings)
     platform = Client(settings.platform_url, settings.token, timeout_s=PLATFORM_TIMEOUT_S)
+    reconciler_of = partial(
+        Reconciler,
+        platform=platform,
+        hub_url=f"{settings.platform_url}/v1/hf",
+        token=settings.token,
+        folder=settings.home / "nim" / "adapters",
+        poll_s=poll_s,
+    )
     build = _own_engine if settings.engine_url is None else _remote_engine
-    parts = build(settings, catalog, platform, poll_s)
+    parts = build(settings, load_catalog(settings), reconciler_of)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -75,7 +81,9 @@ class _Parts:
     stop: Callable[[], Awaitable[None]]
 
 
-def _own_engine(settings: Settings, catalog: Catalog, platform: Client, poll_s: float) -> _Parts:
+def _own_engine(
+    settings: Settings, catalog: Catalog, reconciler_of: Callable[..., Reconciler]
+) -> _Parts:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     metrics = Metrics()
@@ -83,7 +91,7 @@ def _own_engine(settings: Settings, catalog: Catalog, platform: Client, poll_s: 
     memory = None if settings.nim_memory_mb is None else settings.nim_memory_mb * 2**20
     models = Models(engine, settings.device, _tool_formats(settings), memory)
     service = NimService(models, engine, metrics, settings.request_timeout_s or math.inf)
-    reconciler = _reconciler(settings, models, catalog, platform, poll_s)
+    reconciler = reconciler_of(models, catalog)
 
     async def stop() -> None:
         engine.stop()
@@ -91,7 +99,9 @@ def _own_engine(settings: Settings, catalog: Catalog, platform: Client, poll_s: 
     return _Parts(router(Handlers(service, reconciler)), reconciler, engine.start, stop)
 
 
-def _remote_engine(settings: Settings, catalog: Catalog, platform: Client, poll_s: float) -> _Parts:
+def _remote_engine(
+    settings: Settings, catalog: Catalog, reconciler_of: Callable[..., Reconciler]
+) -> _Parts:
     url = remote_url(settings.engine_url or "")
     try:
         catalog = remote_catalog(settings.engine_models, catalog)
@@ -101,7 +111,7 @@ def _remote_engine(settings: Settings, catalog: Catalog, platform: Client, poll_
     remote = Client(url, settings.engine_key, timeout_s=PLATFORM_TIMEOUT_S)
     asynchronous = AsyncClient(url, settings.engine_key, timeout_s=limit)
     models = RemoteModels(remote)
-    reconciler = _reconciler(settings, models, catalog, platform, poll_s, fixed=True)
+    reconciler = reconciler_of(models, catalog, fixed=True)
 
     async def stop() -> None:
         reconciler.stop()  # it talks to the remote server
@@ -110,26 +120,6 @@ def _remote_engine(settings: Settings, catalog: Catalog, platform: Client, poll_
 
     handlers = RemoteHandlers(models, asynchronous, reconciler, settings.request_timeout_s or None)
     return _Parts(router(handlers), reconciler, lambda: None, stop)
-
-
-def _reconciler(
-    settings: Settings,
-    models: Servable,
-    catalog: Catalog,
-    platform: Client,
-    poll_s: float,
-    fixed: bool = False,
-) -> Reconciler:
-    return Reconciler(
-        models,
-        catalog,
-        platform,
-        hub_url=f"{settings.platform_url}/v1/hf",
-        token=settings.token,
-        folder=settings.home / "nim" / "adapters",
-        poll_s=poll_s,
-        fixed=fixed,
-    )
 
 
 def _tool_formats(settings: Settings) -> dict[str, ToolFormat]:

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -89,6 +89,10 @@ class Lease:
 
 class Registry:
     """The ids that are served, whoever computes."""
+
+    load_base: Callable[[CatalogModel], None]
+    load_adapter: Callable[[str, str, Path, str], None]
+    unload: Callable[[str], None]
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

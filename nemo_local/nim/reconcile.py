@@ -11,17 +11,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from nemo_local.catalog import Catalog, CatalogModel
+from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.nim.errors import Busy
 from nemo_local.nim.lora import Unservable
-from nemo_local.nim.models import Served
+from nemo_local.nim.models import Registry
 from nemo_local.nim.stored import Stored, WantedAdapter, WantedCheckpoint, split_files_url
 
 logger = logging.getLogger(__name__)
@@ -44,22 +44,12 @@ class Wanted:
     stored: dict[str, WantedCheckpoint]
 
 
-class Servable(Protocol):
-    """An engine's models, as far as loading and unloading them goes."""
-
-    def all(self) -> list[Served]: ...
-    def ids(self) -> list[str]: ...
-    def load_base(self, entry: CatalogModel) -> None: ...
-    def load_adapter(self, model_id: str, base_id: str, folder: Path, root: str) -> None: ...
-    def unload(self, model_id: str) -> None: ...
-
-
 class Reconciler:
     """Loads and unloads until what is served is what the platform wants."""
 
     def __init__(
         self,
-        models: Servable,
+        models: Registry,
         catalog: Catalog,
         platform: Client,
         hub_url: str,
