@@ -80,10 +80,6 @@ class Batch:
         for row in failed:
             row.close(error)
 
-    def clear(self) -> None:
-        """Forget every row; whoever calls this ends them."""
-        self._keep([])
-
     def _take(self, rows: list[Generation], logits: Tensor) -> None:
         for row, token_id in zip(rows, choose(logits, rows), strict=True):
             try:

@@ -109,10 +109,9 @@ class TextStream:
     def push(self, token_id: int) -> str:
         """The text that became final with this token; sets `stopped_by` at a stop string."""
         self._ids.append(token_id)
-        window = self._decode(self._ids[self._start :])
-        known = self._decode(self._ids[self._start : self._read])
-        if not window.endswith("�") and len(window) > len(known):
-            self._append(window[len(known) :])
+        new = self._unread()
+        if new and not new.endswith("�"):
+            self._append(new)
             self._start, self._read = self._read, len(self._ids)
         return self._give(self._held())
 
@@ -123,10 +122,13 @@ class TextStream:
     def finish(self) -> str:
         """The rest, also of an unfinished character."""
         if self.stopped_by is None:
-            window = self._decode(self._ids[self._start :])
-            known = self._decode(self._ids[self._start : self._read])
-            self._append(window[len(known) :])
+            self._append(self._unread())
         return self._give(0)
+
+    def _unread(self) -> str:
+        """The text of the tokens that is not in `_text`."""
+        known = self._decode(self._ids[self._start : self._read])
+        return self._decode(self._ids[self._start :])[len(known) :]
 
     def _append(self, new: str) -> None:
         before = len(self._text)

@@ -25,11 +25,6 @@ class Prefix:
     kv: Tensor
     """Keys and values [2, layers, heads, tokens, d]."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of keys and values."""
-        return self.kv.nbytes
-
 
 class Prefixes:
     """Beginnings by adapter: with other weights the same tokens have other keys and values."""
@@ -41,7 +36,7 @@ class Prefixes:
     @property
     def size(self) -> int:
         """Bytes of everything that is kept."""
-        return sum(one.size for one in self._kept.values())
+        return sum(one.kv.nbytes for one in self._kept.values())
 
     def find(self, prompt: list[int], adapter: str | None) -> tuple[int, Prefix] | None:
         """How many tokens of which kept prefix the prompt begins with; never all of the prompt."""

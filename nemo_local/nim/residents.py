@@ -33,11 +33,6 @@ class Resident:
     pins: int = 0
     """Requests between being accepted and being queued."""
 
-    @property
-    def base_id(self) -> str:
-        """Id of the base model."""
-        return self.checkpoint.id
-
 
 class Residents:
     """What is in memory, least recently used first. Sizes are bytes; None = no limit."""
@@ -136,7 +131,7 @@ class Residents:
                 return
             # Out of the list first: from now on a request for it waits to load it again.
             popped = self._pop(model_id)
-        base_id = resident.base_id
+        base_id = resident.checkpoint.id
         if resident.adapter is None:
             gone = self._engine.remove(base_id, only_idle=True)
         else:
@@ -153,7 +148,8 @@ class Residents:
         gone = {
             other_id: other
             for other_id, other in self._all.items()
-            if other is one or (one and not one.adapter and other.base_id == one.base_id)
+            if other is one
+            or (one and not one.adapter and other.checkpoint.id == one.checkpoint.id)
         }
         for name in gone:
             del self._all[name]

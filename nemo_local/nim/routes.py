@@ -20,12 +20,7 @@ from nemo_local.nim.answers import (
 from nemo_local.nim.errors import Busy, NimError
 from nemo_local.nim.models import Registry
 from nemo_local.nim.reconcile import Reconciler
-from nemo_local.nim.schemas import (
-    ChatRequest,
-    ClassifyRequest,
-    CompletionRequest,
-    EmbeddingRequest,
-)
+from nemo_local.nim.schemas import ChatRequest, CompletionRequest, InputRequest
 from nemo_local.nim.service import NimService
 
 logger = logging.getLogger(__name__)
@@ -122,10 +117,10 @@ class Handlers(BaseHandlers):
             return _event_stream(answer, completion_chunks(answer))
         return await _unless_client_leaves(request, answer, completion_body)
 
-    def embed(self, body: EmbeddingRequest) -> None:
+    def embed(self, body: InputRequest) -> None:
         self._service.refuse(body.model, "embeddings")
 
-    def classify(self, body: ClassifyRequest) -> None:
+    def classify(self, body: InputRequest) -> None:
         self._service.refuse(body.model, "classification")
 
     def metrics(self) -> PlainTextResponse:

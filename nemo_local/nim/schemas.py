@@ -85,15 +85,8 @@ class CompletionRequest(SamplingFields):
     logprobs: int | None = None
 
 
-class EmbeddingRequest(BaseModel):
-    """The body of POST /v1/embeddings."""
-
-    model: str
-    input: str | list[str]
-
-
-class ClassifyRequest(BaseModel):
-    """The body of POST /v1/classify."""
+class InputRequest(BaseModel):
+    """The body of POST /v1/embeddings and of POST /v1/classify."""
 
     model: str
     input: str | list[str]

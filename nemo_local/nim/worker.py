@@ -88,9 +88,10 @@ class Worker:
                 self._count_first_tokens(newcomers)
         except Exception as error:
             logger.exception("writing with %s failed", batch.checkpoint.id)
+            failure = NimError(f"the model failed: {type(error).__name__}")
             for row in everyone:
-                row.close(NimError(f"the model failed: {type(error).__name__}"))
-            batch.clear()
+                row.close(failure)
+            batch.fail(failure)
         self._metrics.count("generation_tokens_total", len(everyone))
         remaining = set(batch.rows)
         for row in everyone:
