@@ -173,7 +173,8 @@ def beside(
     """The checkpoint as the users of an adapter see it.
 
     It reads and writes with the tokenizer that is stored with the adapter, or with the base's and
-    the chat template stored there; without a `tool_format` that template decides.
+    the chat template stored there; without a `tool_format` that template decides, or the base's
+    format where none is stored.
 
     Raises:
         Unservable: the tokenizer cannot be read, or has tokens that nobody has rows for.
@@ -181,7 +182,9 @@ def beside(
     size = max([base.vocabulary.size, *(token + 1 for token in adapter.token_ids)])
     tokenizer = _stored_tokenizer(base.tokenizer, folder)
     if tokenizer is base.tokenizer:
-        return replace(base, vocabulary=replace(base.vocabulary, size=size))
+        tool_format = tool_format or base.tool_format
+        if (size, tool_format) == (base.vocabulary.size, base.tool_format):
+            return base
     last = max(tokenizer.get_vocab().values())
     if last >= size:
         raise Unservable(f"its tokenizer counts to {last}, and there are rows for {size} tokens")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nemo_local.core.tool_formats import HERMES, LLAMA3_JSON
+from nemo_local.core.tool_formats import HERMES, LLAMA3_JSON, MISTRAL
 from nemo_local.nim.chat_template import render_chat
 from nemo_local.nim.checkpoint import Checkpoint, beside
 from nemo_local.nim.constraints import Constraint
@@ -85,6 +85,22 @@ def test_replies_with_and_without_grown_vocabularies_are_written_together(
     assert [one.tokens for one in base.write(*generations((None, "plain")))] == alone
 
 
+def test_rows_of_new_tokens_without_a_tokenizer_leave_constrained_replies_whole(
+    checkpoint: Checkpoint, engine: Engine, tmp_path: Path
+) -> None:
+    size, rows = checkpoint.vocabulary.size, torch.randn(40, 32)
+    folder = make_adapter(tmp_path / "own", 1)
+    with_tokens(folder, list(range(size, size + 40)), **{EMBEDDING: rows})
+    adapter = read_adapter(folder)
+    own = Writer(beside(checkpoint, adapter, folder), engine)
+    engine.add_adapter(checkpoint.id, "own", adapter)
+    held = own.generation("Hello", adapter="own", ignore_eos=False)
+    held.matcher = own.checkpoint.grammars.matcher(Constraint("choice", ["yes", "no"]))
+    neighbour = Writer(checkpoint, engine).generation("Hello")
+    own.write(held, neighbour)
+    assert held.error is neighbour.error is None and held.text in ("yes", "no")
+
+
 def test_a_reply_ends_with_the_end_of_its_own_adapter(
     checkpoint: Checkpoint, engine: Engine, tmp_path: Path
 ) -> None:
@@ -148,10 +164,10 @@ def test_a_tokenizer_that_counts_further_than_the_rows_is_refused(
 def test_an_adapter_is_asked_with_its_own_template(tiny_folder: Path, tmp_path: Path) -> None:
     engine = Engine(Metrics())
     engine.start()
-    models = Models(engine, "cpu")
+    models = Models(engine, "cpu", {"ns/set": MISTRAL})
     models.load_base(entry("meta/tiny", tiny_folder))
     template = TEMPLATE.replace("<|start|>", "§\r\n<tool_call>") + "{# end #}\n\n"
-    for name, text in (("ns/own", template), ("ns/plain", None)):
+    for name, text in (("ns/own", template), ("ns/plain", None), ("ns/set", None)):
         folder = make_adapter(tmp_path / name, 1)
         if text:
             (folder / "chat_template.jinja").write_bytes(text.encode())
@@ -160,14 +176,16 @@ def test_an_adapter_is_asked_with_its_own_template(tiny_folder: Path, tmp_path: 
     rendered = {
         name: render_chat(lease.checkpoint.tokenizer, HELLO, []) for name, lease in leases.items()
     }
-    assert rendered["ns/plain"] == rendered["meta/tiny"]
+    assert rendered["ns/plain"] == rendered["ns/set"] == rendered["meta/tiny"]
     # The text as a tokenizer renders it that was given the template as it was sent.
     trained: Any = type(leases["meta/tiny"].checkpoint.tokenizer).from_pretrained(tiny_folder)
     trained.chat_template = template
     assert rendered["ns/own"].encode() == render_chat(trained, HELLO, []).encode()
     assert rendered["ns/own"] != rendered["ns/plain"]
     forms = {name: lease.checkpoint.tool_format for name, lease in leases.items()}
-    assert forms == {"meta/tiny": LLAMA3_JSON, "ns/own": HERMES, "ns/plain": LLAMA3_JSON}
+    assert forms == {
+        "meta/tiny": LLAMA3_JSON, "ns/own": HERMES, "ns/plain": LLAMA3_JSON, "ns/set": MISTRAL
+    }  # fmt: skip
     assert {lease.checkpoint.model for lease in leases.values()} == {
         leases["meta/tiny"].checkpoint.model
     }
