@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -17,6 +18,20 @@ from tests.web_server import serve_until_told
 
 MODEL = "meta/llama-3.2-1b-instruct"
 OTHER = "acme/tiny-chat"
+CHAT = "/v1/chat/completions"
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+ADD = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "y"]}},
+            "required": ["a", "b"],
+        },
+    },
+}
+TIME = {"type": "function", "function": {"name": "time"}}
 
 
 def make_models_dir(folder: Path) -> Path:
@@ -61,3 +76,8 @@ def is_ready(nim: Client) -> bool:
 def eventually(condition: Callable[[], bool], what: str) -> None:
     """Wait until the condition holds."""
     wait_until(condition, timeout_s=60, what=what)
+
+
+def metrics(nim: Client) -> str:
+    """What it has counted, as Prometheus text."""
+    return nim.raw("GET", "/v1/metrics").text

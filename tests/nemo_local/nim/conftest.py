@@ -1,15 +1,20 @@
-"""A tiny checkpoint, loaded once, and an engine to write with it."""
+"""A tiny checkpoint, loaded once, an engine to write with it, and a server for each module."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from openai import OpenAI
 
+from nemo_local.core.client import Client
 from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.generation import Generation, Sampling, TextStream
 from nemo_local.nim.metrics import Metrics
+from nemo_local.settings import Settings
+from tests.conftest import free_port
+from tests.running_nim import make_models_dir, running_nim
 from tests.tiny_checkpoint import entry, make_checkpoint
 
 MODEL = "meta/tiny"
@@ -34,13 +39,37 @@ def engine(checkpoint: Checkpoint) -> Iterator[Engine]:
     engine.stop()
 
 
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("nim")
+    return Settings.from_environment(
+        {},
+        home=folder / "home",
+        port=free_port(),
+        nim_port=free_port(),
+        models_dir=make_models_dir(folder / "models"),
+        threads=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def nim(settings: Settings) -> Iterator[Client]:
+    with running_nim(settings) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def openai(settings: Settings, nim: Client) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{settings.nim_url}/v1", api_key="None", max_retries=0) as client:
+        yield client
+
+
 class Writer:
     """Asks the engine for replies and waits for them."""
 
     def __init__(self, checkpoint: Checkpoint, engine: Engine) -> None:
         self.checkpoint = checkpoint
         self.engine = engine
-        self.model_id = MODEL
 
     def generation(
         self,
@@ -69,7 +98,7 @@ class Writer:
                     ended.put(None)
 
             generation.emit = emit
-        self.engine.submit(self.model_id, list(generations))
+        self.engine.submit(self.checkpoint.id, list(generations))
         for _ in generations:
             ended.get(timeout=30)
         return list(generations)

@@ -2,10 +2,11 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
-from nemo_local.nim.constraints import Constraint, Grammars, closed
+from nemo_local.nim.constraints import MAX_NESTING, Constraint, Grammars, closed
 from nemo_local.nim.errors import BadValue
 from tests.tiny_checkpoint import make_tokenizer
 
@@ -213,3 +214,16 @@ def test_a_tool_with_a_keyword_that_no_grammar_keeps_can_be_called(grammars: Gra
     parameters = {"type": "object", "properties": {"a": numbers}, "required": ["a"]}
     tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
     assert accepts(grammars, Constraint("calls", [tool]), '{"name": "f", "parameters": {"a": [1]}}')
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
+def test_a_schema_of_the_largest_depth_is_compiled(grammars: Grammars) -> None:
+    grammars.matcher(Constraint("schema", nested(MAX_NESTING - 1)))
+    with pytest.raises(BadValue, match="nested deeper than 100 levels"):
+        grammars.matcher(Constraint("schema", nested(MAX_NESTING + 1)))

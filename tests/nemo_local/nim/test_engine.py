@@ -11,9 +11,8 @@ from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, Busy, TimeUp, UnknownModel
-from nemo_local.nim.generation import Generation, TextStream
-from nemo_local.nim.llama import LlamaSequences
-from nemo_local.nim.lora import Unservable, read_adapter
+from nemo_local.nim.generation import Generation
+from nemo_local.nim.lora import read_adapter
 from nemo_local.nim.metrics import Metrics
 from tests.nemo_local.nim.conftest import MODEL, Writer
 from tests.tiny_checkpoint import make_adapter
@@ -57,37 +56,6 @@ def test_a_thread_of_the_engine_takes_denormal_numbers_for_zero(writer: Writer) 
 
     writer.write(writer.generation(prompts(1, seed=4)[0], emit=multiply))
     assert set(found) == {0.0}
-
-
-def test_a_reader_that_fails_ends_its_own_reply_only(writer: Writer) -> None:
-    def broken(text: str | None) -> None:
-        if text is not None:
-            raise ValueError("cannot read this")
-
-    asked = prompts(3, seed=4)
-    failed, *others = writer.write(
-        writer.generation(asked[0], emit=broken, pieces=True),
-        *(writer.generation(prompt, pieces=True) for prompt in asked[1:]),
-    )
-    assert "cannot read this" in str(failed.error) and len(failed.tokens) < 12
-    for prompt, reply in zip(asked[1:], others, strict=True):
-        assert reply.error is None and reply.tokens == alone(writer.checkpoint, prompt, 12)
-
-
-@pytest.mark.parametrize("pieces", [False, True], ids=["whole", "streamed"])
-def test_a_reply_whose_text_cannot_be_decoded_ends_and_no_other_with_it(
-    writer: Writer, pieces: bool
-) -> None:
-    def broken(ids: list[int]) -> str:
-        raise ValueError(f"cannot decode {len(ids)} tokens")
-
-    asked = prompts(3, seed=4)
-    hung = writer.generation(asked[0], pieces=pieces)
-    hung.stream = TextStream(broken, ())
-    failed, *others = writer.write(hung, *(writer.generation(prompt) for prompt in asked[1:]))
-    assert "cannot decode" in str(failed.error)
-    for prompt, reply in zip(asked[1:], others, strict=True):
-        assert reply.error is None and reply.tokens == alone(writer.checkpoint, prompt, 12)
 
 
 def test_adapters_share_a_batch_without_touching_each_other(writer: Writer, tmp_path: Path) -> None:
@@ -147,33 +115,6 @@ def test_pieces_of_a_stream_add_up_to_the_text(writer: Writer) -> None:
     ]  # fmt: skip
     for i, reply in enumerate(writer.write(*rows)):
         assert "".join(collected[i]) == reply.text == writer.checkpoint.decode(reply.tokens)
-
-
-def test_stop_strings_are_found_across_tokens_and_only_there() -> None:
-    letters = {i: chr(i) for i in range(128)}
-
-    def decode(ids: list[int]) -> str:
-        return "".join(letters[i] for i in ids)
-
-    stream = TextStream(decode, ("STOP", "END"))
-    given = [stream.push(ord(letter)) for letter in "a ST SEN STOP b"[:13]]
-    assert "".join(given) == "a ST SEN " and stream.stopped_by == "STOP"
-    unfinished = TextStream(decode, ("STOP",))
-    given = [unfinished.push(ord(letter)) for letter in "x STO"]
-    assert "".join(given) == "x " and unfinished.finish() == "STO"
-
-
-def test_a_stop_string_among_the_least_tokens_of_a_reply_does_not_end_it() -> None:
-    stream = TextStream(lambda ids: "".join(map(chr, ids)), ("ab",), min_tokens=2)
-    given = [stream.push(ord(letter)) for letter in "abcab"]
-    assert "".join(given) == "abc" == stream.text and stream.stopped_by == "ab"
-
-
-def test_a_character_of_several_tokens_is_given_out_whole(writer: Writer) -> None:
-    ids = writer.checkpoint.encode("€ä", special=False)
-    stream = TextStream(writer.checkpoint.decode, ())
-    pieces = [stream.push(i) for i in ids]
-    assert [p for p in pieces if p] == ["€", "ä"] and len(ids) > 2
 
 
 def test_constrained_rows_obey_while_their_neighbours_are_free(writer: Writer) -> None:
@@ -313,53 +254,6 @@ def test_unloading_ends_replies_with_an_error(writer: Writer, tmp_path: Path) ->
     assert isinstance(late.error, UnknownModel)
     writer.engine.remove(MODEL)
     assert isinstance(writer.write(writer.generation("Hello"))[0].error, UnknownModel)
-
-
-def test_a_bad_adapter_leaves_the_engine_at_work(writer: Writer, tmp_path: Path) -> None:
-    adapter = read_adapter(make_adapter(tmp_path / "a", 1))
-    adapter.pairs["model.layers.9.mlp.up_proj"] = next(iter(adapter.pairs.values()))
-    with pytest.raises(Unservable):
-        writer.engine.add_adapter(MODEL, "a", adapter)
-    assert writer.write(writer.generation("Hello"))[0].error is None
-
-
-def test_a_crash_of_the_model_ends_its_replies_and_nothing_else(writer: Writer) -> None:
-    broken = writer.write(writer.generation([999_999]))[0]
-    assert broken.error is not None and "the model failed" in str(broken.error)
-    assert writer.write(writer.generation("Hello"))[0].error is None
-
-
-def test_a_reader_that_is_gone_leaves_the_engine_at_work(writer: Writer) -> None:
-    asked: list[str | None] = []
-
-    def gone(text: str | None) -> None:
-        asked.append(text)
-        raise RuntimeError("Event loop is closed")
-
-    writer.engine.submit(MODEL, [writer.generation("Hello", emit=gone) for _ in range(4)])
-    replies = writer.write(*(writer.generation(prompt, max_tokens=40) for prompt in prompts(4)))
-    assert all(reply.error is None for reply in replies)
-    assert asked == [None] * 4
-
-
-def test_no_memory_to_drop_a_reply_ends_those_beside_it_and_not_the_engine(
-    writer: Writer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_memory(sequences: LlamaSequences, indices: list[int]) -> list[int]:
-        if indices:
-            raise MemoryError
-        return keep(sequences, indices)
-
-    keep = LlamaSequences.keep
-    monkeypatch.setattr(LlamaSequences, "keep", no_memory)
-    cancelled = writer.generation("Hello", max_tokens=200, pieces=True)
-    cancelled.emit = lambda text: setattr(cancelled, "cancelled", True)
-    neighbours = [writer.generation(prompt, max_tokens=200) for prompt in prompts(3)]
-    replies = writer.write(cancelled, *neighbours)
-    assert all(reply.closed for reply in replies)
-    assert "MemoryError" in {str(reply.error).rpartition(" ")[2] for reply in neighbours}
-    monkeypatch.undo()
-    assert writer.write(writer.generation("Hello"))[0].error is None
 
 
 def test_stopping_ends_waiting_replies(checkpoint: Checkpoint) -> None:

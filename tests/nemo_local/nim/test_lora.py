@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from nemo_local.nim.checkpoint import Checkpoint
@@ -117,3 +118,36 @@ def test_an_adapter_for_another_model_is_refused(checkpoint: Checkpoint, tmp_pat
     adapter.pairs[name] = (torch.zeros(4, 999), torch.zeros(999, 4))
     with pytest.raises(Unservable, match="another size"):
         checkpoint.adapters.check(adapter)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"r": 0}, "ZeroDivisionError"),
+        ({"r": "x"}, "ValueError"),
+        ({"lora_alpha": None}, "ValueError"),
+        ([], "no JSON object"),
+    ],
+)
+def test_an_adapter_with_a_broken_configuration_is_unservable(
+    tmp_path: Path, config: Any, words: str
+) -> None:
+    path = make_adapter(tmp_path, 1) / "adapter_config.json"
+    whole = json.loads(path.read_text()) | config if config else config
+    path.write_text(json.dumps(whole))
+    with pytest.raises(Unservable, match=words):
+        read_adapter(tmp_path)
+
+
+def test_an_adapter_with_numbers_that_are_none_is_unservable(tmp_path: Path) -> None:
+    weights = make_adapter(tmp_path, 1) / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    key = next(iter(tensors))
+    tensors[key][0, 0] = float("inf")
+    save_file(tensors, weights)
+    with pytest.raises(Unservable, match="not finite"):
+        read_adapter(tmp_path)
+    tensors[key] = tensors[key][:2].zero_()
+    save_file(tensors, weights)
+    with pytest.raises(Unservable, match="do not fit each other"):
+        read_adapter(tmp_path)

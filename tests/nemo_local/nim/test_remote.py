@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from openai import BadRequestError, NotFoundError, OpenAI
@@ -19,16 +18,14 @@ from nemo_local.core.client import Client, UpstreamError
 from nemo_local.nim.app import create_app
 from nemo_local.nim.lora import Unservable
 from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
-from nemo_local.processes import is_answering, wait_until
 from nemo_local.settings import Settings, SettingsError
 from tests.conftest import free_port
 from tests.leaving import ask_and_leave
 from tests.nemo_local.nim.test_token_rows import EMBEDDING, with_tokens
-from tests.running_nim import MODEL, OTHER, make_models_dir, running_nim
+from tests.running_nim import CHAT, HELLO, MODEL, OTHER, make_models_dir, running_nim
+from tests.scripted_model import serving
 from tests.tiny_checkpoint import catalog_of, entry, make_adapter
-from tests.web_server import serve_until_told
 
-HELLO: Any = [{"role": "user", "content": "Hello"}]
 OURS = "acme/large"
 
 
@@ -102,10 +99,6 @@ def fake_vllm(loaded: dict[str, str], load_path: str) -> FastAPI:
             raise HTTPException(404, "no such adapter")
         return "Success"
 
-    @app.get("/v1/health/ready")
-    def ready() -> str:
-        return "yes"
-
     return app
 
 
@@ -113,17 +106,10 @@ def fake_vllm(loaded: dict[str, str], load_path: str) -> FastAPI:
 def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, dict[str, str], Client]]:
     """A server that loads adapters at a path, what it has loaded, and a client for it."""
     loaded: dict[str, str] = {}
-    port = free_port()
-    app = fake_vllm(loaded, request.param)
-    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    client = Client(f"http://127.0.0.1:{port}")
-    wait_until(lambda: is_answering(client.base_url), timeout_s=30, what="the server answers")
-    yield request.param, loaded, client
-    client.close()
-    server.should_exit = True
-    thread.join()
+    with serving(fake_vllm(loaded, request.param)) as url:
+        client = Client(url)
+        yield request.param, loaded, client
+        client.close()
 
 
 def test_adapters_are_loaded_where_the_server_can(served: Any, tmp_path: Path) -> None:
@@ -155,21 +141,12 @@ def test_what_another_server_would_not_see_of_an_adapter_is_told(
     models.load_base(entry("acme/base", None))
     folder = make_adapter(tmp_path / "a", 1)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ConnectionError):  # nobody is there: it may be asked again
         models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a")
     assert "ns/a@v1: the remote server may not use its own chat template" in caplog.text
     with_tokens(folder, [3], **{EMBEDDING: torch.zeros(1, 32)})
     with pytest.raises(Unservable, match="would not see its rows of tokens; merge it instead"):
         models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a")
-    client.close()
-
-
-def test_a_server_that_is_down_may_be_asked_again(tmp_path: Path) -> None:
-    client = Client(f"http://127.0.0.1:{free_port()}")
-    models = RemoteModels(client)
-    models.load_base(entry("acme/base", None))
-    with pytest.raises(ConnectionError):
-        models.load_adapter("ns/a@v1", "acme/base", make_adapter(tmp_path / "a", 1), "hf://ns/a")
     client.close()
 
 
@@ -221,23 +198,19 @@ class Trickle:
 @pytest.fixture
 def trickle(tmp_path: Path) -> Iterator[tuple[Trickle, Settings]]:
     """That server, and settings of ours in front of it."""
-    there, port = Trickle(), free_port()
-    server = uvicorn.Server(uvicorn.Config(there.app, "127.0.0.1", port, log_config=None))
-    thread = threading.Thread(target=serve_until_told, args=(server,))
-    thread.start()
-    yield there, Settings.from_environment(
-        {}, home=tmp_path / "here", port=free_port(), nim_port=free_port(),
-        engine_url=f"http://127.0.0.1:{port}/v1", engine_models=f"{OURS}=big",
-    )  # fmt: skip
-    server.should_exit = True
-    thread.join()
+    there = Trickle()
+    with serving(there.app) as url:
+        yield there, Settings.from_environment(
+            {}, home=tmp_path / "here", port=free_port(), nim_port=free_port(),
+            engine_url=f"{url}/v1", engine_models=f"{OURS}=big",
+        )  # fmt: skip
 
 
 def test_a_client_that_leaves_before_the_answer_begins_ends_it_there(trickle: Any) -> None:
     there, settings = trickle
     with running_nim(settings):
         body = {"model": OURS, "messages": HELLO}
-        ask_and_leave(f"{settings.nim_url}/v1/chat/completions", body, there.begun)
+        ask_and_leave(settings.nim_url + CHAT, body, there.begun)
         assert there.left.wait(30)
 
 
@@ -245,12 +218,10 @@ def test_a_stream_that_only_trickles_ends_when_its_time_is_up(trickle: Any) -> N
     there, settings = trickle
     with running_nim(replace(settings, request_timeout_s=1)) as nim:
         body = {"model": OURS, "messages": HELLO, "stream": True}
-        *words, error, end, _ = nim.raw("POST", "/v1/chat/completions", json=body).text.split(
-            "\n\n"
-        )
+        *words, error, end, _ = nim.raw("POST", CHAT, json=body).text.split("\n\n")
         assert len(words) > 1 and end == "data: [DONE]"
         assert "did not finish the reply within 1 s" in error
         assert there.left.wait(30)
         with pytest.raises(UpstreamError, match="did not finish the reply within 1 s") as failure:
-            nim.post("/v1/chat/completions", json={**body, "stream": False})
+            nim.post(CHAT, json={**body, "stream": False})
         assert failure.value.status == 504

@@ -20,11 +20,10 @@ from nemo_local.nim.models import Lease, Models
 from nemo_local.nim.schemas import ChatRequest
 from nemo_local.nim.service import NimService
 from tests.nemo_local.nim.conftest import Writer
-from tests.running_nim import eventually
+from tests.running_nim import HELLO, eventually
 from tests.tiny_checkpoint import entry, make_adapter, make_checkpoint
 
 A, B = "acme/a", "acme/b"
-HELLO = [{"role": "user", "content": "Hello"}]
 
 
 class Served:
@@ -64,10 +63,8 @@ class Served:
         assert generation.error is None
         return generation.text
 
-    def write(self, lease: Lease, generation: Generation) -> None:
-        done = Writer(lease.checkpoint, self.engine)
-        done.model_id = lease.checkpoint.id
-        done.write(generation)
+    def write(self, lease: Lease, *generations: Generation) -> None:
+        Writer(lease.checkpoint, self.engine).write(*generations)
 
 
 PARAMETERS = 300_000
@@ -173,13 +170,11 @@ def test_replies_wait_until_their_cache_fits(one_base: Served) -> None:
     def watch(text: str | None) -> None:
         cache = batch._sequences._cache  # type: ignore[attr-defined]
         most[0] = max(most[0], cache.kv.nbytes)
-        together[0] = max(together[0], len(batch.rows))
+        together[0] = max(together[0], one_base.engine.load()[0])
 
     rules = {"max_tokens": 100, "pieces": True, "emit": watch}
     six = [one_base.generation(lease, **rules) for _ in range(6)]
-    writer = Writer(lease.checkpoint, one_base.engine)
-    writer.model_id = A
-    writer.write(*six)
+    one_base.write(lease, *six)
     assert [one.error for one in six] == [None] * 6
     assert len({one.text for one in six}) == 1 and len(six[0].tokens) == 100
     assert together == [2] and most == [2 * CACHE]
@@ -191,7 +186,7 @@ def test_replies_wait_until_their_cache_fits(one_base: Served) -> None:
         return one_base.generation(lease, emit=lambda _: begun.append(tokens), **rules)
 
     mixed = [long(tokens) for tokens in lengths]
-    writer.write(*mixed)
+    one_base.write(lease, *mixed)
     assert tuple(dict.fromkeys(begun)) == lengths
     assert tuple(len(one.tokens) for one in mixed) == lengths
 
@@ -233,13 +228,13 @@ def test_the_cache_of_past_replies_goes_before_a_model_does(tmp_path: Path) -> N
     served.models.make_cache_room(long, 512)
     reply = served.generation(long, max_tokens=450)
     served.write(long, reply)
-    assert reply.error is None and served.engine._batches(A)[0].cache_bytes([]) == 0
+    assert reply.error is None and served.engine.cache_bytes == 2 * CACHE  # of B alone
     assert served.ask(A) == text and served.in_memory() == {A, B}
     served.engine.stop()
 
 
 def test_beginnings_that_prompts_share_are_kept_only_where_there_is_room(tmp_path: Path) -> None:
-    kept, texts = [], []
+    counted, texts = [], []
     for more in (0, CACHE):
         served = Served(tmp_path / str(more), BASE + CACHE + more)
         lease = served.models.load(A)
@@ -249,10 +244,9 @@ def test_beginnings_that_prompts_share_are_kept_only_where_there_is_room(tmp_pat
             served.write(lease, reply)
             assert reply.error is None
             texts.append(reply.text)
-        kept.append(served.engine._batches(A)[0]._sequences.kept_bytes)
-        assert served.engine.cache_bytes <= CACHE + more
         served.engine.stop()
-    assert kept[0] == 0 < kept[1] and texts[:3] == texts[3:]
+        counted.append(served.engine.cache_bytes)
+    assert counted[0] == CACHE < counted[1] <= 2 * CACHE and texts[:3] == texts[3:]
 
 
 def chat(served: Served, model_id: str, limit_s: float) -> str:

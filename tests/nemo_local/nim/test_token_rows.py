@@ -17,11 +17,11 @@ from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
 from tests.nemo_local.nim.conftest import Writer
+from tests.running_nim import HELLO
 from tests.tiny_checkpoint import TEMPLATE, entry, make_adapter
 
 EMBEDDING = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
 HEAD = "base_model.model.lm_head.token_adapter.trainable_tokens_delta"
-HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def with_tokens(folder: Path, ids: list[int], **rows: torch.Tensor) -> Path:
