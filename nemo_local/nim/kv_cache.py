@@ -67,7 +67,11 @@ class KvCache:
         """Make sure that this many sequences of this many tokens fit."""
         have_rows, have_columns = self.reserved
         if rows > have_rows or columns > have_columns:
-            self._reserve(*capacity(max(rows, have_rows), max(columns, have_columns)))
+            rows, columns = capacity(max(rows, have_rows), max(columns, have_columns))
+            two, layers, _, heads, _, size = self.kv.shape
+            kv = self.kv.new_zeros(two, layers, rows, heads, columns, size)
+            kv[:, :, :have_rows, :, :have_columns] = self.kv
+            self.kv = kv
 
     def keep(self, indices: list[int]) -> list[int]:
         """Forget all others; the last ones move into the gaps. Returns the order they now have."""
@@ -85,10 +89,3 @@ class KvCache:
         """Give the memory back; nothing is cached any more."""
         self.lengths = []
         self.kv = self.kv[:, :, :0, :, :0].clone()
-
-    def _reserve(self, rows: int, columns: int) -> None:
-        old_rows, old_columns = self.reserved
-        two, layers, _, heads, _, size = self.kv.shape
-        kv = self.kv.new_zeros(two, layers, rows, heads, columns, size)
-        kv[:, :, :old_rows, :, :old_columns] = self.kv
-        self.kv = kv

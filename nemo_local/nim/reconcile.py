@@ -9,7 +9,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -147,16 +147,16 @@ class Reconciler:
             with_adapters = not nim.get("disable_lora_support")
             for model_id in deployment.get("models") or []:
                 if model_id not in self._catalog.models:
-                    checkpoint = self._stored(model_id)
+                    checkpoint = self._stored(model_id, with_adapters)
                     if checkpoint is not None:
-                        stored[model_id] = replace(checkpoint, with_adapters=with_adapters)
+                        stored[model_id] = checkpoint
                         continue
                 entry = self._catalog.get(model_id)
                 if entry is not None and entry.path is not None:
                     bases[entry.id] = bases.get(entry.id, False) or with_adapters
         return bases, stored
 
-    def _stored(self, model_id: str) -> WantedCheckpoint | None:
+    def _stored(self, model_id: str, with_adapters: bool) -> WantedCheckpoint | None:
         """The whole model of this name in the Data Store; None when there is none to load."""
         namespace, _, name = model_id.partition("/")
         try:
@@ -175,7 +175,9 @@ class Reconciler:
             return None
         base_entry = self._catalog.get(_name_of(entity.get("base_model")))
         stand_in = base_entry is not None and base_entry.stand_in
-        return WantedCheckpoint(model_id, entity["id"], artifact["files_url"], stand_in)
+        return WantedCheckpoint(
+            model_id, entity["id"], artifact["files_url"], stand_in, with_adapters
+        )
 
     def _config_of(self, deployment: dict[str, Any]) -> dict[str, Any]:
         config = deployment["config"]

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import Cache, DynamicCache
 
 from nemo_local.nim.checkpoint import Checkpoint
@@ -107,10 +108,6 @@ class PaddedSequences(Sequences):
 
 
 def _widen(tensor: Tensor, width: int, dim: int) -> Tensor:
-    """The tensor with zeros put before it along `dim`, up to `width`."""
+    """The tensor with zeros put before it along `dim` (negative), up to `width`."""
     missing = width - tensor.shape[dim]
-    if missing == 0:
-        return tensor
-    shape = list(tensor.shape)
-    shape[dim] = missing
-    return torch.cat([tensor.new_zeros(shape), tensor], dim=dim)
+    return F.pad(tensor, [*[0, 0] * (-1 - dim), missing, 0]) if missing else tensor

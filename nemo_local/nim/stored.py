@@ -35,7 +35,7 @@ class WantedCheckpoint(Stored):
 
     stand_in: bool
     """Whether it was made from a stand-in."""
-    with_adapters: bool = False
+    with_adapters: bool
     """Whether adapters may be served beside it."""
 
     def entry(self, folder: Path) -> CatalogModel:

@@ -11,10 +11,10 @@ from openai import NotFoundError, OpenAI
 from nemo_local.core.client import Client
 from tests.conftest import Running
 from tests.contract.tiny_platform import MODEL, eventually, tiny_platform
+from tests.running_nim import CHAT, HELLO
 from tests.tiny_checkpoint import make_adapter
 
 pytestmark = pytest.mark.contract
-HELLO: Any = [{"role": "user", "content": "Hello"}]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def openai(running: Running) -> Iterator[OpenAI]:
-    with running.openai() as client:
-        yield client
+def openai(running: Running) -> OpenAI:
+    return running.openai()
 
 
 def upload(running: Running, folder: Path, name: str, version: str) -> str:
@@ -41,7 +40,6 @@ def upload(running: Running, folder: Path, name: str, version: str) -> str:
 def register(
     running: Running, model: str, files_url: str, status: str = "upload_completed", **more: Any
 ) -> None:
-    client = running.client()
     namespace, _, name = model.partition("/")
     artifact = {"files_url": files_url, "status": status, "backend_engine": "hugging_face"}
     body = {
@@ -52,8 +50,7 @@ def register(
         "peft": {"finetuning_type": "lora"},
         **more,
     }
-    client.post("/v1/models", json=body)
-    client.close()
+    running.client().post("/v1/models", json=body)
 
 
 def refresh(running: Running) -> dict[str, Any]:
@@ -81,9 +78,7 @@ def test_an_adapter_is_served_by_itself_and_gone_with_its_entity(
     assert (listed["parent"], listed["root"]) == (MODEL, url)
     assert listed["max_model_len"] is None and listed["owned_by"] == "system"
     assert ask(openai, model) != ask(openai, MODEL)
-    client = running.client()
-    client.delete(f"/v1/models/{model}")
-    client.close()
+    running.client().delete(f"/v1/models/{model}")
     assert model not in refresh(running)["models"]
     with pytest.raises(NotFoundError, match="does not exist"):
         ask(openai, model)
@@ -98,9 +93,7 @@ def test_the_same_name_registered_anew_means_the_new_weights(
     register(running, model, url)
     refresh(running)
     first = ask(openai, model)
-    client = running.client()
-    client.delete(f"/v1/models/{model}")
-    client.close()
+    running.client().delete(f"/v1/models/{model}")
     running.hf().delete_tag("ns/beta", tag="v1", repo_type="model")
     register(running, model, upload(running, make_adapter(tmp_path / "b", 2), "beta", "v1"))
     refresh(running)
@@ -139,26 +132,17 @@ def test_a_pickle_is_never_fetched(running: Running, tmp_path: Path) -> None:
 
 
 def test_the_sdk_chats_streams_and_lists(running: Running) -> None:
-    sdk: Any
-    with running.sdk() as sdk:
-        assert MODEL in [model.id for model in sdk.inference.models.list().data]
-        reply = sdk.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6)
-        assert reply.choices[0].message.content
-        _streams(sdk)
-        text = sdk.completions.create(model=MODEL, prompt="What", max_tokens=3)
-        assert text.usage.completion_tokens <= 3
-
-
-def _streams(sdk: Any) -> None:
-    chunks = list(
-        sdk.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=6, stream=True)
-    )
+    sdk: Any = running.sdk()
+    assert MODEL in [model.id for model in sdk.inference.models.list().data]
+    asked: dict[str, Any] = {"model": MODEL, "messages": HELLO, "max_tokens": 6}
+    assert sdk.chat.completions.create(**asked).choices[0].message.content
+    chunks = list(sdk.chat.completions.create(**asked, stream=True))
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-1].choices[0].finish_reason in ("length", "stop")
+    text = sdk.completions.create(model=MODEL, prompt="What", max_tokens=3)
+    assert text.usage.completion_tokens <= 3
 
 
 def test_inference_answers_on_the_platforms_port_too(running: Running) -> None:
-    client = running.client()
     body = {"model": MODEL, "messages": HELLO, "max_tokens": 3}
-    assert client.post("/v1/chat/completions", json=body)["object"] == "chat.completion"
-    client.close()
+    assert running.client().post(CHAT, json=body)["object"] == "chat.completion"
