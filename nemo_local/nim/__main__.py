@@ -5,19 +5,14 @@ import os
 import sys
 
 from nemo_local.core.imports import imports_that_stay
+from nemo_local.processes import LOCAL_PROFILE
 from nemo_local.settings import Settings
 
 
 def main() -> None:
     """Serve until a signal comes."""
-    # Before torch is imported: threads that spin for long while they wait take the processor from
-    # whoever else computes (a sixth of the speed beside one busy process).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name, value in LOCAL_PROFILE.items():  # before torch is imported
+        os.environ.setdefault(name, value)
     settings = Settings.from_environment()
     if settings.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
