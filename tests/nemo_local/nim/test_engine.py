@@ -84,9 +84,8 @@ def test_a_seed_repeats_a_sampled_reply_whoever_its_neighbours_are(writer: Write
     assert first.tokens == again.tokens != other.tokens
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-20])
-def test_tiny_temperatures_are_greedy(writer: Writer, temperature: float) -> None:
-    reply = writer.write(writer.generation("Hello", temperature=temperature))[0]
+def test_a_tiny_temperature_is_greedy(writer: Writer) -> None:
+    reply = writer.write(writer.generation("Hello", temperature=1e-20))[0]
     assert reply.tokens == alone(writer.checkpoint, reply.prompt, 12)
 
 
