@@ -2,9 +2,12 @@
 
 Above the last layer's attention every token is for itself, so only the tokens before a learnt one
 are taken further: through the last layer's MLP, the norm and the output head. In tool calling
-three quarters of the tokens are prompt.
+three quarters of the tokens are prompt. Where the last layer has another form, or may not become
+another class, only the output head ends there.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,6 +33,27 @@ def end_at_answers(model: Any) -> bool:
 def ends_at_answers(model: nn.Module) -> bool:
     """Whether the model, which may be a PEFT model, takes `answers`."""
     return getattr(model, "ends_at_answers", False)
+
+
+@contextmanager
+def rows_end_to_end(model: Any) -> Iterator[None]:
+    """Within it a causal model's last hidden states are [1, B T, h] instead of [B, T, h].
+
+    So its `logits_to_keep` can be any places of the rows.
+    """
+    decoder: Any = model.get_decoder()
+    if not hasattr(decoder, "end_to_end"):  # one hook for all passes: each is compiled but once
+        decoder.register_forward_hook(_lay_end_to_end)
+    decoder.end_to_end = True
+    try:
+        yield
+    finally:
+        decoder.end_to_end = False
+
+
+def _lay_end_to_end(decoder: Any, _: Any, output: Any) -> None:
+    if decoder.end_to_end:
+        output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[None]
 
 
 class _Ending(nn.Module):

@@ -20,7 +20,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from nemo_local.customizer import attention
-from nemo_local.customizer.answers_only import ends_at_answers
+from nemo_local.customizer.answers_only import ends_at_answers, rows_end_to_end
 from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.plan import Dpo, Plan
 from nemo_local.customizer.rendering import IGNORED
@@ -313,21 +313,17 @@ def places_before(learnt: Tensor) -> Tensor:
 
 
 def answer_logits(model: Any, inputs: dict[str, Any], places: Tensor) -> Tensor:
-    """Logits [N, V] (float32) at each of the `places` [N].
-
-    The output head runs there, or else at the columns in which some row has a place.
-    """
+    """Logits [N, V] (float32) at each of the `places` [N], the only ones where the head runs."""
     given = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
     ids, plain = inputs["input_ids"], getattr(model, "module", model)
     if attention.takes_no_mask(plain.config._attn_implementation, ids.device):
         given.pop("attention_mask", None)
-    logits: Tensor
+    answers = functional.pad(places, (0, -len(places) % ANSWERS_OF))
+    output: Any
     if ends_at_answers(plain):
-        answers = functional.pad(places, (0, -len(places) % ANSWERS_OF))
-        logits = model(**given, answers=answers, use_cache=False).logits[0, : len(places)]
+        output = model(**given, answers=answers, use_cache=False)
     else:
-        width = ids.shape[1]
-        columns, column = torch.unique(places % width, return_inverse=True)
-        output: Any = model(**given, logits_to_keep=columns, use_cache=False)
-        logits = output.logits[places // width, column]
+        with rows_end_to_end(plain):
+            output = model(**given, logits_to_keep=answers, use_cache=False)
+    logits: Tensor = output.logits[0, : len(places)]
     return logits.float()

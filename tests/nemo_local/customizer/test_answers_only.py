@@ -8,7 +8,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from nemo_local.customizer.answers_only import ends_at_answers
+from nemo_local.customizer.answers_only import ends_at_answers, rows_end_to_end
 from nemo_local.customizer.batches import LengthBuckets
 from nemo_local.customizer.choices import choose
 from nemo_local.customizer.gather import gather
@@ -100,17 +100,44 @@ def test_loss_and_gradients_of_a_batch_are_those_of_trl(checkpoint, tokenizer, d
     assert len(gradients) == 2 * len(plan.target_modules) * 2  # A and B in both layers
 
 
+def three_rows():
+    """Tokens of three rows, and what is learnt of them: the last five tokens of two."""
+    learnt = functional.pad(torch.ones(3, 5, dtype=torch.bool), (15, 0))
+    learnt[1] = False
+    return torch.arange(3, 63).reshape(3, 20), learnt
+
+
 def test_logits_of_answers_are_those_of_the_whole_pass(checkpoint):
     plan = make_plan({"finetuning_type": "lora", "lora": {"adapter_dim": 4}}, ["q_proj"], 1)
     model = loaded(checkpoint, plan).eval()
-    if not ends_at_answers(model):
-        assert model.config.model_type == "gemma2"  # whose layers have another form
-        return
-    ids = torch.arange(3, 63).reshape(3, 20)
-    learnt = functional.pad(torch.ones(3, 5, dtype=torch.bool), (15, 0))
-    learnt[1] = False
+    ids, learnt = three_rows()
     places = learnt.flatten().nonzero().squeeze(1)
     with torch.no_grad():
         whole = model(ids).logits[learnt]
-        torch.testing.assert_close(model(ids, answers=places).logits[0], whole)
         torch.testing.assert_close(answer_logits(model, {"input_ids": ids}, places), whole)
+        with rows_end_to_end(model):
+            torch.testing.assert_close(model(ids, logits_to_keep=places).logits[0], whole)
+        assert model(ids).logits.shape[:2] == ids.shape
+        if ends_at_answers(model):
+            torch.testing.assert_close(model(ids, answers=places).logits[0], whole)
+        else:
+            assert model.config.model_type == "gemma2"  # whose layers have another form
+
+
+def test_rows_end_to_end_are_compiled_once_for_any_number_of_answers(checkpoint):
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    graphs = []
+
+    def counted(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=counted)
+    ids, learnt = three_rows()
+    for left in range(6):
+        learnt[0, :left] = True
+        places = learnt.flatten().nonzero().squeeze(1)
+        with torch.no_grad(), rows_end_to_end(model):
+            logits = compiled(input_ids=ids, logits_to_keep=places, use_cache=False).logits[0]
+        torch.testing.assert_close(logits, model(ids).logits[learnt])
+    assert len(graphs) <= 2  # one of the first number, one of any
