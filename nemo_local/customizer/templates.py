@@ -56,10 +56,7 @@ def _compiled(text: str) -> Any:
     def get(value: Any, name: str) -> Any:
         kind = type(value)
         if kind is dict and name not in OF_EVERY_DICT:
-            try:
-                return value[name]
-            except KeyError:
-                return environment.undefined(obj=value, name=name)
+            return value[name] if name in value else environment.undefined(obj=value, name=name)
         if kind is LoopContext and name in OF_EVERY_LOOP:
             return getattr(value, name)
         return in_sandbox(value, name)
