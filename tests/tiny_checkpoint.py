@@ -134,7 +134,7 @@ def llama_sequences(
     It computes as `small` models do, or as large ones.
     """
     llama = Llama(checkpoint.model)
-    llama.keep_copies(compiled_rows, prompts_in_bfloat16)
     llama.ops = ops_of(llama.dtype, small)
+    llama.keep_copies(compiled_rows, prompts_in_bfloat16)
     layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     return LlamaSequences(llama, layouts, MergedWeights(layouts, llama.weights, room))

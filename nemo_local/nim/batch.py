@@ -110,7 +110,11 @@ def batches_of(checkpoint: Checkpoint, most: int, limited: bool = False) -> list
     llama = Llama(checkpoint.model)
     if not limited:
         llama.keep_copies(prompts_in_bfloat16=multiplies_bfloat16())
-        if llama.reads_in_bfloat16:
+        if llama.reads_compiled:
+            logger.info(
+                "%s: multiplied on this processor's tiles, in nearly float32", checkpoint.id
+            )
+        elif llama.reads_in_bfloat16:
             logger.info(
                 "%s: prompts are multiplied in bfloat16, in which its weights were stored and "
                 "which this processor has; replies in float32", checkpoint.id,

@@ -7,12 +7,13 @@ stored in bfloat16 and are kept in 16 bits here, and so are the adapters beside 
 import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_local.nim import halves, kernels
+from nemo_local.nim import amx, halves, kernels
 from nemo_local.nim.fused_lora import FusedAdapters, Table
 from nemo_local.nim.kv_cache import KvCache, array_of
 from nemo_local.nim.sites import HEAD, Site
@@ -26,6 +27,16 @@ def parts_of(rows: int, threads: int) -> int:
     return max(1, min(threads, rows // _ROWS_OF_A_PART))
 
 
+class Span(NamedTuple):
+    """Where the tokens of one prompt stand in a pass, and its row in the cache."""
+
+    row: int
+    start: int
+    end: int
+    known: int
+    """Tokens before them whose keys and values are in the cache already."""
+
+
 class CompiledStep:
     """The step of one network. Several threads may compute with it at once."""
 
@@ -33,12 +44,16 @@ class CompiledStep:
         self, weights: Mapping[Site, Tensor], norms: list[Tensor], epsilon: float, heads: int
     ) -> None:
         """Weights [d_in, d_out] that it `can_do`; norms [E], two of each layer and the last."""
-        self._words = halves.words_of(list(weights.values()))
-        self._addresses = np.array([words.ctypes.data for words in self._words])
-        self._norms = torch.stack(norms).numpy()
-        self._epsilon = epsilon
-        self._heads = heads
-        self._inner = weights[0, "down"].shape[0]
+        self._tiles = amx.usable()
+        self._words = halves.words_of(list(weights.values()), self._tiles)
+        self._network = (
+            np.array([words.ctypes.data for words in self._words]),
+            self._tiles,
+            torch.stack(norms).numpy(),
+            epsilon,
+            heads,
+            weights[0, "down"].shape[0],
+        )
         self._vocabulary = weights[HEAD].shape[1]
         # Its threads begin when there is something for them to do.
         self._others = ThreadPoolExecutor(thread_name_prefix="nim-step")
@@ -47,6 +62,11 @@ class CompiledStep:
     def can_do(weights: Mapping[Site, Tensor]) -> bool:
         """Whether they are float32 that was bfloat16."""
         return all(one.dtype == torch.float32 and halves.fits(one) for one in weights.values())
+
+    @property
+    def on_tiles(self) -> bool:
+        """Whether many rows are as fast as few, prompts too."""
+        return self._tiles
 
     def __call__(
         self, h: Tensor, cos: Tensor, sin: Tensor, cache: KvCache, positions: Tensor,
@@ -68,9 +88,8 @@ class CompiledStep:
                 one[begin:end] for one in by_row
             ]
             kernels.step(
-                own_h, self._addresses, self._norms, self._epsilon, self._heads, self._inner,
-                own_cos, own_sin, kv, begin, columns, lora.addresses, lora.rows, lora.starts,
-                own_last, own_logits,
+                own_h, *self._network, own_cos, own_sin, kv, begin, columns, *lora.arrays, own_last,
+                own_logits,
             )  # fmt: skip
 
         pieces = [(a, b, adapters.table(names[a:b])) for a, b in itertools.pairwise(bounds)]
@@ -78,4 +97,20 @@ class CompiledStep:
         compute(*pieces[0])
         for one in running:
             one.result()
+        return last, logits
+
+    def read(
+        self, h: Tensor, cos: Tensor, sin: Tensor, cache: KvCache, spans: list[Span], every: Table,
+        ends: Table,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The same of prompts whose tokens h [N, E] are: of the last of each, [P, E] and [P, V].
+
+        `every` are the adapters of the tokens, `ends` those of the prompts.
+        """
+        last = h.new_empty(len(spans), h.shape[1])
+        logits = h.new_empty(len(spans), self._vocabulary)
+        kernels.read(
+            h.numpy(), *self._network, cos.numpy(), sin.numpy(), array_of(cache.kv),
+            np.array(spans), *every.arrays, *ends.arrays, last.numpy(), logits.numpy(),
+        )  # fmt: skip
         return last, logits

@@ -108,6 +108,11 @@ class Table:
     layouts: list[Layout]
     """What lies at the addresses."""
 
+    @property
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """As kernels take them."""
+        return self.addresses, self.rows, self.starts
+
 
 class FusedAdapters:
     """The adapters of one Llama, joined as its layers are; what they are to one batch."""

@@ -1,6 +1,7 @@
 """What numba has no words for, in LLVM's: memory at an address, numbers of 16 bits, the highest of
 many numbers, and a tile of a product."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -157,6 +158,71 @@ def _fused(builder: Any) -> Any:
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
 
 
+def _exponential(builder: Any, x: Any) -> Any:
+    """2^n e^r with x = n ln 2 + r, by the first terms of the series: within 2e-7 of itself.
+
+    x is held between -87 and 88, where the result is a normal float32; a NaN stays one.
+    """
+    fused = _fused(builder)
+
+    def every(value: float) -> Any:
+        return ir.Constant(_VECTOR, [value] * LANES)
+
+    def add_product(a: Any, b: Any, c: Any) -> Any:
+        return builder.call(fused, [a, b, c])
+
+    x = builder.select(builder.fcmp_ordered("<", x, every(-87.0)), every(-87.0), x)
+    x = builder.select(builder.fcmp_ordered(">", x, every(88.0)), every(88.0), x)
+    whole = every(1.5 * 2**23)  # added to it, a number is rounded to its last bits
+    shifted = add_product(x, every(math.log2(math.e)), whole)
+    n = builder.fsub(shifted, whole)
+    r = add_product(n, every(-0.693359375), x)
+    r = add_product(n, every(2.1219444005469e-4), r)
+    series = every(1 / math.factorial(7))
+    for power in range(6, -1, -1):
+        series = add_product(series, r, every(1 / math.factorial(power)))
+    exponent = builder.shl(builder.bitcast(shifted, _BITS), ir.Constant(_BITS, [23] * LANES))
+    one = ir.Constant(_BITS, [127 << 23] * LANES)
+    return builder.fmul(series, builder.bitcast(builder.add(exponent, one), _VECTOR))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def exponentials(context: Any, address: Any, count: Any, most: Any) -> Any:
+    """So many times LANES float32 numbers become e^(number - most); returns their sum."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, count, most = arguments
+        nothing = ir.Constant(_VECTOR, ir.Undefined)
+        one = builder.insert_element(nothing, most, _LANE(0))
+        every = builder.shuffle_vector(one, nothing, ir.Constant(_BITS, [0] * LANES))
+
+        def grown(step: Any, sums: list[Any]) -> list[Any]:
+            place = _address(builder, address, (_NUMBER(4 * LANES), step))
+            new = _exponential(builder, builder.fsub(_load(builder, _VECTOR, place), every))
+            _store(builder, new, place)
+            return [builder.fadd(sums[0], new)]
+
+        [total] = _loop(builder, count, [ir.Constant(_VECTOR, [0.0] * LANES)], grown)
+        return _sum(builder, total)
+
+    return types.float32(types.int64, types.int64, types.float32), code
+
+
+def _sum(builder: Any, vector: Any) -> Any:
+    """Of its numbers, in halves."""
+    for width in (8, 4, 2, 1):
+        nothing = ir.Constant(vector.type, ir.Undefined)
+        lower, upper = (
+            builder.shuffle_vector(
+                vector, nothing,
+                ir.Constant(ir.VectorType(_LANE, width), list(range(first, first + width))),
+            )
+            for first in (0, width)
+        )  # fmt: skip
+        vector = builder.fadd(lower, upper)
+    return builder.extract_element(vector, _LANE(0))
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def set_tile(
     context: Any, a: Any, a_stride: Any, b: Any, b_stride: Any, count: Any, y: Any, y_stride: Any
@@ -185,6 +251,98 @@ def set_tile(
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), code
+
+
+def _both_halves(builder: Any, place: Any) -> list[Any]:
+    """The numbers in the lower and in the upper halves of LANES words."""
+    both = _load(builder, _BITS, place)
+    lower = builder.shl(both, ir.Constant(_BITS, [16] * LANES))
+    upper = builder.and_(both, ir.Constant(_BITS, [0xFFFF0000] * LANES))
+    return [builder.bitcast(bits, _VECTOR) for bits in (lower, upper)]
+
+
+def _sums_of(builder: Any, vectors: list[Any]) -> Any:
+    """A vector of the sums of LANES vectors, two of which are folded into one again and again."""
+    wide = LANES
+    while len(vectors) > 1:
+        # Lanes of every sum in the making, first those of one vector, then of the other.
+        lanes = [lane for lane in range(2 * LANES) if lane % wide < wide // 2]
+        first = ir.Constant(_BITS, lanes)
+        second = ir.Constant(_BITS, [lane + wide // 2 for lane in lanes])
+        vectors = [
+            builder.fadd(builder.shuffle_vector(a, b, first), builder.shuffle_vector(a, b, second))
+            for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+        wide //= 2
+    return vectors[0]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add_dots(context: Any, x: Any, rows: Any, stride: Any, count: Any, y: Any, ahead: Any) -> Any:
+    """y [LANES count] += rows x, for rows of LANES words, two bfloat16 numbers each.
+
+    x [2, LANES] is float32: what the lower halves are multiplied with, then the upper ones. All by
+    address; `stride` is bytes from a row to the next, `ahead` to what is to be fetched meanwhile.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, rows, stride, count, y, ahead = arguments
+        fused, each = _fused(builder), builder.mul(stride, _NUMBER(LANES))
+        halves = [_load(builder, _VECTOR, builder.add(x, _NUMBER(4 * LANES * i))) for i in (0, 1)]
+
+        def grown(step: Any, _: list[Any]) -> list[Any]:
+            products = []
+            for row in range(LANES):
+                place = _address(builder, rows, (each, step), (stride, _NUMBER(row)))
+                _ask_for(builder, builder.add(place, ahead))
+                lower, upper = _both_halves(builder, place)
+                product = builder.fmul(lower, halves[0])
+                products.append(builder.call(fused, [upper, halves[1], product]))
+            place = _address(builder, y, (_NUMBER(4 * LANES), step))
+            total = builder.fadd(_load(builder, _VECTOR, place), _sums_of(builder, products))
+            _store(builder, total, place)
+            return []
+
+        _loop(builder, count, [], grown)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def weigh_rows(
+    context: Any, weights: Any, rows: Any, stride: Any, count: Any, y: Any, ahead: Any
+) -> Any:
+    """y [2, LANES] = the sum of 4 count rows of LANES words, each times its weight.
+
+    The lower halves of the words, then the upper ones. All by address, as in `add_dots`.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        weights, rows, stride, count, y, ahead = arguments
+        fused, together = _fused(builder), 4
+
+        def grown(step: Any, sums: list[Any]) -> list[Any]:
+            new = []
+            first = builder.mul(step, _NUMBER(together))
+            for i in range(together):  # sums of their own, as one waits for the one before it
+                number = builder.add(first, _NUMBER(i))
+                weight = _everywhere(builder, _address(builder, weights, (_NUMBER(4), number)))
+                place = _address(builder, rows, (stride, number))
+                _ask_for(builder, builder.add(place, ahead))
+                for half, before in zip(_both_halves(builder, place), sums[2 * i :], strict=False):
+                    new.append(builder.call(fused, [half, weight, before]))
+            return new
+
+        nothing = ir.Constant(_VECTOR, [0.0] * LANES)
+        sums = _loop(builder, count, [nothing] * (2 * together), grown)
+        for half in (0, 1):
+            a, b, c, d = sums[half::2]
+            total = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
+            _store(builder, total, builder.add(y, _NUMBER(4 * LANES * half)))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), code
 
 
 def _halves_adder(rows: int, strips: int = 1) -> Any:
@@ -223,10 +381,7 @@ def _halves_adder(rows: int, strips: int = 1) -> Any:
                     builder, words, (_NUMBER(4 * LANES), step), (strip_bytes, _NUMBER(strip))
                 )
                 _ask_for(builder, builder.add(place, _NUMBER(_AHEAD)))
-                both = _load(builder, _BITS, place)
-                lower = builder.shl(both, ir.Constant(_BITS, [16] * LANES))
-                upper = builder.and_(both, ir.Constant(_BITS, [0xFFFF0000] * LANES))
-                return [builder.bitcast(bits, _VECTOR) for bits in (lower, upper)]
+                return _both_halves(builder, place)
 
             def grown(step: Any, sums: list[Any]) -> list[Any]:
                 parts = [half for strip in range(strips) for half in halves_at(step, strip)]

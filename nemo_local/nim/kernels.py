@@ -19,20 +19,24 @@ import numpy as np
 import torch
 from numba import carray, njit
 
+from nemo_local.nim import amx
+from nemo_local.nim.halves import shape_of
 from nemo_local.nim.intrinsics import (
     LANES,
     TILE,
+    add_dots,
     add_halves_1,
     add_halves_2,
     add_halves_4,
     add_two_strips_1,
     add_two_strips_2,
     as_in,
-    ask_for,
+    exponentials,
     highest,
     number,
     pointer,
     set_tile,
+    weigh_rows,
 )
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -97,20 +101,18 @@ def _add_sum(c: Any, m: Any, y: Any) -> None:
 
 
 @_kernel()
-def _weigh(scores: Any, seen: Any, end: Any) -> Any:
-    """Exponentials of the first `seen` scores; those from there to the `end` become zero.
+def _weigh(scores: Any, row: Any, seen: Any, end: Any) -> Any:
+    """Exponentials of a row's first `seen` scores; those from there to the `end` become zero.
 
     Returns what makes their sum 1; NaN when there is a NaN or a plus infinity.
     """
-    width = _up_to_tiles(seen)  # so that loops run in vectors to their end
+    width = _up_to_tiles(seen)
     for t in range(seen, width):
-        scores[t] = -np.inf
-    most, total = highest(scores.ctypes.data, width // LANES), np.float32(0)
-    for t in range(width):
-        scores[t] = _exp(scores[t] - most)
-        total += scores[t]
+        scores[row, t] = -np.inf
+    place = scores.ctypes.data + scores.strides[0] * row
+    total = exponentials(place, width // LANES, highest(place, width // LANES))
     for t in range(seen, end):
-        scores[t] = 0
+        scores[row, t] = 0
     return _ONE / total
 
 
@@ -158,6 +160,46 @@ def rotate(x: Any, cos: Any, sin: Any) -> None:
                 x[i, h, e + half] = b * cos[i, e + half] + a * sin[i, e + half]
 
 
+@_kernel()
+def _in_words(rows: Any) -> Any:
+    """Whether rows [T, d] are of bfloat16 and of whole registers of words; T of LANES."""
+    return rows.itemsize == 2 and rows.shape[1] % (2 * LANES) == 0 and rows.shape[0] % LANES == 0
+
+
+@_kernel()
+def _attend_to_words(query: Any, key: Any, value: Any, seen: Any, scores: Any, out: Any) -> None:
+    """Attention [d] to the first `seen` keys and values [T, d] in bfloat16, two in a word."""
+    size, stride = query.shape[0], key.strides[0]
+    wide, to_value = _up_to_tiles(seen), value.ctypes.data - key.ctypes.data
+    to_next_key = stride * key.shape[0] - to_value
+    halves = np.empty((2, LANES), np.float32)
+    for t in range(wide):
+        scores[0, t] = 0
+    for begin in range(0, size, 2 * LANES):
+        for e in range(LANES):
+            halves[0, e], halves[1, e] = query[begin + 2 * e], query[begin + 2 * e + 1]
+        add_dots(
+            halves.ctypes.data, key.ctypes.data + 2 * begin, stride, wide // LANES,
+            scores.ctypes.data, to_value,
+        )  # fmt: skip
+    factor = _weigh(scores, 0, seen, seen)
+    fours = seen // 4  # what stands behind the last need be no number
+    for begin in range(0, size, 2 * LANES):
+        halves[:] = 0
+        if fours:
+            weigh_rows(
+                scores.ctypes.data, value.ctypes.data + 2 * begin, stride, fours,
+                halves.ctypes.data, to_next_key,
+            )  # fmt: skip
+        for t in range(4 * fours, seen):
+            for e in range(LANES):
+                halves[0, e] += scores[0, t] * number(value[t, begin + 2 * e])
+                halves[1, e] += scores[0, t] * number(value[t, begin + 2 * e + 1])
+        for e in range(LANES):
+            out[begin + 2 * e] = halves[0, e] * factor
+            out[begin + 2 * e + 1] = halves[1, e] * factor
+
+
 @_kernel(
     "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:,::1], f4[:,:,:,::1], i8[::1], f4[:,:,::1])",
     "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], u2[:,:,:,::1], u2[:,:,:,::1], i8[::1], f4[:,:,::1])",
@@ -171,7 +213,8 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
     heads, size = q.shape[1], q.shape[2]
     share = heads // k.shape[1]
     scale = np.float32(1 / np.sqrt(size))
-    scores, query = np.empty(_up_to_tiles(keys.shape[2]), np.float32), np.empty(size, np.float32)
+    scores = np.empty((1, _up_to_tiles(keys.shape[2])), np.float32)
+    query = np.empty(size, np.float32)
     for i in range(q.shape[0]):
         seen = columns[i] + 1
         for h in range(heads):
@@ -183,19 +226,17 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
                     value[columns[i], e] = as_in(value, v[i, group, e])
             for e in range(size):
                 query[e] = q[i, h, e] * scale
-            width = key.strides[0]
-            own_value, next_key = value.ctypes.data, key.ctypes.data + width * key.shape[0]
+            if _in_words(key):
+                _attend_to_words(query, key, value, seen, scores, out)
+                continue
             for t in range(seen):
-                for offset in range(width * t, width * (t + 1), 64):
-                    ask_for(own_value + offset)
-                    ask_for(next_key + offset)
                 total = np.float32(0)
                 for e in range(size):
                     total += query[e] * number(key[t, e])
-                scores[t] = total
-            factor = _weigh(scores, seen, seen)
+                scores[0, t] = total
+            factor = _weigh(scores, 0, seen, seen)
             out[:] = 0
-            _add_sum(scores[:seen], value, out)
+            _add_sum(scores[0, :seen], value, out)
             for e in range(size):
                 out[e] *= factor
 
@@ -245,7 +286,7 @@ def attend_prompt(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y:
             end = before + min(i + rows, count)
             _product(query, turned, size, end, scores)
             for r in range(rows):
-                factors[r] = _weigh(scores[r], min(before + i + r + 1, end), end)
+                factors[r] = _weigh(scores, r, min(before + i + r + 1, end), end)
             _product(scores, value, end, size, seen)
             for r in range(min(rows, count - i)):
                 for e in range(size):
@@ -280,15 +321,97 @@ def _add_strips(x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: An
             n += 1
 
 
-@_kernel("void(f4[:,::1], i8[::1], i8, u4[:,:,::1], f4[:,::1], i8[::1], i8, i8)")
-def add_product(
+@_kernel()
+def _room(rows: Any, columns: Any) -> Any:
+    """Zeros [rows, columns] from the beginning of a line of the cache on.
+
+    A tile whose rows lie across two lines takes twice as long to load.
+    """
+    line, count = 16, rows * columns
+    memory = np.zeros(count + line, np.float32)
+    skipped = -memory.ctypes.data // 4 % line
+    return memory[skipped : skipped + count].reshape(rows, columns)
+
+
+@_kernel()
+def _multiply(
+    halves: Any, rows: Any, words: Any, strips: Any, count: Any, y: Any, y_stride: Any
+) -> None:
+    """Add to rows at y the product of rows in two halves with the first strips and their words."""
+    strip, deep, high, low = words.strides[0], min(count, amx.ROWS), halves[0], halves[1]
+    high_at, low_at, x_stride = high.ctypes.data, low.ctypes.data, high.strides[0]
+    whole = rows - rows % amx.ROWS
+    for first, end, together in ((0, whole, amx.ROWS), (whole, rows, rows - whole)):
+        if first == end:
+            continue
+        amx.begin(together, deep)
+        s = 0
+        while s < strips:
+            wide = 4 if s + 4 <= strips else 1
+            words_at = words.ctypes.data + strip * s
+            for n in range(first, end, together):
+                own, y_at = x_stride * n, y + y_stride * n + 4 * LANES * s
+                if wide == 4:
+                    amx.multiply_4(
+                        high_at + own, low_at + own, x_stride, words_at, strip, count, deep, y_at,
+                        y_stride,
+                    )  # fmt: skip
+                else:
+                    amx.multiply_1(
+                        high_at + own, low_at + own, x_stride, words_at, strip, count, deep, y_at,
+                        y_stride,
+                    )  # fmt: skip
+            s += wide
+    amx.end()
+
+
+@_kernel()
+def _halves_of(rows: Any, count: Any) -> Any:
+    """Room for so many rows of words in two halves (see amx)."""
+    return _room(2 * rows, count).view(np.uint16).reshape(2, rows, 2 * count)
+
+
+@_kernel()
+def _add_tiles(
     x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any, width: Any
+) -> None:
+    """`add_product` with words for tiles."""
+    rows, count = of.shape[0], words.shape[1]
+    halves, size, in_turn = _halves_of(rows, count), min(2 * count, x.shape[1] - at), True
+    x_at, high_at, stride = x.ctypes.data + 4 * at, halves.ctypes.data, halves.strides[1]
+    for n in range(rows):
+        own = high_at + stride * n
+        amx.halve(x_at + x.strides[0] * of[n], own, own + halves.strides[0], size)
+        in_turn = in_turn and to[n] == to[0] + n
+    whole = width // LANES if in_turn else 0
+    y_at = y.ctypes.data + y.strides[0] * to[0] + 4 * begin
+    _multiply(halves, rows, words, whole, count, y_at, y.strides[0])
+    first, left = begin + LANES * whole, width - LANES * whole
+    if left:  # what tiles cannot reach, or would write beyond
+        rest = words[whole:]
+        own = _room(rows, LANES * rest.shape[0])
+        for n in range(rows):
+            for j in range(left):
+                own[n, j] = y[to[n], first + j]
+        _multiply(halves, rows, rest, rest.shape[0], count, own.ctypes.data, own.strides[0])
+        for n in range(rows):
+            for j in range(left):
+                y[to[n], first + j] = own[n, j]
+
+
+@_kernel("void(f4[:,::1], i8[::1], i8, u4[:,:,::1], b1, f4[:,::1], i8[::1], i8, i8)")
+def add_product(
+    x: Any, of: Any, at: Any, words: Any, tiles: Any, y: Any, to: Any, begin: Any, width: Any
 ) -> None:
     """y[to, begin : begin + width] += x[of, at : at + d_in] W [d_in, width].
 
     For a few rows `of` x that go `to` rows of y: it takes as long as it takes to read W, whose
-    words (see halves) are bfloat16. Sums are in float32.
+    words, for `tiles` or not (see halves), are bfloat16. Sums are in float32.
     """
+    if tiles:
+        if of.shape[0]:
+            _add_tiles(x, of, at, words, y, to, begin, width)
+        return
     rows, whole, s = of.shape[0], width // (2 * LANES), 0
     while s < whole:
         together = 2 if _WIDE and s + 1 < whole else 1
@@ -302,84 +425,250 @@ def add_product(
                 y[to[n], begin + 2 * LANES * s + j] += last[n, j]
 
 
+_shape_of = _kernel()(shape_of)
+
+
 @_kernel()
-def _words_at(address: Any, rows: Any, columns: Any) -> Any:
+def _words_at(address: Any, rows: Any, columns: Any, tiles: Any) -> Any:
     """The words of a matrix of so many rows and columns."""
-    shape = ((columns + 2 * LANES - 1) // (2 * LANES), rows, LANES)
+    shape = _shape_of(rows, columns, tiles)
     return carray(pointer(address), shape, np.float32).view(np.uint32)
 
 
-@_kernel("void(f4[:,::1], i8, i8[:,::1], i8[::1], i8[::1], i8[::1], f4[:,::1])")
-def add_linear(x: Any, weight: Any, table: Any, rows: Any, starts: Any, sizes: Any, y: Any) -> None:
+@_kernel("void(f4[:,::1], i8, b1, i8[:,::1], i8[::1], i8[::1], i8[::1], f4[:,::1])")
+def add_linear(
+    x: Any, weight: Any, tiles: Any, table: Any, rows: Any, starts: Any, sizes: Any, y: Any
+) -> None:
     """y [N, d_out] += W x + B A x, x [N, d_in], with each row's own adapter of G; K members.
 
-    weight is the address of W's words (see halves). table [G, 3] holds the addresses of those of A
-    [d_in, K r] and of B, each member's [r, size], one after the other; and r. Zeros where an
-    adapter has nothing. The rows of adapter g are rows[starts[g] : starts[g + 1]]; sizes [K] are
-    the members' parts of d_out.
+    weight is the address of W's words, for `tiles` or not (see halves). table [G, 3] holds the
+    addresses of those of A [d_in, K r] and of B, each member's [r, size], one after the other; and
+    r. Zeros where an adapter has nothing. The rows of adapter g are rows[starts[g] : starts[g +
+    1]]; sizes [K] are the members' parts of d_out.
     """
     d_in, members = x.shape[1], sizes.shape[0]
     every = np.arange(x.shape[0])
-    add_product(x, every, 0, _words_at(weight, d_in, y.shape[1]), y, every, 0, y.shape[1])
+    w = _words_at(weight, d_in, y.shape[1], tiles)
+    add_product(x, every, 0, w, tiles, y, every, 0, y.shape[1])
     for g in range(table.shape[0]):
         rank, address = table[g, 2], table[g, 1]
         if rank == 0:
             continue
         own = rows[starts[g] : starts[g + 1]]
         low = np.zeros((own.shape[0], members * rank), np.float32)
-        a = _words_at(table[g, 0], d_in, members * rank)
-        add_product(x, own, 0, a, low, every[: own.shape[0]], 0, members * rank)
+        a = _words_at(table[g, 0], d_in, members * rank, tiles)
+        add_product(x, own, 0, a, tiles, low, every[: own.shape[0]], 0, members * rank)
         begin = 0
         for k in range(members):
-            b = _words_at(address, rank, sizes[k])
-            add_product(low, every[: own.shape[0]], k * rank, b, y, own, begin, sizes[k])
+            b = _words_at(address, rank, sizes[k], tiles)
+            add_product(low, every[: own.shape[0]], k * rank, b, tiles, y, own, begin, sizes[k])
             address += 4 * b.size
             begin += sizes[k]
 
 
-@_kernel(
-    "void(f4[:,::1], i8[::1], f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1], u2[:,:,:,:,:,::1],"
-    " i8, i8[::1], i8[:,:,::1], i8[::1], i8[::1], f4[:,::1], f4[:,::1])"
-)
+@_kernel()
+def _note(k: Any, v: Any, keys: Any, values: Any, known: Any) -> None:
+    """Keep the keys and values [n, d] after the first `known` [T, d] of a head."""
+    for t in range(k.shape[0]):
+        for e in range(k.shape[1]):
+            keys[known + t, e] = as_in(keys, k[t, e])
+            values[known + t, e] = as_in(values, v[t, e])
+
+
+@_kernel()
+def _lay_keys(keys: Any, count: Any, words: Any) -> None:
+    """The words for tiles of [d, count], from the first keys [T, d] in bfloat16."""
+    for t in range(count):
+        strip, lane = words[t // LANES], t % LANES
+        for pair in range(keys.shape[1] // 2):
+            upper = np.uint32(keys[t, 2 * pair + 1]) << np.uint32(16)
+            strip[pair, lane] = upper | np.uint32(keys[t, 2 * pair])
+
+
+@_kernel()
+def _lay_values(values: Any, count: Any, words: Any) -> None:
+    """The words for tiles of [count, d], the first values [T, d] in bfloat16."""
+    for t in range(count):
+        pair, shift = t // 2, np.uint32(16 * (t % 2))
+        for e in range(values.shape[1]):
+            lane = words[e // LANES, pair]
+            own = np.uint32(values[t, e]) << shift
+            lane[e % LANES] = own if t % 2 == 0 else lane[e % LANES] | own
+
+
+@_kernel("void(f4[:,:,:], f4[:,:,:], f4[:,:,:], u2[:,:,::1], u2[:,:,::1], i8, f4[:,:,::1])")
+def attend_on_tiles(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y: Any) -> None:
+    """`attend_prompt` on tiles: keys and values of a head become words (see halves)."""
+    count, heads, size = q.shape
+    share, total = heads // k.shape[1], known + k.shape[0]
+    before, rows = total - count, min(count, amx.ROWS)
+    of_keys, of_values = _shape_of(size, total, True), _shape_of(total, size, True)
+    key_words = _room(of_keys[0] * of_keys[1], LANES).view(np.uint32).reshape(of_keys)
+    value_words = _room(of_values[0] * of_values[1], LANES).view(np.uint32).reshape(of_values)
+    queries, weights = _halves_of(rows, of_keys[1]), _halves_of(rows, of_values[1])
+    query, factors = np.empty(size, np.float32), np.empty(rows, np.float32)
+    scores = _room(rows, max(of_keys[0] * LANES, 2 * of_values[1]))
+    seen = _room(rows, of_values[0] * LANES)
+    scale = np.float32(1 / np.sqrt(size))
+    for h in range(heads):
+        group = h // share
+        if h % share == 0:
+            _note(k[:, group], v[:, group], keys[group], values[group], known)
+            _lay_keys(keys[group], total, key_words)
+            _lay_values(values[group], total, value_words)
+        for i in range(0, count, rows):
+            together = min(rows, count - i)
+            end = before + i + together
+            strips, pairs = (end + LANES - 1) // LANES, (end + 1) // 2
+            if of_values[1] > amx.ROWS:
+                pairs = (pairs + amx.ROWS - 1) // amx.ROWS * amx.ROWS
+            for r in range(together):
+                for e in range(size):
+                    query[e] = q[i + r, h, e] * scale
+                own = queries.ctypes.data + queries.strides[1] * r
+                amx.halve(query.ctypes.data, own, own + queries.strides[0], size)
+                for t in range(strips * LANES):
+                    scores[r, t] = 0
+                for e in range(seen.shape[1]):
+                    seen[r, e] = 0
+            _multiply(
+                queries, together, key_words, strips, of_keys[1], scores.ctypes.data,
+                scores.strides[0],
+            )  # fmt: skip
+            for r in range(together):
+                factors[r] = _weigh(scores, r, before + i + r + 1, 2 * pairs)
+                own = weights.ctypes.data + weights.strides[1] * r
+                row = scores.ctypes.data + scores.strides[0] * r
+                amx.halve(row, own, own + weights.strides[0], 2 * pairs)
+            _multiply(
+                weights, together, value_words, of_values[0], pairs, seen.ctypes.data,
+                seen.strides[0],
+            )  # fmt: skip
+            for r in range(together):
+                for e in range(size):
+                    y[i + r, h, e] = seen[r, e] * factors[r]
+
+
+@_kernel()
+def _queries(
+    h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any, cos: Any, sin: Any,
+    layer: Any, table: Any, rows: Any, starts: Any, qkv: Any,
+) -> None:  # fmt: skip
+    """Fill qkv [N, heads + 2 kv, d] of a layer, turned to their positions."""
+    count, every, size = qkv.shape
+    kv_heads = (every - heads) // 2
+    x = np.empty_like(h)
+    norm(h, norms[2 * layer], epsilon, x)
+    flat, at = qkv.reshape(count, every * size), 4 * layer
+    flat[:] = 0
+    sizes = np.array([heads * size, kv_heads * size, kv_heads * size])
+    add_linear(x, weights[at], tiles, table[at], rows, starts, sizes, flat)
+    rotate(qkv[:, : heads + kv_heads], cos, sin)
+
+
+@_kernel()
+def _add_rest(
+    h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, inner: Any, layer: Any, table: Any,
+    rows: Any, starts: Any, seen: Any,
+) -> None:  # fmt: skip
+    """What follows a layer's attention, `seen` [N, heads, d]; overwrites h [N, E]."""
+    count, at = h.shape[0], 4 * layer
+    flat = seen.reshape(count, seen.shape[1] * seen.shape[2])
+    hidden, both = np.array([h.shape[1]]), np.array([inner, inner])
+    add_linear(flat, weights[at + 1], tiles, table[at + 1], rows, starts, hidden, h)
+    x = np.empty_like(h)
+    norm(h, norms[2 * layer + 1], epsilon, x)
+    gate_up = np.zeros((count, 2 * inner), np.float32)
+    add_linear(x, weights[at + 2], tiles, table[at + 2], rows, starts, both, gate_up)
+    inside = np.empty((count, inner), np.float32)
+    gated(gate_up, inside)
+    add_linear(inside, weights[at + 3], tiles, table[at + 3], rows, starts, hidden, h)
+
+
+@_kernel()
+def _predict(
+    h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, table: Any, rows: Any, starts: Any,
+    last: Any, logits: Any,
+) -> None:  # fmt: skip
+    """Fill `last` [N, E], which the head reads, and logits [N, V]."""
+    norm(h, norms[-1], epsilon, last)
+    logits[:] = 0
+    vocabulary = np.array([logits.shape[1]])
+    add_linear(last, weights[-1], tiles, table[-1], rows, starts, vocabulary, logits)
+
+
+_OF_A_NETWORK = "f4[:,::1], i8[::1], b1, f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1]"
+_TABLE = "i8[:,:,::1], i8[::1], i8[::1]"
+
+
+@_kernel(f"void({_OF_A_NETWORK}, u2[:,:,:,:,:,::1], i8, i8[::1], {_TABLE}, f4[:,::1], f4[:,::1])")
 def step(
-    h: Any, weights: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any, sin: Any,
-    kv: Any, first: Any, columns: Any, table: Any, rows: Any, starts: Any, last: Any, logits: Any,
+    h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any,
+    sin: Any, kv: Any, first: Any, columns: Any, table: Any, rows: Any, starts: Any, last: Any,
+    logits: Any,
 ) -> None:  # fmt: skip
     """A Llama reads one more token in each of N sequences.
 
     h [N, E] are the embeddings, and overwritten. weights [4 L + 1] are the addresses of qkv, o,
-    gate_up and down of each layer, then of the head; table [4 L + 1, G, 3], rows and
-    starts as in `add_linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2,
-    L, B, kv, T, d] of a cache in bfloat16, from row `first` on, and columns as in `attend`. Fills
-    `last` [N, E], which the head reads, and logits [N, V].
+    gate_up and down of each layer, then of the head; tiles, table [4 L + 1, G, 3], rows and starts
+    as in `add_linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2, L, B,
+    kv, T, d] of a cache in bfloat16, from row `first` on, and columns as in `attend`. Fills `last`
+    [N, E], which the head reads, and logits [N, V].
     """
-    count, kv_heads, size = h.shape[0], kv.shape[3], kv.shape[5]
-    both, every = heads + kv_heads, heads + 2 * kv_heads
-    qkv_sizes = np.array([heads * size, kv_heads * size, kv_heads * size])
-    hidden, gate_up_sizes = np.array([h.shape[1]]), np.array([inner, inner])
-    x = np.empty((count, h.shape[1]), np.float32)
-    qkv = np.empty((count, every * size), np.float32)
-    seen = np.empty((count, heads, size), np.float32)
-    gate_up = np.empty((count, 2 * inner), np.float32)
-    inside = np.empty((count, inner), np.float32)
-    turned, seen_flat = qkv.reshape(count, every, size), seen.reshape(count, heads * size)
+    kv_heads, size = kv.shape[3], kv.shape[5]
+    both = heads + kv_heads
+    qkv = np.empty((h.shape[0], both + kv_heads, size), np.float32)
+    seen = np.empty((h.shape[0], heads, size), np.float32)
     for layer in range(kv.shape[1]):
-        at = 4 * layer
-        norm(h, norms[2 * layer], epsilon, x)
-        qkv[:] = 0
-        add_linear(x, weights[at], table[at], rows, starts, qkv_sizes, qkv)
-        rotate(turned[:, :both], cos, sin)
+        _queries(
+            h, weights, tiles, norms, epsilon, heads, cos, sin, layer, table, rows, starts, qkv
+        )
         attend(
-            turned[:, :heads], turned[:, heads:both], turned[:, both:], kv[0, layer][first:],
+            qkv[:, :heads], qkv[:, heads:both], qkv[:, both:], kv[0, layer][first:],
             kv[1, layer][first:], columns, seen,
         )  # fmt: skip
-        add_linear(seen_flat, weights[at + 1], table[at + 1], rows, starts, hidden, h)
-        norm(h, norms[2 * layer + 1], epsilon, x)
-        gate_up[:] = 0
-        add_linear(x, weights[at + 2], table[at + 2], rows, starts, gate_up_sizes, gate_up)
-        gated(gate_up, inside)
-        add_linear(inside, weights[at + 3], table[at + 3], rows, starts, hidden, h)
-    norm(h, norms[-1], epsilon, last)
-    logits[:] = 0
-    vocabulary = np.array([logits.shape[1]])
-    add_linear(last, weights[-1], table[-1], rows, starts, vocabulary, logits)
+        _add_rest(h, weights, tiles, norms, epsilon, inner, layer, table, rows, starts, seen)
+    _predict(h, weights, tiles, norms, epsilon, table, rows, starts, last, logits)
+
+
+@_kernel(
+    f"void({_OF_A_NETWORK}, u2[:,:,:,:,:,::1], i8[:,::1], {_TABLE}, {_TABLE}, f4[:,::1], f4[:,::1])"
+)
+def read(
+    h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any,
+    sin: Any, kv: Any, spans: Any, table: Any, rows: Any, starts: Any, last_table: Any,
+    last_rows: Any, last_starts: Any, last: Any, logits: Any,
+) -> None:  # fmt: skip
+    """A Llama reads the tokens of P prompts, N of them together.
+
+    spans [P, 4] are each prompt's row in the cache, its first token in h, where it ends there, and
+    its tokens before them, which the cache knows. All else as in `step`; last_table, last_rows and
+    last_starts belong to the prompts, as do `last` [P, E] and logits [P, V], of their last tokens.
+    """
+    prompts, layers, kv_heads, size = spans.shape[0], kv.shape[1], kv.shape[3], kv.shape[5]
+    both = heads + kv_heads
+    qkv = np.empty((h.shape[0], both + kv_heads, size), np.float32)
+    seen = np.empty((h.shape[0], heads, size), np.float32)
+    ends = np.empty((prompts, h.shape[1]), np.float32)
+    last_seen = np.empty((prompts, heads, size), np.float32)
+    for layer in range(layers):
+        _queries(
+            h, weights, tiles, norms, epsilon, heads, cos, sin, layer, table, rows, starts, qkv
+        )
+        for p in range(prompts):
+            row, start, end, known = spans[p]
+            q, out = qkv[start:end, :heads], seen[start:end]
+            if layer == layers - 1:  # above this point only the ends are needed
+                q, out = q[end - start - 1 :], last_seen[p : p + 1]
+                ends[p] = h[end - 1]
+            attend_on_tiles(
+                q, qkv[start:end, heads:both], qkv[start:end, both:], kv[0, layer, row],
+                kv[1, layer, row], known, out,
+            )  # fmt: skip
+        if layer < layers - 1:
+            _add_rest(h, weights, tiles, norms, epsilon, inner, layer, table, rows, starts, seen)
+    _add_rest(
+        ends, weights, tiles, norms, epsilon, inner, layers - 1, last_table, last_rows, last_starts,
+        last_seen,
+    )  # fmt: skip
+    _predict(ends, weights, tiles, norms, epsilon, last_table, last_rows, last_starts, last, logits)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nemo_local.nim import amx
 from nemo_local.nim.halves import Words, words_of
 from nemo_local.nim.lora import AdapterSet
 from nemo_local.nim.sites import Site, member_names
@@ -89,7 +90,9 @@ class Layouts:
         addresses = np.zeros((len(self.sizes), 3), dtype=np.int64)
         words: list[Words] = []
         if self.halves:
-            words = words_of([one for stack in stacks.values() for one in stack.matrices])
+            words = words_of(
+                [one for stack in stacks.values() for one in stack.matrices], amx.usable()
+            )
         at = 0
         for place, stack in enumerate(found.values()):
             if words and stack is not None:

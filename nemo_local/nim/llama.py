@@ -8,20 +8,20 @@ Source: https://github.com/huggingface/transformers/blob/main/src/transformers/m
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from nemo_local.nim.compiled_step import CompiledStep, parts_of
+from nemo_local.nim.compiled_step import CompiledStep, Span, parts_of
 from nemo_local.nim.fused_lora import FusedAdapters, Selection
 from nemo_local.nim.kv_cache import KvCache, capacity
 from nemo_local.nim.layouts import Layouts
 from nemo_local.nim.lora import LoraLinear
 from nemo_local.nim.merged_weights import MergedWeights
-from nemo_local.nim.ops import Attend, ops_of
+from nemo_local.nim.ops import Attend, CompiledOps, ops_of
 from nemo_local.nim.prefixes import Prefix, Prefixes
 from nemo_local.nim.sites import HEAD, PARTS, Site, member_names
 from nemo_local.nim.token_rows import TokenEmbedding, embed, project
@@ -101,8 +101,8 @@ class Llama:
             self._compiled_step = CompiledStep(
                 weights, [*norms, self._last_norm], self._epsilon, self.heads
             )
-        rounded = prompts_in_bfloat16 and self.halves
-        if rounded or self.small:
+        rounded = prompts_in_bfloat16 and self.halves and not self.reads_compiled
+        if rounded or (self.small and not self.reads_compiled):
             self.weights = {
                 site: weight.with_rounded() if rounded else weight.with_packed()
                 for site, weight in self.weights.items()
@@ -114,6 +114,12 @@ class Llama:
     def reads_in_bfloat16(self) -> bool:
         """Whether prompts are multiplied in bfloat16."""
         return self.weights[0, "qkv"].rounded is not None
+
+    @property
+    def reads_compiled(self) -> bool:
+        """Whether prompts, and steps of any number of rows, are one kernel on one thread."""
+        step = self._compiled_step
+        return isinstance(self.ops, CompiledOps) and step is not None and step.on_tiles
 
     @property
     def halves(self) -> bool:
@@ -156,9 +162,10 @@ class Llama:
 
         Position [N] is also where a token stands in the cache; `names` are the rows' adapters.
         """
-        threads = torch.get_num_threads()
+        threads = 1 if self.reads_compiled else torch.get_num_threads()
         parts = parts_of(len(ids), threads)
-        if self._compiled_step is None or len(ids) * threads > self._compiled_rows * parts:
+        few = self.reads_compiled or len(ids) * threads <= self._compiled_rows * parts
+        if self._compiled_step is None or not few:
             attend = self.ops.attend_to(cache, positions)
             return self(ids, positions, attend, adapters.by_row(names))
         tokens = adapters.table(names).tokens
@@ -167,6 +174,27 @@ class Llama:
             h, *self._rope(positions), cache, positions, adapters, names, parts
         )
         return project(logits, last, tokens)
+
+    def read(
+        self, ids: Tensor, positions: Tensor, cache: KvCache, spans: list[Span],
+        adapters: FusedAdapters, names: list[str | None],
+    ) -> Tensor:  # fmt: skip
+        """Logits [P, V] after prompts that stand one after the other, by a kernel.
+
+        `names` are the prompts' adapters.
+        """
+        assert self._compiled_step is not None
+        of_tokens = [
+            name
+            for name, span in zip(names, spans, strict=True)
+            for _ in range(span.start, span.end)
+        ]
+        every, ends = adapters.table(of_tokens), adapters.table(names)
+        h = embed(ids, self._embed, self._embedding.num_embeddings, every.tokens)
+        last, logits = self._compiled_step.read(
+            h, *self._rope(positions), cache, spans, every, ends
+        )
+        return project(logits, last, ends.tokens)
 
     def _qkv(
         self, layer: int, x: Tensor, lora: Selection, cos: Tensor, sin: Tensor
@@ -222,16 +250,6 @@ class Llama:
         return joined
 
 
-class Span(NamedTuple):
-    """Where the tokens of one prompt stand in a pass, and its row in the cache."""
-
-    row: int
-    start: int
-    end: int
-    known: int
-    """Tokens before them whose keys and values are in the cache already."""
-
-
 class LlamaSequences:
     """Sequences of a Llama (see `sequences.Sequences`)."""
 
@@ -264,6 +282,23 @@ class LlamaSequences:
         ]
         positions = [span.known + at for span in spans for at in range(span.end - span.start)]
         names = [adapters[i] for i in order]
+        if self._llama.reads_compiled:
+            logits = self._llama.read(
+                torch.tensor(ids), torch.tensor(positions), self._cache, spans, self._adapters,
+                names,
+            )  # fmt: skip
+        else:
+            logits = self._pass(torch.tensor(ids), torch.tensor(positions), spans, names)
+        for prompt, adapter, row in zip(prompts, adapters, rows, strict=True):
+            self._keep_prefix(prompt, adapter, row)
+        back = torch.empty(len(order), dtype=torch.long)
+        back[torch.tensor(order)] = torch.arange(len(order))
+        return logits[back]
+
+    def _pass(
+        self, ids: Tensor, positions: Tensor, spans: list[Span], names: list[str | None]
+    ) -> Tensor:
+        """Logits [P, V] after the prompts of these adapters."""
         every = [(n, span.start, span.end) for n, span in zip(names, spans, strict=True)]
         ends = [(n, i, i + 1) for i, n in enumerate(names)]
         last = torch.tensor([span.end - 1 for span in spans])
@@ -271,15 +306,10 @@ class LlamaSequences:
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return self._read(layer, q, k, v, spans)
 
-        logits = self._llama(
-            torch.tensor(ids), torch.tensor(positions), attend,
-            self._adapters.by_range(every, in_bfloat16=True), (last, self._adapters.by_range(ends)),
+        return self._llama(
+            ids, positions, attend, self._adapters.by_range(every, in_bfloat16=True),
+            (last, self._adapters.by_range(ends)),
         )  # fmt: skip
-        for prompt, adapter, row in zip(prompts, adapters, rows, strict=True):
-            self._keep_prefix(prompt, adapter, row)
-        back = torch.empty(len(order), dtype=torch.long)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        return logits[back]
 
     def step(self, ids: list[int]) -> Tensor:
         cache = self._cache

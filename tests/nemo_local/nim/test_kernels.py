@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nemo_local.nim import halves, kernels
-from nemo_local.nim.kv_cache import KvCache
+from nemo_local.nim import amx, halves, kernels
+from nemo_local.nim.kv_cache import KvCache, array_of
 from nemo_local.nim.ops import CompiledOps, TorchOps, ops_of
 from nemo_local.nim.weights import Weight, multiplies_bfloat16
 
@@ -20,6 +20,9 @@ ODD = (1, 3, 4, 17, 130)
 of_both_caches = pytest.mark.parametrize(
     "kept", [torch.float32, torch.bfloat16], ids=["cached whole", "cached in bfloat16"]
 )
+
+
+on_tiles = pytest.mark.skipif(not amx.usable(), reason="this processor has no tiles")
 
 
 def close(found: Tensor, expected: Tensor, by: float = 2e-6) -> None:
@@ -59,11 +62,12 @@ def test_heads_are_turned_where_they_stand(ops: TorchOps) -> None:
 @of_both_caches
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
 @pytest.mark.parametrize("heads", [2, 6])
+@pytest.mark.parametrize("size", [6, 64])
 def test_each_sequence_attends_to_its_own_tokens(
-    ops: TorchOps, heads: int, kept: torch.dtype
+    ops: TorchOps, size: int, heads: int, kept: torch.dtype
 ) -> None:
     torch.manual_seed(heads)
-    lengths, size = [1, 5, 300, 2], 6
+    lengths = [1, 5, 300, 2]
     cache = KvCache(1, 2, size, kept, torch.device("cpu"))
     cache.add(lengths)
     cache.kv.copy_(torch.randn(cache.kv.shape))
@@ -110,6 +114,26 @@ def test_a_prompt_attends_to_what_stands_before_each_token(
     assert torch.equal(before, expected)
 
 
+@on_tiles
+@pytest.mark.parametrize("size", [6, 16, 40])
+@pytest.mark.parametrize("heads", [2, 6])
+@pytest.mark.parametrize(("new", "known"), [(1, 0), (3, 0), (4, 13), (47, 0), (1, 60), (600, 5)])
+def test_attention_on_tiles_is_that_of_vectors(size: int, heads: int, new: int, known: int) -> None:
+    torch.manual_seed(size + new)
+    cached = torch.randn(2, 2, known + new + 3, size).bfloat16()
+    q, k, v = torch.randn(new, heads + 4, size).split([heads, 2, 2], dim=1)
+    expected = cached.clone()
+    whole = CompiledOps().attend_prompt(q, k, v, expected[0], expected[1], known)
+    for first in (0, new - 1):
+        own, y = cached.clone(), torch.empty(new - first, heads, size)
+        kernels.attend_on_tiles(
+            q[first:].numpy(), k.numpy(), v.numpy(), array_of(own[0]), array_of(own[1]), known,
+            y.numpy(),
+        )  # fmt: skip
+        close(y, whole[first:], by=2e-5)
+        assert torch.equal(own, expected)
+
+
 @of_both_caches
 def test_a_token_of_a_prompt_has_the_same_numbers_wherever_the_reading_begins(
     kept: torch.dtype,
@@ -154,21 +178,36 @@ def test_exponentials_are_as_good_as_float32_allows() -> None:
     assert float(error.max()) < 5e-7
 
 
+of_both_words = pytest.mark.parametrize(
+    "tiles",
+    [
+        False,
+        pytest.param(True, marks=on_tiles),
+    ],
+    ids=["vectors", "tiles"],
+)
+
+
 def coarse(*size: int) -> Tensor:
     """Random numbers of bfloat16, in float32."""
     return torch.randn(size).bfloat16().float()
 
 
-def test_bfloat16_is_kept_in_half_the_memory_without_loss() -> None:
-    matrices = [coarse(4, 6), coarse(8, 2), torch.full((4, 5), 2.0**120)]
+@pytest.mark.parametrize("tiles", [False, True], ids=["for vectors", "for tiles"])
+def test_bfloat16_is_kept_in_half_the_memory_without_loss(tiles: bool) -> None:
+    matrices = [coarse(4, 6), coarse(8, 2), coarse(37, 40), torch.full((4, 5), 2.0**120)]
     matrices[0][1, 2], matrices[0][2, 5] = float("-inf"), -0.0
     assert all(halves.fits(one) for one in matrices)
-    for matrix, words in zip(matrices, halves.words_of(matrices), strict=True):
+    for matrix, words in zip(matrices, halves.words_of(matrices, tiles), strict=True):
         lower = torch.from_numpy((words << 16).view(np.float32))
         upper = torch.from_numpy((words & 0xFFFF0000).view(np.float32))
-        both = torch.cat([lower, upper], dim=2).transpose(0, 1).flatten(1)
-        assert torch.equal(both[:, : matrix.shape[1]], matrix)
-        assert not both[:, matrix.shape[1] :].any()
+        if tiles:
+            both = torch.stack([lower, upper], dim=2).flatten(1, 2).transpose(0, 1).flatten(1)
+        else:
+            both = torch.cat([lower, upper], dim=2).transpose(0, 1).flatten(1)
+        rows, columns = matrix.shape
+        assert torch.equal(both[:rows, :columns], matrix)
+        assert not both[rows:].any() and not both[:, columns:].any()
 
 
 def test_numbers_that_halves_cannot_hold_do_not_fit() -> None:
@@ -178,13 +217,16 @@ def test_numbers_that_halves_cannot_hold_do_not_fit() -> None:
     assert not halves.fits(fine)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5, 16])
-@pytest.mark.parametrize(("d_in", "sizes"), [(4, [2]), (27, [40, 6, 5]), (32, [2600])])
-def test_rows_get_what_their_own_adapter_adds(rows: int, d_in: int, sizes: list[int]) -> None:
+@of_both_words
+@pytest.mark.parametrize("rows", [1, 2, 5, 16, 37])
+@pytest.mark.parametrize(("d_in", "sizes"), [(4, [2]), (27, [40, 6, 5]), (32, [2600]), (70, [96])])
+def test_rows_get_what_their_own_adapter_adds(
+    rows: int, d_in: int, sizes: list[int], tiles: bool
+) -> None:
     torch.manual_seed(rows)
     d_out, members = sum(sizes), len(sizes)
     weight = coarse(d_in, d_out)
-    kept, table, groups = halves.words_of([weight]), [], []
+    kept, table, groups = halves.words_of([weight], tiles), [], []
     x, y = torch.randn(rows, d_in), torch.randn(rows, d_out)
     expected = y + x @ weight
     # Every fourth row has no adapter, and the third adapter has nothing here.
@@ -199,24 +241,48 @@ def test_rows_get_what_their_own_adapter_adds(rows: int, d_in: int, sizes: list[
             begin = sum(sizes[:k])
             low = x[own] @ a[:, k * rank : (k + 1) * rank]
             expected[own, begin : begin + sizes[k]] += low @ high
-        words = halves.words_of([a, *b])
+        words = halves.words_of([a, *b], tiles)
         kept += words
         table.append((words[0].ctypes.data, words[1].ctypes.data, rank))
     kernels.add_linear(
-        x.numpy(), kept[0].ctypes.data, np.array(table), np.array(sum(groups, []), dtype=np.int64),
-        np.cumsum([0, *map(len, groups)]), np.array(sizes), y.numpy(),
+        x.numpy(), kept[0].ctypes.data, tiles, np.array(table),
+        np.array(sum(groups, []), dtype=np.int64), np.cumsum([0, *map(len, groups)]),
+        np.array(sizes), y.numpy(),
     )  # fmt: skip
-    close(y, expected, by=1e-4)
+    close(y, expected, by=5e-4 if tiles else 1e-4)
 
 
-def test_a_row_has_the_same_numbers_alone_and_in_company() -> None:
-    x, (words,) = torch.randn(7, 64), halves.words_of([coarse(64, 300)])
-    together, every = torch.zeros(7, 300), np.arange(7)
-    kernels.add_product(x.numpy(), every, 0, words, together.numpy(), every, 0, 300)
-    for i in range(7):
-        alone = torch.zeros(1, 300)
-        kernels.add_product(x.numpy(), every[i : i + 1], 0, words, alone.numpy(), every[:1], 0, 300)
-        assert torch.equal(together[i], alone[0])
+def product(x: Tensor, matrix: Tensor, tiles: bool) -> Tensor:
+    """x times a matrix of bfloat16, by the kernel."""
+    [words], every = halves.words_of([matrix], tiles), np.arange(len(x))
+    y = torch.zeros(len(x), matrix.shape[1])
+    kernels.add_product(x.numpy(), every, 0, words, tiles, y.numpy(), every, 0, y.shape[1])
+    return y
+
+
+@of_both_words
+def test_a_row_has_the_same_numbers_alone_and_in_company(tiles: bool) -> None:
+    x, matrix = torch.randn(37, 64), coarse(64, 300)
+    together = product(x, matrix, tiles)
+    for i in range(len(x)):
+        assert torch.equal(together[i], product(x[i : i + 1], matrix, tiles)[0])
+
+
+@of_both_words
+def test_products_are_nearly_as_exact_as_in_float32(tiles: bool) -> None:
+    torch.manual_seed(5)
+    x, matrix = torch.randn(16, 704), coarse(704, 256)
+    exact = x.double() @ matrix.double()
+    error = (product(x, matrix, tiles) - exact).abs().max() / exact.abs().max()
+    assert error < (5e-6 if tiles else 1e-6)
+
+
+@of_both_words
+def test_a_row_that_is_no_number_leaves_the_others_alone(tiles: bool) -> None:
+    x = torch.randn(5, 64)
+    x[2, 7] = float("nan")
+    found = product(x, coarse(64, 96), tiles)
+    assert found[2].isnan().all() and found[[0, 1, 3, 4]].isfinite().all()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 16, 200])

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from nemo_local.nim import amx
 from nemo_local.nim.batch import batches_of
 from nemo_local.nim.checkpoint import SMALL_MODEL, Checkpoint, load_checkpoint
 from nemo_local.nim.compiled_step import parts_of
@@ -64,6 +65,9 @@ def add_adapters(checkpoint: Checkpoint, tmp_path: Path, dtype: torch.dtype) -> 
         checkpoint.adapters.add(name, Adapter(made))
 
 
+of_both_sizes = pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
+
+
 @pytest.fixture
 def adapted(checkpoint: Checkpoint, tmp_path: Path) -> Checkpoint:
     add_adapters(checkpoint, tmp_path, torch.float32)
@@ -100,15 +104,22 @@ def transformers_of(checkpoint: Checkpoint) -> PaddedSequences:
 
 
 def close(found: Tensor, expected: Tensor, halves: bool) -> None:
-    """Equal but for the order of sums, by which one in 16 bits is now and then its neighbour."""
+    """Equal but for the order of sums, by which one in 16 bits is now and then its neighbour.
+
+    On tiles, whose sums are nearly those of float32, more often: and then so are all that follow.
+    """
+    of_rows = (found - expected).abs().mean(1) / expected.abs().mean(1)
+    if halves and amx.usable():
+        assert of_rows.max() < 0.05
+        return
     by = 1e-2 if halves else 1e-4
     torch.testing.assert_close(found, expected, atol=by, rtol=by)
-    assert (found - expected).abs().mean() < 3e-4 * expected.abs().mean()
+    assert of_rows.mean() < 3e-4
 
 
 @pytest.mark.parametrize("room", [0, 100_000, ROOM])
 @pytest.mark.parametrize("stored", ["halved", "adapted"])
-@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
+@of_both_sizes
 @pytest.mark.parametrize("seed", range(4))
 def test_logits_equal_transformers_while_sequences_come_and_go(
     request: pytest.FixtureRequest, seed: int, small: bool, stored: str, room: int
@@ -176,9 +187,10 @@ def test_bfloat16_is_as_close_to_float32_as_it_is_in_transformers(
 
 
 @needs_bfloat16
+@of_both_sizes
 @pytest.mark.parametrize("room", [0, 10_000, ROOM])
 def test_prompts_in_bfloat16_are_as_close_to_float32_as_transformers_is_in_it(
-    halved: Checkpoint, tmp_path: Path, room: int
+    halved: Checkpoint, tmp_path: Path, small: bool, room: int
 ) -> None:
     stored = replace(entry(MODEL, tmp_path / "halved"), num_parameters=SMALL_MODEL + 1)
     coarse = load_checkpoint(stored, "cpu")
@@ -187,7 +199,7 @@ def test_prompts_in_bfloat16_are_as_close_to_float32_as_transformers_is_in_it(
     dice = random.Random(6)
     prompts, names = [prompt(dice) for _ in range(8)], [dice.choice(NAMES) for _ in range(8)]
     exact, usual = PaddedSequences(halved), PaddedSequences(coarse)
-    ours = llama_sequences(halved, room, prompts_in_bfloat16=True)
+    ours = llama_sequences(halved, room, small, prompts_in_bfloat16=True)
     with torch.inference_mode():
         logits = [way.join(prompts, names) for way in (ours, usual, exact)]
         same = ours.step([7] * 8), exact.step([7] * 8)
@@ -198,25 +210,29 @@ def test_prompts_in_bfloat16_are_as_close_to_float32_as_transformers_is_in_it(
 
 @needs_bfloat16
 @pytest.mark.parametrize("stored", ["halved", "adapted"])
-def test_prompts_are_read_in_bfloat16_where_weights_were_stored_in_it_and_the_log_says_so(
+def test_the_log_says_how_weights_that_were_stored_in_bfloat16_are_multiplied(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, stored: str
 ) -> None:
     with caplog.at_level("INFO"):
         batches_of(request.getfixturevalue(stored), most=2)
-    assert ("prompts are multiplied in bfloat16" in caplog.text) == (stored == "halved")
+    how = "on this processor's tiles" if amx.usable() else "prompts are multiplied in bfloat16"
+    assert (how in caplog.text) == (stored == "halved")
 
 
 @needs_bfloat16
+@of_both_sizes
 def test_prompts_in_bfloat16_have_the_same_numbers_alone_in_company_and_after_a_known_beginning(
-    halved: Checkpoint,
+    halved: Checkpoint, small: bool
 ) -> None:
     dice = random.Random(7)
     shared = [dice.randrange(5, 290) for _ in range(70)]
     prompts = [shared + prompt(dice, 30) for _ in range(6)] + [[*shared, 9]]
     names = [dice.choice(NAMES) for _ in prompts]
     with torch.inference_mode():
-        together = llama_sequences(halved, prompts_in_bfloat16=True).join(prompts, names)
-        one = llama_sequences(halved, prompts_in_bfloat16=True)
+        together = llama_sequences(halved, small=small, prompts_in_bfloat16=True).join(
+            prompts, names
+        )
+        one = llama_sequences(halved, small=small, prompts_in_bfloat16=True)
         for _ in range(3):  # the third time, all that is shared is known
             for i, name in enumerate(names):
                 alone = one.join([prompts[i]], [name])
@@ -251,11 +267,12 @@ def test_a_step_has_the_same_numbers_on_one_thread_and_on_several(halved: Checkp
     before, passes = torch.get_num_threads(), []
     try:
         for threads in (1, 3):
-            torch.set_num_threads(threads)
             assert parts_of(7, threads) == threads
-            ours = llama_sequences(halved)
+            ours = llama_sequences(halved, small=False)
             with torch.inference_mode():
+                torch.set_num_threads(1)
                 ours.join(prompts, names)
+                torch.set_num_threads(threads)
                 passes.append([ours.step([9 + i] * 7) for i in range(3)])
     finally:
         torch.set_num_threads(before)
@@ -284,7 +301,7 @@ def test_an_adapter_is_rounded_as_the_weights_beside_it_are(
             assert 1e-4 < error < 0.02 * exact.abs().mean()
 
 
-@pytest.mark.parametrize("small", [True, False], ids=["small", "large"])
+@of_both_sizes
 def test_long_prompts_and_scaled_positions_equal_transformers(tmp_path: Path, small: bool) -> None:
     folder = make_checkpoint(tmp_path / "tiny", context=2048)
     config = LlamaConfig.from_pretrained(folder)
