@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,26 @@ def test_a_dataset_that_is_not_there_is_refused(sdk, upload):
     for url in ("hf://datasets/ns/rows/absent.jsonl", "hf://datasets/ns/absent"):
         with pytest.raises(UnprocessableEntityError, match=f"{url} is not present on datastore"):
             sdk.evaluation.jobs.create(config=tool_config(url), target=target)
+
+
+@pytest.mark.parametrize("kind", ["jobs", "live evaluations"])
+def test_many_evaluations_posted_at_once_leave_threads_for_what_they_ask(
+    control_plane, upload, kind
+):
+    sdk = control_plane.sdk(max_retries=0)
+    task = {"type": "data", "metrics": {"check": CHECK}}
+    dataset = {"files_url": upload([{"a": "b", "response": "b"}])}
+
+    def post(_: int) -> Any:
+        create = sdk.evaluation.jobs.create if kind == "jobs" else sdk.evaluation.live
+        return create(
+            config={"type": "custom", "tasks": {"qa": {**task, "dataset": dataset}}},
+            target={"type": "dataset", "dataset": dataset},
+        )
+
+    with ThreadPoolExecutor(60) as pool:
+        statuses = [answer.status for answer in pool.map(post, range(60))]
+    assert statuses == ["created" if kind == "jobs" else "completed"] * 60
 
 
 def test_jobs_are_cancelled_and_deleted(sdk, model, upload):
