@@ -116,7 +116,7 @@ def tool_call(name: str, arguments: dict[str, Any] | str) -> dict[str, Any]:
 @contextlib.contextmanager
 def serving(app: ASGIApp, port: int = 0) -> Iterator[str]:
     """The URL of `app`, served by a thread until the block ends."""
-    listener = socket.socket()
+    listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio sends at once only then
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=2)
