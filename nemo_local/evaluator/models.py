@@ -147,6 +147,8 @@ class ModelClient:
             raise RequestFailed(str(error)) from None
         if not isinstance(answer, dict):
             raise RequestFailed(f"{self.endpoint.root}{path} did not answer with a JSON object")
+        if not first_choice(answer):
+            raise RequestFailed(f"{self.endpoint.root}{path} answered without a choice: {answer}")
         self._answered = True
         return answer
 

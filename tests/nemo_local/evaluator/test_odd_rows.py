@@ -7,6 +7,7 @@ import zipfile
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from nemo_local.evaluator.shown import MAX_MESSAGE
 from tests.nemo_local.evaluator.conftest import Evaluator
@@ -17,7 +18,7 @@ from tests.nemo_local.evaluator.test_jobs import (
     tool_config,
     tool_row,
 )
-from tests.scripted_model import tool_call
+from tests.scripted_model import completion, serving, tool_call
 
 
 def row_details(evaluator: Evaluator, job: dict[str, Any], task: str) -> list[dict[str, Any]]:
@@ -106,6 +107,31 @@ def test_a_reply_of_any_shape_is_scored_and_the_other_rows_keep_theirs(
     rows = row_details(evaluator, job, "calls")
     found = [[s["value"] for s in r["metrics"]["accuracy"]["scores"].values()] for r in rows]
     assert found == [[1, 1], expected, [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"error": {"message": "overloaded"}}, id="an error with status 200"),
+        pytest.param({"choices": [], "note": "overloaded"}, id="no choice"),
+    ],
+)
+def test_an_answer_without_a_choice_is_no_reply_that_could_be_right(
+    evaluator: Evaluator, answer: dict[str, Any]
+) -> None:
+    elsewhere = FastAPI()
+
+    @elsewhere.post("/v1/chat/completions")
+    def answered(body: dict[str, Any]) -> Any:
+        return answer if number_of(body) else completion(body, "no call is needed")
+
+    url = evaluator.put_rows([{**tool_row(number), "tool_calls": []} for number in range(3)])
+    with serving(elsewhere) as root:
+        model = {"api_endpoint": {"url": root + "/v1", "model_id": "m"}}
+        job = evaluator.run(tool_config(url), {"type": "model", "model": model})
+    for score in scores(evaluator, job, "calls", "accuracy").values():
+        assert score["stats"] == {"count": 1, "sum": 1.0, "mean": 1.0, "nan_count": 2}
+    assert "overloaded" in row_details(evaluator, job, "calls")[2]["error"]
 
 
 def test_a_task_that_fails_leaves_the_other_tasks_their_scores(evaluator: Evaluator) -> None:
