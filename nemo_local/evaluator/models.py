@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import json
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,7 +93,8 @@ class ModelClient:
     def __init__(self, endpoint: Endpoint, timeout_s: float, retries: int) -> None:
         self.endpoint = endpoint
         self._retries = retries
-        self._http = AsyncClient(endpoint.root, endpoint.api_key, timeout_s)
+        self._timeout_s = timeout_s
+        self._http = AsyncClient(endpoint.root, endpoint.api_key, None)
         self._listed: list[str] = []
         self._answered = False
 
@@ -101,7 +103,7 @@ class ModelClient:
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             try:
-                await self._http.call("GET", "/health/ready", timeout=LISTING_TIMEOUT_S)
+                await self._within(LISTING_TIMEOUT_S, self._http.call("GET", "/health/ready"))
             except UpstreamError as error:
                 if error.status != 503:
                     return
@@ -116,7 +118,7 @@ class ModelClient:
             ModelError: nothing answers at this address.
         """
         try:
-            listing = await self._attempts("GET", "/models", timeout=LISTING_TIMEOUT_S)
+            listing = await self._attempts("GET", "/models", LISTING_TIMEOUT_S)
         except Unreachable as error:
             raise ModelError(str(error)) from None
         except UpstreamError:
@@ -139,7 +141,7 @@ class ModelClient:
         except (ValueError, TypeError, RecursionError) as error:
             raise RequestFailed(f"the request is no JSON ({error})") from None
         try:
-            answer = await self._attempts("POST", path, json=body)
+            answer = await self._attempts("POST", path, self._timeout_s, json=body)
         except UpstreamError as error:
             known = self._answered or self.endpoint.model_id in self._listed
             if error.status == 404 and not known:
@@ -155,16 +157,24 @@ class ModelClient:
     async def close(self) -> None:
         await self._http.close()
 
-    async def _attempts(self, method: str, path: str, **options: Any) -> Any:
+    async def _attempts(self, method: str, path: str, timeout_s: float, **options: Any) -> Any:
         for attempt in range(self._retries + 1):
             try:
-                return await self._http.call(method, path, **options)
+                return await self._within(timeout_s, self._http.call(method, path, **options))
             except UpstreamError as error:
                 may_pass = error.status in RETRIED or error.status >= 500
                 if not may_pass or attempt == self._retries:
                     raise
             await asyncio.sleep(min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
         raise AssertionError("the last attempt returns or raises")
+
+    async def _within(self, timeout_s: float, request: Coroutine[Any, Any, Any]) -> Any:
+        """What a request gives; the HTTP library's limit would begin anew with every byte."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await request
+        except TimeoutError:
+            raise Unreachable(self.endpoint.root, f"no whole answer in {timeout_s:g} s") from None
 
     def _unknown(self, error: UpstreamError) -> str:
         near = difflib.get_close_matches(self.endpoint.model_id, self._listed, n=3, cutoff=0.3)

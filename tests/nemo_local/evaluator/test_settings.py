@@ -4,15 +4,19 @@ import io
 import json
 import threading
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 
 from nemo_local.core.client import UpstreamError
 from nemo_local.evaluator.models import resolve
 from nemo_local.evaluator.service import EvaluatorService
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import scores, text_config
+from tests.scripted_model import serving
 
 ROWS = [{"q": str(number), "a": "b"} for number in range(6)]
 
@@ -134,6 +138,30 @@ def test_a_request_without_an_answer_ends_after_request_timeout(evaluator: Evalu
         over.set()
     assert asked.is_set() and job["status"] == "failed"
     assert "does not answer" in job["status_details"]["message"]
+
+
+def test_an_answer_that_comes_byte_by_byte_ends_after_request_timeout(evaluator: Evaluator) -> None:
+    asked, over = threading.Event(), threading.Event()
+    elsewhere = FastAPI()
+
+    def dripping() -> Iterator[bytes]:
+        asked.set()
+        while not over.wait(0.1):
+            yield b" "
+
+    @elsewhere.post("/v1/completions")
+    def answer() -> StreamingResponse:
+        return StreamingResponse(dripping(), media_type="application/json")
+
+    with serving(elsewhere) as url:
+        model = {"api_endpoint": {"url": f"{url}/v1", "model_id": "m"}}
+        config = text_config(evaluator.put_rows(ROWS[:1]), request_timeout=1, max_retries=0)
+        try:
+            job = evaluator.run(config, {"type": "model", "model": model})
+        finally:
+            over.set()
+    assert asked.is_set() and job["status"] == "failed"
+    assert "no whole answer in 1 s" in job["status_details"]["message"]
 
 
 def test_cached_outputs_that_are_too_few_fail_the_job(evaluator: Evaluator) -> None:
