@@ -57,7 +57,7 @@ class Expander:
         `lenient` leaves a dataset that cannot be expanded as it was given: its job will say so.
         """
         entity = self._entity("evaluation_config", "eval-config", given, CONFIG_KEYS)
-        tasks = {name: dict(task) for name, task in (entity["tasks"] or {}).items()}
+        tasks = {name: dict(task or {}) for name, task in (entity["tasks"] or {}).items()}
         for task in tasks.values():
             if task.get("dataset"):
                 task["dataset"] = self.dataset(task["dataset"], lenient)

@@ -29,6 +29,7 @@ def changed(config: dict[str, Any], **task: Any) -> dict[str, Any]:
     [
         pytest.param({"type": "lm_eval_harness"}, "'lm_eval_harness' is not supported", id="type"),
         pytest.param({"tasks": {}}, "at least one task", id="no tasks"),
+        pytest.param({"tasks": {"qa": None}}, "config.tasks.qa needs a type", id="null task"),
         pytest.param({"groups": {"g": {"tasks": ["qa"]}}}, "'groups'", id="groups"),
         pytest.param({"params": {"parallelism": 0}}, "params.parallelism", id="parallelism"),
         pytest.param({"params": {"max_retries": -1}}, "params.max_retries", id="retries"),
