@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from nemo_local.core.documents import Documents
@@ -51,12 +52,13 @@ class JobRecords:
 
     def find(self, query: ListQuery) -> Page:
         """A page of jobs; `config` and `target` may be filtered by one or more `namespace/name`."""
+        filters = dict(query.filter)
         for key in ("config", "target"):
-            given = query.filter.get(key)
+            given = filters.get(key)
             if isinstance(given, (str, list)):
                 references = ",".join([given] if isinstance(given, str) else given).split(",")
-                query.filter[key] = [_named(reference) for reference in references]
-        return self._documents.find(JOB, query)
+                filters[key] = [_named(reference) for reference in references]
+        return self._documents.find(JOB, replace(query, filter=filters))
 
     def unfinished(self) -> list[Entity]:
         return [job for job in self._documents.all(JOB) if job["status"] not in FINISHED]

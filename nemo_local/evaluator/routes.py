@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -200,10 +201,11 @@ def shown_result(result: dict[str, Any]) -> Any:
 
 def _page(service: EvaluatorService, kind: str, request: Request) -> Any:
     query = list_query(request, filter_keys=FILTERS[kind])
-    if kind == RESULT and "job_id" in query.filter:
-        query.filter["job"] = query.filter.pop("job_id")
+    filters = dict(query.filter)
+    if kind == RESULT and "job_id" in filters:
+        filters["job"] = filters.pop("job_id")
     show = shown_result if kind == RESULT else _shown
-    body = page_body(service.find(kind, query), query)
+    body = page_body(service.find(kind, replace(query, filter=filters)), query)
     return {**body, "data": [show(entity) for entity in body["data"]]}
 
 

@@ -261,8 +261,10 @@ def test_stored_configs_and_targets_are_listed_changed_used_and_deleted(
     for reference, count in (("ns/qa", 1), ("ns/other", 0), ("ns/other,ns/qa", 1)):
         found = client.get("/v1/evaluation/jobs", params={"filter[config]": reference})
         assert len(found["data"]) == count
+        assert found["filter"] == {"config": reference}
     results = client.get("/v1/evaluation/results", params={"filter[job_id]": job["id"]})
     assert [result["job"] for result in results["data"]] == [job["id"]]
+    assert results["filter"] == {"job_id": job["id"]}
     gone = client.delete("/v1/evaluation/configs/ns/qa")
     assert gone["message"] == "Resource deleted successfully."
     with pytest.raises(UpstreamError, match="404"):
