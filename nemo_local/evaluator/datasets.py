@@ -162,7 +162,7 @@ def _byte_lines(content: Iterable[bytes]) -> Iterator[bytes]:
 def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[Row]:
     reader = csv.reader(lines)
     try:
-        header = next(reader, [])
+        header = _distinct(next(reader, []))
         for cells in reader:
             if len(cells) not in (0, len(header)):
                 raise DatasetError(
@@ -173,6 +173,18 @@ def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[Row]:
                 yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DatasetError(f"{path} line {reader.line_num} is not CSV ({error})") from None
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names of columns, each one once: ["q", "q", "a"] -> ["q", "q_1", "a"]."""
+    found: list[str] = []
+    for name in names:
+        number, free = 0, name
+        while free in found or (number and free in names):
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return found
 
 
 def _array(path: str, text: str) -> list[Row]:

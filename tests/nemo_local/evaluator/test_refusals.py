@@ -280,6 +280,11 @@ def test_rows_come_from_jsonl_json_and_csv() -> None:
     assert list(read_rows("a.csv", [b"q,a\n1,2\n"])) == [{"q": "1", "a": "2"}]
 
 
+def test_columns_of_one_name_are_all_kept() -> None:
+    (row,) = read_rows("a.csv", [b"q,q,q_1,q\n1,2,3,4\n"])
+    assert row == {"q": "1", "q_2": "2", "q_1": "3", "q_3": "4"}
+
+
 @pytest.mark.parametrize(
     ("path", "content", "message"),
     [
