@@ -146,8 +146,8 @@ def rouge(params: Params, context: Context) -> Scores:
 def bleu_texts(params: Params, context: Context) -> tuple[str, list[str]]:
     """The candidate and the references of one row."""
     candidate = _text(first_given(params, CANDIDATE, OUTPUT_TEXT), context)
-    references = render(first_given(params, REFERENCES), context)
-    texts = references if isinstance(references, list) else [references]
+    references = _as_list(render(first_given(params, REFERENCES), context))
+    texts = [text for reference in references for text in _as_list(reference)]
     if not texts:
         raise RowError("bleu needs at least one reference")
     return candidate, [_as_text(text) for text in texts]
@@ -279,6 +279,10 @@ def _truth_and_prediction(params: Params, context: Context) -> tuple[str, str]:
 
 def _text(template: Any, context: Context) -> str:
     return _as_text(render(template, context))
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _as_text(value: Any) -> str:

@@ -172,9 +172,12 @@ def test_cached_outputs_that_are_too_few_fail_the_job(evaluator: Evaluator) -> N
     assert job["status_details"]["message"] == "task 'qa' has 6 rows and 1 cached outputs"
 
 
-def test_bleu_takes_every_reference_and_gives_a_corpus_score(evaluator: Evaluator) -> None:
+@pytest.mark.parametrize("references", ["{{ item.r }}", ["{{ item.r }}"]], ids=["list", "nested"])
+def test_bleu_takes_every_reference_and_gives_a_corpus_score(
+    evaluator: Evaluator, references: Any
+) -> None:
     rows = [{"p": "the cat sat on the mat", "r": ["a dog ran", "the cat sat on the mat"]}] * 2
-    params = {"candidate": "{{ item.p }}", "references": "{{ item.r }}"}
+    params = {"candidate": "{{ item.p }}", "references": references}
     config = offline([], metrics={"m": {"type": "bleu", "params": params}})
     job = evaluator.run(config, {"type": "rows", "rows": rows})
     found = scores(evaluator, job, "t", "m")
