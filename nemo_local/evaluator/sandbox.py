@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined, Undefined, nodes, pass_context, pass_environment
 from jinja2.exceptions import FilterArgumentError, SecurityError, UndefinedError
-from jinja2.filters import make_attrgetter
+from jinja2.filters import do_round, do_sum, make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -23,7 +23,10 @@ MAX_CHARACTERS = 10_000_000
 MAX_SECONDS = 1.0
 """Processor time of one rendering."""
 MAX_INDENT = 16
-_GROWING_FILTERS = ("batch", "center", "format", "indent", "slice", "urlize", "wordwrap", "xmlattr")
+MAX_DECIMALS = 300
+_GROWING_FILTERS = (
+    "batch", "center", "format", "indent", "pprint", "slice", "urlize", "wordwrap", "xmlattr",
+)  # fmt: skip
 _GROWING_METHODS = (
     "center", "expandtabs", "format", "format_map", "ljust", "rjust", "to_bytes", "translate",
     "zfill",
@@ -51,6 +54,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             del self.filters[name]
         self.filters |= {
             "tojson": json_text, "join": _join, "replace": _replaced, "counted": _counted,
+            "measured": _measured, "round": _rounded, "sum": _sum,
         }  # fmt: skip
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -80,10 +84,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
             and isinstance(left, (str, list, tuple))
             and isinstance(right, type(left))
         ):
-            _check_size(len(left) + len(right))
+            _check_size(_weight(left) + _weight(right))
         for text, times in ((left, right), (right, left)) if operator == "*" else ():
             if isinstance(text, (str, bytes, list, tuple)) and isinstance(times, int):
-                _check_size(len(text) * times)
+                _check_size(_weight(text) * times)
+        if operator == "*" and isinstance(left, int) and isinstance(right, int):
+            _check_size(left.bit_length() * right.bit_length())
         return super().call_binop(context, operator, left, right)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -127,7 +133,7 @@ class _Budget:
 
 
 class _Counting(NodeTransformer):
-    """Has loops ask the budget at every turn, and `~` measure what it joins."""
+    """Has loops ask the budget at every turn, and `~`, lists and dicts measure what they hold."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -139,12 +145,45 @@ class _Counting(NodeTransformer):
         parts = nodes.List(node.nodes, lineno=node.lineno)
         return nodes.Filter(parts, "join", [], [], None, None, lineno=node.lineno)
 
+    def visit_List(self, node: nodes.List | nodes.Dict) -> nodes.Node:
+        self.generic_visit(node)
+        return nodes.Filter(node, "measured", [], [], None, None, lineno=node.lineno)
+
+    visit_Dict = visit_List
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        self.generic_visit(node)
+        if node.ctx != "load":  # the names that a `for` or a `set` fills
+            return node
+        return nodes.Filter(node, "measured", [], [], None, None, lineno=node.lineno)
+
 
 @pass_context
 def _counted(context: Context, values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
         context.parent[_BUDGET]._spend(0)
         yield value
+
+
+def _measured(value: Any) -> Any:
+    _check_size(_weight(value))
+    return value
+
+
+def _rounded(value: float, precision: int = 0, method: Any = "common") -> float:
+    if precision not in range(-MAX_DECIMALS, MAX_DECIMALS + 1):
+        raise FilterArgumentError(f"round takes up to {MAX_DECIMALS} decimals, not {precision!r}")
+    return do_round(value, precision, method)
+
+
+@pass_context
+def _sum(context: Context, values: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
+    def spent() -> Iterator[Any]:
+        for value in values:
+            context.parent[_BUDGET]._spend(_weight(value))
+            yield value
+
+    return do_sum(context.environment, spent(), attribute, start)
 
 
 @pass_context
@@ -176,6 +215,23 @@ def _replaced(text: Any, old: str, new: str, count: int | None = None) -> str:
 
 
 _SIZED_METHODS: dict[str, Callable[..., str]] = {"join": _joined, "replace": _replaced}
+
+
+def _weight(value: Any) -> int:
+    """Characters and elements in a value; what is in it many times counts as often."""
+    known: dict[int, int] = {}
+
+    def weigh(part: Any) -> int:
+        if isinstance(part, (str, bytes)):
+            return len(part)
+        if not isinstance(part, (list, tuple, dict)):
+            return 1
+        if id(part) not in known:
+            inside = [*part, *part.values()] if isinstance(part, dict) else part
+            known[id(part)] = 1 + sum(map(weigh, inside))
+        return known[id(part)]
+
+    return weigh(value)
 
 
 def _check_size(size: int) -> None:

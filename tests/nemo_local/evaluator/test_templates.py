@@ -1,5 +1,6 @@
 """Templates: JSON types survive, and nothing leads out of the sandbox."""
 
+import time
 import tracemalloc
 from typing import Any
 
@@ -120,6 +121,16 @@ LARGE = "{% set s = 'a' * 1000000 %}"
         pytest.param("{% set s = 'aaaa' %}" + "{% set s = s ~ s %}" * 40, id="concatenation"),
         pytest.param("{% set s = 'aaaa' %}" + "{% set s = s + s %}" * 40, id="addition"),
         pytest.param(
+            "{% set s = [0] %}" + "{% set s = [s] * 10 %}" * 9 + "{{ s }}", id="lists of lists"
+        ),
+        pytest.param(
+            "{% set s = (0, 0) %}"
+            + "{% set s = (s, s, [s], {'s': s}) %}" * 14
+            + "{{ s | tojson }}",
+            id="lists of lists as literals",
+        ),
+        pytest.param("{{ [['a' * 1000000]] * 300 }}", id="long texts in a list of lists"),
+        pytest.param(
             "{% set s %}{% for i in range(99999) %}{{ 'a' * 1000000 }}{% endfor %}{% endset %}",
             id="output of a loop",
         ),
@@ -141,15 +152,35 @@ def test_a_template_that_never_ends_is_stopped() -> None:
         render(loops, {})
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param("{% set n = 10 %}" + "{% set n = n * n %}" * 40, id="a number times itself"),
+        pytest.param("{{ 1.5 | round(99999999, 'ceil') }}", id="decimals"),
+        pytest.param("{{ ([[0] * 1000] * 9000) | sum(start=[]) | length }}", id="sum of lists"),
+    ],
+)
+def test_arithmetic_that_never_ends_is_stopped(template: str) -> None:
+    begin = time.thread_time()
+    with pytest.raises(RenderError):
+        render(template, {})
+    assert time.thread_time() - begin < 5
+
+
 def test_what_templates_use_every_day_still_works() -> None:
     template = (
         "{% for word in item.words %}{{ loop.index }}/{{ loop.length }} {{ word ~ '!' }} "
         "{% endfor %}{{ item.words | join('-') }} {{ ', '.join(item.words) }} "
         "{{ 'a-b'.replace('-', '+') }} {{ 'a-b-c' | replace('-', '', 1) }} {{ 'x' * 3 }} "
-        "{{ item.calls | map(attribute='name') | join(',') }} {{ 7 % 4 }} {{ [1] + [2] }}"
+        "{{ item.calls | map(attribute='name') | join(',') }} {{ 7 % 4 }} {{ [1] + [2] }} "
+        "{{ 1.256 | round(2) }} {{ 17 | round(-1) | int }} {{ [[1], [2]] | sum(start=[]) }} "
+        "{{ [{'n': 2}, {'n': 3}] | sum(attribute='n') }}"
+        "{% for key, value in {'k': (1, 2)}.items() %} {{ key }}{{ value }}{% endfor %}"
     )
     row = {"words": ["one", "two"], "calls": [{"name": "f"}, {"name": "g"}]}
-    expected = "1/2 one! 2/2 two! one-two one, two a+b ab-c xxx f,g 3 [1, 2]"
+    expected = (
+        "1/2 one! 2/2 two! one-two one, two a+b ab-c xxx f,g 3 [1, 2] 1.26 20 [1, 2] 5 k(1, 2)"
+    )
     assert render(template, {"item": row}) == expected
 
 
