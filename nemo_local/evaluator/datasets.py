@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from nemo_local.core.client import Client, UpstreamError
 
@@ -37,6 +37,8 @@ def parse_url(files_url: str) -> DatasetUrl:
 
     parse_url("hf://datasets/ns/d/testing/x.jsonl") -> DatasetUrl("ns/d", "main", "testing/x.jsonl")
 
+    As in the Hub's own client, a slash in a revision is written %2F.
+
     Raises:
         DatasetError: another scheme, or no repository in it.
     """
@@ -46,7 +48,7 @@ def parse_url(files_url: str) -> DatasetUrl:
             if len(parts) >= 2 and all(parts[:2]):
                 name, _, revision = parts[1].partition("@")
                 path = "/".join(part for part in parts[2:] if part)
-                return DatasetUrl(f"{parts[0]}/{name}", revision or "main", path)
+                return DatasetUrl(f"{parts[0]}/{name}", unquote(revision) or "main", path)
     raise DatasetError(
         f"{files_url!r} is not a dataset of the Data Store; write hf://datasets/<namespace>/<name>"
         "[/<file or folder>]"
@@ -63,7 +65,7 @@ def data_files(platform: Client, dataset: dict[str, Any]) -> list[str]:
     """
     files_url = str(dataset["files_url"])
     url = parse_url(files_url)
-    tree = f"/v1/hf/api/datasets/{url.repository}/tree/{quote(url.revision, safe='')}"
+    tree = f"/v1/hf/api/datasets/{quote(url.repository)}/tree/{quote(url.revision, safe='')}"
     try:
         entries = platform.get(tree, params={"recursive": "true"})
     except UpstreamError as error:
@@ -92,13 +94,13 @@ def load_rows(platform: Client, dataset: dict[str, Any], limit: int | None) -> l
         DatasetError: a file is missing or malformed; the message names file and line.
     """
     url = parse_url(str(dataset["files_url"]))
-    revision = quote(url.revision, safe="")
+    repository, revision = quote(url.repository), quote(url.revision, safe="")
     rows: list[Row] = []
     for path in data_files(platform, dataset):
         wanted = None if limit is None else limit - len(rows)
         if wanted == 0:
             break
-        where = f"/v1/hf/datasets/{url.repository}/resolve/{revision}/{quote(path)}"
+        where = f"/v1/hf/datasets/{repository}/resolve/{revision}/{quote(path)}"
         with platform.stream("GET", where) as response:
             file_rows = read_rows(path, response.iter_bytes(), dataset.get("format"))
             rows += islice(file_rows, wanted)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
 from nemo_local.core.inference import inference_root
@@ -204,7 +204,7 @@ def _entity_endpoint(platform: Client, model: str) -> dict[str, Any] | None:
     if not name:
         return None
     try:
-        entity = platform.get(f"/v1/models/{namespace}/{name}")
+        entity = platform.get(f"/v1/models/{quote(namespace)}/{quote(name)}")
     except UpstreamError:
         return None
     endpoint = entity.get("api_endpoint") if isinstance(entity, dict) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import quote
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.clock import timestamp
@@ -149,7 +150,7 @@ class Expander:
         if not slash:
             raise BadRequest(f"dataset {reference!r} is neither <namespace>/<name> nor a URL")
         try:
-            found = self._platform.get(f"/v1/datasets/{namespace}/{name}")
+            found = self._platform.get(f"/v1/datasets/{quote(namespace)}/{quote(name)}")
         except UpstreamError as error:
             if error.status != 404:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -233,9 +234,27 @@ def test_a_live_evaluation_answers_in_one_call(sdk):
 def test_a_dataset_that_is_not_there_is_refused(sdk, upload):
     upload([{"a": 1}])
     target: Any = {"type": "model", "model": "m"}
-    for url in ("hf://datasets/ns/rows/absent.jsonl", "hf://datasets/ns/absent"):
-        with pytest.raises(UnprocessableEntityError, match=f"{url} is not present on datastore"):
+    absent = ("rows/absent.jsonl", "absent", "rows?x=1", "rows#x", "rows@v9", "rows@%2F../rows")
+    for url in (f"hf://datasets/ns/{name}" for name in absent):
+        sentence = re.escape(f"{url} is not present on datastore")
+        with pytest.raises(UnprocessableEntityError, match=sentence):
             sdk.evaluation.jobs.create(config=tool_config(url), target=target)
+
+
+def test_a_revision_is_read_as_it_was(sdk, upload, control_plane):
+    hf = control_plane.hf()
+    upload([{"a": "b", "response": "b"}])
+    hf.create_branch("ns/rows", branch="before/all", repo_type="dataset")
+    hf.create_tag("ns/rows", tag="v1", repo_type="dataset")
+    upload([{"a": "b", "response": "c"}] * 2)
+    config: Any = {"type": "custom", "tasks": {"qa": {"type": "data", "metrics": {"m": CHECK}}}}
+    found = {}
+    for revision in ("", "@main", "@v1", "@before%2Fall"):
+        dataset = {"files_url": f"hf://datasets/ns/rows{revision}/testing/rows.jsonl"}
+        live = sdk.evaluation.live(config=config, target={"type": "dataset", "dataset": dataset})
+        score = live.result.tasks["qa"].metrics["m"].scores["string-check"]
+        found[revision] = (score.value, score.stats.count)
+    assert found == {"": (0, 2), "@main": (0, 2), "@v1": (1, 1), "@before%2Fall": (1, 1)}
 
 
 @pytest.mark.parametrize("kind", ["jobs", "live evaluations"])
