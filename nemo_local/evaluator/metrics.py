@@ -6,6 +6,7 @@ import json
 import math
 import re
 import string
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -177,7 +178,8 @@ def number_check_parts(check: list[Any]) -> tuple[Any, str, Any, float]:
     tail = check[4:] if check[3:4] == ["epsilon"] else check[3:]
     if not tail and len(check) == 3 and operator != ABSOLUTE_DIFFERENCE:
         return left, str(operator), right, 0.0
-    if len(tail) != 1 or type(tail[0]) not in (int, float) or not tail[0] >= 0:
+    most = sys.float_info.max
+    if len(tail) != 1 or type(tail[0]) not in (int, float) or not 0 <= tail[0] <= most:
         raise ValueError(f'{operator!r} takes "epsilon" and a number of 0 or more, not {check[3:]}')
     return left, str(operator), right, float(tail[0])
 

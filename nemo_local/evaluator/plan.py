@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
@@ -316,8 +317,8 @@ def _require(supported: bool, what: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a finite number; true and false are none."""
-    return type(value) in (int, float) and math.isfinite(value)
+    """Whether it is a number that a float can be; true and false are none."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _is_whole(value: Any) -> bool:

@@ -10,6 +10,7 @@ from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import text_config
 
 MODEL = {"type": "model", "model": "scripted/model"}
+HUGE = 10**400  # JSON, and no float
 
 
 def refusal(evaluator: Evaluator, config: Any, target: Any = MODEL) -> str:
@@ -35,6 +36,7 @@ def changed(config: dict[str, Any], **task: Any) -> dict[str, Any]:
         pytest.param({"params": {"max_retries": -1}}, "params.max_retries", id="retries"),
         pytest.param({"params": {"temperature": -5}}, "from 0 to 2, not -5", id="temperature"),
         pytest.param({"params": {"top_p": 9}}, "from 0 to 1, not 9", id="top_p"),
+        pytest.param({"params": {"max_tokens": HUGE}}, "params.max_tokens", id="huge"),
     ],
 )
 def test_a_config_we_cannot_run_is_refused_by_name(
@@ -61,7 +63,7 @@ def test_a_config_we_cannot_run_is_refused_by_name(
             pytest.param(
                 {"metrics": {"j": {"type": "number-check", "params": {"check": check}}}},
                 'takes "epsilon" and a number of 0 or more',
-                id=f"epsilon {check[3:]}",
+                id=f"epsilon {check[3:]}"[:30],
             )
             for check in (
                 ["1", "absolute difference", "2"],
@@ -70,6 +72,7 @@ def test_a_config_we_cannot_run_is_refused_by_name(
                 ["1", "absolute difference", "2", "epsilon", None],
                 ["1", "absolute difference", "2", -1],
                 ["1", "==", "2", "about", 3],
+                ["1", "absolute difference", "2", HUGE],
             )
         ),
         pytest.param(
@@ -98,9 +101,9 @@ def test_a_config_we_cannot_run_is_refused_by_name(
             pytest.param(
                 {"dataset": {"files_url": "hf://datasets/ns/data", "limit": limit}},
                 f"limit of a dataset must be at least 1 (a whole number), not {limit}",
-                id=f"limit {limit}",
+                id=f"limit {limit}"[:30],
             )
-            for limit in (0, -1)
+            for limit in (0, -1, HUGE)
         ),
     ],
 )
