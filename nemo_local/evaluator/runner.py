@@ -174,13 +174,15 @@ def request_body(template: Any, context: Mapping[str, Any], defaults: Mapping[st
 
 
 def offline_sample(row: Row) -> dict[str, Any]:
-    """The sample of a row that already carries its response.
+    """The sample of a row that already carries its response; empty when it carries none.
 
     {"response": "Paris"} -> {"output_text": "Paris", "response": "Paris"}
     """
+    if not {"output_text", "response"} & row.keys():
+        return {}
     response = row.get("response")
-    text = row.get("output_text", response if isinstance(response, str) else output_text(response))
-    return {"output_text": text, "response": response}
+    text = output_text(response) if response is None or isinstance(response, dict) else response
+    return {"output_text": row.get("output_text", text), "response": response}
 
 
 async def _run_row(

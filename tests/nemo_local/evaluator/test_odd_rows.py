@@ -134,6 +134,20 @@ def test_an_answer_without_a_choice_is_no_reply_that_could_be_right(
     assert "overloaded" in row_details(evaluator, job, "calls")[2]["error"]
 
 
+def test_a_row_without_a_reply_is_no_wrong_one_and_a_number_is_a_reply(
+    evaluator: Evaluator,
+) -> None:
+    metric = {"type": "em", "params": {"ground_truth": "{{ item.a }}"}}
+    config = {"type": "custom", "tasks": {"t": {"type": "data", "metrics": {"m": metric}}}}
+    rows = [{"a": "x", "prediction": "x"}, {"a": 42, "response": 42}, {"a": "", "response": None}]
+    job = evaluator.run(config, {"type": "rows", "rows": rows})
+    assert scores(evaluator, job, "t", "m")["em"] == {
+        "value": 1.0,
+        "stats": {"count": 2, "sum": 2.0, "mean": 1.0, "nan_count": 1},
+    }
+    assert "'output_text'" in row_details(evaluator, job, "t")[0]["error"]
+
+
 def test_a_task_that_fails_leaves_the_other_tasks_their_scores(evaluator: Evaluator) -> None:
     evaluator.model.respond = lambda body: 400 if body["prompt"] == "bad" else "b"
     config = text_config(evaluator.put_rows([{"q": "1", "a": "b"}] * 3, "testing/good.jsonl"))
