@@ -18,6 +18,7 @@ from nemo_local.core.secrets import MASK
 RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
+LONGEST_WAIT_S = 60.0
 LISTING_TIMEOUT_S = 5.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -162,10 +163,10 @@ class ModelClient:
             try:
                 return await self._within(timeout_s, self._http.call(method, path, **options))
             except UpstreamError as error:
-                may_pass = error.status in RETRIED or error.status >= 500
-                if not may_pass or attempt == self._retries:
+                if attempt == self._retries or not _may_pass(error):
                     raise
-            await asyncio.sleep(min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
+                pause = max(_asked_for(error), min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
+            await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
     async def _within(self, timeout_s: float, request: Coroutine[Any, Any, Any]) -> Any:
@@ -181,6 +182,17 @@ class ModelClient:
         hint = f"; it serves {', '.join(near or self._listed[:3])}" if self._listed else ""
         endpoint = self.endpoint
         return f"{endpoint.root} does not serve {endpoint.model_id!r}{hint} ({error.detail})"
+
+
+def _may_pass(error: UpstreamError) -> bool:
+    passing = error.status in RETRIED or error.status >= 500
+    return passing and error.headers.get("x-should-retry") != "false"
+
+
+def _asked_for(error: UpstreamError) -> float:
+    """Seconds that a server with too much to do wants to be left alone."""
+    seconds = error.headers.get("retry-after", "")
+    return min(float(seconds), LONGEST_WAIT_S) if seconds.isdecimal() else 0.0
 
 
 def first_choice(response: Any) -> dict[str, Any]:

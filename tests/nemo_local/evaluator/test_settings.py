@@ -3,20 +3,21 @@
 import io
 import json
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from nemo_local.core.client import UpstreamError
 from nemo_local.evaluator.models import resolve
 from nemo_local.evaluator.service import EvaluatorService
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import scores, text_config
-from tests.scripted_model import serving
+from tests.scripted_model import completion, serving
 
 ROWS = [{"q": str(number), "a": "b"} for number in range(6)]
 
@@ -120,6 +121,34 @@ def test_a_request_is_repeated_as_often_as_max_retries_says(evaluator: Evaluator
         evaluator.model.requests.clear()
         evaluator.run(text_config(url, max_retries=retries))
         assert len(evaluator.model.requests) == retries + 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked", "seconds"),
+    [
+        pytest.param({"retry-after": "2"}, 2, 2.0, id="later"),
+        pytest.param({"retry-after": "soon"}, 2, 0.5, id="no number"),
+        pytest.param({"x-should-retry": "false"}, 1, 0.0, id="never"),
+    ],
+)
+def test_a_server_says_when_and_whether_it_is_asked_again(
+    evaluator: Evaluator, headers: dict[str, str], asked: int, seconds: float
+) -> None:
+    elsewhere, at = FastAPI(), []
+
+    @elsewhere.post("/v1/completions")
+    def answer(body: dict[str, Any]) -> Any:
+        at.append(time.monotonic())
+        busy = JSONResponse({"detail": "busy"}, 503, headers)
+        return busy if len(at) == 1 else completion(body, "b")
+
+    with serving(elsewhere) as url:
+        model = {"api_endpoint": {"url": f"{url}/v1", "model_id": "m"}}
+        job = evaluator.run(
+            text_config(evaluator.put_rows(ROWS[:1])), {"type": "model", "model": model}
+        )
+    assert job["status"] == ("completed" if asked > 1 else "failed")
+    assert len(at) == asked and at[-1] - at[0] >= seconds
 
 
 def test_a_request_without_an_answer_ends_after_request_timeout(evaluator: Evaluator) -> None:
