@@ -36,6 +36,7 @@ def tool_score(expected: Any, predicted: Any, content: str | None = None) -> lis
         ),
         pytest.param([call("f", {"a": 1})], [call("f", "{}")], [1, 0], id="missing argument"),
         pytest.param([call("f", {})], [call("f", None)], [1, 1], id="null arguments are empty"),
+        pytest.param([call("f", {})], [call("f", "[]")], [1, 0], id="an empty list is none"),
         pytest.param([call("f", "{}")], [call("f", "{}")], [1, 1], id="truth as text"),
         pytest.param([call("f", {})], [call("F", "{}")], [0, 0], id="case matters"),
         pytest.param([call("f", {})], [], [0, 0], id="no call"),
@@ -49,13 +50,22 @@ def tool_score(expected: Any, predicted: Any, content: str | None = None) -> lis
             id="order of calls does not matter",
         ),
         pytest.param(
+            [call("f", {"a": 1}), call("g", {"a": 2})],
+            [call("f", '{"a": 2}'), call("g", '{"a": 1}')],
+            [1, 0],
+            id="arguments belong to their call",
+        ),
+        pytest.param(
             [call("f", {"a": 1}), call("f", {"a": 2})],
             [call("f", '{"a": 2}')],
             [1, 1],
             id="of two calls of one name the last counts",
         ),
         pytest.param(
-            [call("f", {})], [{"type": "function"}, call("f", "{}")], [1, 1], id="nameless ignored"
+            [call("f", {})],
+            [{"type": "function"}, call("", "{}"), call("f", "{}")],
+            [1, 1],
+            id="nameless ignored",
         ),
     ],
 )

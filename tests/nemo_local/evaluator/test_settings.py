@@ -243,8 +243,8 @@ def test_a_password_in_an_endpoint_s_url_is_refused_and_stored_nowhere(
 def test_the_platform_s_token_goes_to_its_own_nim_only(evaluator: Evaluator) -> None:
     nim = "http://127.0.0.1:8000"
 
-    def key(url: str) -> str | None:
-        model = {"api_endpoint": {"url": url, "model_id": "m", "api_key": "own"}}
+    def key(url: str, own: str = "own") -> str | None:
+        model = {"api_endpoint": {"url": url, "model_id": "m", "api_key": own}}
         return resolve(model, evaluator.client, nim, "token").api_key
 
     assert resolve("m", evaluator.client, nim, "token").api_key == "token"
@@ -252,6 +252,7 @@ def test_the_platform_s_token_goes_to_its_own_nim_only(evaluator: Evaluator) -> 
     assert key("http://nim.test/v1") == "token"
     assert key("http://127.0.0.1:9000/v1") == "own"
     assert key("http://elsewhere:8000/v1") == "own"
+    assert key("http://elsewhere:8000/v1", "******") is None
 
 
 def test_a_job_of_a_platform_with_a_token_sends_it_to_nim(evaluator: Evaluator) -> None:
