@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import suppress
 from dataclasses import replace
@@ -83,8 +84,9 @@ def up(
 @cli.command()
 def down(home: Home = None) -> None:
     """Stop the platform and its training runs; everything stored stays."""
-    settings = _settings(home=home)
-    stopped = stop_platform(settings.home, typer.echo)
+    # No other setting matters, and so none can keep the platform from being stopped.
+    only = {"NEMO_LOCAL_HOME": os.environ.get("NEMO_LOCAL_HOME", "")}
+    stopped = stop_platform(Settings.from_environment(only, home=home).home, typer.echo)
     typer.echo(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
 
 

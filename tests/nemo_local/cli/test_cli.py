@@ -54,6 +54,8 @@ def test_a_platform_can_be_stopped_whatever_became_of_its_settings(terminal):
         done = terminal.run("down", **{variable: value})
         assert done.returncode == 0 and "Nothing was running" in done.stdout
         assert "not running" in terminal.run("status", **{variable: value}).stdout
+    for variable, value in (("NEMO_LOCAL_PORT", "eighty"), ("NEMO_LOCAL_HOST", "0.0.0.0")):
+        assert "Nothing was running" in terminal.run("down", **{variable: value}).stdout
 
 
 def test_commands_on_a_platform_that_is_not_there(terminal, tmp_path):
