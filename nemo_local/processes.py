@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Literal
@@ -161,17 +161,24 @@ def cannot_listen(host: str, port: int) -> str:
 def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:
     wanted = roles(settings)
     records = read_records(settings.home)
-    started = {role: not _is_running(records.get(role), url) for role, url in wanted.items()}
+    urls = {role: record.url for role, record in records.items()}
+    # Each process was told the other's address: when one moves, both begin anew.
+    moved = bool(urls) and any(urls.get(role) != url for role, url in wanted.items())
+    started = {role: moved or not _is_running(records.get(role), wanted[role]) for role in wanted}
+    alive = {role: process for role in records if (process := records[role].process())}
+    if started["control plane"]:
+        _end_orphans(settings.home, alive.values(), say)
+    starting = [role for role in wanted if started[role]]
+    for role in starting:
+        if wanted[role] not in [urls[other] for other in alive]:
+            _check_port(settings, role)
+    for role in starting:
+        if role in alive:
+            say(f"the {role} at {urls[role]} (pid {alive[role].pid}) does not fit; restarting it")
+            _end([alive[role].pid])
     begun: list[Role] = []
     try:
-        for role in [role for role in wanted if started[role]]:
-            record = records.get(role)
-            if record and record.process():
-                say(f"the {role} at {record.url} (pid {record.pid}) does not fit; restarting it")
-                _end([record.pid])
-            if role == "control plane":
-                _end_orphans(settings.home, records, say)
-            _check_port(settings, role)
+        for role in starting:
             records[role] = _spawn(settings, role, wanted[role])
             begun.append(role)
             write_records(settings.home, records)
@@ -307,13 +314,9 @@ def _wait_ready(role: Role, record: ProcessRecord) -> None:
         ) from None
 
 
-def _end_orphans(
-    home: Path, records: Mapping[str, ProcessRecord], say: Callable[[str], None]
-) -> None:
+def _end_orphans(home: Path, alive: Collection[psutil.Process], say: Callable[[str], None]) -> None:
     """Training runs whose control plane was killed: the next one resumes their jobs."""
-    inference = records.get("inference")
-    spared = inference.process() if inference else None
-    keep = {spared, *spared.children(recursive=True)} if spared else set()
+    keep = {*alive, *(child for process in alive for child in process.children(recursive=True))}
     orphans = [process.pid for process in family(home) if process not in keep]
     if orphans:
         say(f"ending {len(orphans)} process(es) that a killed platform left behind")

@@ -9,13 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 import torch
 
+from nemo_local.core.client import Client
 from nemo_local.home import read_records
 from nemo_local.pocket_dataset import REPO
 from nemo_local.processes import family, wait_until
+from tests.conftest import free_port
 
 
 def test_help_needs_no_training_library():
@@ -113,6 +116,24 @@ def test_a_platform_lives_is_killed_comes_back_and_is_removed(terminal):
     assert family(settings.home) == []
     assert "Removed" in terminal.run("reset", "--yes").stdout
     assert not settings.home.exists()
+
+
+@pytest.mark.contract
+def test_a_platform_that_moves_tells_both_of_its_processes(terminal):
+    first, port, nim_port = terminal.settings, free_port(), free_port()
+    assert terminal.run("up", "--detach").returncode == 0
+    assert terminal.run("up", "--detach", "--port", str(port)).returncode == 0
+    with (
+        closing(Client(f"http://127.0.0.1:{port}")) as client,
+        closing(Client(first.nim_url)) as nim,
+    ):
+        client.delete("/v1/deployment/model-deployments/meta/llama-3.2-1b-instruct")
+        (served,) = nim.get("/v1/models")["data"]
+        moved = ("--port", str(port), "--nim-port", str(nim_port))
+        assert terminal.run("up", "--detach", *moved).returncode == 0
+        messages = [{"role": "user", "content": "hi"}]
+        question = {"model": served["id"], "messages": messages, "max_tokens": 1}
+        assert client.post("/v1/chat/completions", json=question)["model"] == served["id"]
 
 
 def test_a_child_of_a_killed_platform_is_found_and_ended(terminal):

@@ -19,7 +19,12 @@ import psutil
 import pytest
 
 from nemo_local.home import HOME_VARIABLE, ProcessRecord, read_records, write_records
-from nemo_local.processes import family, is_answering, start_platform, stop_platform
+from nemo_local.processes import (
+    family,
+    is_answering,
+    start_platform,
+    stop_platform,
+)
 
 
 @pytest.fixture
@@ -97,6 +102,17 @@ def test_an_up_that_fails_leaves_what_ran_before(alone):
         other.bind(("127.0.0.1", alone.settings.nim_port))
         other.listen()
         done = alone.run("up", "--detach", NEMO_LOCAL_NIM_URL="")
+    assert done.returncode == 1 and "taken by another program" in done.stderr
+    assert record.process() is not None and is_answering(record.url)
+
+
+def test_an_up_that_cannot_move_leaves_what_ran_where_it_was(alone):
+    assert alone.run("up", "--detach").returncode == 0
+    (record,) = read_records(alone.settings.home).values()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = alone.run("up", "--detach", "--port", str(other.getsockname()[1]))
     assert done.returncode == 1 and "taken by another program" in done.stderr
     assert record.process() is not None and is_answering(record.url)
 
