@@ -133,6 +133,10 @@ class Settings:
                 f"the control plane and inference cannot both listen on port {self.port}; choose "
                 "another one with --nim-port (or NEMO_LOCAL_NIM_PORT)"
             )
+        if "?" in str(self.home):  # begins the query of a database's URL
+            raise SettingsError(
+                f"{_VARIABLES['home']}: the path {self.home} must not have a question mark in it"
+            )
         if self.models_dir is not None and not self.models_dir.is_dir():
             raise SettingsError(f"{_VARIABLES['models_dir']}: there is no folder {self.models_dir}")
 
@@ -157,9 +161,8 @@ class Settings:
 
     @property
     def _local_host(self) -> str:
-        if self.host in ("0.0.0.0", "::"):
-            return "127.0.0.1"
-        return f"[{self.host}]" if ":" in self.host else self.host
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"[{here}]" if ":" in here else here
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""

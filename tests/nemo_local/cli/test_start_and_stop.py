@@ -20,6 +20,7 @@ import pytest
 
 from nemo_local.home import HOME_VARIABLE, ProcessRecord, read_records, write_records
 from nemo_local.processes import (
+    cannot_listen,
     family,
     is_answering,
     start_platform,
@@ -115,6 +116,13 @@ def test_an_up_that_cannot_move_leaves_what_ran_where_it_was(alone):
         done = alone.run("up", "--detach", "--port", str(other.getsockname()[1]))
     assert done.returncode == 1 and "taken by another program" in done.stderr
     assert record.process() is not None and is_answering(record.url)
+
+
+def test_a_platform_can_listen_on_every_address_of_the_sixth_protocol(alone):
+    if cannot_listen("::", alone.settings.port):
+        pytest.skip("this machine has no such addresses")
+    done = alone.run("up", "--detach", "--host", "::", NEMO_LOCAL_TOKEN="secret")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_process_is_found_again_after_the_clock_was_set(tmp_path, monkeypatch):

@@ -27,6 +27,11 @@ def test_a_public_host_needs_a_token():
     assert settings.platform_url == "http://127.0.0.1:1"
 
 
+def test_every_address_of_the_sixth_protocol_is_called_by_its_own_loopback():
+    settings = Settings.from_environment({"NEMO_LOCAL_TOKEN": "t"}, host="::", port=1)
+    assert settings.platform_url == "http://[::1]:1"
+
+
 def test_settings_survive_the_way_into_a_child():
     settings = Settings.from_environment({}, home="/x", port=1, token="t", threads=2)
     assert Settings.from_environment(settings.environment()) == settings
@@ -45,6 +50,7 @@ def test_a_remote_endpoint_replaces_the_local_one():
         ({"threads": -1}, "NEMO_LOCAL_THREADS must be at least 1, not -1"),
         ({"port": 8000}, "cannot both listen on port 8000; choose another one with --nim-port"),
         ({"models_dir": "/no/such"}, "NEMO_LOCAL_MODELS: there is no folder /no/such"),
+        ({"home": "/what?"}, "NEMO_LOCAL_HOME: the path /what? must not have a question mark"),
     ],
 )
 def test_a_value_that_nothing_could_be_done_with_is_named(given, words):
