@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 from fastapi import FastAPI
@@ -34,9 +35,18 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def crashed(request: Request, error: Exception) -> Response:
         logger.error("%s %s crashed: %r", request.method, request.url.path, error)
-        detail = f"internal error ({type(error).__name__}); the platform's log has the details"
-        return JSONResponse({"detail": detail}, status_code=500, headers=NO_RETRY)
+        detail, status = "the disk of the platform's home is full: free some space, try again", 507
+        if not _is_full_disk(error):
+            detail = f"internal error ({type(error).__name__}); the platform's log has the details"
+            status = 500
+        headers = {**NO_RETRY, "X-Error-Message": detail}  # what clients of the Hub API show
+        return JSONResponse({"detail": detail}, status_code=status, headers=headers)
 
     app.add_exception_handler(PlatformError, refused)
     app.add_exception_handler(RequestValidationError, not_valid)
     app.add_exception_handler(Exception, crashed)
+
+
+def _is_full_disk(error: Exception) -> bool:
+    no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return no_space or "database or disk is full" in str(error)  # SQLite's words

@@ -1,5 +1,7 @@
 """HTTP conventions."""
 
+import sqlite3
+from contextlib import closing
 from typing import Annotated
 
 import pytest
@@ -93,6 +95,17 @@ def client():
     def crash() -> None:
         raise RuntimeError("the secret is 1234")
 
+    @app.get("/full/file")
+    def fill_file() -> None:
+        with open("/dev/full", "w") as file:
+            file.write("x")
+
+    @app.get("/full/database")
+    def fill_database() -> None:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("PRAGMA max_page_count = 1")
+            database.execute("CREATE TABLE t (a)")
+
     app.add_middleware(BothSlashes)
     app.add_middleware(TokenCheck, token="secret")
     headers = {"authorization": "Bearer secret"}
@@ -138,6 +151,14 @@ def test_a_null_inside_a_list_is_no_wrong_field(client):
 def test_a_crash_says_nothing_of_the_inside(client):
     answer = client.get("/crash")
     assert answer.status_code == 500 and "1234" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/full/file", "/full/database"])
+def test_a_full_disk_is_named_and_not_an_internal_error(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 507 and "disk of the platform's home is full" in answer.text
+    assert answer.headers["x-error-message"] == answer.json()["detail"]
+    assert answer.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("header", [None, "Bearer no", "secret"])
