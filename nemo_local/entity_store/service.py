@@ -21,6 +21,7 @@ Kind = Literal["project", "dataset", "model"]
 DEFAULT_NAMESPACE = "default"
 NAMESPACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,254}")
 SHOWN_AS: dict[Kind, type[BaseModel]] = {"project": Project, "dataset": Dataset, "model": Model}
+DEFAULTS = {"custom_fields": {}, "schema_version": "1.0"}
 NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
 
 
@@ -64,7 +65,7 @@ class EntityStoreService:
                 "body", "id", "use letters, digits and . _ - only, first a letter or digit",
                 namespace_id,
             )  # fmt: skip
-        document = {"custom_fields": {}, **_without(body, ("id",))}
+        document = {"custom_fields": {}, **_filled(_without(body, ("id",)))}
         return _namespace(
             self.documents.create("namespace", "", namespace_id, document, id=namespace_id)
         )
@@ -74,7 +75,7 @@ class EntityStoreService:
 
     def update_namespace(self, namespace_id: str, body: Document) -> Document:
         """The namespace after a shallow merge. Raises Invalid when it could not be shown."""
-        changes = _without(body, NOT_PATCHED)
+        changes = _filled(_without(body, NOT_PATCHED))
 
         def merge(entity: Document) -> Document:
             return showable(Namespace, {**entity, **changes})
@@ -107,7 +108,7 @@ class EntityStoreService:
         if name:
             check_name(name)
         _check_files_url(body)
-        document = {"custom_fields": {}, "schema_version": "1.0", **body}
+        document = {**DEFAULTS, **_filled(body)}
         return masked(self.documents.create(kind, namespace, name, document))
 
     def get(self, kind: Kind, namespace: str, name: str) -> Document:
@@ -119,7 +120,7 @@ class EntityStoreService:
         Raises Invalid when it could not be shown: a field is null that it cannot be without.
         """
         _check_files_url(body)
-        changes = _without(body, NOT_PATCHED)
+        changes = _filled(_without(body, NOT_PATCHED))
 
         def merge(entity: Document) -> Document:
             return showable(SHOWN_AS[kind], {**entity, **restored(changes, entity)})
@@ -146,6 +147,11 @@ def _namespace(entity: Document) -> Document:
 
 def _without(body: Document, keys: tuple[str, ...]) -> Document:
     return {key: value for key, value in body.items() if key not in keys}
+
+
+def _filled(body: Document) -> Document:
+    """The body with the default in place of a null, where there is one."""
+    return {key: DEFAULTS.get(key) if value is None else value for key, value in body.items()}
 
 
 def _by_id(criteria: dict[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,23 @@ def test_a_dataset_keeps_what_it_was_given(sdk):
     assert list(sdk.datasets.list()) == []
 
 
+def test_a_null_means_the_default_where_there_is_one(sdk):
+    nothing = {"custom_fields": None, "schema_version": None}
+    for kind, body in (
+        ("datasets", {"namespace": "ns", "name": "d", "files_url": "hf://datasets/a/b"}),
+        ("models", {"namespace": "ns", "name": "m"}),
+        ("projects", {"namespace": "ns", "name": "p"}),
+    ):
+        path = f"/v1/{kind}/ns/{body['name']}"
+        created = sdk.post(f"/v1/{kind}", body={**body, **nothing}, cast_to=object)
+        sdk.patch(path, body={"custom_fields": {"a": 1}}, cast_to=object)
+        emptied = sdk.patch(path, body=nothing, cast_to=object)
+        for shown in (created, emptied):
+            assert (shown["custom_fields"], shown["schema_version"]) == ({}, "1.0")
+    namespace = sdk.post("/v1/namespaces", body={"id": "n", **nothing}, cast_to=object)
+    assert namespace["custom_fields"] == {}
+
+
 def test_a_dataset_without_files_is_refused(sdk):
     with pytest.raises(UnprocessableEntityError, match="files_url"):
         sdk.post("/v1/datasets", body={"name": "x"}, cast_to=object)
