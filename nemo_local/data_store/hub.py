@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from nemo_local.core.errors import Invalid
+from nemo_local.core.web import json_body
 from nemo_local.data_store.errors import HubError, bad_payload
 from nemo_local.data_store.service import RepoType
 
@@ -37,6 +38,8 @@ class HubRoute(APIRoute):
                     raise HubError(404, f"no such collection: {first['input']!r}") from None
                 place = ".".join(str(part) for part in first["loc"])
                 raise bad_payload(f"{place}: {first['msg']}") from None
+            except Invalid as error:
+                raise bad_payload(str(error)) from None
 
         return handled
 
@@ -61,11 +64,7 @@ def repo_url(request: Request, repo_type: RepoType, repo_id: str) -> str:
 async def form_or_json(request: Request) -> dict[str, Any]:
     """The fields of a form (a repeated one as a list, files left out) or of a JSON object."""
     if "json" in request.headers.get("content-type", ""):
-        try:
-            parsed = await request.json()
-        except (ValueError, RecursionError):
-            raise Invalid("the body is not JSON") from None
-        return parsed if isinstance(parsed, dict) else {}
+        return await json_body(request)
     fields: dict[str, Any] = {}
     async with request.form(max_fields=MAX_FIELDS) as form:
         for key in form:

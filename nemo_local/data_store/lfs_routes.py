@@ -22,18 +22,14 @@ def lfs_router(service: DataStoreService) -> APIRouter:
     """Batch requests of both kinds of repository, and the objects at `/v1/hf/lfs/{oid}`."""
     urls = APIRouter()
 
-    async def batch(request: Request, namespace: str, name: str) -> JSONResponse:
-        return await _answer(request, "model", namespace, name)
+    def batch(request: Request, namespace: str, name: str, body: LfsBatch) -> JSONResponse:
+        return _answer(request, "model", f"{namespace}/{name}", body)
 
-    async def dataset_batch(request: Request, namespace: str, name: str) -> JSONResponse:
-        return await _answer(request, "dataset", namespace, name)
+    def dataset_batch(request: Request, namespace: str, name: str, body: LfsBatch) -> JSONResponse:
+        return _answer(request, "dataset", f"{namespace}/{name}", body)
 
-    async def _answer(request: Request, kind: RepoType, namespace: str, name: str) -> JSONResponse:
-        await run_in_threadpool(service.repo, kind, f"{namespace}/{name}")
-        try:
-            body = LfsBatch.model_validate_json(await request.body())
-        except ValueError as error:
-            raise HubError(422, f"not an LFS batch: {error}") from None
+    def _answer(request: Request, kind: RepoType, repo_id: str, body: LfsBatch) -> JSONResponse:
+        service.repo(kind, repo_id)
         objects = [_describe(wanted, body.operation, request) for wanted in body.objects]
         return JSONResponse({"transfer": "basic", "objects": objects}, media_type=LFS_JSON)
 

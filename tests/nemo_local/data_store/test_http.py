@@ -211,6 +211,9 @@ def test_bad_payloads_are_answered_in_the_hub_s_shape(client):
     answer = client.post("/v1/hf/api/repos/create", json={"name": "../x", "organization": "ns"})
     assert answer.status_code == 400
     assert client.get("/v1/hf/api/spaces").status_code == 404
+    json_body = {"content": "[1]", "headers": {"content-type": "application/json"}}
+    answer = client.post(f"{API}/paths-info/main", **json_body)
+    assert answer.status_code == 400 and "must be a JSON object" in answer.json()["error"]
 
 
 def test_a_namespace_takes_a_form_or_json(client):
