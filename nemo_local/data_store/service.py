@@ -35,7 +35,7 @@ USER = "admin"
 
 ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 REPO_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,254}")
-REF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-/]{0,254}")
+REF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-/]{0,254}(?<!/)")
 
 
 class DataStoreService:
@@ -148,10 +148,12 @@ class DataStoreService:
         if not REF_NAME.fullmatch(name) or ".." in name or "//" in name:
             raise bad_payload(f"not a name for a branch or tag: {name!r}")
         sha = self.commit_at(repo, revision)["name"]
+        # A branch of that name would hide the commit, and a revision never changes.
+        commits = self.documents.all("commit", namespace=repo["id"], name=name)
 
         def add(current: Document) -> Document:
-            if name in current["branches"] or name in current["tags"]:
-                raise HubError(409, f"{_repo_id(repo)!r} already has a branch or tag {name!r}")
+            if commits or name in current["branches"] or name in current["tags"]:
+                raise HubError(409, f"{_repo_id(repo)!r} already has a revision {name!r}")
             return {kind: {**current[kind], name: sha}}
 
         self._update_repo(repo, add)

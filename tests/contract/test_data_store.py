@@ -120,6 +120,21 @@ def test_a_revision_never_changes(hf, tmp_path):
     assert (read("v1"), read(first.oid), read("main")) == (b"one", b"one", b"two")
 
 
+def test_no_branch_or_tag_can_hide_a_commit(hf):
+    (first,) = hf.list_repo_commits(**DATASET)
+    for create in (
+        lambda: hf.create_branch(**DATASET, branch=first.commit_id),
+        lambda: hf.create_tag(**DATASET, tag=first.commit_id),
+    ):
+        with pytest.raises(HfHubHTTPError, match="already has a revision"):
+            create()
+
+
+def test_a_name_that_no_path_can_end_with_is_no_branch(hf):
+    with pytest.raises(HfHubHTTPError, match="not a name for a branch"):
+        hf.create_branch(**DATASET, branch="feature/")
+
+
 def test_tags_and_branches_can_be_made_listed_and_deleted(hf):
     hf.create_tag(**DATASET, tag="cust-FarcM8gwhL1XFDXQ57qGLL")
     hf.create_branch(**DATASET, branch="feature/one")
