@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal, Protocol
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -93,6 +95,8 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # A request that waits for the platform's own answer must not hold the thread it needs.
+        to_thread.current_default_thread_limiter().total_tokens = math.inf
         data_store.start()
         entity_store.start()
         startup.begin()

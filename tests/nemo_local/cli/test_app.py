@@ -47,6 +47,24 @@ def test_a_job_that_comes_before_the_services_started_is_asked_to_come_again(set
     assert never_started.get(f"/v1/{kind}/jobs").status_code == 200
 
 
+def test_a_room_full_of_people_who_start_jobs_at_once_are_all_answered(control_plane):
+    job = {
+        "config": "meta/llama-3.2-1b-instruct@v1.0.0+80GB",
+        "dataset": "default/nowhere",
+        "hyperparameters": {"training_type": "sft", "finetuning_type": "lora"},
+    }
+
+    async def start_together() -> list[object]:
+        client = AsyncClient(control_plane.url, timeout_s=50)
+        await asyncio.gather(*(client.get("/health") for _ in range(120)))  # all are connected
+        starts = (client.post("/v1/customization/jobs", json=job) for _ in range(120))
+        answers = await asyncio.gather(*starts, return_exceptions=True)
+        await client.close()
+        return answers
+
+    assert {getattr(answer, "status", answer) for answer in asyncio.run(start_together())} == {404}
+
+
 def test_every_service_checks_the_token(settings):
     with running_control_plane(replace(settings, token="secret")) as running:
         stranger = Client(running.url)
