@@ -163,7 +163,7 @@ def serve() -> None:
     with imports_that_stay():
         import uvicorn
 
-        from nemo_local.app import create_app
+        from nemo_local.app import KEEP_ALIVE_S, create_app
 
     settings = _settings()
     config = uvicorn.Config(
@@ -172,6 +172,7 @@ def serve() -> None:
         port=settings.port,
         log_config=None,
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)

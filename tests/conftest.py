@@ -114,12 +114,17 @@ def running_control_plane(settings: Settings) -> Iterator[Running]:
     """The control plane of these settings, served from a thread until the block ends."""
     import uvicorn
 
-    from nemo_local.app import create_app
+    from nemo_local.app import KEEP_ALIVE_S, create_app
     from tests.web_server import serve_until_told
 
     app = create_app(settings, stopping=lambda: server.should_exit)
     config = uvicorn.Config(
-        app, settings.host, settings.port, log_config=None, timeout_graceful_shutdown=5
+        app,
+        settings.host,
+        settings.port,
+        log_config=None,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=serve_until_told, args=(server,), name="control plane")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from dataclasses import replace
 
@@ -168,6 +169,18 @@ def test_the_token_of_the_platform_stays_here_when_inference_is_elsewhere(settin
 
 def elsewhere(settings: Settings, url: str) -> Settings:
     return replace(settings, remote_nim_url=url)
+
+
+@pytest.mark.contract
+def test_the_platform_does_not_close_a_connection_that_its_client_still_keeps(platform):
+    kept_by_clients_s = 5.0  # httpx, and so the vendors' clients
+    address = ("127.0.0.1", platform.settings.port)
+    with socket.create_connection(address, timeout=kept_by_clients_s + 1) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        while not connection.recv(1000).endswith(b"}"):
+            pass
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
 
 
 @pytest.mark.contract
