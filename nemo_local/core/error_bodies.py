@@ -35,10 +35,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def crashed(request: Request, error: Exception) -> Response:
         logger.error("%s %s crashed: %r", request.method, request.url.path, error)
-        detail, status = "the disk of the platform's home is full: free some space, try again", 507
-        if not _is_full_disk(error):
-            detail = f"internal error ({type(error).__name__}); the platform's log has the details"
-            status = 500
+        unexplained = f"internal error ({type(error).__name__}); the platform's log has the details"
+        status, detail = _explained(error) or (500, unexplained)
         headers = {**NO_RETRY, "X-Error-Message": detail}  # what clients of the Hub API show
         return JSONResponse({"detail": detail}, status_code=status, headers=headers)
 
@@ -47,6 +45,12 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, crashed)
 
 
-def _is_full_disk(error: Exception) -> bool:
+def _explained(error: Exception) -> tuple[int, str] | None:
+    """Status and words for what is no fault of ours."""
     no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return no_space or "database or disk is full" in str(error)  # SQLite's words
+    # SQLite's errors are told apart by their words.
+    if no_space or "database or disk is full" in str(error):
+        return 507, "the disk of the platform's home is full: free some space, try again"
+    if "database is locked" in str(error):
+        return 503, "another program has locked the platform's database: close it, try again"
+    return None

@@ -71,7 +71,7 @@ class Config(TypedDict, total=False):
 
 
 @pytest.fixture
-def client():
+def client(tmp_path):
     app = FastAPI()
     install_error_handlers(app)
 
@@ -105,6 +105,13 @@ def client():
         with closing(sqlite3.connect(":memory:")) as database:
             database.execute("PRAGMA max_page_count = 1")
             database.execute("CREATE TABLE t (a)")
+
+    @app.get("/locked")
+    def write_to_locked_database() -> None:
+        with closing(sqlite3.connect(tmp_path / "db")) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with closing(sqlite3.connect(tmp_path / "db", timeout=0)) as database:
+                database.execute("CREATE TABLE t (a)")
 
     app.add_middleware(BothSlashes)
     app.add_middleware(TokenCheck, token="secret")
@@ -153,10 +160,17 @@ def test_a_crash_says_nothing_of_the_inside(client):
     assert answer.status_code == 500 and "1234" not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/full/file", "/full/database"])
-def test_a_full_disk_is_named_and_not_an_internal_error(client, path):
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/full/file", 507, "disk of the platform's home is full"),
+        ("/full/database", 507, "disk of the platform's home is full"),
+        ("/locked", 503, "another program has locked the platform's database"),
+    ],
+)
+def test_a_full_disk_or_a_locked_database_is_named(client, path, status, words):
     answer = client.get(path)
-    assert answer.status_code == 507 and "disk of the platform's home is full" in answer.text
+    assert answer.status_code == status and words in answer.text
     assert answer.headers["x-error-message"] == answer.json()["detail"]
     assert answer.headers["x-should-retry"] == "false"
 
