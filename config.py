@@ -78,25 +78,35 @@ def _url(key: str, default: str) -> str:
     return _text(key, default, r"https?://[^\s/?#]+(/[^\s?#]*)?", example).rstrip("/")
 
 
+def _service(key: str, default: str) -> str:
+    url = _url(key, default)
+    if re.search(r"/v1(/hf)?$", url):
+        raise ConfigError(f"{key}={url!r} ends in what every client adds; leave out the /v1.")
+    return url
+
+
 def _secret(key: str) -> str | None:
-    return os.environ.get(key) or None
+    value = os.environ.get(key, "").strip()  # a file ends in a line break, a header must not
+    if not re.fullmatch(r"[!-~]*", value):  # the clients would refuse it, and show it
+        raise ConfigError(f"{key} has blanks or characters beyond ASCII; copy it anew.")
+    return value or None
 
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _PATH = rf"{_NAME}/{_NAME}"
 
 # --- where: the three URLs of the original tutorial -------------------------------------------
-NEMO_URL = _url("NEMO_URL", "http://127.0.0.1:8080")
-NDS_URL = _url("NDS_URL", NEMO_URL)
-NIM_URL = _url("NIM_URL", "http://127.0.0.1:8000")
+NEMO_URL = _service("NEMO_URL", "http://127.0.0.1:8080")
+NDS_URL = _service("NDS_URL", NEMO_URL)
+NIM_URL = _service("NIM_URL", "http://127.0.0.1:8000")
 
 # --- where: one URL for each service, for clusters without a common gateway -------------------
-DATA_STORE_URL = _url("DATA_STORE_URL", NDS_URL)
-ENTITY_STORE_URL = _url("ENTITY_STORE_URL", NEMO_URL)
-CUSTOMIZER_URL = _url("CUSTOMIZER_URL", NEMO_URL)
-EVALUATOR_URL = _url("EVALUATOR_URL", NEMO_URL)
-GUARDRAILS_URL = _url("GUARDRAILS_URL", NEMO_URL)
-DEPLOYMENT_URL = _url("DEPLOYMENT_URL", NEMO_URL)
+DATA_STORE_URL = _service("DATA_STORE_URL", NDS_URL)
+ENTITY_STORE_URL = _service("ENTITY_STORE_URL", NEMO_URL)
+CUSTOMIZER_URL = _service("CUSTOMIZER_URL", NEMO_URL)
+EVALUATOR_URL = _service("EVALUATOR_URL", NEMO_URL)
+GUARDRAILS_URL = _service("GUARDRAILS_URL", NEMO_URL)
+DEPLOYMENT_URL = _service("DEPLOYMENT_URL", NEMO_URL)
 
 # --- secrets ----------------------------------------------------------------------------------
 HF_TOKEN = _secret("HF_TOKEN")  # for the Hugging Face Hub only; never sent to the Data Store
