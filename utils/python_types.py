@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+import orjson
 from jsonschema import Draft202012Validator
 
 Schema = dict[str, Any]
@@ -222,8 +223,7 @@ def _convert(value: Any, kind: str | None) -> Any:
     if kind in ("integer", "number"):
         return _number(text)
     if kind in ("array", "object"):
-        found = _literal(text)
-        return list(found) if isinstance(found, tuple) else found
+        return _literal(text)
     return MISSING
 
 
@@ -235,16 +235,18 @@ def _number(text: str) -> Any:
         return MISSING
     if not math.isfinite(value):
         return MISSING
-    return int(text) if re.fullmatch(r"[+-]?\d+", text) else value
+    if not re.fullmatch(r"[+-]?\d+", text):
+        return value
+    return int(text) if abs(int(text)) < 2**63 else MISSING  # more than a file's integer holds
 
 
 def _literal(text: str) -> Any:
-    """The value that Python or JSON reads, else the text itself."""
+    """The value that Python or JSON reads, as JSON holds it, else the text itself."""
     for read in (ast.literal_eval, json.loads):
         try:
-            return read(text.strip())
-        except (ValueError, SyntaxError, RecursionError):
-            continue
+            return orjson.loads(orjson.dumps(read(text.strip())))
+        except (ValueError, TypeError, SyntaxError, RecursionError):
+            continue  # TypeError: JSON has no sets, no bytes, no key but text, no endless integer
     return text.strip()
 
 

@@ -3,6 +3,8 @@
 Source: https://huggingface.co/datasets/Salesforce/xlam-function-calling-60k
 """
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -236,6 +238,8 @@ def _json_list(row_id: object, column: str, raw: Mapping[str, Any]) -> list[Any]
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise InvalidRow(row_id, column, f"not JSON ({error}): {_short(text)}") from error
+    if re.search(r"\d{19}", text) and json.loads(text) != value:  # orjson rounds what is longer
+        raise InvalidRow(row_id, column, f"an integer needs more than 64 bits: {_short(text)}")
     if not isinstance(value, list):
         raise InvalidRow(row_id, column, f"expected a JSON list, got {_short(value)}")
     return value

@@ -205,3 +205,33 @@ def test_real_multi_call_rows_fit_their_schemas_or_say_why(real_rows):
     assert len(several) == 262
     assert len(reasons) < len(several) / 10
     assert all(reason.startswith("gold call of") for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "default"),
+    [
+        ("int", "99999999999999999999"),
+        ("List[int], default=[99999999999999999999]", None),
+        ("dict", "{1: 2}"),
+        ("list", "[1, {2}]"),
+        ("list", "[...]"),
+        ("Any, default={1}", None),
+        ("Literal['a', b'b']", "a"),
+    ],
+)
+def test_a_default_that_json_cannot_hold_does_not_stop_the_file_from_being_written(
+    spelling, default, tmp_path
+):
+    odd = {"type": spelling, "description": "Odd.", "default": default}
+    prepared = prepare([row(tools=[tool(type={"type": "str", "description": ""}, odd=odd)])])
+    (sound,) = prepared.rows
+    assert jsonl.write(tmp_path / "rows.jsonl", [to_eval_example(sound)]) == 1
+
+
+def test_an_integer_too_long_for_the_files_is_quarantined_and_not_rounded():
+    answer = '[{"name": "giveaways", "arguments": {"n": 123456789012345678901}}]'
+    prepared = prepare([row(tools=[tool(n={"type": "int"})], answers=answer)])
+    assert "more than 64 bits" in prepared.quarantined[0].reason
+    answer = answer.replace("123456789012345678901", "1234567890123456789")
+    (sound,) = prepare([row(tools=[tool(n={"type": "int"})], answers=answer)]).rows
+    assert sound.calls[0]["arguments"] == {"n": 1234567890123456789}
