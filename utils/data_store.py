@@ -3,7 +3,7 @@
 The Data Store speaks the Hugging Face Hub's API, so uploads go through `huggingface_hub.HfApi`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfUriError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from utils import jsonl
 from utils.errors import Conflict, InvalidFile
 from utils.http import post_form, translated
 
@@ -27,7 +28,9 @@ def hub(nds_url: str, token: str | None = None) -> HfApi:
     return HfApi(endpoint=f"{nds_url.rstrip('/')}/v1/hf", token=token or False)
 
 
-def load_rows(endpoint: str, dataset: str, token: str | None = None) -> "Dataset":
+def load_rows(
+    endpoint: str, dataset: str, token: str | None = None, *, columns: Sequence[str] = ()
+) -> "Dataset":
     """The training split of a data set of the Hub at `endpoint`, which may be a Data Store.
 
         load_rows("http://127.0.0.1:8080/v1/hf", "owner/name")[0] -> {"id": 0, "query": ...}
@@ -35,6 +38,7 @@ def load_rows(endpoint: str, dataset: str, token: str | None = None) -> "Dataset
     Raises:
         NotFound: the Hub has no such data set, or the token may not see it.
         Unreachable: nothing answers at `endpoint`.
+        InvalidFile: it has no training rows that can be read, or lacks one of `columns`.
     """
     import datasets  # takes a second; only notebook 1 needs it
 
@@ -45,7 +49,20 @@ def load_rows(endpoint: str, dataset: str, token: str | None = None) -> "Dataset
         # Asked first, because a download falls back to its cache when nobody answers.
         revision = api.dataset_info(dataset).sha
         folder = api.snapshot_download(dataset, repo_type="dataset", revision=revision)
-    return datasets.load_dataset(folder, split="train")
+    try:
+        rows = datasets.load_dataset(folder, split="train")
+    except Exception as error:  # of many kinds, and most name no file
+        for path in sorted(Path(folder).rglob("*.jsonl")):
+            list(jsonl.read(path))  # names the line, if a line is to blame
+        reason = str(error) or "there are none"
+        raise InvalidFile(f"{dataset} has no training rows that can be read: {reason}") from error
+    missing = [name for name in columns if name not in rows.column_names]
+    if missing:
+        raise InvalidFile(
+            f"{dataset} has the columns {', '.join(rows.column_names)}, but not "
+            f"{', '.join(missing)}: convert its rows first, to the form that notebook 1 shows."
+        )
+    return rows
 
 
 def ensure_namespace(nds_url: str, namespace: str, token: str | None = None) -> bool:

@@ -19,6 +19,9 @@ from utils.errors import InvalidRow
 from utils.python_types import MISSING, Schema, parse_type, typed_default
 from utils.tool_schema import Finding, Tool, lint
 
+COLUMNS = ("query", "tools", "answers")
+"""What a row must have; an `id` is welcome too."""
+
 
 class ChatExample(TypedDict):
     """One training row: the question, the call that answers it, the tools on offer."""
@@ -98,6 +101,25 @@ def parse_row(raw: Mapping[str, Any]) -> XlamRow:
     tools = [_tool(row_id, tool, notes) for tool in _json_list(row_id, "tools", raw)]
     calls = [_call(row_id, call) for call in _json_list(row_id, "answers", raw)]
     return XlamRow(row_id, query, tools, calls, tuple(notes))
+
+
+def type_spellings(raw: Mapping[str, Any]) -> list[str]:
+    """How one row spells the types of its parameters; what cannot be read is passed over.
+
+    type_spellings({"tools": '[{"name": "f", "parameters": {"n": {"type": "int"}}}]'}) -> ["int"]
+    """
+    try:
+        tools = _json_list(raw.get("id"), "tools", raw)
+    except InvalidRow:
+        return []
+    parameters = [tool.get("parameters") for tool in tools if isinstance(tool, dict)]
+    return [
+        str(parameter.get("type"))
+        for named in parameters
+        if isinstance(named, dict)
+        for parameter in named.values()
+        if isinstance(parameter, dict)
+    ]
 
 
 def to_chat_example(row: XlamRow) -> ChatExample | None:
@@ -214,6 +236,9 @@ def _tool(row_id: object, raw: Any, notes: list[str]) -> Tool:
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
         raise InvalidRow(row_id, "tools", f"{raw['name']!r}: parameters are no object")
+    if parameters.get("type") == "object":
+        form = "JSON Schema, where xLAM has only the properties, with the types of Python"
+        raise InvalidRow(row_id, "tools", f"{raw['name']!r}: parameters are {form}")
     for name, parameter in parameters.items():
         if not isinstance(parameter, dict) or not isinstance(parameter.get("type"), str):
             raise InvalidRow(row_id, "tools", f"{raw['name']!r}: {name!r} has no type")

@@ -1,5 +1,6 @@
 """All four notebooks at smoke size, in order, on a platform of their own; then once more."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.demo import NOTEBOOKS, ROOT, running_platform
+from scripts.demo import NOTEBOOKS, ROOT, publish, running_platform
 
 pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(900)]
 CELL_TIMEOUT_S = 600
@@ -57,3 +58,33 @@ def test_notebook_runs_from_top_to_bottom(
 ) -> None:
     result = run(notebook, environment)
     assert result.returncode == 0, f"{notebook}, {turn}:\n{result.stdout[-6000:]}"
+
+
+def test_broken_rows_of_ones_own_are_quarantined_wherever_they_stand(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    tools = [
+        {"name": f"count_{n}", "description": "", "parameters": {"of": {"type": "str"}}}
+        for n in range(200)
+    ]
+    sound = [
+        {
+            "query": f"Count the owls, please, by rule {number}.",
+            "tools": json.dumps([tool]),
+            "answers": json.dumps([{"name": tool["name"], "arguments": {"of": "owls"}}]),
+        }
+        for number, tool in enumerate(tools)
+    ]
+    broken = [
+        sound[0] | {"tools": '[{"name": '},
+        sound[1] | {"tools": '[{"name": "no_parameters"}]', "answers": "null"},
+        sound[2] | {"tools": '[{"name": "f", "parameters": {"type": "object"}}]'},
+        sound[3] | {"query": None},
+    ]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps(row) for row in [*broken, *sound]))
+    publish(environment["NDS_URL"], "my/rows", rows)
+    own = environment | {"DATASET": "my/rows", "DATA_DIR": str(tmp_path / "data")}
+    result = run(NOTEBOOKS[0], own)
+    assert result.returncode == 0, result.stdout[-6000:]
+    assert len((tmp_path / "data" / "quarantine.jsonl").read_text().splitlines()) == 2 + len(broken)

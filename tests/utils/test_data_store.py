@@ -92,3 +92,31 @@ def test_rows_are_those_of_the_commit_that_was_found(tmp_path, monkeypatch):
 
     monkeypatch.setattr(data_store, "HfApi", Moving)
     assert list(data_store.load_rows("http://hub.example", "ns/d")) == [{"id": 1}]
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "no training rows that can be read: .* any data files"),
+        ({"train.jsonl": ""}, "no training rows that can be read: there are none"),
+        ({"test.jsonl": '{"query": 1}'}, "no training rows that can be read: .*train"),
+        ({"train.jsonl": '{"query": 1}\n{"query": \n'}, "train.jsonl:2: not JSON"),
+        ({"train.jsonl": '{"query": 1}'}, "has the columns query, but not tools: convert"),
+    ],
+    ids=["no files", "empty file", "no training split", "broken line", "other columns"],
+)
+def test_rows_that_are_not_there_are_named_with_the_reason(tmp_path, monkeypatch, files, reason):
+    class Holding(HfApi):
+        """A Hub with these files."""
+
+        def dataset_info(self, repo_id, **options):
+            return type("Info", (), {"sha": "4c1f"})
+
+        def snapshot_download(self, repo_id, **options):
+            for name, text in files.items():
+                (tmp_path / name).write_text(text)
+            return str(tmp_path)
+
+    monkeypatch.setattr(data_store, "HfApi", Holding)
+    with pytest.raises(InvalidFile, match=reason):
+        data_store.load_rows("http://hub.example", "ns/d", columns=("query", "tools"))

@@ -9,7 +9,15 @@ from jsonschema import Draft202012Validator
 
 from utils import jsonl
 from utils.errors import InvalidRow
-from utils.xlam import gold_error, parse_row, prepare, to_chat_example, to_eval_example, to_tool
+from utils.xlam import (
+    gold_error,
+    parse_row,
+    prepare,
+    to_chat_example,
+    to_eval_example,
+    to_tool,
+    type_spellings,
+)
 
 REAL_ROWS = Path(__file__).parents[3] / "shared" / "data" / "xlam" / "xlam_ids_0_499.json"
 
@@ -225,7 +233,9 @@ def test_a_default_that_json_cannot_hold_does_not_stop_the_file_from_being_writt
     odd = {"type": spelling, "description": "Odd.", "default": default}
     prepared = prepare([row(tools=[tool(type={"type": "str", "description": ""}, odd=odd)])])
     (sound,) = prepared.rows
-    assert jsonl.write(tmp_path / "rows.jsonl", [to_eval_example(sound)]) == 1
+    example = to_eval_example(sound)
+    assert example is not None
+    assert jsonl.write(tmp_path / "rows.jsonl", [example]) == 1
 
 
 def test_an_integer_too_long_for_the_files_is_quarantined_and_not_rounded():
@@ -235,3 +245,27 @@ def test_an_integer_too_long_for_the_files_is_quarantined_and_not_rounded():
     answer = answer.replace("123456789012345678901", "1234567890123456789")
     (sound,) = prepare([row(tools=[tool(n={"type": "int"})], answers=answer)]).rows
     assert sound.calls[0]["arguments"] == {"n": 1234567890123456789}
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        "not JSON",
+        None,
+        ["f"],
+        [{"name": "f"}],
+        [{"parameters": []}],
+        [{"parameters": {"n": "int"}}],
+    ],
+)
+def test_the_spellings_of_a_broken_row_are_passed_over(tools):
+    raw = {"tools": tools if tools is None or isinstance(tools, str) else json.dumps(tools)}
+    assert type_spellings(raw) == []
+    assert type_spellings(row()) == ["str"]
+
+
+def test_tools_that_are_json_schema_already_are_named_as_the_reason():
+    properties = {"type": {"type": "string"}}
+    tools = [{"name": "giveaways", "parameters": {"type": "object", "properties": properties}}]
+    prepared = prepare([row(tools=tools)])
+    assert "'giveaways': parameters are JSON Schema" in prepared.quarantined[0].reason
