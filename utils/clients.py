@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from nemo_microservices import NeMoMicroservices
 from openai import OpenAI
 
-from utils.errors import Refused
-from utils.http import probe, unreachable
+from utils.errors import Refused, Unreachable
+from utils.http import probe
 
 # Something each service answers on every platform, cheaply: service -> path.
 PROBES = {
@@ -34,14 +34,17 @@ def require_answers(urls: Mapping[str, tuple[str, str]], token: str | None = Non
     """Nothing, when every service answers: {"NIM": ("NIM_URL", "http://127.0.0.1:8000")}.
 
     Raises:
-        Unreachable: one does not; the message names its URL and the setting to change.
+        Unreachable: one does not, or another service does; names the URL and the setting.
         Refused: one wants a token, or another one.
     """
     for service, (setting, url) in urls.items():
         try:
-            probe(url, PROBES[service], setting=setting, token=token)
+            answer = probe(url, PROBES[service], setting=setting, token=token)
         except Refused as error:
             if error.status in (401, 403):
                 told = f"{error}; set NEMO_TOKEN to a token that {url} takes"
                 raise Refused(told, error.status) from None
-            raise unreachable(url, setting) from error
+            raise Unreachable(f"{error}; is {setting} the URL of {service}?") from None
+        # Both list models at one path, but only the Entity Store does so in pages.
+        if service == "NIM" and isinstance(answer, dict) and "pagination" in answer:
+            raise Unreachable(f"{url} is the Entity Store: set {setting} to the URL of NIM.")

@@ -13,9 +13,12 @@ CONNECT_TIMEOUT_S = 5.0
 
 def probe(
     base_url: str, path: str, *, setting: str, token: str | None = None, timeout_s: float = 30.0
-) -> None:
-    """Nothing, when the service answers GET with success, whatever the answer holds."""
-    _send("GET", base_url, path, setting, token, timeout_s)
+) -> Any:
+    """What the service answers to GET with success; None where that is not JSON."""
+    try:
+        return _send("GET", base_url, path, setting, token, timeout_s).json()
+    except ValueError:
+        return None
 
 
 def post_form(
