@@ -40,7 +40,8 @@ def loss_curve(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     points = [*train, *validation]
     if points:
         axes.set_xlim(0, 1.04 * max(step for step, _ in points) + 1)
-        if min(loss for _, loss in points) > 0:
+        lowest, highest = (pick(loss for _, loss in points) for pick in (min, max))
+        if 0 < 10 * lowest < highest:
             axes.set_yscale("log")  # the end, where little moves, is what one looks at
             axes.yaxis.set_major_formatter("{x:g}")
         axes.margins(y=0.15)

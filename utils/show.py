@@ -33,10 +33,13 @@ Mode = Literal[
 
 
 def where(
-    urls: Mapping[str, str], models: Sequence[str], served: Sequence[ServedModel], size: str
+    services: Mapping[str, tuple[str, str]],
+    models: Sequence[str],
+    served: Sequence[ServedModel],
+    size: str,
 ) -> None:
-    """Print the platform, each model with what really answers for it, size and date."""
-    print(f"Platform  {', '.join(dict.fromkeys(urls.values()))}")
+    """Print the URLs of {service: (setting, url)}, who really answers for each model, and when."""
+    print(f"Platform  {', '.join(dict.fromkeys(url for _, url in services.values()))}")
     for model in models:
         found = next((line for line in served if line.id == model), None)
         if found is None:

@@ -44,3 +44,8 @@ def test_error_bars_reach_from_end_to_end_of_the_interval():
 def test_losses_are_drawn_on_a_scale_that_shows_the_end():
     assert plots.loss_curve({"train_loss": [(9, 2.0), (19, 0.1)]}).axes[0].get_yscale() == "log"
     assert plots.loss_curve({"train_loss": [(9, 2.0), (19, 0.0)]}).axes[0].get_yscale() == "linear"
+
+
+def test_losses_within_a_factor_of_ten_have_plain_numbers_beside_them():
+    losses = {"train_loss": [(0, 3.8), (5, 3.2)], "val_loss": [(5, 2.4)]}
+    assert plots.loss_curve(losses).axes[0].get_yscale() == "linear"

@@ -25,9 +25,15 @@ def look(status="running", fraction=0.5, value=None):
     ids=["stand-in", "the model", "nobody"],
 )
 def test_the_first_output_says_who_really_answers(served, expected, capsys):
-    show.where({"gateway": "http://a"}, [MODEL], served, "smoke")
+    services = {
+        "Evaluator": ("EVALUATOR_URL", "http://a"),
+        "Guardrails": ("GUARDRAILS_URL", "http://a"),
+        "NIM": ("NIM_URL", "http://b"),
+    }
+    show.where(services, [MODEL], served, "smoke")
     printed = capsys.readouterr().out
-    assert expected in printed and "http://a" in printed and "smoke" in printed
+    assert printed.startswith("Platform  http://a, http://b\n")
+    assert expected in printed and "smoke" in printed
 
 
 def test_plain_lines_are_few_and_end_with_the_outcome(monkeypatch, capsys):
