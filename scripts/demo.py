@@ -42,6 +42,17 @@ NOTEBOOKS = (
     "3_model_evaluation.ipynb",
     "4_adding_safety_guardrails.ipynb",
 )
+URLS = (
+    "NEMO_URL",
+    "NDS_URL",
+    "DATA_STORE_URL",
+    "ENTITY_STORE_URL",
+    "CUSTOMIZER_URL",
+    "EVALUATOR_URL",
+    "GUARDRAILS_URL",
+    "DEPLOYMENT_URL",
+)
+"""Settings of config.py that all name the control plane."""
 SECONDS = ("prepare", "train", "evaluate_base", "evaluate_custom", "guard", "total")
 SCORES = ("base", "custom", "base_unseen_tools", "custom_unseen_tools")
 
@@ -57,7 +68,8 @@ def main() -> int:
         if options.dataset:
             os.environ["DATASET"] = options.dataset
         if options.rows:
-            publish(urls["NDS_URL"], options.dataset, options.rows)
+            os.environ.pop("HF_ENDPOINT", None)  # they are on this platform's Data Store
+            publish(urls["NDS_URL"], options.dataset, options.rows, urls["NEMO_TOKEN"])
         for name in NOTEBOOKS:
             print(f"\n{name}", flush=True)
             try:
@@ -78,12 +90,14 @@ def main() -> int:
 
 @contextmanager
 def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
-    """URLs of an embedded platform on free ports, for as long as the block lasts.
+    """Settings of notebooks for an embedded platform on free ports, as long as the block lasts.
 
     with running_platform(tmp / "platform") as urls:   # {"NEMO_URL": ..., "NDS_URL": ..., ...}
+
+    They hold every URL, so that none of the shell's points a notebook at another platform.
     """
     port, nim_port = _free_ports(2)
-    environment = os.environ | settings | {
+    environment = os.environ | {"NEMO_LOCAL_DATABASE_URL": ""} | settings | {
         "NEMO_LOCAL_HOME": str(home.resolve()),
         "NEMO_LOCAL_PORT": str(port),
         "NEMO_LOCAL_NIM_PORT": str(nim_port),
@@ -92,14 +106,19 @@ def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
     try:
         subprocess.run([*command, "up", "--detach"], cwd=ROOT, env=environment, check=True)
         url = f"http://127.0.0.1:{port}"
-        yield {"NEMO_URL": url, "NDS_URL": url, "NIM_URL": f"http://127.0.0.1:{nim_port}"}
+        nim_url = environment.get("NEMO_LOCAL_NIM_URL") or f"http://127.0.0.1:{nim_port}"
+        yield {
+            **{name: url for name in URLS},
+            "NIM_URL": nim_url,
+            "NEMO_TOKEN": environment.get("NEMO_LOCAL_TOKEN", ""),
+        }
     finally:
         subprocess.run([*command, "down"], cwd=ROOT, env=environment, check=False)
 
 
-def publish(nds_url: str, dataset: str, rows: Path) -> None:
+def publish(nds_url: str, dataset: str, rows: Path, token: str | None = None) -> None:
     """Put a file of rows on the Data Store as the data set `owner/name`."""
-    hub = data_store.hub(nds_url)
+    hub = data_store.hub(nds_url, token)
     data_store.ensure_dataset_repo(hub, dataset)
     data_store.upload_files(hub, dataset, {f"data/train{rows.suffix}": rows})
 

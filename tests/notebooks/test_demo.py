@@ -1,0 +1,52 @@
+"""The platform that `make demo` brings along, whatever the shell is set up for."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from scripts.demo import ROOT, URLS, publish, running_platform
+
+pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(300)]
+
+ASK = """
+import json
+import config
+from utils import clients, data_store, inference
+url = {service: ("URL", config.NEMO_URL) for service in clients.PROBES} | {
+    "Data Store": ("URL", config.DATA_STORE_URL),
+    "Entity Store": ("URL", config.ENTITY_STORE_URL),
+    "Customizer": ("URL", config.CUSTOMIZER_URL),
+    "Evaluator": ("URL", config.EVALUATOR_URL),
+    "Guardrails": ("URL", config.GUARDRAILS_URL),
+    "NIM": ("URL", config.NIM_URL),
+}
+clients.require_answers(url, config.NEMO_TOKEN)
+rows = data_store.load_rows(config.HF_ENDPOINT, "my/rows", config.NEMO_TOKEN)
+print(json.dumps([rows[0]["id"], config.DEPLOYMENT_URL == config.NEMO_URL]))
+"""
+
+
+def test_a_shell_set_up_for_a_cluster_does_not_lead_the_demo_there(monkeypatch, tmp_path):
+    for name in (*URLS, "NIM_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NEMO_TOKEN", "of-the-cluster")
+    monkeypatch.setenv("NEMO_LOCAL_TOKEN", "of-this-platform")
+    monkeypatch.setenv("NEMO_LOCAL_DATABASE_URL", f"sqlite:///{tmp_path / 'shared.db'}")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"id": 7}))
+    with running_platform(tmp_path / "platform", NEMO_LOCAL_DATASET_ROWS="0") as urls:
+        publish(urls["NDS_URL"], "my/rows", rows, urls["NEMO_TOKEN"])
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK],
+            cwd=ROOT,
+            env=os.environ | urls,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert asked.returncode == 0, asked.stderr
+    assert json.loads(asked.stdout) == [7, True]
+    assert not (tmp_path / "shared.db").exists()
