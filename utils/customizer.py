@@ -11,7 +11,7 @@ from nemo_microservices import NeMoMicroservices, omit
 from nemo_microservices.types.customization import CustomizationJob, CustomizationStatusDetails
 
 from utils.entity_store import artifact_status, find_model
-from utils.http import translated
+from utils.http import translated, translates
 from utils.jobs import OnUpdate, wait_for_job
 
 RECIPE = "recipe"
@@ -33,6 +33,7 @@ class Training:
         return str(self.job.output_model)
 
 
+@translates()
 def ensure_training(
     client: NeMoMicroservices,
     entity_store: NeMoMicroservices,
@@ -145,6 +146,7 @@ def _fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@translates()
 def _next_version(client: NeMoMicroservices, namespace: str, name: str) -> str:
     """`v1`, or one more than the highest version that the Entity Store knows."""
     taken = [

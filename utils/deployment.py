@@ -4,7 +4,10 @@ import nemo_microservices
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.deployment import ModelDeployment
 
+from utils.http import translates
 
+
+@translates()
 def ensure_deployed(client: NeMoMicroservices, model: str, *, image: str) -> ModelDeployment:
     """The deployment of `model` on one GPU, started if there was none.
 

@@ -4,7 +4,10 @@ import nemo_microservices
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types import Dataset, Model, Namespace
 
+from utils.http import translates
 
+
+@translates()
 def ensure_namespace(client: NeMoMicroservices, namespace: str) -> Namespace:
     """The namespace, created if it was not there."""
     try:
@@ -13,6 +16,7 @@ def ensure_namespace(client: NeMoMicroservices, namespace: str) -> Namespace:
         return client.namespaces.retrieve(namespace)
 
 
+@translates()
 def ensure_dataset(
     client: NeMoMicroservices,
     namespace: str,
@@ -40,6 +44,7 @@ def ensure_dataset(
         return client.datasets.update(name, namespace=namespace, files_url=files_url)
 
 
+@translates()
 def find_model(client: NeMoMicroservices, model: str) -> Model | None:
     """The model entity `namespace/name@version`, or None when the Entity Store has none."""
     namespace, _, name = model.partition("/")

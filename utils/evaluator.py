@@ -12,7 +12,7 @@ from typing import Any, Literal
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.evaluation import EvaluationJob
 
-from utils.http import translated
+from utils.http import translated, translates
 from utils.intervals import Proportion
 from utils.jobs import OnUpdate, wait_for_job
 
@@ -88,6 +88,7 @@ class RowResult:
         return "wrong value"
 
 
+@translates()
 def start_evaluation(
     client: NeMoMicroservices, *, config: Mapping[str, Any], model: str, namespace: str
 ) -> EvaluationJob:
@@ -122,6 +123,7 @@ def wait_for_evaluation(
     )
 
 
+@translates()
 def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Proportion]]:
     """Scores of a finished job by task: {"seen": {"function_name_accuracy": Proportion}}.
 
@@ -148,6 +150,7 @@ def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Propor
     return found
 
 
+@translates()
 def row_results(client: NeMoMicroservices, job_id: str) -> list[RowResult]:
     """Every row of a finished job with the model's reply, in the order of the data files."""
     archive = client.evaluation.jobs.download_results(job_id).read()

@@ -11,6 +11,7 @@ from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.shared import GuardrailConfig
 
 from utils.errors import GuardFailed
+from utils.http import translates
 from utils.intervals import Proportion
 from utils.jobs import OnUpdate, Progress
 
@@ -50,6 +51,7 @@ class Scorecard:
         }
 
 
+@translates()
 def ensure_guardrail_config(
     client: NeMoMicroservices, namespace: str, name: str, data: Mapping[str, Any]
 ) -> GuardrailConfig:
@@ -61,6 +63,7 @@ def ensure_guardrail_config(
         return client.guardrail.configs.update(name, namespace=namespace, data=body)
 
 
+@translates()
 def check(client: NeMoMicroservices, *, config_id: str, model: str, text: str) -> Verdict:
     """The verdict on one user message; nothing is generated.
 

@@ -1,14 +1,28 @@
 """Plain HTTP requests, and the translation of every SDK's errors into ours."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import requests
 
 from utils.errors import Conflict, NemoError, NotFound, Refused, Unreachable
 
 CONNECT_TIMEOUT_S = 5.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Client(Protocol):
+    """What the clients of the SDKs have in common."""
+
+    @property
+    def base_url(self) -> object: ...
+
+
+C = TypeVar("C", bound=Client)
 
 
 def probe(
@@ -93,6 +107,27 @@ def translated(url: str, *, setting: str = "NEMO_URL") -> Iterator[None]:
         if ours is None:
             raise
         raise ours from error
+
+
+def translates(
+    setting: str = "NEMO_URL",
+) -> Callable[[Callable[Concatenate[C, P], R]], Callable[Concatenate[C, P], R]]:
+    """A decorator of verbs: errors of the client, their first argument, become ours.
+
+    @translates()
+    def ensure_namespace(client: NeMoMicroservices, namespace: str) -> Namespace: ...
+    """
+
+    def decorate(verb: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], R]:
+        @wraps(verb)
+        def translating(client: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            url = str(client.base_url).rstrip("/").removesuffix("/v1")
+            with translated(url, setting=setting):
+                return verb(client, *args, **kwargs)
+
+        return translating
+
+    return decorate
 
 
 def _translate(error: Exception, url: str, setting: str) -> NemoError | None:

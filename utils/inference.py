@@ -9,7 +9,7 @@ from nemo_microservices import NeMoMicroservices
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 
-from utils.http import translated
+from utils.http import translated, translates
 from utils.jobs import OnUpdate, wait_for
 
 
@@ -68,6 +68,7 @@ def wait_until_served(
     return served
 
 
+@translates("NIM_URL")
 def ask(
     openai: OpenAI,
     model: str,

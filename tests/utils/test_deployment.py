@@ -1,10 +1,10 @@
 """A model is deployed once, in whatever words the service says that it is."""
 
-import nemo_microservices
 import pytest
 
 from tests.utils.scripted_platform import Scripted
 from utils import deployment
+from utils.errors import Refused
 
 PATH = "/v1/deployment/model-deployments"
 
@@ -25,5 +25,5 @@ def test_a_deployment_that_is_there_is_returned(taken):
 
 def test_another_failure_is_not_taken_for_one():
     scripted = Scripted({("POST", PATH): (500, {"detail": "no room"})})
-    with pytest.raises(nemo_microservices.InternalServerError, match="no room"):
+    with pytest.raises(Refused, match="was answered 500: no room"):
         deployment.ensure_deployed(scripted.client(), "meta/m", image="nim:1")

@@ -11,7 +11,15 @@ import openai
 import pytest
 from huggingface_hub import HfApi
 
-from utils import clients
+from utils import (
+    clients,
+    customizer,
+    deployment,
+    entity_store,
+    evaluator,
+    guardrails,
+    inference,
+)
 from utils.errors import Conflict, NotFound, Refused, Unreachable
 from utils.http import post_form, probe, translated
 
@@ -148,6 +156,58 @@ def test_errors_of_the_vendors_clients_become_ours(url, make, status, kind):
 def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
     with pytest.raises(Unreachable, match="set NEMO_URL"), translated(dead_url):
         make(dead_url)("/x")
+
+
+@pytest.mark.parametrize(
+    ("setting", "verb"),
+    [
+        ("NEMO_URL", lambda client: entity_store.ensure_namespace(client, "ns")),
+        ("NEMO_URL", lambda client: entity_store.ensure_dataset(client, "ns", "d", "hf://x")),
+        ("NEMO_URL", lambda client: entity_store.find_model(client, "ns/m@v1")),
+        ("NEMO_URL", lambda client: deployment.ensure_deployed(client, "ns/m", image="nim:1")),
+        (
+            "NEMO_URL",
+            lambda client: customizer.ensure_training(
+                client,
+                client,
+                config="ns/c@v1",
+                dataset="ns/d",
+                dataset_revision="4c1f",
+                output_name="m",
+                hyperparameters={},
+                namespace="ns",
+            ),
+        ),
+        (
+            "NEMO_URL",
+            lambda client: evaluator.start_evaluation(
+                client, config={"type": "custom"}, model="ns/m", namespace="ns"
+            ),
+        ),
+        ("NEMO_URL", lambda client: evaluator.scores(client, "eval-1")),
+        ("NEMO_URL", lambda client: evaluator.row_results(client, "eval-1")),
+        ("NEMO_URL", lambda client: guardrails.ensure_guardrail_config(client, "ns", "g", {})),
+        (
+            "NEMO_URL",
+            lambda client: guardrails.check(client, config_id="ns/g", model="ns/m", text="hi"),
+        ),
+        ("NIM_URL", lambda client: inference.served_models(client)),
+    ],
+)
+def test_a_platform_that_is_gone_between_two_cells_is_named_by_every_verb(dead_url, setting, verb):
+    client = clients.nemo(dead_url, nim_url=dead_url).with_options(max_retries=0)
+    with pytest.raises(Unreachable, match=f"{dead_url}: start .* set {setting}"):
+        verb(client)
+
+
+def test_a_nim_that_is_gone_or_lacks_the_model_is_told_by_a_question(dead_url, url):
+    question = [{"role": "user", "content": "hi"}]
+    gone = clients.openai(dead_url).with_options(max_retries=0)
+    with pytest.raises(Unreachable, match=f"{dead_url}: start .* set NIM_URL"):
+        inference.ask(gone, "ns/m", question)
+    lacking = clients.openai(f"{url}/status/404")
+    with pytest.raises(NotFound, match="chat/completions was answered 404: ns/x not found"):
+        inference.ask(lacking, "ns/m", question)
 
 
 def test_an_error_of_our_own_or_of_nobody_passes_through(url):
