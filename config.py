@@ -69,18 +69,14 @@ def _text(key: str, default: str, pattern: str = r".+", expected: str = "some te
     return value
 
 
-def _url(key: str, default: str) -> str:
+def _url(key: str, default: str, *, of_a_service: bool = True) -> str:
     example = "a URL such as http://127.0.0.1:8080"
     if "@" in os.environ.get(key, ""):  # the notebooks print where they point
         raise ConfigError(
             f"{key} has a user or password in it; NEMO_TOKEN and HF_TOKEN are for that."
         )
-    return _text(key, default, r"https?://[^\s/?#]+(/[^\s?#]*)?", example).rstrip("/")
-
-
-def _service(key: str, default: str) -> str:
-    url = _url(key, default)
-    if re.search(r"/v1(/hf)?$", url):
+    url = _text(key, default, r"https?://[^\s/?#]+(/[^\s?#]*)?", example).rstrip("/")
+    if of_a_service and re.search(r"/v1(/hf)?$", url):
         raise ConfigError(f"{key}={url!r} ends in what every client adds; leave out the /v1.")
     return url
 
@@ -96,17 +92,17 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _PATH = rf"{_NAME}/{_NAME}"
 
 # --- where: the three URLs of the original tutorial -------------------------------------------
-NEMO_URL = _service("NEMO_URL", "http://127.0.0.1:8080")
-NDS_URL = _service("NDS_URL", NEMO_URL)
-NIM_URL = _service("NIM_URL", "http://127.0.0.1:8000")
+NEMO_URL = _url("NEMO_URL", "http://127.0.0.1:8080")
+NDS_URL = _url("NDS_URL", NEMO_URL)
+NIM_URL = _url("NIM_URL", "http://127.0.0.1:8000")
 
 # --- where: one URL for each service, for clusters without a common gateway -------------------
-DATA_STORE_URL = _service("DATA_STORE_URL", NDS_URL)
-ENTITY_STORE_URL = _service("ENTITY_STORE_URL", NEMO_URL)
-CUSTOMIZER_URL = _service("CUSTOMIZER_URL", NEMO_URL)
-EVALUATOR_URL = _service("EVALUATOR_URL", NEMO_URL)
-GUARDRAILS_URL = _service("GUARDRAILS_URL", NEMO_URL)
-DEPLOYMENT_URL = _service("DEPLOYMENT_URL", NEMO_URL)
+DATA_STORE_URL = _url("DATA_STORE_URL", NDS_URL)
+ENTITY_STORE_URL = _url("ENTITY_STORE_URL", NEMO_URL)
+CUSTOMIZER_URL = _url("CUSTOMIZER_URL", NEMO_URL)
+EVALUATOR_URL = _url("EVALUATOR_URL", NEMO_URL)
+GUARDRAILS_URL = _url("GUARDRAILS_URL", NEMO_URL)
+DEPLOYMENT_URL = _url("DEPLOYMENT_URL", NEMO_URL)
 
 # --- secrets ----------------------------------------------------------------------------------
 HF_TOKEN = _secret("HF_TOKEN")  # for the Hugging Face Hub only; never sent to the Data Store
@@ -116,7 +112,7 @@ WANDB_API_KEY = _secret("WANDB_API_KEY")
 # --- which data -------------------------------------------------------------------------------
 # By default invented rows that the embedded platform publishes on its own Data Store. The real:
 # HF_ENDPOINT=https://huggingface.co DATASET=Salesforce/xlam-function-calling-60k HF_TOKEN=...
-HF_ENDPOINT = _url("HF_ENDPOINT", f"{DATA_STORE_URL}/v1/hf")
+HF_ENDPOINT = _url("HF_ENDPOINT", f"{DATA_STORE_URL}/v1/hf", of_a_service=False)
 DATASET = _text("DATASET", "nemo-local/pocket-function-calling", _PATH, "owner/name")
 SEED = int(_text("SEED", "42", r"\d+", "a whole number"))
 DATA_DIR = Path(_text("DATA_DIR", "data"))

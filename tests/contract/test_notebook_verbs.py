@@ -60,11 +60,6 @@ def test_a_service_that_does_not_answer_is_named_with_its_setting(control_plane)
         clients.require_answers(urls)
 
 
-def test_a_gateway_given_as_nim_is_told_at_once_and_not_waited_for(control_plane):
-    with pytest.raises(Unreachable, match="is the Entity Store: set NIM_URL to the URL of NIM"):
-        clients.require_answers({"NIM": ("NIM_URL", control_plane.url)})
-
-
 def test_a_service_that_wants_a_token_is_told_as_that(settings):
     with running_control_plane(replace(settings, token="secret")) as running:
         urls = {"Entity Store": ("NEMO_URL", running.url)}

@@ -44,6 +44,8 @@ class Echo(BaseHTTPRequestHandler):
         )
         if self.path == "/page":
             body = "<html>"
+        if self.path.startswith("/store/"):
+            body = json.dumps({"object": "list", "data": [], "pagination": {"page": 1}})
         if self.path == "/empty":
             body = ""
         self.send_response(status)
@@ -124,6 +126,12 @@ def test_a_service_that_fails_names_its_own_setting(url):
     clients.require_answers({"NIM": ("NIM_URL", url)})
     with pytest.raises(Unreachable, match="status/500.* was answered 500: .*; is NIM_URL the URL"):
         clients.require_answers({"NIM": ("NIM_URL", f"{url}/status/500")})
+
+
+def test_a_gateway_given_as_nim_is_told_at_once_and_not_waited_for(url):
+    with pytest.raises(Unreachable, match="is the Entity Store: set NIM_URL to the URL of NIM"):
+        clients.require_answers({"NIM": ("NIM_URL", f"{url}/store")})
+    clients.require_answers({"Entity Store": ("NEMO_URL", f"{url}/store")})
 
 
 def sdk(url):
