@@ -45,9 +45,6 @@ LONGER_THAN_NIM_S = 10.0
 """NIM ends a request that takes too long, with its own words; the gateway waits for them."""
 NIM_TIMEOUT_S = 120.0
 ANSWERS_WITHIN_S = 30.0
-KEEP_ALIVE_S = 75
-"""How long the server keeps an idle connection: far longer than clients do (httpx: 5 s), which
-otherwise now and then send on one that is just being closed."""
 
 
 class Service(Protocol):

@@ -163,7 +163,8 @@ def serve() -> None:
     with imports_that_stay():
         import uvicorn
 
-        from nemo_local.app import KEEP_ALIVE_S, create_app
+        from nemo_local.app import create_app
+        from nemo_local.core.web import KEEP_ALIVE_S
 
     settings = _settings()
     config = uvicorn.Config(

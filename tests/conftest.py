@@ -114,7 +114,8 @@ def running_control_plane(settings: Settings) -> Iterator[Running]:
     """The control plane of these settings, served from a thread until the block ends."""
     import uvicorn
 
-    from nemo_local.app import KEEP_ALIVE_S, create_app
+    from nemo_local.app import create_app
+    from nemo_local.core.web import KEEP_ALIVE_S
     from tests.web_server import serve_until_told
 
     app = create_app(settings, stopping=lambda: server.should_exit)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Collection, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from anyio import CapacityLimiter, to_thread
 from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import to_jsonable_python
 from starlette.requests import Request
@@ -22,6 +21,9 @@ Json = TypeVar("Json")
 T = TypeVar("T")
 
 MAX_PAGE_SIZE = 1000
+KEEP_ALIVE_S = 75
+"""How long a server of ours keeps an idle connection: far longer than clients do (httpx: 5 s), which
+otherwise now and then send on one that is just being closed."""
 CLIENT_CLOSED = 499
 """Status in our own log for a client that left; it never sees it."""
 ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]{0,254}")
@@ -181,20 +183,6 @@ def check_name(name: str, field: str = "name") -> str:
 def deleted(entity: Mapping[str, Any], at: str) -> dict[str, Any]:
     """The body that answers a DELETE."""
     return {"id": entity["id"], "deleted_at": at, "message": "Resource deleted successfully."}
-
-
-class OwnThreads:
-    """Threads apart from those of other requests, for handlers that ask the platform itself.
-
-    On the common ones, 40 such requests at once leave none to answer what they ask.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._limiter = CapacityLimiter(threads)
-
-    async def run(self, work: Callable[..., T], *args: Any) -> T:
-        """What `work(*args)` gives; it waits for its turn without a thread."""
-        return await to_thread.run_sync(work, *args, limiter=self._limiter)
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T | None:

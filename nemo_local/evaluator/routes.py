@@ -30,20 +30,11 @@ from nemo_microservices.types.evaluation_live_params import EvaluationLiveParams
 from pydantic import AfterValidator, BeforeValidator
 
 from nemo_local.core.secrets import masked
-from nemo_local.core.web import (
-    OwnThreads,
-    json_body,
-    list_query,
-    page_body,
-    plain,
-    without_nulls,
-)
+from nemo_local.core.web import json_body, list_query, page_body, plain, without_nulls
 from nemo_local.evaluator.job_records import JOB, wire_job
 from nemo_local.evaluator.service import RESULT, EvaluatorService
 
 CONFIG, TARGET = "evaluation_config", "evaluation_target"
-THREADS = 8
-"""Jobs that are checked, and live evaluations that run, at the same time; others wait."""
 _CONFIG_FILTERS = ("name", "namespace", "project", "type", "created_at", "custom_fields")
 FILTERS = {
     CONFIG: _CONFIG_FILTERS,
@@ -143,12 +134,9 @@ def _add_results(routes: APIRouter, service: EvaluatorService) -> None:
 
 
 def _add_jobs(routes: APIRouter, service: EvaluatorService) -> None:
-    creating, evaluating = OwnThreads(THREADS), OwnThreads(THREADS)
-
     @routes.post("/jobs")
-    async def create(body: JobBody, raw: Raw, skip_validation_checks: bool = False) -> Any:
-        job = await creating.run(service.create_job, raw, skip_validation_checks)
-        return masked(wire_job(job))
+    def create(body: JobBody, raw: Raw, skip_validation_checks: bool = False) -> Any:
+        return masked(wire_job(service.create_job(raw, skip_validation_checks)))
 
     @routes.get("/jobs")
     def find(request: Request) -> Any:
@@ -185,8 +173,8 @@ def _add_jobs(routes: APIRouter, service: EvaluatorService) -> None:
         service.delete_job(job_id)
 
     @routes.post("/live")
-    async def live(body: LiveBody, raw: Raw) -> Any:
-        return await evaluating.run(service.live, raw)
+    def live(body: LiveBody, raw: Raw) -> Any:
+        return service.live(raw)
 
 
 def shown_result(result: dict[str, Any]) -> Any:

@@ -25,6 +25,7 @@ def main() -> None:
         import torch
         import uvicorn
 
+        from nemo_local.core.web import KEEP_ALIVE_S
         from nemo_local.nim.app import create_app
 
     if settings.device == "cuda" and settings.engine_url is None and not torch.cuda.is_available():
@@ -35,6 +36,7 @@ def main() -> None:
         port=settings.nim_port,
         log_config=None,
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=5,
     )
 
