@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MAX_PAGE_SIZE = 1000
 KEEP_ALIVE_S = 75
-"""How long a server of ours keeps an idle connection: far longer than clients do (httpx: 5 s), which
+"""How long our servers keep an idle connection: far longer than clients do (httpx: 5 s), which
 otherwise now and then send on one that is just being closed."""
 CLIENT_CLOSED = 499
 """Status in our own log for a client that left; it never sees it."""

@@ -195,3 +195,31 @@ def _multiply(
 
 
 multiply_4, multiply_1 = map(_multiplier, (4, 1))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def multiply_words(
+    context: Any, rows: Any, stride: Any, high: Any, low: Any, count: Any, deep: Any, y: Any
+) -> Any:
+    """y [16, 16] = rows (high + low), for rows in bfloat16 and the first `count` words of strips.
+
+    By addresses, and bytes from a row to the next.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if not _COMPILED:
+            return context.get_dummy_value()
+        rows, stride, high, low, count, deep, y = arguments
+        one_row, total = _NUMBER(_BYTES), _BYTE(_SUMS[0])
+        _tell(builder, "tilezero", total)
+        with cgutils.for_range_slice(builder, _NUMBER(0), count, deep) as (done, _):
+            place = _place(builder, rows, builder.mul(done, _NUMBER(4)))
+            _tell(builder, "tileloadd64", _BYTE(_HIGH), place, stride)
+            for words, tile in zip((high, low), _WEIGHTS, strict=True):
+                place = _place(builder, words, builder.mul(done, one_row))
+                _tell(builder, "tileloadd64", _BYTE(tile), place, one_row)
+                _tell(builder, "tdpbf16ps", total, _BYTE(_HIGH), _BYTE(tile))
+        _tell(builder, "tilestored64", total, _place(builder, y), one_row)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), code

@@ -208,6 +208,61 @@ def exponentials(context: Any, address: Any, count: Any, most: Any) -> Any:
     return types.float32(types.int64, types.int64, types.float32), code
 
 
+def _word(builder: Any, first: Any, second: Any) -> Any:
+    """The upper halves of two vectors' bits as one word each."""
+    lower = builder.lshr(first, ir.Constant(_BITS, [16] * LANES))
+    return builder.or_(lower, builder.and_(second, ir.Constant(_BITS, [0xFFFF0000] * LANES)))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def weigh_columns(context: Any, scores: Any, pairs: Any, high: Any, low: Any, sums: Any) -> Any:
+    """Exponentials of scores [2 pairs, LANES] less the highest of their column, as words.
+
+    high and low [pairs, LANES] are each pair of rows in two halves (see amx); sums [LANES] are
+    those of the columns. All by address.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        scores, pairs, high, low, sums = arguments
+
+        def two_rows(step: Any) -> list[Any]:
+            place = _address(builder, scores, (_NUMBER(8 * LANES), step))
+            return [
+                _load(builder, _VECTOR, builder.add(place, _NUMBER(4 * LANES * i))) for i in (0, 1)
+            ]
+
+        def higher(step: Any, best: list[Any]) -> list[Any]:
+            return [
+                builder.select(builder.fcmp_ordered(">", new, old), new, old)
+                for new, old in zip(two_rows(step), best, strict=True)
+            ]
+
+        lowest = ir.Constant(_VECTOR, [float("-inf")] * LANES)
+        one, other = _loop(builder, pairs, [lowest, lowest], higher)
+        best = builder.select(builder.fcmp_ordered(">", one, other), one, other)
+        nothing, cut = (
+            ir.Constant(_VECTOR, [0.0] * LANES),
+            ir.Constant(_BITS, [0xFFFF0000] * LANES),
+        )
+
+        def grown(step: Any, totals: list[Any]) -> list[Any]:
+            found = [_exponential(builder, builder.fsub(row, best)) for row in two_rows(step)]
+            bits = [builder.bitcast(one, _BITS) for one in found]
+            _store(builder, _word(builder, *bits), _address(builder, high, (_NUMBER(64), step)))
+            rests = []
+            for one, own in zip(found, bits, strict=True):
+                kept = builder.bitcast(builder.and_(own, cut), _VECTOR)
+                rest = builder.bitcast(builder.fsub(one, kept), _BITS)
+                rests.append(builder.add(rest, ir.Constant(_BITS, [0x8000] * LANES)))
+            _store(builder, _word(builder, *rests), _address(builder, low, (_NUMBER(64), step)))
+            return [builder.fadd(a, b) for a, b in zip(totals, found, strict=True)]
+
+        _store(builder, builder.fadd(*_loop(builder, pairs, [nothing, nothing], grown)), sums)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), code
+
+
 def _sum(builder: Any, vector: Any) -> Any:
     """Of its numbers, in halves."""
     for width in (8, 4, 2, 1):

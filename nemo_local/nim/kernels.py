@@ -36,6 +36,7 @@ from nemo_local.nim.intrinsics import (
     number,
     pointer,
     set_tile,
+    weigh_columns,
     weigh_rows,
 )
 
@@ -476,77 +477,74 @@ def _note(k: Any, v: Any, keys: Any, values: Any, known: Any) -> None:
 
 
 @_kernel()
-def _lay_keys(keys: Any, count: Any, words: Any) -> None:
-    """The words for tiles of [d, count], from the first keys [T, d] in bfloat16."""
-    for t in range(count):
-        strip, lane = words[t // LANES], t % LANES
-        for pair in range(keys.shape[1] // 2):
-            upper = np.uint32(keys[t, 2 * pair + 1]) << np.uint32(16)
-            strip[pair, lane] = upper | np.uint32(keys[t, 2 * pair])
-
-
-@_kernel()
-def _lay_values(values: Any, count: Any, words: Any) -> None:
-    """The words for tiles of [count, d], the first values [T, d] in bfloat16."""
-    for t in range(count):
-        pair, shift = t // 2, np.uint32(16 * (t % 2))
-        for e in range(values.shape[1]):
-            lane = words[e // LANES, pair]
-            own = np.uint32(values[t, e]) << shift
-            lane[e % LANES] = own if t % 2 == 0 else lane[e % LANES] | own
+def _on_tiles(keys: Any) -> Any:
+    """Whether `attend_on_tiles` can read keys [kv, T, d]: whole tiles of them."""
+    rows, size = keys.shape[1], keys.shape[2]
+    return rows % amx.ROWS == 0 and size % 2 == 0 and (size <= 32 or size % 32 == 0)
 
 
 @_kernel("void(f4[:,:,:], f4[:,:,:], f4[:,:,:], u2[:,:,::1], u2[:,:,::1], i8, f4[:,:,::1])")
 def attend_on_tiles(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y: Any) -> None:
-    """`attend_prompt` on tiles: keys and values of a head become words (see halves)."""
+    """`attend_prompt` on tiles, for 16 tokens at a time, which are the columns of all tiles."""
+    if not _on_tiles(keys):
+        attend_prompt(q, k, v, keys, values, known, y)
+        return
+    tile = amx.ROWS
     count, heads, size = q.shape
     share, total = heads // k.shape[1], known + k.shape[0]
-    before, rows = total - count, min(count, amx.ROWS)
-    of_keys, of_values = _shape_of(size, total, True), _shape_of(total, size, True)
-    key_words = _room(of_keys[0] * of_keys[1], LANES).view(np.uint32).reshape(of_keys)
-    value_words = _room(of_values[0] * of_values[1], LANES).view(np.uint32).reshape(of_values)
-    queries, weights = _halves_of(rows, of_keys[1]), _halves_of(rows, of_values[1])
-    query, factors = np.empty(size, np.float32), np.empty(rows, np.float32)
-    scores = _room(rows, max(of_keys[0] * LANES, 2 * of_values[1]))
-    seen = _room(rows, of_values[0] * LANES)
+    before, wide = total - count, (total + 2 * tile - 1) // (2 * tile) * 2 * tile
+    deep, tall = min(size // 2, tile), (size + tile - 1) // tile * tile
+    turned = _room(tall, wide // 2).view(np.uint16)
+    query = _room(tile, size)
+    halves = _halves_of(tile, size // 2).view(np.uint32)
+    words, weights = _room(size, tile).view(np.uint32), _room(wide, tile).view(np.uint32)
+    scores, found, sums = _room(wide, tile), _room(tall, tile), _room(1, tile)
     scale = np.float32(1 / np.sqrt(size))
     for h in range(heads):
         group = h // share
+        key, value = keys[group], values[group]
         if h % share == 0:
-            _note(k[:, group], v[:, group], keys[group], values[group], known)
-            _lay_keys(keys[group], total, key_words)
-            _lay_values(values[group], total, value_words)
-        for i in range(0, count, rows):
-            together = min(rows, count - i)
+            _note(k[:, group], v[:, group], key, value, known)
+            for t in range(total):
+                for e in range(size):
+                    turned[e, t] = value[t, e]
+        for i in range(0, count, tile):
+            together = min(tile, count - i)
             end = before + i + together
-            strips, pairs = (end + LANES - 1) // LANES, (end + 1) // 2
-            if of_values[1] > amx.ROWS:
-                pairs = (pairs + amx.ROWS - 1) // amx.ROWS * amx.ROWS
             for r in range(together):
                 for e in range(size):
-                    query[e] = q[i + r, h, e] * scale
-                own = queries.ctypes.data + queries.strides[1] * r
-                amx.halve(query.ctypes.data, own, own + queries.strides[0], size)
-                for t in range(strips * LANES):
-                    scores[r, t] = 0
-                for e in range(seen.shape[1]):
-                    seen[r, e] = 0
-            _multiply(
-                queries, together, key_words, strips, of_keys[1], scores.ctypes.data,
-                scores.strides[0],
+                    query[r, e] = q[i + r, h, e] * scale
+            at = halves.ctypes.data
+            amx.halve(query.ctypes.data, at, at + halves.strides[0], tile * size)
+            for half in range(2):
+                for r in range(tile):
+                    for pair in range(size // 2):
+                        words[half * (size // 2) + pair, r] = halves[half, r, pair]
+            amx.begin(tile, deep)
+            for t in range(0, end, tile):
+                amx.multiply_words(
+                    key.ctypes.data + key.strides[0] * t, key.strides[0], words.ctypes.data,
+                    words[size // 2 :].ctypes.data, size // 2, deep, scores[t:].ctypes.data,
+                )  # fmt: skip
+            steps = (end + 2 * tile - 1) // (2 * tile)
+            for t in range(before + i + 1, 2 * tile * steps):
+                for r in range(min(tile, t - before - i)):
+                    scores[t, r] = -np.inf
+            weigh_columns(
+                scores.ctypes.data, tile * steps, weights.ctypes.data,
+                weights[wide // 2 :].ctypes.data, sums.ctypes.data,
             )  # fmt: skip
+            amx.begin(tile, tile)
+            for e in range(0, size, tile):
+                amx.multiply_words(
+                    turned[e:].ctypes.data, turned.strides[0], weights.ctypes.data,
+                    weights[wide // 2 :].ctypes.data, tile * steps, tile, found[e:].ctypes.data,
+                )  # fmt: skip
             for r in range(together):
-                factors[r] = _weigh(scores, r, before + i + r + 1, 2 * pairs)
-                own = weights.ctypes.data + weights.strides[1] * r
-                row = scores.ctypes.data + scores.strides[0] * r
-                amx.halve(row, own, own + weights.strides[0], 2 * pairs)
-            _multiply(
-                weights, together, value_words, of_values[0], pairs, seen.ctypes.data,
-                seen.strides[0],
-            )  # fmt: skip
-            for r in range(together):
+                factor = _ONE / sums[0, r]
                 for e in range(size):
-                    y[i + r, h, e] = seen[r, e] * factors[r]
+                    y[i + r, h, e] = found[e, r] * factor
+    amx.end()
 
 
 @_kernel()
