@@ -161,7 +161,8 @@ def _fused(builder: Any) -> Any:
 def _exponential(builder: Any, x: Any) -> Any:
     """2^n e^r with x = n ln 2 + r, by the first terms of the series: within 2e-7 of itself.
 
-    x is held between -87 and 88, where the result is a normal float32; a NaN stays one.
+    x is held below 88, where the result is a float32; below -87, where it is none that is normal,
+    it is 0. A NaN stays one.
     """
     fused = _fused(builder)
 
@@ -171,7 +172,7 @@ def _exponential(builder: Any, x: Any) -> Any:
     def add_product(a: Any, b: Any, c: Any) -> Any:
         return builder.call(fused, [a, b, c])
 
-    x = builder.select(builder.fcmp_ordered("<", x, every(-87.0)), every(-87.0), x)
+    low = builder.fcmp_ordered("<", x, every(-87.0))
     x = builder.select(builder.fcmp_ordered(">", x, every(88.0)), every(88.0), x)
     whole = every(1.5 * 2**23)  # added to it, a number is rounded to its last bits
     shifted = add_product(x, every(math.log2(math.e)), whole)
@@ -183,7 +184,8 @@ def _exponential(builder: Any, x: Any) -> Any:
         series = add_product(series, r, every(1 / math.factorial(power)))
     exponent = builder.shl(builder.bitcast(shifted, _BITS), ir.Constant(_BITS, [23] * LANES))
     one = ir.Constant(_BITS, [127 << 23] * LANES)
-    return builder.fmul(series, builder.bitcast(builder.add(exponent, one), _VECTOR))
+    found = builder.fmul(series, builder.bitcast(builder.add(exponent, one), _VECTOR))
+    return builder.select(low, every(0.0), found)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -468,30 +468,27 @@ def add_linear(
 
 
 @_kernel()
-def _note(k: Any, v: Any, keys: Any, values: Any, known: Any) -> None:
-    """Keep the keys and values [n, d] after the first `known` [T, d] of a head."""
-    for t in range(k.shape[0]):
-        for e in range(k.shape[1]):
-            keys[known + t, e] = as_in(keys, k[t, e])
-            values[known + t, e] = as_in(values, v[t, e])
-
-
-@_kernel()
 def _on_tiles(keys: Any) -> Any:
     """Whether `attend_on_tiles` can read keys [kv, T, d]: whole tiles of them."""
     rows, size = keys.shape[1], keys.shape[2]
     return rows % amx.ROWS == 0 and size % 2 == 0 and (size <= 32 or size % 32 == 0)
 
 
-@_kernel("void(f4[:,:,:], f4[:,:,:], f4[:,:,:], u2[:,:,::1], u2[:,:,::1], i8, f4[:,:,::1])")
-def attend_on_tiles(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y: Any) -> None:
-    """`attend_prompt` on tiles, for 16 tokens at a time, which are the columns of all tiles."""
+@_kernel("void(f4[:,:,::1], i8, i8, u2[:,:,::1], u2[:,:,::1], i8, f4[:,:,::1])")
+def attend_on_tiles(
+    qkv: Any, first: Any, heads: Any, keys: Any, values: Any, known: Any, y: Any
+) -> None:
+    """`attend_prompt` on tiles, for 16 tokens at a time, which are the columns of all tiles.
+
+    q, k and v lie side by side in qkv [n, heads + 2 kv, d]; y is for the tokens from the first on.
+    """
+    new, every, size = qkv.shape
+    kv_heads = (every - heads) // 2
     if not _on_tiles(keys):
+        q, k, v = qkv[first:, :heads], qkv[:, heads : heads + kv_heads], qkv[:, heads + kv_heads :]
         attend_prompt(q, k, v, keys, values, known, y)
         return
-    tile = amx.ROWS
-    count, heads, size = q.shape
-    share, total = heads // k.shape[1], known + k.shape[0]
+    tile, count, share, total = amx.ROWS, new - first, heads // kv_heads, known + new
     before, wide = total - count, (total + 2 * tile - 1) // (2 * tile) * 2 * tile
     deep, tall = min(size // 2, tile), (size + tile - 1) // tile * tile
     turned = _room(tall, wide // 2).view(np.uint16)
@@ -504,7 +501,10 @@ def attend_on_tiles(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, 
         group = h // share
         key, value = keys[group], values[group]
         if h % share == 0:
-            _note(k[:, group], v[:, group], key, value, known)
+            for t in range(new):
+                for e in range(size):
+                    key[known + t, e] = as_in(key, qkv[t, heads + group, e])
+                    value[known + t, e] = as_in(value, qkv[t, heads + kv_heads + group, e])
             for t in range(total):
                 for e in range(size):
                     turned[e, t] = value[t, e]
@@ -513,7 +513,7 @@ def attend_on_tiles(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, 
             end = before + i + together
             for r in range(together):
                 for e in range(size):
-                    query[r, e] = q[i + r, h, e] * scale
+                    query[r, e] = qkv[first + i + r, h, e] * scale
             at = halves.ctypes.data
             amx.halve(query.ctypes.data, at, at + halves.strides[0], tile * size)
             for half in range(2):
@@ -655,14 +655,13 @@ def read(
         )
         for p in range(prompts):
             row, start, end, known = spans[p]
-            q, out = qkv[start:end, :heads], seen[start:end]
+            first, out = 0, seen[start:end]
             if layer == layers - 1:  # above this point only the ends are needed
-                q, out = q[end - start - 1 :], last_seen[p : p + 1]
+                first, out = end - start - 1, last_seen[p : p + 1]
                 ends[p] = h[end - 1]
             attend_on_tiles(
-                q, qkv[start:end, heads:both], qkv[start:end, both:], kv[0, layer, row],
-                kv[1, layer, row], known, out,
-            )  # fmt: skip
+                qkv[start:end], first, heads, kv[0, layer, row], kv[1, layer, row], known, out
+            )
         if layer < layers - 1:
             _add_rest(h, weights, tiles, norms, epsilon, inner, layer, table, rows, starts, seen)
     _add_rest(

@@ -122,15 +122,15 @@ def test_attention_on_tiles_is_that_of_vectors(size: int, heads: int, new: int, 
     torch.manual_seed(size + new)
     cached = torch.randn(2, 2, (known + new + 31) // 16 * 16, size).bfloat16()
     cached[:, :, known + new :] = float("nan")  # whatever memory held
-    q, k, v = torch.randn(new, heads + 4, size).split([heads, 2, 2], dim=1)
+    qkv = torch.randn(new, heads + 4, size)
+    q, k, v = qkv.split([heads, 2, 2], dim=1)
     expected = cached.clone()
     whole = CompiledOps().attend_prompt(q, k, v, expected[0], expected[1], known)
     for first in (0, new - 1):
         own, y = cached.clone(), torch.empty(new - first, heads, size)
         kernels.attend_on_tiles(
-            q[first:].numpy(), k.numpy(), v.numpy(), array_of(own[0]), array_of(own[1]), known,
-            y.numpy(),
-        )  # fmt: skip
+            qkv.numpy(), first, heads, array_of(own[0]), array_of(own[1]), known, y.numpy()
+        )
         close(y, whole[first:], by=2e-5)
         assert torch.equal(own[:, :, : known + new], expected[:, :, : known + new])
 
