@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from nemo_local.nim.intrinsics import LANES, _ask_for
+from nemo_local.nim.llvm import LANES, ask_for
 
 ROWS = 16
 """Of a tile, at most."""
@@ -179,7 +179,7 @@ def _multiply(
         for tile in both:
             place = at(of_words, strip, tile)
             for line in range(0, ROWS * _BYTES, 64):
-                _ask_for(builder, builder.add(place, _NUMBER(_AHEAD + line)))
+                ask_for(builder, builder.add(place, _NUMBER(_AHEAD + line)))
             weights = _BYTE(_WEIGHTS[tile % 2])
             _tell(builder, "tileloadd64", weights, _place(builder, place), one_row)
         for x in (_HIGH, _LOW):  # a product waits for the one before it in the same sums

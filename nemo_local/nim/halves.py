@@ -1,7 +1,7 @@
 """Matrices of float32 that were stored in bfloat16, kept in half the memory.
 
-The lower 16 bits of such numbers are zero. `kernels.add_product` reads them without, and multiplies
-in float32 all the same, or nearly so on tiles (see amx).
+The lower 16 bits of such numbers are zero. `add_product` (see products) reads them without, and
+multiplies in float32 all the same, or nearly so on tiles (see amx).
 """
 
 import math
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nemo_local.nim.amx import ROWS
-from nemo_local.nim.intrinsics import LANES
+from nemo_local.nim.llvm import LANES
 
 Words = NDArray[np.uint32]
 """A matrix [m, n] as strips of columns, in the order in which they are multiplied; two numbers are

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nemo_local.nim import kernels
+from nemo_local.nim import attention, kernels
 from nemo_local.nim.kv_cache import KvCache, array_of
 
 _FUSED_FROM = 512
@@ -109,7 +109,7 @@ class CompiledOps(TorchOps):
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             y, (keys, values) = q.new_empty(q.shape), map(array_of, cache.layer(layer))
-            kernels.attend(q.numpy(), k.numpy(), v.numpy(), keys, values, columns, y.numpy())
+            attention.attend(q.numpy(), k.numpy(), v.numpy(), keys, values, columns, y.numpy())
             return y.flatten(1)
 
         return attend
@@ -118,7 +118,7 @@ class CompiledOps(TorchOps):
         self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, known: int
     ) -> Tensor:
         y = q.new_empty(q.shape)
-        kernels.attend_prompt(
+        attention.attend_prompt(
             q.numpy(), k.numpy(), v.numpy(), array_of(keys), array_of(values), known, y.numpy()
         )
         return y

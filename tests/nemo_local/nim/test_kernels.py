@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nemo_local.nim import amx, halves, kernels
+from nemo_local.nim import amx, attention, halves, kernels, products
 from nemo_local.nim.kv_cache import KvCache, array_of
 from nemo_local.nim.ops import CompiledOps, TorchOps, ops_of
 from nemo_local.nim.weights import Weight, multiplies_bfloat16
@@ -128,7 +128,7 @@ def test_attention_on_tiles_is_that_of_vectors(size: int, heads: int, new: int, 
     whole = CompiledOps().attend_prompt(q, k, v, expected[0], expected[1], known)
     for first in (0, new - 1):
         own, y = cached.clone(), torch.empty(new - first, heads, size)
-        kernels.attend_on_tiles(
+        attention.attend_on_tiles(
             qkv.numpy(), first, heads, array_of(own[0]), array_of(own[1]), known, y.numpy()
         )
         close(y, whole[first:], by=2e-5)
@@ -245,7 +245,7 @@ def test_rows_get_what_their_own_adapter_adds(
         words = halves.words_of([a, *b], tiles)
         kept += words
         table.append((words[0].ctypes.data, words[1].ctypes.data, rank))
-    kernels.add_linear(
+    products.add_linear(
         x.numpy(), kept[0].ctypes.data, tiles, np.array(table),
         np.array(sum(groups, []), dtype=np.int64), np.cumsum([0, *map(len, groups)]),
         np.array(sizes), y.numpy(),
@@ -257,7 +257,7 @@ def product(x: Tensor, matrix: Tensor, tiles: bool) -> Tensor:
     """x times a matrix of bfloat16, by the kernel."""
     [words], every = halves.words_of([matrix], tiles), np.arange(len(x))
     y = torch.zeros(len(x), matrix.shape[1])
-    kernels.add_product(x.numpy(), every, 0, words, tiles, y.numpy(), every, 0, y.shape[1])
+    products.add_product(x.numpy(), every, 0, words, tiles, y.numpy(), every, 0, y.shape[1])
     return y
 
 

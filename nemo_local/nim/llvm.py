@@ -1,0 +1,118 @@
+"""Pieces of LLVM's code that the intrinsics have in common: memory by address, loops, vectors."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+LANES = 16
+"""Numbers that are computed at once: a register of AVX-512, two or four of others."""
+NUMBER, LANE, FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
+VECTOR, BITS = ir.VectorType(FLOAT, LANES), ir.VectorType(LANE, LANES)
+
+
+def ask_for(builder: Any, address: Any) -> None:
+    kinds = [ir.IntType(8).as_pointer(), LANE, LANE, LANE]
+    fetch = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0i8"
+    )
+    how = [LANE(0), LANE(2), LANE(1)]  # to read; into the second cache; data
+    builder.call(fetch, [builder.inttoptr(address, kinds[0]), *how])
+
+
+def address_of(builder: Any, base: Any, *steps: tuple[Any, Any]) -> Any:
+    """The base, so many steps of so many bytes further."""
+    for bytes_, count in steps:
+        base = builder.add(base, builder.mul(bytes_, count))
+    return base
+
+
+def load(builder: Any, kind: Any, address: Any) -> Any:
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4)
+
+
+def store(builder: Any, vector: Any, address: Any) -> None:
+    builder.store(vector, builder.inttoptr(address, vector.type.as_pointer()), align=4)
+
+
+def everywhere(builder: Any, address: Any) -> Any:
+    """The number at an address, in all lanes."""
+    nothing = ir.Constant(VECTOR, ir.Undefined)
+    one = builder.insert_element(nothing, load(builder, FLOAT, address), LANE(0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(BITS, [0] * LANES))
+
+
+Grown = Callable[[Any, list[Any]], list[Any]]
+"""From the number of a turn, and vectors, to those after it."""
+
+
+def loop(builder: Any, count: Any, first: list[Any], grown: Grown) -> list[Any]:
+    """What vectors have become after `count` turns, one at least."""
+    before, loop = builder.block, builder.append_basic_block()
+    after = builder.append_basic_block()
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    step = builder.phi(NUMBER)
+    sums = [builder.phi(VECTOR) for _ in first]
+    new = grown(step, sums)
+    following = builder.add(step, NUMBER(1))
+    step.add_incoming(NUMBER(0), before)
+    step.add_incoming(following, loop)
+    for total, begin, end in zip(sums, first, new, strict=True):
+        total.add_incoming(begin, before)
+        total.add_incoming(end, loop)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+    builder.position_at_end(after)
+    return new
+
+
+def fused(builder: Any) -> Any:
+    """x y + z of vectors, in one instruction where there is one."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+
+
+def both_halves(builder: Any, place: Any) -> list[Any]:
+    """The numbers in the lower and in the upper halves of LANES words."""
+    both = load(builder, BITS, place)
+    lower = builder.shl(both, ir.Constant(BITS, [16] * LANES))
+    upper = builder.and_(both, ir.Constant(BITS, [0xFFFF0000] * LANES))
+    return [builder.bitcast(bits, VECTOR) for bits in (lower, upper)]
+
+
+def word_of(builder: Any, first: Any, second: Any) -> Any:
+    """The upper halves of two vectors' bits as one word each."""
+    lower = builder.lshr(first, ir.Constant(BITS, [16] * LANES))
+    return builder.or_(lower, builder.and_(second, ir.Constant(BITS, [0xFFFF0000] * LANES)))
+
+
+def sum_of(builder: Any, vector: Any) -> Any:
+    """Of its numbers, in halves."""
+    for width in (8, 4, 2, 1):
+        nothing = ir.Constant(vector.type, ir.Undefined)
+        lower, upper = (
+            builder.shuffle_vector(
+                vector, nothing,
+                ir.Constant(ir.VectorType(LANE, width), list(range(first, first + width))),
+            )
+            for first in (0, width)
+        )  # fmt: skip
+        vector = builder.fadd(lower, upper)
+    return builder.extract_element(vector, LANE(0))
+
+
+def sums_of(builder: Any, vectors: list[Any]) -> Any:
+    """A vector of the sums of LANES vectors, two of which are folded into one again and again."""
+    wide = LANES
+    while len(vectors) > 1:
+        # Lanes of every sum in the making, first those of one vector, then of the other.
+        lanes = [lane for lane in range(2 * LANES) if lane % wide < wide // 2]
+        first = ir.Constant(BITS, lanes)
+        second = ir.Constant(BITS, [lane + wide // 2 for lane in lanes])
+        vectors = [
+            builder.fadd(builder.shuffle_vector(a, b, first), builder.shuffle_vector(a, b, second))
+            for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+        wide //= 2
+    return vectors[0]
