@@ -88,7 +88,7 @@ def _queries(
     """Fill qkv [N, heads + 2 kv, d] of a layer, turned to their positions."""
     count, every, size = qkv.shape
     kv_heads = (every - heads) // 2
-    x = np.empty_like(h)
+    x = np.empty(h.shape, np.float32)
     norm(h, norms[2 * layer], epsilon, x)
     flat, at = qkv.reshape(count, every * size), 4 * layer
     flat[:] = 0
@@ -107,7 +107,7 @@ def _add_rest(
     flat = seen.reshape(count, seen.shape[1] * seen.shape[2])
     hidden, both = np.array([h.shape[1]]), np.array([inner, inner])
     add_linear(flat, weights[at + 1], tiles, table[at + 1], rows, starts, hidden, h)
-    x = np.empty_like(h)
+    x = np.empty(h.shape, np.float32)
     norm(h, norms[2 * layer + 1], epsilon, x)
     gate_up = np.zeros((count, 2 * inner), np.float32)
     add_linear(x, weights[at + 2], tiles, table[at + 2], rows, starts, both, gate_up)
@@ -182,23 +182,27 @@ def read(
     seen = np.empty((h.shape[0], heads, size), np.float32)
     ends = np.empty((prompts, h.shape[1]), np.float32)
     last_seen = np.empty((prompts, heads, size), np.float32)
+    now, of_layer, own_table, own_rows, own_starts = h, seen, table, rows, starts
     for layer in range(layers):
         _queries(
             h, weights, tiles, norms, epsilon, heads, cos, sin, layer, table, rows, starts, qkv
         )
+        if layer == layers - 1:  # above this point only the ends are needed
+            for p in range(prompts):
+                for e in range(h.shape[1]):
+                    ends[p, e] = h[spans[p, 2] - 1, e]
+            now, of_layer = ends, last_seen
+            own_table, own_rows, own_starts = last_table, last_rows, last_starts
         for p in range(prompts):
-            row, start, end, known = spans[p]
-            first, out = 0, seen[start:end]
-            if layer == layers - 1:  # above this point only the ends are needed
-                first, out = end - start - 1, last_seen[p : p + 1]
-                ends[p] = h[end - 1]
+            row, start, end, known = spans[p, 0], spans[p, 1], spans[p, 2], spans[p, 3]
+            first, out = 0, of_layer[start:end]
+            if layer == layers - 1:
+                first, out = end - start - 1, of_layer[p : p + 1]
             attend_on_tiles(
                 qkv[start:end], first, heads, kv[0, layer, row], kv[1, layer, row], known, out
             )
-        if layer < layers - 1:
-            _add_rest(h, weights, tiles, norms, epsilon, inner, layer, table, rows, starts, seen)
-    _add_rest(
-        ends, weights, tiles, norms, epsilon, inner, layers - 1, last_table, last_rows, last_starts,
-        last_seen,
-    )  # fmt: skip
+        _add_rest(
+            now, weights, tiles, norms, epsilon, inner, layer, own_table, own_rows, own_starts,
+            of_layer,
+        )  # fmt: skip
     _predict(ends, weights, tiles, norms, epsilon, last_table, last_rows, last_starts, last, logits)

@@ -70,9 +70,12 @@ def room(rows: Any, columns: Any) -> Any:
 def _multiply(
     halves: Any, rows: Any, words: Any, strips: Any, count: Any, y: Any, y_stride: Any
 ) -> None:
-    """Add to rows at y the product of rows in two halves with the first strips and their words."""
-    strip, deep, high, low = words.strides[0], min(count, amx.ROWS), halves[0], halves[1]
-    high_at, low_at, x_stride = high.ctypes.data, low.ctypes.data, high.strides[0]
+    """Add to rows at y the product of rows in two halves with so many strips of words.
+
+    words and y are addresses.
+    """
+    strip, deep, x_stride = 4 * LANES * count, min(count, amx.ROWS), halves.strides[1]
+    high_at, low_at = halves.ctypes.data, halves.ctypes.data + halves.strides[0]
     whole = rows - rows % amx.ROWS
     for first, end, together in ((0, whole, amx.ROWS), (whole, rows, rows - whole)):
         if first == end:
@@ -81,7 +84,7 @@ def _multiply(
         s = 0
         while s < strips:
             wide = 4 if s + 4 <= strips else 1
-            words_at = words.ctypes.data + strip * s
+            words_at = words + strip * s
             for n in range(first, end, together):
                 own, y_at = x_stride * n, y + y_stride * n + 4 * LANES * s
                 if wide == 4:
@@ -117,19 +120,20 @@ def _add_tiles(
         amx.halve(x_at + x.strides[0] * of[n], own, own + halves.strides[0], size)
         in_turn = in_turn and to[n] == to[0] + n
     whole = width // LANES if in_turn else 0
-    y_at = y.ctypes.data + y.strides[0] * to[0] + 4 * begin
-    _multiply(halves, rows, words, whole, count, y_at, y.strides[0])
+    words_at, y_at = words.ctypes.data, y.ctypes.data + y.strides[0] * to[0] + 4 * begin
+    _multiply(halves, rows, words_at, whole, count, y_at, y.strides[0])
     first, left = begin + LANES * whole, width - LANES * whole
     if left:  # what tiles cannot reach, or would write beyond
-        rest = words[whole:]
-        own = room(rows, LANES * rest.shape[0])
+        rest = words.shape[0] - whole
+        sums = room(rows, LANES * rest)
         for n in range(rows):
             for j in range(left):
-                own[n, j] = y[to[n], first + j]
-        _multiply(halves, rows, rest, rest.shape[0], count, own.ctypes.data, own.strides[0])
+                sums[n, j] = y[to[n], first + j]
+        words_at += words.strides[0] * whole
+        _multiply(halves, rows, words_at, rest, count, sums.ctypes.data, sums.strides[0])
         for n in range(rows):
             for j in range(left):
-                y[to[n], first + j] = own[n, j]
+                y[to[n], first + j] = sums[n, j]
 
 
 @kernel("void(f4[:,::1], i8[::1], i8, u4[:,:,::1], b1, f4[:,::1], i8[::1], i8, i8)")
