@@ -67,16 +67,19 @@ def room(rows: Any, columns: Any) -> Any:
 
 
 @kernel()
-def _multiply(
-    halves: Any, rows: Any, words: Any, strips: Any, count: Any, y: Any, y_stride: Any
-) -> None:
+def multiply(
+    halves: Any, row: Any, at: Any, rows: Any, words: Any, strips: Any, count: Any, y: Any,
+    y_stride: Any,
+) -> None:  # fmt: skip
     """Add to rows at y the product of rows in two halves with so many strips of words.
 
-    words and y are addresses.
+    The rows are those from `row` on, their numbers those from `at` on; words and y are addresses.
+    An array of which only the address is known may be gone: numba frees it after its last use.
     """
-    strip, deep, x_stride = 4 * LANES * count, min(count, amx.ROWS), halves.strides[1]
-    high_at, low_at = halves.ctypes.data, halves.ctypes.data + halves.strides[0]
-    whole = rows - rows % amx.ROWS
+    stride = halves.strides[1]
+    high = halves.ctypes.data + stride * row + 2 * at
+    low = high + halves.strides[0]
+    strip, deep, whole = 4 * LANES * count, min(count, amx.ROWS), rows - rows % amx.ROWS
     for first, end, together in ((0, whole, amx.ROWS), (whole, rows, rows - whole)):
         if first == end:
             continue
@@ -86,17 +89,16 @@ def _multiply(
             wide = 4 if s + 4 <= strips else 1
             words_at = words + strip * s
             for n in range(first, end, together):
-                own, y_at = x_stride * n, y + y_stride * n + 4 * LANES * s
+                high_at, low_at = high + stride * n, low + stride * n
+                y_at = y + y_stride * n + 4 * LANES * s
                 if wide == 4:
                     amx.multiply_4(
-                        high_at + own, low_at + own, x_stride, words_at, strip, count, deep, y_at,
-                        y_stride,
-                    )  # fmt: skip
+                        high_at, low_at, stride, words_at, strip, count, deep, y_at, y_stride
+                    )
                 else:
                     amx.multiply_1(
-                        high_at + own, low_at + own, x_stride, words_at, strip, count, deep, y_at,
-                        y_stride,
-                    )  # fmt: skip
+                        high_at, low_at, stride, words_at, strip, count, deep, y_at, y_stride
+                    )
             s += wide
     amx.end()
 
@@ -108,32 +110,31 @@ def halves_of(rows: Any, count: Any) -> Any:
 
 
 @kernel()
+def _halve_row(x: Any, row: Any, at: Any, size: Any, halves: Any, n: Any) -> None:
+    """So many numbers of a row of x, from `at` on, as row n of two halves (see amx)."""
+    own = halves.ctypes.data + halves.strides[1] * n
+    place = x.ctypes.data + x.strides[0] * row + 4 * at
+    amx.halve(place, own, own + halves.strides[0], size)
+
+
+@kernel()
 def _add_tiles(
     x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any, width: Any
 ) -> None:
     """`add_product` with words for tiles."""
-    rows, count = of.shape[0], words.shape[1]
-    halves, size, in_turn = halves_of(rows, count), min(2 * count, x.shape[1] - at), True
-    x_at, high_at, stride = x.ctypes.data + 4 * at, halves.ctypes.data, halves.strides[1]
+    rows, count, strips = of.shape[0], words.shape[1], words.shape[0]
+    halves, size = halves_of(rows, count), min(2 * count, x.shape[1] - at)
+    sums = room(rows, LANES * strips)
     for n in range(rows):
-        own = high_at + stride * n
-        amx.halve(x_at + x.strides[0] * of[n], own, own + halves.strides[0], size)
-        in_turn = in_turn and to[n] == to[0] + n
-    whole = width // LANES if in_turn else 0
-    words_at, y_at = words.ctypes.data, y.ctypes.data + y.strides[0] * to[0] + 4 * begin
-    _multiply(halves, rows, words_at, whole, count, y_at, y.strides[0])
-    first, left = begin + LANES * whole, width - LANES * whole
-    if left:  # what tiles cannot reach, or would write beyond
-        rest = words.shape[0] - whole
-        sums = room(rows, LANES * rest)
-        for n in range(rows):
-            for j in range(left):
-                sums[n, j] = y[to[n], first + j]
-        words_at += words.strides[0] * whole
-        _multiply(halves, rows, words_at, rest, count, sums.ctypes.data, sums.strides[0])
-        for n in range(rows):
-            for j in range(left):
-                y[to[n], first + j] = sums[n, j]
+        _halve_row(x, of[n], at, size, halves, n)
+        for j in range(width):
+            sums[n, j] = y[to[n], begin + j]
+    multiply(
+        halves, 0, 0, rows, words.ctypes.data, strips, count, sums.ctypes.data, sums.strides[0]
+    )
+    for n in range(rows):
+        for j in range(width):
+            y[to[n], begin + j] = sums[n, j]
 
 
 @kernel("void(f4[:,::1], i8[::1], i8, u4[:,:,::1], b1, f4[:,::1], i8[::1], i8, i8)")
@@ -172,6 +173,73 @@ def _words_at(address: Any, rows: Any, columns: Any, tiles: Any) -> Any:
     return carray(pointer(address), shape, np.float32).view(np.uint32)
 
 
+@kernel()
+def _add_tiled_linear(
+    x: Any, weight: Any, table: Any, rows: Any, starts: Any, sizes: Any, y: Any
+) -> None:
+    """`add_linear` on tiles. A strip of words goes beyond its matrix, and adds zeros there."""
+    d_in, d_out, members, count = x.shape[1], y.shape[1], sizes.shape[0], x.shape[0]
+    strips, words, _ = _shape_of(d_in, d_out, True)
+    halves, whole = halves_of(count, words), d_out // LANES
+    for n in range(count):
+        _halve_row(x, n, 0, d_in, halves, n)
+    multiply(halves, 0, 0, count, weight, whole, words, y.ctypes.data, y.strides[0])
+    if whole < strips:  # where a strip would go beyond the last row
+        every = np.arange(count)
+        rest = _words_at(weight + 4 * LANES * words * whole, d_in, LANES, True)
+        _add_tiles(x, every, 0, rest, y, every, LANES * whole, d_out - LANES * whole)
+    most, widest, even = 0, 0, True
+    for g in range(table.shape[0]):
+        if table[g, 2]:
+            most, widest = max(most, starts[g + 1] - starts[g]), max(widest, table[g, 2])
+    if most == 0:
+        return
+    for k in range(members):
+        even = even and sizes[k] % LANES == 0
+    copies, sums = halves_of(most, words), room(most, d_out + LANES)
+    low = room(most, members * widest + LANES)
+    inner = halves_of(most, members * widest // 2 + amx.ROWS)
+    for g in range(table.shape[0]):
+        first, own_count, rank = starts[g], starts[g + 1] - starts[g], table[g, 2]
+        if rank == 0 or own_count == 0:
+            continue
+        in_turn = even
+        for n in range(own_count):
+            in_turn = in_turn and rows[first + n] == rows[first] + n
+            for e in range(low.shape[1]):
+                low[n, e] = 0
+        own, row, y_at, y_stride = copies, 0, sums.ctypes.data, sums.strides[0]
+        if in_turn:
+            own, row, y_stride = halves, rows[first], y.strides[0]
+            y_at = y.ctypes.data + y_stride * row
+        else:
+            for n in range(own_count):
+                for half in range(2):
+                    for e in range(2 * words):
+                        copies[half, n, e] = halves[half, rows[first + n], e]
+                for j in range(d_out):
+                    sums[n, j] = y[rows[first + n], j]
+        a_strips, _, _ = _shape_of(d_in, members * rank, True)
+        multiply(
+            own, row, 0, own_count, table[g, 0], a_strips, words, low.ctypes.data, low.strides[0]
+        )
+        for n in range(own_count):
+            _halve_row(low, n, 0, members * rank, inner, n)
+        address, begin = table[g, 1], 0
+        for k in range(members):
+            b_strips, b_words, _ = _shape_of(rank, sizes[k], True)
+            multiply(
+                inner, 0, k * rank, own_count, address, b_strips, b_words, y_at + 4 * begin,
+                y_stride,
+            )  # fmt: skip
+            address += 4 * LANES * b_strips * b_words
+            begin += sizes[k]
+        if not in_turn:
+            for n in range(own_count):
+                for j in range(d_out):
+                    y[rows[first + n], j] = sums[n, j]
+
+
 @kernel("void(f4[:,::1], i8, b1, i8[:,::1], i8[::1], i8[::1], i8[::1], f4[:,::1])")
 def add_linear(
     x: Any, weight: Any, tiles: Any, table: Any, rows: Any, starts: Any, sizes: Any, y: Any
@@ -183,21 +251,24 @@ def add_linear(
     r. Zeros where an adapter has nothing. The rows of adapter g are rows[starts[g] : starts[g +
     1]]; sizes [K] are the members' parts of d_out.
     """
+    if tiles:
+        _add_tiled_linear(x, weight, table, rows, starts, sizes, y)
+        return
     d_in, members = x.shape[1], sizes.shape[0]
     every = np.arange(x.shape[0])
-    w = _words_at(weight, d_in, y.shape[1], tiles)
-    add_product(x, every, 0, w, tiles, y, every, 0, y.shape[1])
+    w = _words_at(weight, d_in, y.shape[1], False)
+    add_product(x, every, 0, w, False, y, every, 0, y.shape[1])
     for g in range(table.shape[0]):
         rank, address = table[g, 2], table[g, 1]
         if rank == 0:
             continue
         own = rows[starts[g] : starts[g + 1]]
         low = np.zeros((own.shape[0], members * rank), np.float32)
-        a = _words_at(table[g, 0], d_in, members * rank, tiles)
-        add_product(x, own, 0, a, tiles, low, every[: own.shape[0]], 0, members * rank)
+        a = _words_at(table[g, 0], d_in, members * rank, False)
+        add_product(x, own, 0, a, False, low, every[: own.shape[0]], 0, members * rank)
         begin = 0
         for k in range(members):
-            b = _words_at(address, rank, sizes[k], tiles)
-            add_product(low, every[: own.shape[0]], k * rank, b, tiles, y, own, begin, sizes[k])
+            b = _words_at(address, rank, sizes[k], False)
+            add_product(low, every[: own.shape[0]], k * rank, b, False, y, own, begin, sizes[k])
             address += 4 * b.size
             begin += sizes[k]
