@@ -194,7 +194,7 @@ def _multiply(
         _tell(builder, "tilestored64", _BYTE(tile), place, y_stride)
 
 
-multiply_4, multiply_1 = map(_multiplier, (4, 1))
+multiply_4, multiply_2, multiply_1 = map(_multiplier, (4, 2, 1))
 
 
 @intrinsic  # type: ignore[untyped-decorator]

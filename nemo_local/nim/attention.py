@@ -24,6 +24,8 @@ from nemo_local.nim.llvm import LANES
 from nemo_local.nim.products import halves_of, room
 
 _ONE = np.float32(1.0)
+_NEW = "f4[:,:,:], f4[:,:,:], f4[:,:,:]"
+"""Queries, keys and values of tokens that are read."""
 
 
 @kernel()
@@ -104,14 +106,16 @@ def _attend_to_words(query: Any, key: Any, value: Any, seen: Any, scores: Any, o
 
 
 @kernel(
-    "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:,::1], f4[:,:,:,::1], i8[::1], f4[:,:,::1])",
-    "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], u2[:,:,:,::1], u2[:,:,:,::1], i8[::1], f4[:,:,::1])",
+    f"void({_NEW}, f4[:,:,:,::1], f4[:,:,:,::1], i8[::1], i8[::1], f4[:,:,::1])",
+    f"void({_NEW}, u2[:,:,:,::1], u2[:,:,:,::1], i8[::1], i8[::1], f4[:,:,::1])",
 )
-def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any) -> None:
+def attend(
+    q: Any, k: Any, v: Any, keys: Any, values: Any, places: Any, columns: Any, y: Any
+) -> None:
     """Attention of one new token in each of N sequences; takes note of its key and value.
 
-    q [N, heads, d], k and v [N, kv, d]; keys and values [B, kv, T, d] of the cache; columns [N]
-    where each token stands in them; y [N, heads, d].
+    q [N, heads, d], k and v [N, kv, d]; keys and values [B, kv, T, d] of the cache; places [N] and
+    columns [N] are where each token stands in them; y [N, heads, d].
     """
     heads, size = q.shape[1], q.shape[2]
     share = heads // k.shape[1]
@@ -122,7 +126,7 @@ def attend(q: Any, k: Any, v: Any, keys: Any, values: Any, columns: Any, y: Any)
         seen = columns[i] + 1
         for h in range(heads):
             group = h // share
-            key, value, out = keys[i, group], values[i, group], y[i, h]
+            key, value, out = keys[places[i], group], values[places[i], group], y[i, h]
             if h % share == 0:
                 for e in range(size):
                     key[columns[i], e] = as_in(key, k[i, group, e])
@@ -155,8 +159,8 @@ def _product(a: Any, b: Any, count: Any, columns: Any, y: Any) -> None:
 
 
 @kernel(
-    "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,::1], f4[:,:,::1], i8, f4[:,:,::1])",
-    "void(f4[:,:,:], f4[:,:,:], f4[:,:,:], u2[:,:,::1], u2[:,:,::1], i8, f4[:,:,::1])",
+    f"void({_NEW}, f4[:,:,::1], f4[:,:,::1], i8, f4[:,:,::1])",
+    f"void({_NEW}, u2[:,:,::1], u2[:,:,::1], i8, f4[:,:,::1])",
 )
 def attend_prompt(q: Any, k: Any, v: Any, keys: Any, values: Any, known: Any, y: Any) -> None:
     """Attention of the next tokens of one sequence; takes note of their keys and values.

@@ -4,7 +4,6 @@ A step of few sequences takes as long as it takes to read the weights. So it is 
 stored in bfloat16 and are kept in 16 bits here, and so are the adapters beside them.
 """
 
-import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nemo_local.nim import amx, halves, kernels
-from nemo_local.nim.fused_lora import FusedAdapters, Table
+from nemo_local.nim.fused_lora import Arrangement, Table
 from nemo_local.nim.kv_cache import KvCache, array_of
 from nemo_local.nim.sites import HEAD, Site
 
@@ -70,31 +69,28 @@ class CompiledStep:
 
     def __call__(
         self, h: Tensor, cos: Tensor, sin: Tensor, cache: KvCache, positions: Tensor,
-        adapters: FusedAdapters, names: list[str | None], parts: int,
+        arranged: Arrangement,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """What the head reads [N, E], and logits [N, V]; overwrites the embeddings h [N, E].
 
-        cos and sin [N, d] belong to the positions [N], which are also the columns in the cache.
-        `names` are the rows' adapters; each of the parts is computed by a thread.
+        cos and sin [N, d] belong to the positions [N], which are also the columns in the cache. All
+        of this is in the arranged order, each part of which is computed by a thread.
         """
         last, logits = torch.empty_like(h), h.new_empty(h.shape[0], self._vocabulary)
-        bounds = [len(names) * i // parts for i in range(parts + 1)]
-
-        by_row = [one.numpy() for one in (h, cos, sin, positions, last, logits)]
+        by_row = [one.numpy() for one in (h, cos, sin, arranged.rows, positions, last, logits)]
         kv = array_of(cache.kv)
 
         def compute(begin: int, end: int, lora: Table) -> None:
-            own_h, own_cos, own_sin, columns, own_last, own_logits = [
+            own_h, own_cos, own_sin, own_places, columns, own_last, own_logits = [
                 one[begin:end] for one in by_row
             ]
             kernels.step(
-                own_h, *self._network, own_cos, own_sin, kv, begin, columns, *lora.arrays, own_last,
-                own_logits,
+                own_h, *self._network, own_cos, own_sin, kv, own_places, columns, *lora.arrays,
+                own_last, own_logits,
             )  # fmt: skip
 
-        pieces = [(a, b, adapters.table(names[a:b])) for a, b in itertools.pairwise(bounds)]
-        running = [self._others.submit(compute, *piece) for piece in pieces[1:]]
-        compute(*pieces[0])
+        running = [self._others.submit(compute, *part) for part in arranged.parts[1:]]
+        compute(*arranged.parts[0])
         for one in running:
             one.result()
         return last, logits

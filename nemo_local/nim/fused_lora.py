@@ -6,6 +6,7 @@ Rows of one adapter that stand together need nothing where W + B A is kept (see 
 a compiled step adds what rows of several need (see compiled_step).
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -22,8 +23,8 @@ from nemo_local.nim.sites import Site
 from nemo_local.nim.token_rows import Chosen
 from nemo_local.nim.weights import Weight
 
-_TABLES = 64
-"""Tables that are kept: of a step and its parts, which stay the same while nobody comes or goes."""
+Place = tuple[str | None, int, int]
+"""An adapter, its first row, and the one after its last."""
 
 
 class Selection(Protocol):
@@ -96,22 +97,33 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Table:
-    """The same for a compiled step, G adapters."""
+    """The same for a compiled step or prompts, G adapters."""
 
     addresses: NDArray[np.int64]
     """[sites, G, 3]: where their matrices lie."""
-    rows: NDArray[np.int64]
-    """[N] their rows, one adapter's after the other's."""
-    starts: NDArray[np.int64]
-    """[G + 1] where each adapter's begin in `rows`."""
+    ranges: NDArray[np.int64]
+    """[G, 2]: their first rows, and the ones after their last."""
     tokens: Chosen
     layouts: list[Layout]
     """What lies at the addresses."""
 
     @property
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """As kernels take them."""
-        return self.addresses, self.rows, self.starts
+        return self.addresses, self.ranges
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Rows of a compiled step, those of one adapter together."""
+
+    rows: Tensor
+    """[N] which row stands where."""
+    places: Tensor
+    """[N] where each row stands."""
+    parts: list[tuple[int, int, Table]]
+    """From where to where each goes, and its adapters."""
+    tokens: Chosen
 
 
 class FusedAdapters:
@@ -123,26 +135,15 @@ class FusedAdapters:
         self._layouts = layouts
         self._merged = merged
         self._changes = -1
-        self._tables: dict[tuple[str | None, ...], Table] = {}
+        self._arranged: tuple[list[str | None], int, Arrangement] | None = None
 
-    def by_range(
-        self, ranges: list[tuple[str | None, int, int]], in_bfloat16: bool = False
-    ) -> Selection:
-        """For rows that stand together by adapter: (adapter, first row, end).
+    def by_range(self, ranges: list[Place], in_bfloat16: bool = False) -> Selection:
+        """For rows that stand together by adapter.
 
         `in_bfloat16` is for products in it, with weights that have such a copy.
         """
-        own = self.adapters.tokens
-        joined: list[tuple[str | None, int, int]] = []
-        for name, start, end in ranges:
-            if joined and joined[-1][0] == name:
-                start = joined.pop()[1]
-            joined.append((name, start, end))
-        return Ranges(
-            [self._range(*one) for one in joined],
-            [(own[n], slice(start, end)) for n, start, end in joined if n in own],
-            in_bfloat16,
-        )
+        joined = _together(ranges)
+        return Ranges([self._range(*one) for one in joined], self._tokens(joined), in_bfloat16)
 
     def _range(self, name: str | None, start: int, end: int) -> Range:
         merged = None if name is None else self._merged.of(name)
@@ -156,24 +157,41 @@ class FusedAdapters:
             return self.by_range([(names[0], 0, len(names))])
         return Mixed(*self._groups(names))
 
-    def table(self, names: list[str | None]) -> Table:
-        """The same for a compiled step."""
-        if self._changes != self.adapters.changes or len(self._tables) > _TABLES:
-            self._changes, self._tables = self.adapters.changes, {}
-        key = tuple(names)
-        if key not in self._tables:
-            self._tables[key] = self._tabulate(names)
-        return self._tables[key]
-
-    def _tabulate(self, names: list[str | None]) -> Table:
-        groups, tokens = self._groups(names)
-        addresses = np.zeros((len(self._layouts.sizes), len(groups), 3), dtype=np.int64)
-        for g, (layout, _) in enumerate(groups):
+    def table(self, ranges: list[Place]) -> Table:
+        """For rows that stand together by adapter, in a compiled step or prompts."""
+        joined = [one for one in _together(ranges) if one[0] is not None]
+        layouts = [self._layouts.of(name) for name, _, _ in joined]
+        addresses = np.zeros((len(self._layouts.sizes), len(joined), 3), dtype=np.int64)
+        for g, layout in enumerate(layouts):
             addresses[:, g] = layout.addresses
-        rows = [row for _, own in groups for row in own]
-        starts = np.cumsum([0, *(len(own) for _, own in groups)])
-        layouts = [layout for layout, _ in groups]
-        return Table(addresses, np.array(rows, dtype=np.int64), starts, tokens, layouts)
+        bounds = np.array([place[1:] for place in joined], dtype=np.int64).reshape(-1, 2)
+        return Table(addresses, bounds, self._tokens(joined), layouts)
+
+    def arranged(self, names: list[str | None], parts: int) -> Arrangement:
+        """For a compiled step of rows in any order, in so many parts.
+
+        The last is kept: it is that of the next step, too, if nobody comes or goes.
+        """
+        if self._changes != self.adapters.changes:
+            self._changes, self._arranged = self.adapters.changes, None
+        if self._arranged is None or self._arranged[:2] != (names, parts):
+            self._arranged = names, parts, self._arrange(names, parts)
+        return self._arranged[2]
+
+    def _arrange(self, names: list[str | None], parts: int) -> Arrangement:
+        rows = torch.tensor(sorted(range(len(names)), key=lambda row: names[row] or ""))
+        ordered = [names[row] for row in rows.tolist()]
+        bounds = itertools.pairwise(len(names) * i // parts for i in range(parts + 1))
+        return Arrangement(
+            rows,
+            rows.argsort(),
+            [(a, b, self.table(_one_by_one(ordered[a:b]))) for a, b in bounds],
+            self._tokens(_together(_one_by_one(ordered))),
+        )
+
+    def _tokens(self, ranges: list[Place]) -> Chosen:
+        own = self.adapters.tokens
+        return [(own[name], slice(a, b)) for name, a, b in ranges if name in own]
 
     def _groups(self, names: list[str | None]) -> tuple[list[tuple[Layout, list[int]]], Chosen]:
         rows_of: dict[str, list[int]] = {}
@@ -185,6 +203,20 @@ class FusedAdapters:
             [(self._layouts.of(name), rows) for name, rows in rows_of.items()],
             [(own[name], torch.tensor(rows)) for name, rows in rows_of.items() if name in own],
         )
+
+
+def _one_by_one(names: list[str | None]) -> list[Place]:
+    return [(name, row, row + 1) for row, name in enumerate(names)]
+
+
+def _together(ranges: list[Place]) -> list[Place]:
+    """The same with neighbours of one adapter as one."""
+    joined: list[Place] = []
+    for name, start, end in ranges:
+        if joined and joined[-1][0] == name:
+            start = joined.pop()[1]
+        joined.append((name, start, end))
+    return joined
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -314,33 +314,22 @@ def weigh_rows(
 def _halves_adder(rows: int, strips: int = 1) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def add_halves(
-        context: Any, x: Any, x_stride: Any, of: Any, words: Any, count: Any, y: Any, y_stride: Any,
-        to: Any,
-    ) -> Any:  # fmt: skip
-        """y[to, : 2 LANES] += x[of, : count] W for so many rows and a strip of words (see halves).
+        context: Any, x: Any, x_stride: Any, words: Any, count: Any, y: Any, y_stride: Any
+    ) -> Any:
+        """y[:, : 2 LANES] += x[:, : count] W for so many rows and a strip of words (see halves).
 
-        Two strips, which lie one after the other, are twice as wide. By addresses, also those of
-        the indices, and bytes from a row to the next.
+        Two strips, which lie one after the other, are twice as wide. By addresses, and bytes from a
+        row to the next.
         """
 
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            x, x_stride, of, words, count, y, y_stride, to = arguments
-            fused = llvm.fused(builder)
-
-            def row(base: Any, stride: Any, indices: Any, i: int) -> Any:
-                index = llvm.load(
-                    builder,
-                    llvm.NUMBER,
-                    llvm.address_of(builder, indices, (llvm.NUMBER(8), llvm.NUMBER(i))),
-                )
-                return llvm.address_of(builder, base, (stride, index))
-
-            x_rows = [row(x, x_stride, of, i) for i in range(rows)]
-            y_rows = [row(y, y_stride, to, i) for i in range(rows)]
+            x, x_stride, words, count, y, y_stride = arguments
+            fused, every = llvm.fused(builder), [llvm.NUMBER(i) for i in range(rows)]
+            x_rows = [llvm.address_of(builder, x, (x_stride, i)) for i in every]
             places = [
-                llvm.address_of(builder, y_row, (llvm.NUMBER(4 * LANES), llvm.NUMBER(part)))
-                for y_row in y_rows
-                for part in range(2 * strips)
+                llvm.address_of(builder, y, (y_stride, i), (llvm.NUMBER(4 * LANES), llvm.NUMBER(n)))
+                for i in every
+                for n in range(2 * strips)
             ]
             strip_bytes = builder.mul(llvm.NUMBER(4 * LANES), count)
 
@@ -369,7 +358,7 @@ def _halves_adder(rows: int, strips: int = 1) -> Any:
                 llvm.store(builder, total, place)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 8), code
+        return types.void(*[types.int64] * 6), code
 
     return add_halves
 

@@ -83,7 +83,7 @@ def rotate(x: Any, cos: Any, sin: Any) -> None:
 @kernel()
 def _queries(
     h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any, cos: Any, sin: Any,
-    layer: Any, table: Any, rows: Any, starts: Any, qkv: Any,
+    layer: Any, table: Any, ranges: Any, qkv: Any,
 ) -> None:  # fmt: skip
     """Fill qkv [N, heads + 2 kv, d] of a layer, turned to their positions."""
     count, every, size = qkv.shape
@@ -93,73 +93,72 @@ def _queries(
     flat, at = qkv.reshape(count, every * size), 4 * layer
     flat[:] = 0
     sizes = np.array([heads * size, kv_heads * size, kv_heads * size])
-    add_linear(x, weights[at], tiles, table[at], rows, starts, sizes, flat)
+    add_linear(x, weights[at], tiles, table[at], ranges, sizes, flat)
     rotate(qkv[:, : heads + kv_heads], cos, sin)
 
 
 @kernel()
 def _add_rest(
     h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, inner: Any, layer: Any, table: Any,
-    rows: Any, starts: Any, seen: Any,
+    ranges: Any, seen: Any,
 ) -> None:  # fmt: skip
     """What follows a layer's attention, `seen` [N, heads, d]; overwrites h [N, E]."""
     count, at = h.shape[0], 4 * layer
     flat = seen.reshape(count, seen.shape[1] * seen.shape[2])
     hidden, both = np.array([h.shape[1]]), np.array([inner, inner])
-    add_linear(flat, weights[at + 1], tiles, table[at + 1], rows, starts, hidden, h)
+    add_linear(flat, weights[at + 1], tiles, table[at + 1], ranges, hidden, h)
     x = np.empty(h.shape, np.float32)
     norm(h, norms[2 * layer + 1], epsilon, x)
     gate_up = np.zeros((count, 2 * inner), np.float32)
-    add_linear(x, weights[at + 2], tiles, table[at + 2], rows, starts, both, gate_up)
+    add_linear(x, weights[at + 2], tiles, table[at + 2], ranges, both, gate_up)
     inside = np.empty((count, inner), np.float32)
     gated(gate_up, inside)
-    add_linear(inside, weights[at + 3], tiles, table[at + 3], rows, starts, hidden, h)
+    add_linear(inside, weights[at + 3], tiles, table[at + 3], ranges, hidden, h)
 
 
 @kernel()
 def _predict(
-    h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, table: Any, rows: Any, starts: Any,
-    last: Any, logits: Any,
+    h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, table: Any, ranges: Any, last: Any,
+    logits: Any,
 ) -> None:  # fmt: skip
     """Fill `last` [N, E], which the head reads, and logits [N, V]."""
     norm(h, norms[-1], epsilon, last)
     logits[:] = 0
     vocabulary = np.array([logits.shape[1]])
-    add_linear(last, weights[-1], tiles, table[-1], rows, starts, vocabulary, logits)
+    add_linear(last, weights[-1], tiles, table[-1], ranges, vocabulary, logits)
 
 
 _OF_A_NETWORK = "f4[:,::1], i8[::1], b1, f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1]"
-_TABLE = "i8[:,:,::1], i8[::1], i8[::1]"
+_TABLE = "i8[:,:,::1], i8[:,::1]"
 
 
-@kernel(f"void({_OF_A_NETWORK}, u2[:,:,:,:,:,::1], i8, i8[::1], {_TABLE}, f4[:,::1], f4[:,::1])")
+@kernel(
+    f"void({_OF_A_NETWORK}, u2[:,:,:,:,:,::1], i8[::1], i8[::1], {_TABLE}, f4[:,::1], f4[:,::1])"
+)
 def step(
     h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any,
-    sin: Any, kv: Any, first: Any, columns: Any, table: Any, rows: Any, starts: Any, last: Any,
-    logits: Any,
+    sin: Any, kv: Any, places: Any, columns: Any, table: Any, ranges: Any, last: Any, logits: Any,
 ) -> None:  # fmt: skip
     """A Llama reads one more token in each of N sequences.
 
     h [N, E] are the embeddings, and overwritten. weights [4 L + 1] are the addresses of qkv, o,
-    gate_up and down of each layer, then of the head; tiles, table [4 L + 1, G, 3], rows and starts
-    as in `add_linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2, L, B,
-    kv, T, d] of a cache in bfloat16, from row `first` on, and columns as in `attend`. Fills `last`
-    [N, E], which the head reads, and logits [N, V].
+    gate_up and down of each layer, then of the head; tiles, table [4 L + 1, G, 3] and ranges as in
+    `add_linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2, L, B, kv, T,
+    d] of a cache in bfloat16, places and columns as in `attend`. Fills `last` [N, E], which the
+    head reads, and logits [N, V].
     """
     kv_heads, size = kv.shape[3], kv.shape[5]
     both = heads + kv_heads
     qkv = np.empty((h.shape[0], both + kv_heads, size), np.float32)
     seen = np.empty((h.shape[0], heads, size), np.float32)
     for layer in range(kv.shape[1]):
-        _queries(
-            h, weights, tiles, norms, epsilon, heads, cos, sin, layer, table, rows, starts, qkv
-        )
+        _queries(h, weights, tiles, norms, epsilon, heads, cos, sin, layer, table, ranges, qkv)
         attend(
-            qkv[:, :heads], qkv[:, heads:both], qkv[:, both:], kv[0, layer][first:],
-            kv[1, layer][first:], columns, seen,
+            qkv[:, :heads], qkv[:, heads:both], qkv[:, both:], kv[0, layer], kv[1, layer], places,
+            columns, seen,
         )  # fmt: skip
-        _add_rest(h, weights, tiles, norms, epsilon, inner, layer, table, rows, starts, seen)
-    _predict(h, weights, tiles, norms, epsilon, table, rows, starts, last, logits)
+        _add_rest(h, weights, tiles, norms, epsilon, inner, layer, table, ranges, seen)
+    _predict(h, weights, tiles, norms, epsilon, table, ranges, last, logits)
 
 
 @kernel(
@@ -167,14 +166,14 @@ def step(
 )
 def read(
     h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any,
-    sin: Any, kv: Any, spans: Any, table: Any, rows: Any, starts: Any, last_table: Any,
-    last_rows: Any, last_starts: Any, last: Any, logits: Any,
+    sin: Any, kv: Any, spans: Any, table: Any, ranges: Any, last_table: Any, last_ranges: Any,
+    last: Any, logits: Any,
 ) -> None:  # fmt: skip
     """A Llama reads the tokens of P prompts, N of them together.
 
     spans [P, 4] are each prompt's row in the cache, its first token in h, where it ends there, and
-    its tokens before them, which the cache knows. All else as in `step`; last_table, last_rows and
-    last_starts belong to the prompts, as do `last` [P, E] and logits [P, V], of their last tokens.
+    its tokens before them, which the cache knows. All else as in `step`; last_table and last_ranges
+    belong to the prompts, as do `last` [P, E] and logits [P, V], of their last tokens.
     """
     prompts, layers, kv_heads, size = spans.shape[0], kv.shape[1], kv.shape[3], kv.shape[5]
     both = heads + kv_heads
@@ -182,17 +181,15 @@ def read(
     seen = np.empty((h.shape[0], heads, size), np.float32)
     ends = np.empty((prompts, h.shape[1]), np.float32)
     last_seen = np.empty((prompts, heads, size), np.float32)
-    now, of_layer, own_table, own_rows, own_starts = h, seen, table, rows, starts
+    now, of_layer, own_table, own_ranges = h, seen, table, ranges
     for layer in range(layers):
-        _queries(
-            h, weights, tiles, norms, epsilon, heads, cos, sin, layer, table, rows, starts, qkv
-        )
+        _queries(h, weights, tiles, norms, epsilon, heads, cos, sin, layer, table, ranges, qkv)
         if layer == layers - 1:  # above this point only the ends are needed
             for p in range(prompts):
                 for e in range(h.shape[1]):
                     ends[p, e] = h[spans[p, 2] - 1, e]
             now, of_layer = ends, last_seen
-            own_table, own_rows, own_starts = last_table, last_rows, last_starts
+            own_table, own_ranges = last_table, last_ranges
         for p in range(prompts):
             row, start, end, known = spans[p, 0], spans[p, 1], spans[p, 2], spans[p, 3]
             first, out = 0, of_layer[start:end]
@@ -202,7 +199,6 @@ def read(
                 qkv[start:end], first, heads, kv[0, layer, row], kv[1, layer, row], known, out
             )
         _add_rest(
-            now, weights, tiles, norms, epsilon, inner, layer, own_table, own_rows, own_starts,
-            of_layer,
-        )  # fmt: skip
-    _predict(ends, weights, tiles, norms, epsilon, last_table, last_rows, last_starts, last, logits)
+            now, weights, tiles, norms, epsilon, inner, layer, own_table, own_ranges, of_layer
+        )
+    _predict(ends, weights, tiles, norms, epsilon, last_table, last_ranges, last, logits)

@@ -168,12 +168,11 @@ class Llama:
         if self._compiled_step is None or not few:
             attend = self.ops.attend_to(cache, positions)
             return self(ids, positions, attend, adapters.by_row(names))
-        tokens = adapters.table(names).tokens
+        arranged = adapters.arranged(names, parts)
+        ids, positions, tokens = ids[arranged.rows], positions[arranged.rows], arranged.tokens
         h = embed(ids, self._embed, self._embedding.num_embeddings, tokens)
-        last, logits = self._compiled_step(
-            h, *self._rope(positions), cache, positions, adapters, names, parts
-        )
-        return project(logits, last, tokens)
+        last, logits = self._compiled_step(h, *self._rope(positions), cache, positions, arranged)
+        return project(logits, last, tokens)[arranged.places]
 
     def read(
         self, ids: Tensor, positions: Tensor, cache: KvCache, spans: list[Span],
@@ -181,15 +180,11 @@ class Llama:
     ) -> Tensor:  # fmt: skip
         """Logits [P, V] after prompts that stand one after the other, by a kernel.
 
-        `names` are the prompts' adapters.
+        `names` are the prompts' adapters; those of one stand together.
         """
         assert self._compiled_step is not None
-        of_tokens = [
-            name
-            for name, span in zip(names, spans, strict=True)
-            for _ in range(span.start, span.end)
-        ]
-        every, ends = adapters.table(of_tokens), adapters.table(names)
+        every = adapters.table([(n, s.start, s.end) for n, s in zip(names, spans, strict=True)])
+        ends = adapters.table([(name, i, i + 1) for i, name in enumerate(names)])
         h = embed(ids, self._embed, self._embedding.num_embeddings, every.tokens)
         last, logits = self._compiled_step.read(
             h, *self._rope(positions), cache, spans, every, ends

@@ -6,6 +6,7 @@ N rows, E hidden size, I intermediate size, d head size, T cached columns.
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -105,11 +106,13 @@ class CompiledOps(TorchOps):
         return y
 
     def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
-        columns = positions.numpy()
+        places, columns = np.arange(len(positions)), positions.numpy()
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             y, (keys, values) = q.new_empty(q.shape), map(array_of, cache.layer(layer))
-            attention.attend(q.numpy(), k.numpy(), v.numpy(), keys, values, columns, y.numpy())
+            attention.attend(
+                q.numpy(), k.numpy(), v.numpy(), keys, values, places, columns, y.numpy()
+            )
             return y.flatten(1)
 
         return attend

@@ -27,30 +27,30 @@ _WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 @kernel()
-def _add_strips(x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any) -> None:
+def _add_strips(x: Any, at: Any, words: Any, y: Any, begin: Any) -> None:
     """One strip of `add_product`, or two, which keep more sums in registers when rows are few."""
-    x_at, y_at = x.ctypes.data + 4 * at, y.ctypes.data + 4 * begin
     x_stride, y_stride, count, n = x.strides[0], y.strides[0], words.shape[1], 0
     first, last = words[0].ctypes.data, words[-1].ctypes.data
-    while n < of.shape[0]:
-        left, of_n, to_n = of.shape[0] - n, of[n:].ctypes.data, to[n:].ctypes.data
+    while n < x.shape[0]:
+        left = x.shape[0] - n
+        x_at, y_at = x.ctypes.data + 4 * at, y.ctypes.data + 4 * begin
+        x_at, y_at = x_at + x_stride * n, y_at + y_stride * n
         if _WIDE and left >= 4:
-            add_halves_4(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
+            add_halves_4(x_at, x_stride, first, count, y_at, y_stride)
             if last != first:
-                y_last = y_at + 8 * LANES
-                add_halves_4(x_at, x_stride, of_n, last, count, y_last, y_stride, to_n)
+                add_halves_4(x_at, x_stride, last, count, y_at + 8 * LANES, y_stride)
             n += 4
         elif left >= 2:
             if last == first:
-                add_halves_2(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
+                add_halves_2(x_at, x_stride, first, count, y_at, y_stride)
             else:
-                add_two_strips_2(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
+                add_two_strips_2(x_at, x_stride, first, count, y_at, y_stride)
             n += 2
         else:
             if last == first:
-                add_halves_1(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
+                add_halves_1(x_at, x_stride, first, count, y_at, y_stride)
             else:
-                add_two_strips_1(x_at, x_stride, of_n, first, count, y_at, y_stride, to_n)
+                add_two_strips_1(x_at, x_stride, first, count, y_at, y_stride)
             n += 1
 
 
@@ -86,13 +86,18 @@ def multiply(
         amx.begin(together, deep)
         s = 0
         while s < strips:
-            wide = 4 if s + 4 <= strips else 1
+            left = strips - s
+            wide = 4 if left >= 4 else 2 if left >= 2 else 1
             words_at = words + strip * s
             for n in range(first, end, together):
                 high_at, low_at = high + stride * n, low + stride * n
                 y_at = y + y_stride * n + 4 * LANES * s
                 if wide == 4:
                     amx.multiply_4(
+                        high_at, low_at, stride, words_at, strip, count, deep, y_at, y_stride
+                    )
+                elif wide == 2:
+                    amx.multiply_2(
                         high_at, low_at, stride, words_at, strip, count, deep, y_at, y_stride
                     )
                 else:
@@ -110,57 +115,46 @@ def halves_of(rows: Any, count: Any) -> Any:
 
 
 @kernel()
-def _halve_row(x: Any, row: Any, at: Any, size: Any, halves: Any, n: Any) -> None:
-    """So many numbers of a row of x, from `at` on, as row n of two halves (see amx)."""
-    own = halves.ctypes.data + halves.strides[1] * n
-    place = x.ctypes.data + x.strides[0] * row + 4 * at
-    amx.halve(place, own, own + halves.strides[0], size)
+def _halve(x: Any, at: Any, size: Any, halves: Any) -> None:
+    """So many numbers of each row of x, from `at` on, in two halves (see amx)."""
+    for n in range(x.shape[0]):
+        high = halves.ctypes.data + halves.strides[1] * n
+        place = x.ctypes.data + x.strides[0] * n + 4 * at
+        amx.halve(place, high, high + halves.strides[0], size)
 
 
 @kernel()
-def _add_tiles(
-    x: Any, of: Any, at: Any, words: Any, y: Any, to: Any, begin: Any, width: Any
-) -> None:
-    """`add_product` with words for tiles."""
-    rows, count, strips = of.shape[0], words.shape[1], words.shape[0]
-    halves, size = halves_of(rows, count), min(2 * count, x.shape[1] - at)
-    sums = room(rows, LANES * strips)
-    for n in range(rows):
-        _halve_row(x, of[n], at, size, halves, n)
-        for j in range(width):
-            sums[n, j] = y[to[n], begin + j]
+def _add_tiles(x: Any, at: Any, words: Any, y: Any, begin: Any, width: Any) -> None:
+    """`add_product` with words for tiles. The last strip may go beyond the rows of y."""
+    rows, count, strips = x.shape[0], words.shape[1], words.shape[0]
+    halves, sums = halves_of(rows, count), room(rows, LANES * strips)
+    _halve(x, at, min(2 * count, x.shape[1] - at), halves)
+    sums[:, :width] = y[:, begin : begin + width]
     multiply(
         halves, 0, 0, rows, words.ctypes.data, strips, count, sums.ctypes.data, sums.strides[0]
     )
-    for n in range(rows):
-        for j in range(width):
-            y[to[n], begin + j] = sums[n, j]
+    y[:, begin : begin + width] = sums[:, :width]
 
 
-@kernel("void(f4[:,::1], i8[::1], i8, u4[:,:,::1], b1, f4[:,::1], i8[::1], i8, i8)")
-def add_product(
-    x: Any, of: Any, at: Any, words: Any, tiles: Any, y: Any, to: Any, begin: Any, width: Any
-) -> None:
-    """y[to, begin : begin + width] += x[of, at : at + d_in] W [d_in, width].
+@kernel("void(f4[:,::1], i8, u4[:,:,::1], b1, f4[:,::1], i8, i8)")
+def add_product(x: Any, at: Any, words: Any, tiles: Any, y: Any, begin: Any, width: Any) -> None:
+    """y[:, begin : begin + width] += x[:, at : at + d_in] W [d_in, width].
 
-    For a few rows `of` x that go `to` rows of y: it takes as long as it takes to read W, whose
-    words, for `tiles` or not (see halves), are bfloat16. Sums are in float32.
+    For a few rows it takes as long as it takes to read W, whose words, for `tiles` or not (see
+    halves), are bfloat16. Sums are in float32.
     """
     if tiles:
-        if of.shape[0]:
-            _add_tiles(x, of, at, words, y, to, begin, width)
+        _add_tiles(x, at, words, y, begin, width)
         return
-    rows, whole, s = of.shape[0], width // (2 * LANES), 0
+    whole, s = width // (2 * LANES), 0
     while s < whole:
         together = 2 if _WIDE and s + 1 < whole else 1
-        _add_strips(x, of, at, words[s : s + together], y, to, begin + 2 * LANES * s)
+        _add_strips(x, at, words[s : s + together], y, begin + 2 * LANES * s)
         s += together
     if s < words.shape[0]:
-        last = np.zeros((rows, 2 * LANES), np.float32)
-        _add_strips(x, of, at, words[s:], last, np.arange(rows), 0)
-        for n in range(rows):
-            for j in range(width - 2 * LANES * s):
-                y[to[n], begin + 2 * LANES * s + j] += last[n, j]
+        last, done = np.zeros((x.shape[0], 2 * LANES), np.float32), 2 * LANES * s
+        _add_strips(x, at, words[s:], last, 0)
+        y[:, begin + done : begin + width] += last[:, : width - done]
 
 
 _shape_of = kernel()(shape_of)
@@ -174,101 +168,82 @@ def _words_at(address: Any, rows: Any, columns: Any, tiles: Any) -> Any:
 
 
 @kernel()
-def _add_tiled_linear(
-    x: Any, weight: Any, table: Any, rows: Any, starts: Any, sizes: Any, y: Any
-) -> None:
+def _add_tiled_linear(x: Any, weight: Any, table: Any, ranges: Any, sizes: Any, y: Any) -> None:
     """`add_linear` on tiles. A strip of words goes beyond its matrix, and adds zeros there."""
     d_in, d_out, members, count = x.shape[1], y.shape[1], sizes.shape[0], x.shape[0]
     strips, words, _ = _shape_of(d_in, d_out, True)
     halves, whole = halves_of(count, words), d_out // LANES
-    for n in range(count):
-        _halve_row(x, n, 0, d_in, halves, n)
+    _halve(x, 0, d_in, halves)
     multiply(halves, 0, 0, count, weight, whole, words, y.ctypes.data, y.strides[0])
     if whole < strips:  # where a strip would go beyond the last row
-        every = np.arange(count)
         rest = _words_at(weight + 4 * LANES * words * whole, d_in, LANES, True)
-        _add_tiles(x, every, 0, rest, y, every, LANES * whole, d_out - LANES * whole)
+        _add_tiles(x, 0, rest, y, LANES * whole, d_out - LANES * whole)
     most, widest, even = 0, 0, True
     for g in range(table.shape[0]):
         if table[g, 2]:
-            most, widest = max(most, starts[g + 1] - starts[g]), max(widest, table[g, 2])
+            most, widest = max(most, ranges[g, 1] - ranges[g, 0]), max(widest, table[g, 2])
     if most == 0:
         return
     for k in range(members):
         even = even and sizes[k] % LANES == 0
-    copies, sums = halves_of(most, words), room(most, d_out + LANES)
     low = room(most, members * widest + LANES)
+    sums = room(0 if even else most, d_out + LANES)
     inner = halves_of(most, members * widest // 2 + amx.ROWS)
     for g in range(table.shape[0]):
-        first, own_count, rank = starts[g], starts[g + 1] - starts[g], table[g, 2]
-        if rank == 0 or own_count == 0:
+        rank, first, end = table[g, 2], ranges[g, 0], ranges[g, 1]
+        if rank == 0:
             continue
-        in_turn = even
-        for n in range(own_count):
-            in_turn = in_turn and rows[first + n] == rows[first] + n
-            for e in range(low.shape[1]):
-                low[n, e] = 0
-        own, row, y_at, y_stride = copies, 0, sums.ctypes.data, sums.strides[0]
-        if in_turn:
-            own, row, y_stride = halves, rows[first], y.strides[0]
-            y_at = y.ctypes.data + y_stride * row
-        else:
-            for n in range(own_count):
-                for half in range(2):
-                    for e in range(2 * words):
-                        copies[half, n, e] = halves[half, rows[first + n], e]
-                for j in range(d_out):
-                    sums[n, j] = y[rows[first + n], j]
+        own_count = end - first
+        low[:] = 0
         a_strips, _, _ = _shape_of(d_in, members * rank, True)
         multiply(
-            own, row, 0, own_count, table[g, 0], a_strips, words, low.ctypes.data, low.strides[0]
-        )
-        for n in range(own_count):
-            _halve_row(low, n, 0, members * rank, inner, n)
+            halves, first, 0, own_count, table[g, 0], a_strips, words, low.ctypes.data,
+            low.strides[0],
+        )  # fmt: skip
+        _halve(low[:own_count], 0, members * rank, inner)
+        own = y[first:end] if even else sums
+        if not even:
+            sums[:own_count, :d_out] = y[first:end]
         address, begin = table[g, 1], 0
         for k in range(members):
             b_strips, b_words, _ = _shape_of(rank, sizes[k], True)
             multiply(
-                inner, 0, k * rank, own_count, address, b_strips, b_words, y_at + 4 * begin,
-                y_stride,
+                inner, 0, k * rank, own_count, address, b_strips, b_words,
+                own.ctypes.data + 4 * begin, own.strides[0],
             )  # fmt: skip
             address += 4 * LANES * b_strips * b_words
             begin += sizes[k]
-        if not in_turn:
-            for n in range(own_count):
-                for j in range(d_out):
-                    y[rows[first + n], j] = sums[n, j]
+        if not even:
+            y[first:end] = sums[:own_count, :d_out]
 
 
-@kernel("void(f4[:,::1], i8, b1, i8[:,::1], i8[::1], i8[::1], i8[::1], f4[:,::1])")
+@kernel("void(f4[:,::1], i8, b1, i8[:,::1], i8[:,::1], i8[::1], f4[:,::1])")
 def add_linear(
-    x: Any, weight: Any, tiles: Any, table: Any, rows: Any, starts: Any, sizes: Any, y: Any
+    x: Any, weight: Any, tiles: Any, table: Any, ranges: Any, sizes: Any, y: Any
 ) -> None:
     """y [N, d_out] += W x + B A x, x [N, d_in], with each row's own adapter of G; K members.
 
     weight is the address of W's words, for `tiles` or not (see halves). table [G, 3] holds the
     addresses of those of A [d_in, K r] and of B, each member's [r, size], one after the other; and
-    r. Zeros where an adapter has nothing. The rows of adapter g are rows[starts[g] : starts[g +
-    1]]; sizes [K] are the members' parts of d_out.
+    r. Zeros where an adapter has nothing. ranges [G, 2] are the first row of each adapter and the
+    one after its last; sizes [K] are the members' parts of d_out.
     """
     if tiles:
-        _add_tiled_linear(x, weight, table, rows, starts, sizes, y)
+        _add_tiled_linear(x, weight, table, ranges, sizes, y)
         return
     d_in, members = x.shape[1], sizes.shape[0]
-    every = np.arange(x.shape[0])
-    w = _words_at(weight, d_in, y.shape[1], False)
-    add_product(x, every, 0, w, False, y, every, 0, y.shape[1])
+    add_product(x, 0, _words_at(weight, d_in, y.shape[1], False), False, y, 0, y.shape[1])
     for g in range(table.shape[0]):
         rank, address = table[g, 2], table[g, 1]
         if rank == 0:
             continue
-        own = rows[starts[g] : starts[g + 1]]
-        low = np.zeros((own.shape[0], members * rank), np.float32)
+        own_x, own_y = x[ranges[g, 0] : ranges[g, 1]], y[ranges[g, 0] : ranges[g, 1]]
+        low = np.zeros((own_x.shape[0], members * rank), np.float32)
         a = _words_at(table[g, 0], d_in, members * rank, False)
-        add_product(x, own, 0, a, False, low, every[: own.shape[0]], 0, members * rank)
+        add_product(own_x, 0, a, False, low, 0, members * rank)
         begin = 0
         for k in range(members):
             b = _words_at(address, rank, sizes[k], False)
-            add_product(low, every[: own.shape[0]], k * rank, b, False, y, own, begin, sizes[k])
+            add_product(low, k * rank, b, False, own_y, begin, sizes[k])
             address += 4 * b.size
             begin += sizes[k]

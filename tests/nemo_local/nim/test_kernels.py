@@ -1,5 +1,6 @@
 """Compiled kernels against PyTorch: the same numbers, whatever the sizes."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -227,13 +228,14 @@ def test_rows_get_what_their_own_adapter_adds(
     torch.manual_seed(rows)
     d_out, members = sum(sizes), len(sizes)
     weight = coarse(d_in, d_out)
-    kept, table, groups = halves.words_of([weight], tiles), [], []
+    kept, table = halves.words_of([weight], tiles), []
     x, y = torch.randn(rows, d_in), torch.randn(rows, d_out)
     expected = y + x @ weight
-    # Every fourth row has no adapter, and the third adapter has nothing here.
-    for g, rank in enumerate((3, 8, 0)):
-        own = list(range(g, rows, 4))[::-1]
-        groups.append(own)
+    # The first quarter of the rows has no adapter, and the third adapter has nothing here.
+    bounds = [rows * i // 4 for i in range(1, 5)]
+    ranges = np.array(list(itertools.pairwise(bounds)))
+    for rank, (first, end) in zip((3, 8, 0), ranges, strict=True):
+        own = list(range(first, end))
         if not rank:
             table.append((0, 0, 0))
             continue
@@ -246,18 +248,16 @@ def test_rows_get_what_their_own_adapter_adds(
         kept += words
         table.append((words[0].ctypes.data, words[1].ctypes.data, rank))
     products.add_linear(
-        x.numpy(), kept[0].ctypes.data, tiles, np.array(table),
-        np.array(sum(groups, []), dtype=np.int64), np.cumsum([0, *map(len, groups)]),
-        np.array(sizes), y.numpy(),
-    )  # fmt: skip
+        x.numpy(), kept[0].ctypes.data, tiles, np.array(table), ranges, np.array(sizes), y.numpy()
+    )
     close(y, expected, by=5e-4 if tiles else 1e-4)
 
 
 def product(x: Tensor, matrix: Tensor, tiles: bool) -> Tensor:
     """x times a matrix of bfloat16, by the kernel."""
-    [words], every = halves.words_of([matrix], tiles), np.arange(len(x))
+    [words] = halves.words_of([matrix], tiles)
     y = torch.zeros(len(x), matrix.shape[1])
-    products.add_product(x.numpy(), every, 0, words, tiles, y.numpy(), every, 0, y.shape[1])
+    products.add_product(x.numpy(), 0, words, tiles, y.numpy(), 0, y.shape[1])
     return y
 
 
