@@ -15,14 +15,12 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from nemo_local.nim.llvm import LANES, ask_for
+from nemo_local.nim.llvm import LANES
 
 ROWS = 16
 """Of a tile, at most."""
 _BYTES = 64
 """Of a tile's row: 16 numbers of float32 or 32 of bfloat16."""
-_AHEAD = 2048
-"""Bytes of a weight that are asked for before they are needed."""
 _SUMS, _HIGH, _LOW, _WEIGHTS = range(4), 4, 5, (6, 7)
 """Which of the eight tiles is for what."""
 
@@ -135,63 +133,62 @@ def _halve(builder: Any, lanes: int, x: Any, high: Any, low: Any, first: Any, en
 def _multiplier(strips: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def multiply(
-        context: Any, high: Any, low: Any, x_stride: Any, words: Any, strip: Any, count: Any,
-        deep: Any, y: Any, y_stride: Any,
-    ) -> Any:  # fmt: skip
-        """y [rows, 16 strips] += (high + low) W, for the first `count` words of a strip.
+        context: Any, y: Any, y_stride: Any, fresh: Any, deep: Any, one: Any, other: Any
+    ) -> Any:
+        """y [rows, 16 strips] += (high + low) W, twice; `fresh` sums begin at zero.
 
-        By addresses, bytes from a strip to the next, and from a row to the next.
+        Each of the two has the addresses of high and low, the bytes from a row to the next, the
+        address of W's words, the bytes from a strip to the next, and the words of a strip.
         """
 
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             if _COMPILED:
-                _multiply(builder, strips, *arguments)
+                y, y_stride, fresh, deep, *both = arguments
+                operands = [cgutils.unpack_tuple(builder, one, 6) for one in both]
+                _multiply(builder, strips, y, y_stride, fresh, deep, operands)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 9), code
+        operand, number = types.UniTuple(types.int64, 6), types.int64
+        return types.void(number, number, types.boolean, number, operand, operand), code
 
     return multiply
 
 
 def _multiply(
-    builder: Any, strips: int, high: Any, low: Any, x_stride: Any, words: Any, strip: Any,
-    count: Any, deep: Any, y: Any, y_stride: Any,
-) -> None:  # fmt: skip
-    one_row = _NUMBER(_BYTES)
-
-    def at(address: Any, stride: Any, number: int) -> Any:
-        return builder.add(address, builder.mul(stride, _NUMBER(number)))
-
-    places = [_place(builder, at(y, one_row, tile)) for tile in _SUMS[:strips]]
+    builder: Any, strips: int, y: Any, y_stride: Any, fresh: Any, deep: Any, operands: Any
+) -> None:
+    places = [_place(builder, y, _NUMBER(_BYTES * tile)) for tile in _SUMS[:strips]]
+    with builder.if_else(cgutils.is_true(builder, fresh)) as (begin, go_on):
+        with begin:
+            for tile in _SUMS[:strips]:
+                _tell(builder, "tilezero", _BYTE(tile))
+        with go_on:
+            for tile, place in enumerate(places):
+                _tell(builder, "tileloadd64", _BYTE(tile), place, y_stride)
+    for high, low, x_stride, words, strip, count in operands:
+        with cgutils.for_range_slice(builder, _NUMBER(0), count, deep) as (done, _):
+            _add(builder, strips, done, (high, low), x_stride, words, strip)
     for tile, place in enumerate(places):
-        _tell(builder, "tileloadd64", _BYTE(tile), place, y_stride)
-    before, loop = builder.block, builder.append_basic_block()
-    after = builder.append_basic_block()
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    done = builder.phi(_NUMBER)
-    of_x = builder.mul(done, _NUMBER(4))
-    for tile, x in ((_HIGH, high), (_LOW, low)):
-        _tell(builder, "tileloadd64", _BYTE(tile), _place(builder, x, of_x), x_stride)
+        _tell(builder, "tilestored64", _BYTE(tile), place, y_stride)
+
+
+def _add(
+    builder: Any, strips: int, done: Any, x: tuple[Any, Any], x_stride: Any, words: Any, strip: Any
+) -> None:
+    """Products of one tile of rows, in two halves, with one of each strip."""
+    one_row, of_x = _NUMBER(_BYTES), builder.mul(done, _NUMBER(4))
+    for tile, half in zip((_HIGH, _LOW), x, strict=True):
+        _tell(builder, "tileloadd64", _BYTE(tile), _place(builder, half, of_x), x_stride)
     of_words = builder.add(words, builder.mul(done, one_row))
     for first in range(0, strips, 2):
         both = range(first, min(first + 2, strips))
         for tile in both:
-            place = at(of_words, strip, tile)
-            for line in range(0, ROWS * _BYTES, 64):
-                ask_for(builder, builder.add(place, _NUMBER(_AHEAD + line)))
+            place = builder.add(of_words, builder.mul(strip, _NUMBER(tile)))
             weights = _BYTE(_WEIGHTS[tile % 2])
             _tell(builder, "tileloadd64", weights, _place(builder, place), one_row)
-        for x in (_HIGH, _LOW):  # a product waits for the one before it in the same sums
+        for half in (_HIGH, _LOW):  # a product waits for the one before it in the same sums
             for tile in both:
-                _tell(builder, "tdpbf16ps", _BYTE(tile), _BYTE(x), _BYTE(_WEIGHTS[tile % 2]))
-    following = builder.add(done, deep)
-    done.add_incoming(_NUMBER(0), before)
-    done.add_incoming(following, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-    builder.position_at_end(after)
-    for tile, place in enumerate(places):
-        _tell(builder, "tilestored64", _BYTE(tile), place, y_stride)
+                _tell(builder, "tdpbf16ps", _BYTE(tile), _BYTE(half), _BYTE(_WEIGHTS[tile % 2]))
 
 
 multiply_4, multiply_2, multiply_1 = map(_multiplier, (4, 2, 1))

@@ -225,6 +225,7 @@ def attend_on_tiles(
     before, wide = total - count, (total + 2 * tile - 1) // (2 * tile) * 2 * tile
     deep, tall = min(size // 2, tile), (size + tile - 1) // tile * tile
     turned = room(tall, wide // 2).view(np.uint16)
+    turned[:, total:] = 0
     query = room(tile, size)
     halves = halves_of(tile, size // 2).view(np.uint32)
     words, weights = room(size, tile).view(np.uint32), room(wide, tile).view(np.uint32)

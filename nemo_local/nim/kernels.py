@@ -16,7 +16,7 @@ import numpy as np
 from nemo_local.nim.attention import attend, attend_on_tiles
 from nemo_local.nim.compiled import kernel
 from nemo_local.nim.intrinsics import as_in, number
-from nemo_local.nim.products import add_linear
+from nemo_local.nim.products import linear
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.1219444005469e-4)
@@ -91,9 +91,8 @@ def _queries(
     x = np.empty(h.shape, np.float32)
     norm(h, norms[2 * layer], epsilon, x)
     flat, at = qkv.reshape(count, every * size), 4 * layer
-    flat[:] = 0
     sizes = np.array([heads * size, kv_heads * size, kv_heads * size])
-    add_linear(x, weights[at], tiles, table[at], ranges, sizes, flat)
+    linear(x, weights[at], tiles, table[at], ranges, sizes, flat, True)
     rotate(qkv[:, : heads + kv_heads], cos, sin)
 
 
@@ -106,14 +105,14 @@ def _add_rest(
     count, at = h.shape[0], 4 * layer
     flat = seen.reshape(count, seen.shape[1] * seen.shape[2])
     hidden, both = np.array([h.shape[1]]), np.array([inner, inner])
-    add_linear(flat, weights[at + 1], tiles, table[at + 1], ranges, hidden, h)
+    linear(flat, weights[at + 1], tiles, table[at + 1], ranges, hidden, h, False)
     x = np.empty(h.shape, np.float32)
     norm(h, norms[2 * layer + 1], epsilon, x)
-    gate_up = np.zeros((count, 2 * inner), np.float32)
-    add_linear(x, weights[at + 2], tiles, table[at + 2], ranges, both, gate_up)
+    gate_up = np.empty((count, 2 * inner), np.float32)
+    linear(x, weights[at + 2], tiles, table[at + 2], ranges, both, gate_up, True)
     inside = np.empty((count, inner), np.float32)
     gated(gate_up, inside)
-    add_linear(inside, weights[at + 3], tiles, table[at + 3], ranges, hidden, h)
+    linear(inside, weights[at + 3], tiles, table[at + 3], ranges, hidden, h, False)
 
 
 @kernel()
@@ -123,9 +122,8 @@ def _predict(
 ) -> None:  # fmt: skip
     """Fill `last` [N, E], which the head reads, and logits [N, V]."""
     norm(h, norms[-1], epsilon, last)
-    logits[:] = 0
     vocabulary = np.array([logits.shape[1]])
-    add_linear(last, weights[-1], tiles, table[-1], ranges, vocabulary, logits)
+    linear(last, weights[-1], tiles, table[-1], ranges, vocabulary, logits, True)
 
 
 _OF_A_NETWORK = "f4[:,::1], i8[::1], b1, f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1]"
@@ -143,7 +141,7 @@ def step(
 
     h [N, E] are the embeddings, and overwritten. weights [4 L + 1] are the addresses of qkv, o,
     gate_up and down of each layer, then of the head; tiles, table [4 L + 1, G, 3] and ranges as in
-    `add_linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2, L, B, kv, T,
+    `linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2, L, B, kv, T,
     d] of a cache in bfloat16, places and columns as in `attend`. Fills `last` [N, E], which the
     head reads, and logits [N, V].
     """

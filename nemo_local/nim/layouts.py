@@ -53,7 +53,7 @@ class Layout:
 
     stacks: Mapping[Site, Stack]
     addresses: NDArray[np.int64]
-    """[sites, 3]: where A and B lie, for `products.add_linear`, and r; 0 where it has nothing."""
+    """[sites, 3]: where A and B lie, for `products.linear`, and r; 0 where it has nothing."""
     kept: list[Words]
     """What lies there."""
 

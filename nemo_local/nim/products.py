@@ -56,30 +56,33 @@ def _add_strips(x: Any, at: Any, words: Any, y: Any, begin: Any) -> None:
 
 @kernel()
 def room(rows: Any, columns: Any) -> Any:
-    """Zeros [rows, columns] from the beginning of a line of the cache on.
+    """Float32 [rows, columns], of any numbers, from the beginning of a line of the cache on.
 
     A tile whose rows lie across two lines takes twice as long to load.
     """
     line, count = 16, rows * columns
-    memory = np.zeros(count + line, np.float32)
+    memory = np.empty(count + line, np.float32)
     skipped = -memory.ctypes.data // 4 % line
     return memory[skipped : skipped + count].reshape(rows, columns)
 
 
 @kernel()
 def multiply(
-    halves: Any, row: Any, at: Any, rows: Any, words: Any, strips: Any, count: Any, y: Any,
-    y_stride: Any,
+    x: Any, row: Any, at: Any, rows: Any, words: Any, strips: Any, count: Any, y: Any,
+    y_stride: Any, fresh: Any, more: Any, more_at: Any, more_words: Any, more_count: Any,
 ) -> None:  # fmt: skip
     """Add to rows at y the product of rows in two halves with so many strips of words.
 
-    The rows are those from `row` on, their numbers those from `at` on; words and y are addresses.
-    An array of which only the address is known may be gone: numba frees it after its last use.
+    The rows are those of x from `row` on, their numbers those from `at` on; words and y are
+    addresses. `fresh` rows at y are overwritten. And the same for `more`, whose rows begin at 0 and
+    whose words are as deep, or none. An array of which only the address is known may be gone: numba
+    frees it after its last use.
     """
-    stride = halves.strides[1]
-    high = halves.ctypes.data + stride * row + 2 * at
-    low = high + halves.strides[0]
-    strip, deep, whole = 4 * LANES * count, min(count, amx.ROWS), rows - rows % amx.ROWS
+    stride, more_stride = x.strides[1], more.strides[1]
+    high, more_high = x.ctypes.data + stride * row + 2 * at, more.ctypes.data + 2 * more_at
+    low, more_low = high + x.strides[0], more_high + more.strides[0]
+    strip, more_strip = 4 * LANES * count, 4 * LANES * more_count
+    deep, whole = min(count, amx.ROWS), rows - rows % amx.ROWS
     for first, end, together in ((0, whole, amx.ROWS), (whole, rows, rows - whole)):
         if first == end:
             continue
@@ -88,22 +91,20 @@ def multiply(
         while s < strips:
             left = strips - s
             wide = 4 if left >= 4 else 2 if left >= 2 else 1
-            words_at = words + strip * s
+            own, own_more = words + strip * s, more_words + more_strip * s
             for n in range(first, end, together):
-                high_at, low_at = high + stride * n, low + stride * n
-                y_at = y + y_stride * n + 4 * LANES * s
+                y_at, of_n, of_more = y + y_stride * n + 4 * LANES * s, stride * n, more_stride * n
+                one = high + of_n, low + of_n, stride, own, strip, count
+                other = (
+                    more_high + of_more, more_low + of_more, more_stride, own_more, more_strip,
+                    more_count,
+                )  # fmt: skip
                 if wide == 4:
-                    amx.multiply_4(
-                        high_at, low_at, stride, words_at, strip, count, deep, y_at, y_stride
-                    )
+                    amx.multiply_4(y_at, y_stride, fresh, deep, one, other)
                 elif wide == 2:
-                    amx.multiply_2(
-                        high_at, low_at, stride, words_at, strip, count, deep, y_at, y_stride
-                    )
+                    amx.multiply_2(y_at, y_stride, fresh, deep, one, other)
                 else:
-                    amx.multiply_1(
-                        high_at, low_at, stride, words_at, strip, count, deep, y_at, y_stride
-                    )
+                    amx.multiply_1(y_at, y_stride, fresh, deep, one, other)
             s += wide
     amx.end()
 
@@ -116,11 +117,13 @@ def halves_of(rows: Any, count: Any) -> Any:
 
 @kernel()
 def _halve(x: Any, at: Any, size: Any, halves: Any) -> None:
-    """So many numbers of each row of x, from `at` on, in two halves (see amx)."""
+    """So many numbers of each row of x, from `at` on, in two halves (see amx), and zeros."""
     for n in range(x.shape[0]):
         high = halves.ctypes.data + halves.strides[1] * n
         place = x.ctypes.data + x.strides[0] * n + 4 * at
         amx.halve(place, high, high + halves.strides[0], size)
+        for e in range(size, halves.shape[2]):
+            halves[0, n, e] = halves[1, n, e] = 0
 
 
 @kernel()
@@ -131,8 +134,9 @@ def _add_tiles(x: Any, at: Any, words: Any, y: Any, begin: Any, width: Any) -> N
     _halve(x, at, min(2 * count, x.shape[1] - at), halves)
     sums[:, :width] = y[:, begin : begin + width]
     multiply(
-        halves, 0, 0, rows, words.ctypes.data, strips, count, sums.ctypes.data, sums.strides[0]
-    )
+        halves, 0, 0, rows, words.ctypes.data, strips, count, sums.ctypes.data, sums.strides[0],
+        False, halves, 0, 0, 0,
+    )  # fmt: skip
     y[:, begin : begin + width] = sums[:, :width]
 
 
@@ -168,69 +172,118 @@ def _words_at(address: Any, rows: Any, columns: Any, tiles: Any) -> Any:
 
 
 @kernel()
-def _add_tiled_linear(x: Any, weight: Any, table: Any, ranges: Any, sizes: Any, y: Any) -> None:
-    """`add_linear` on tiles. A strip of words goes beyond its matrix, and adds zeros there."""
+def _base_on_tiles(
+    x: Any, halves: Any, first: Any, end: Any, weight: Any, words: Any, y: Any, fresh: Any
+) -> None:
+    """y += W x for rows from the first to the end; a last strip may go beyond them."""
+    d_in, d_out, y_at = x.shape[1], y.shape[1], y.ctypes.data + y.strides[0] * first
+    whole = d_out // LANES
+    multiply(
+        halves, first, 0, end - first, weight, whole, words, y_at, y.strides[0], fresh, halves, 0,
+        0, 0,
+    )  # fmt: skip
+    done = LANES * whole
+    if done < d_out:
+        if fresh:
+            y[first:end, done:] = 0
+        rest = _words_at(weight + 4 * words * done, d_in, LANES, True)
+        _add_tiles(x[first:end], 0, rest, y[first:end], done, d_out - done)
+
+
+@kernel()
+def _adapter_on_tiles(
+    halves: Any, first: Any, end: Any, weight: Any, words: Any, low: Any, inner: Any, adapter: Any,
+    sizes: Any, y: Any, fresh: Any,
+) -> None:  # fmt: skip
+    """y += W x + B A x for rows from the first to the end, or without a weight (0) B A x."""
+    rows, rank, members = end - first, adapter[2], sizes.shape[0]
+    a_strips, _, _ = _shape_of(2 * words, members * rank, True)
+    multiply(
+        halves, first, 0, rows, adapter[0], a_strips, words, low.ctypes.data, low.strides[0], True,
+        halves, 0, 0, 0,
+    )  # fmt: skip
+    _halve(low[:rows], 0, members * rank, inner)
+    address, y_at, y_stride = adapter[1], y.ctypes.data, y.strides[0]
+    for k in range(members):
+        strips, b_words, _ = _shape_of(rank, sizes[k], True)
+        if weight:
+            multiply(
+                halves, first, 0, rows, weight, strips, words, y_at, y_stride, fresh, inner,
+                k * rank, address, b_words,
+            )  # fmt: skip
+            weight += 4 * LANES * strips * words
+        else:
+            multiply(
+                inner, 0, k * rank, rows, address, strips, b_words, y_at, y_stride, fresh, inner, 0,
+                0, 0,
+            )  # fmt: skip
+        address += 4 * LANES * strips * b_words
+        y_at += 4 * sizes[k]
+
+
+@kernel()
+def _linear_on_tiles(
+    x: Any, weight: Any, table: Any, ranges: Any, sizes: Any, y: Any, fresh: Any
+) -> None:
+    """`linear` on tiles.
+
+    Where an adapter has many rows, sums stay on a tile for W and B; where it has few, W is read
+    once for all.
+    """
     d_in, d_out, members, count = x.shape[1], y.shape[1], sizes.shape[0], x.shape[0]
-    strips, words, _ = _shape_of(d_in, d_out, True)
-    halves, whole = halves_of(count, words), d_out // LANES
+    _, words, _ = _shape_of(d_in, d_out, True)
+    halves, most, widest, even = halves_of(count, words), 0, 0, True
     _halve(x, 0, d_in, halves)
-    multiply(halves, 0, 0, count, weight, whole, words, y.ctypes.data, y.strides[0])
-    if whole < strips:  # where a strip would go beyond the last row
-        rest = _words_at(weight + 4 * LANES * words * whole, d_in, LANES, True)
-        _add_tiles(x, 0, rest, y, LANES * whole, d_out - LANES * whole)
-    most, widest, even = 0, 0, True
-    for g in range(table.shape[0]):
-        if table[g, 2]:
-            most, widest = max(most, ranges[g, 1] - ranges[g, 0]), max(widest, table[g, 2])
-    if most == 0:
-        return
     for k in range(members):
         even = even and sizes[k] % LANES == 0
-    low = room(most, members * widest + LANES)
-    sums = room(0 if even else most, d_out + LANES)
-    inner = halves_of(most, members * widest // 2 + amx.ROWS)
+    at_once = np.zeros(table.shape[0], np.bool_)
     for g in range(table.shape[0]):
-        rank, first, end = table[g, 2], ranges[g, 0], ranges[g, 1]
-        if rank == 0:
+        rank, rows = table[g, 2], ranges[g, 1] - ranges[g, 0]
+        if rank:
+            most, widest = max(most, rows), max(widest, rank)
+            as_deep = rank % (2 * amx.ROWS) == 0 and words % amx.ROWS == 0
+            at_once[g] = even and as_deep and rows >= amx.ROWS
+    low, sums = room(most, members * widest + LANES), room(0 if even else most, d_out + LANES)
+    inner = halves_of(most, members * widest // 2 + amx.ROWS)
+    done = 0
+    for g in range(table.shape[0]):
+        if at_once[g]:
+            first, end = ranges[g, 0], ranges[g, 1]
+            _base_on_tiles(x, halves, done, first, weight, words, y, fresh)
+            _adapter_on_tiles(
+                halves, first, end, weight, words, low, inner, table[g], sizes, y[first:end], fresh
+            )
+            done = end
+    _base_on_tiles(x, halves, done, count, weight, words, y, fresh)
+    for g in range(table.shape[0]):
+        if table[g, 2] == 0 or at_once[g]:
             continue
-        own_count = end - first
-        low[:] = 0
-        a_strips, _, _ = _shape_of(d_in, members * rank, True)
-        multiply(
-            halves, first, 0, own_count, table[g, 0], a_strips, words, low.ctypes.data,
-            low.strides[0],
-        )  # fmt: skip
-        _halve(low[:own_count], 0, members * rank, inner)
+        first, end = ranges[g, 0], ranges[g, 1]
         own = y[first:end] if even else sums
         if not even:
-            sums[:own_count, :d_out] = y[first:end]
-        address, begin = table[g, 1], 0
-        for k in range(members):
-            b_strips, b_words, _ = _shape_of(rank, sizes[k], True)
-            multiply(
-                inner, 0, k * rank, own_count, address, b_strips, b_words,
-                own.ctypes.data + 4 * begin, own.strides[0],
-            )  # fmt: skip
-            address += 4 * LANES * b_strips * b_words
-            begin += sizes[k]
+            sums[: end - first, :d_out] = y[first:end]
+        _adapter_on_tiles(halves, first, end, 0, words, low, inner, table[g], sizes, own, False)
         if not even:
-            y[first:end] = sums[:own_count, :d_out]
+            y[first:end] = sums[: end - first, :d_out]
 
 
-@kernel("void(f4[:,::1], i8, b1, i8[:,::1], i8[:,::1], i8[::1], f4[:,::1])")
-def add_linear(
-    x: Any, weight: Any, tiles: Any, table: Any, ranges: Any, sizes: Any, y: Any
+@kernel("void(f4[:,::1], i8, b1, i8[:,::1], i8[:,::1], i8[::1], f4[:,::1], b1)")
+def linear(
+    x: Any, weight: Any, tiles: Any, table: Any, ranges: Any, sizes: Any, y: Any, fresh: Any
 ) -> None:
     """y [N, d_out] += W x + B A x, x [N, d_in], with each row's own adapter of G; K members.
 
-    weight is the address of W's words, for `tiles` or not (see halves). table [G, 3] holds the
-    addresses of those of A [d_in, K r] and of B, each member's [r, size], one after the other; and
-    r. Zeros where an adapter has nothing. ranges [G, 2] are the first row of each adapter and the
-    one after its last; sizes [K] are the members' parts of d_out.
+    `fresh` rows of y are overwritten. weight is the address of W's words, for `tiles` or not (see
+    halves). table [G, 3] holds the addresses of those of A [d_in, K r] and of B, each member's [r,
+    size], one after the other; and r. Zeros where an adapter has nothing. ranges [G, 2] are the
+    first row of each adapter and the one after its last, in ascending order; sizes [K] are the
+    members' parts of d_out.
     """
     if tiles:
-        _add_tiled_linear(x, weight, table, ranges, sizes, y)
+        _linear_on_tiles(x, weight, table, ranges, sizes, y, fresh)
         return
+    if fresh:
+        y[:] = 0
     d_in, members = x.shape[1], sizes.shape[0]
     add_product(x, 0, _words_at(weight, d_in, y.shape[1], False), False, y, 0, y.shape[1])
     for g in range(table.shape[0]):

@@ -220,26 +220,29 @@ def test_numbers_that_halves_cannot_hold_do_not_fit() -> None:
 
 
 @of_both_words
-@pytest.mark.parametrize("rows", [1, 2, 5, 16, 37])
-@pytest.mark.parametrize(("d_in", "sizes"), [(4, [2]), (27, [40, 6, 5]), (32, [2600]), (70, [96])])
+@pytest.mark.parametrize("fresh", [True, False], ids=["written", "added"])
+@pytest.mark.parametrize("rows", [1, 2, 5, 16, 37, 90])
+@pytest.mark.parametrize(
+    ("d_in", "sizes"), [(4, [2]), (27, [40, 6, 5]), (32, [2600]), (70, [96]), (64, [48, 16, 80])]
+)
 def test_rows_get_what_their_own_adapter_adds(
-    rows: int, d_in: int, sizes: list[int], tiles: bool
+    rows: int, d_in: int, sizes: list[int], fresh: bool, tiles: bool
 ) -> None:
     torch.manual_seed(rows)
     d_out, members = sum(sizes), len(sizes)
     weight = coarse(d_in, d_out)
     kept, table = halves.words_of([weight], tiles), []
     x, y = torch.randn(rows, d_in), torch.randn(rows, d_out)
-    expected = y + x @ weight
-    # The first quarter of the rows has no adapter, and the third adapter has nothing here.
-    bounds = [rows * i // 4 for i in range(1, 5)]
+    expected = x @ weight if fresh else y + x @ weight
+    # The first rows have no adapter, and the third adapter has nothing here.
+    bounds = [rows * i // 5 for i in range(1, 6)]
     ranges = np.array(list(itertools.pairwise(bounds)))
-    for rank, (first, end) in zip((3, 8, 0), ranges, strict=True):
+    for rank, (first, end) in zip((3, 32, 0, 8), ranges, strict=True):
         own = list(range(first, end))
         if not rank:
             table.append((0, 0, 0))
             continue
-        a, b = coarse(d_in, members * rank), [coarse(rank, size) for size in sizes]
+        a, b = coarse(d_in, members * rank), [coarse(rank, size) / 8 for size in sizes]
         for k, high in enumerate(b):
             begin = sum(sizes[:k])
             low = x[own] @ a[:, k * rank : (k + 1) * rank]
@@ -247,9 +250,12 @@ def test_rows_get_what_their_own_adapter_adds(
         words = halves.words_of([a, *b], tiles)
         kept += words
         table.append((words[0].ctypes.data, words[1].ctypes.data, rank))
-    products.add_linear(
-        x.numpy(), kept[0].ctypes.data, tiles, np.array(table), ranges, np.array(sizes), y.numpy()
-    )
+    if fresh:
+        y.fill_(torch.nan)
+    products.linear(
+        x.numpy(), kept[0].ctypes.data, tiles, np.array(table), ranges, np.array(sizes), y.numpy(),
+        fresh,
+    )  # fmt: skip
     close(y, expected, by=5e-4 if tiles else 1e-4)
 
 
