@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nemo_local.nim import amx, halves, kernels
 from nemo_local.nim.fused_lora import Arrangement, Table
-from nemo_local.nim.kv_cache import KvCache, array_of
+from nemo_local.nim.kv_cache import KvCache
 from nemo_local.nim.sites import HEAD, Site
+
+Floats = NDArray[np.float32]
 
 _ROWS_OF_A_PART = 2
 """Sequences from which it takes longer to multiply than to read the weights once more."""
@@ -68,25 +71,24 @@ class CompiledStep:
         return self._tiles
 
     def __call__(
-        self, h: Tensor, cos: Tensor, sin: Tensor, cache: KvCache, positions: Tensor,
+        self, h: Floats, cos: Floats, sin: Floats, cache: KvCache, columns: NDArray[np.int64],
         arranged: Arrangement,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    ) -> tuple[Floats, Floats]:  # fmt: skip
         """What the head reads [N, E], and logits [N, V]; overwrites the embeddings h [N, E].
 
-        cos and sin [N, d] belong to the positions [N], which are also the columns in the cache. All
+        cos and sin [N, d] belong to the columns [N] of the cache, which are also the positions. All
         of this is in the arranged order, each part of which is computed by a thread.
         """
-        last, logits = torch.empty_like(h), h.new_empty(h.shape[0], self._vocabulary)
-        by_row = [one.numpy() for one in (h, cos, sin, arranged.rows, positions, last, logits)]
-        kv = array_of(cache.kv)
+        last, logits = np.empty_like(h), np.empty((len(h), self._vocabulary), np.float32)
+        by_row = (h, cos, sin, arranged.rows, columns, last, logits)
 
         def compute(begin: int, end: int, lora: Table) -> None:
-            own_h, own_cos, own_sin, own_places, columns, own_last, own_logits = [
+            own_h, own_cos, own_sin, places, own_columns, own_last, own_logits = [
                 one[begin:end] for one in by_row
             ]
             kernels.step(
-                own_h, *self._network, own_cos, own_sin, kv, own_places, columns, *lora.arrays,
-                own_last, own_logits,
+                own_h, *self._network, own_cos, own_sin, cache.array, places, own_columns,
+                *lora.arrays, own_last, own_logits,
             )  # fmt: skip
 
         running = [self._others.submit(compute, *part) for part in arranged.parts[1:]]
@@ -106,7 +108,7 @@ class CompiledStep:
         last = h.new_empty(len(spans), h.shape[1])
         logits = h.new_empty(len(spans), self._vocabulary)
         kernels.read(
-            h.numpy(), *self._network, cos.numpy(), sin.numpy(), array_of(cache.kv),
+            h.numpy(), *self._network, cos.numpy(), sin.numpy(), cache.array,
             np.array(spans), *every.arrays, *ends.arrays, last.numpy(), logits.numpy(),
         )  # fmt: skip
         return last, logits

@@ -117,10 +117,10 @@ class Table:
 class Arrangement:
     """Rows of a compiled step, those of one adapter together."""
 
-    rows: Tensor
+    rows: NDArray[np.int64]
     """[N] which row stands where."""
-    places: Tensor
-    """[N] where each row stands."""
+    places: NDArray[np.int64] | None
+    """[N] where each row stands; None where they stand already."""
     parts: list[tuple[int, int, Table]]
     """From where to where each goes, and its adapters."""
     tokens: Chosen
@@ -179,12 +179,12 @@ class FusedAdapters:
         return self._arranged[2]
 
     def _arrange(self, names: list[str | None], parts: int) -> Arrangement:
-        rows = torch.tensor(sorted(range(len(names)), key=lambda row: names[row] or ""))
-        ordered = [names[row] for row in rows.tolist()]
+        order = sorted(range(len(names)), key=lambda row: names[row] or "")
+        ordered, rows = [names[row] for row in order], np.array(order)
         bounds = itertools.pairwise(len(names) * i // parts for i in range(parts + 1))
         return Arrangement(
             rows,
-            rows.argsort(),
+            None if order == sorted(order) else rows.argsort(),
             [(a, b, self.table(_one_by_one(ordered[a:b]))) for a, b in bounds],
             self._tokens(_together(_one_by_one(ordered))),
         )

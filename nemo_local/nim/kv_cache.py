@@ -46,6 +46,8 @@ class KvCache:
         self.lengths: list[int] = []
         """Tokens cached of each sequence."""
         self.kv = torch.zeros(2, layers, 0, heads, 0, size, dtype=dtype, device=device)
+        self.array = array_of(self.kv)
+        """The same memory."""
 
     @property
     def reserved(self) -> tuple[int, int]:
@@ -71,7 +73,7 @@ class KvCache:
             two, layers, _, heads, _, size = self.kv.shape
             kv = self.kv.new_zeros(two, layers, rows, heads, columns, size)
             kv[:, :, :have_rows, :, :have_columns] = self.kv
-            self.kv = kv
+            self.kv, self.array = kv, array_of(kv)
 
     def keep(self, indices: list[int]) -> list[int]:
         """Forget all others; the last ones move into the gaps. Returns the order they now have."""
@@ -89,3 +91,4 @@ class KvCache:
         """Give the memory back; nothing is cached any more."""
         self.lengths = []
         self.kv = self.kv[:, :, :0, :, :0].clone()
+        self.array = array_of(self.kv)

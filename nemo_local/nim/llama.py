@@ -6,10 +6,10 @@ of a pocket model most of a decoding step is otherwise spent between the product
 Source: https://github.com/huggingface/transformers/blob/main/src/transformers/models/llama/modeling_llama.py
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +24,7 @@ from nemo_local.nim.merged_weights import MergedWeights
 from nemo_local.nim.ops import Attend, CompiledOps, ops_of
 from nemo_local.nim.prefixes import Prefix, Prefixes
 from nemo_local.nim.sites import HEAD, PARTS, Site, member_names
-from nemo_local.nim.token_rows import TokenEmbedding, embed, project
+from nemo_local.nim.token_rows import Chosen, TokenEmbedding, embed, project
 from nemo_local.nim.weights import Weight
 
 SMALL_BYTES = 100_000_000
@@ -67,9 +67,10 @@ class Llama:
         self._embedding: nn.Embedding = (
             embedding.base if isinstance(embedding, TokenEmbedding) else embedding
         )
-        self._embed: Callable[[Tensor], Tensor] = self._embedding
         sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
         self.weights = {site: Weight(self._joined(model, site)) for site in [*sites, HEAD]}
+        self._rows = self._embedding.weight.detach()
+        """[V, E]"""
         self._norms: list[tuple[Tensor, Tensor]] = [
             (block.input_layernorm.weight, block.post_attention_layernorm.weight)
             for block in model.model.layers
@@ -108,7 +109,7 @@ class Llama:
                 for site, weight in self.weights.items()
             }
         if self.small:
-            self._embed = partial(F.embedding, weight=self._embedding.weight.contiguous())
+            self._rows = self._rows.contiguous()
 
     @property
     def reads_in_bfloat16(self) -> bool:
@@ -139,7 +140,7 @@ class Llama:
 
         V grows by the new tokens of the adapters in the pass.
         """
-        h = embed(ids, self._embed, self._embedding.num_embeddings, lora.tokens)
+        h = self._embed(ids, lora.tokens)
         cos, sin = self._rope(positions)
         for layer in range(self.layers):
             q, k, v = self._qkv(layer, self._norm(h, self._norms[layer][0]), lora, cos, sin)
@@ -155,24 +156,38 @@ class Llama:
         return project(self._product(h, HEAD, lora).float(), h, lora.tokens)
 
     def step(
-        self, ids: Tensor, cache: KvCache, positions: Tensor, adapters: FusedAdapters,
+        self, ids: list[int], cache: KvCache, columns: list[int], adapters: FusedAdapters,
         names: list[str | None],
     ) -> Tensor:  # fmt: skip
         """Logits [N, V] in float32 after one more token in each of the cache's N sequences.
 
-        Position [N] is also where a token stands in the cache; `names` are the rows' adapters.
+        The columns [N] are where it stands in the cache, and its position; `names` are the rows'
+        adapters.
         """
         threads = 1 if self.reads_compiled else torch.get_num_threads()
         parts = parts_of(len(ids), threads)
         few = self.reads_compiled or len(ids) * threads <= self._compiled_rows * parts
         if self._compiled_step is None or not few:
+            positions = torch.tensor(columns)
             attend = self.ops.attend_to(cache, positions)
-            return self(ids, positions, attend, adapters.by_row(names))
+            return self(torch.tensor(ids), positions, attend, adapters.by_row(names))
+        # In NumPy: each operation of PyTorch gives Python's lock away, and has to wait for it.
         arranged = adapters.arranged(names, parts)
-        ids, positions, tokens = ids[arranged.rows], positions[arranged.rows], arranged.tokens
-        h = embed(ids, self._embed, self._embedding.num_embeddings, tokens)
-        last, logits = self._compiled_step(h, *self._rope(positions), cache, positions, arranged)
-        return project(logits, last, tokens)[arranged.places]
+        places, tokens = np.array(columns)[arranged.rows], arranged.tokens
+        of_rows = np.array(ids)[arranged.rows]
+        h = (
+            self._embed(torch.from_numpy(of_rows), tokens).numpy()
+            if tokens
+            else self._rows.numpy()[of_rows]
+        )
+        cos, sin = (table.numpy()[places] for table in self._turns(max(columns) + 1))
+        last, logits = map(
+            torch.from_numpy, self._compiled_step(h, cos, sin, cache, places, arranged)
+        )
+        logits = project(logits, last, tokens)
+        if arranged.places is None:
+            return logits
+        return torch.from_numpy(logits.numpy()[arranged.places])
 
     def read(
         self, ids: Tensor, positions: Tensor, cache: KvCache, spans: list[Span],
@@ -185,7 +200,7 @@ class Llama:
         assert self._compiled_step is not None
         every = adapters.table([(n, s.start, s.end) for n, s in zip(names, spans, strict=True)])
         ends = adapters.table([(name, i, i + 1) for i, name in enumerate(names)])
-        h = embed(ids, self._embed, self._embedding.num_embeddings, every.tokens)
+        h = self._embed(ids, every.tokens)
         last, logits = self._compiled_step.read(
             h, *self._rope(positions), cache, spans, every, ends
         )
@@ -211,15 +226,23 @@ class Llama:
 
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines [N, d]; the first half of the sines is negative (see `_qkv`)."""
-        needed = int(positions.max()) + 1
+        cos, sin = self._turns(int(positions.max()) + 1)
+        return cos[positions], sin[positions]
+
+    def _turns(self, needed: int) -> tuple[Tensor, Tensor]:
+        """The same of all positions, so many at least."""
         angles = self._angles
         if needed > angles[0].shape[0]:
             count = max(256, 2 * needed)
-            like = self._embedding.weight
+            like = self._rows
             cos, sin = self._rotary(like, torch.arange(count, device=self.device)[None])
             sin = torch.cat([-sin[..., : self.head_size // 2], sin[..., self.head_size // 2 :]], -1)
             self._angles = angles = (cos[0], sin[0])
-        return angles[0][positions], angles[1][positions]
+        return angles
+
+    def _embed(self, ids: Tensor, tokens: Chosen) -> Tensor:
+        """Embeddings [N, E]."""
+        return embed(ids, partial(F.embedding, weight=self._rows), len(self._rows), tokens)
 
     def _joined(self, model: nn.Module, site: Site) -> Tensor:
         """The weights [d_in, d_out] of a site's members side by side; they now share the memory.
@@ -308,10 +331,10 @@ class LlamaSequences:
 
     def step(self, ids: list[int]) -> Tensor:
         cache = self._cache
-        cache.reserve(len(ids), max(cache.lengths) + 1)
-        positions = torch.tensor(cache.lengths)
-        cache.lengths = [length + 1 for length in cache.lengths]
-        return self._llama.step(torch.tensor(ids), cache, positions, self._adapters, self._names)
+        columns = cache.lengths
+        cache.reserve(len(ids), max(columns) + 1)
+        cache.lengths = [length + 1 for length in columns]
+        return self._llama.step(ids, cache, columns, self._adapters, self._names)
 
     def keep(self, indices: list[int]) -> list[int]:
         order = self._cache.keep(indices)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 
+import numpy as np
 import torch
 import xgrammar
 from torch import Tensor
@@ -32,12 +33,12 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
     ]
     _apply_grammars(logits, rows)
     for i, row in enumerate(rows):
-        _apply_penalties(logits[i], row)
+        if row.sampling.penalizes:
+            _apply_penalties(logits[i], row)
         if row.matcher is None and len(row.tokens) < row.sampling.min_tokens:
             logits[i, list(row.vocabulary.stop_ids)] = _NEVER
-    where = _highest(logits)
-    best: list[int] = where.tolist()
-    for row, value in zip(rows, logits.gather(1, where[:, None])[:, 0].tolist(), strict=True):
+    best, highest = _highest(logits)
+    for row, value in zip(rows, highest, strict=True):
         if not math.isfinite(value):
             row.error = _why_no_token(row, value)
     drawing = [i for i, row in enumerate(rows) if not row.sampling.greedy and not row.error]
@@ -52,12 +53,15 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
     return chosen
 
 
-def _highest(logits: Tensor) -> Tensor:
-    """Where in each row the highest logit is, or the first NaN."""
+def _highest(logits: Tensor) -> tuple[list[int], list[float]]:
+    """Where in each row the highest logit is, or the first NaN, and what it is."""
     if logits.device.type != "cpu":
-        return logits.argmax(dim=-1)
+        values, where = logits.max(dim=-1)
+        return where.tolist(), values.tolist()
     # On a CPU PyTorch compares one by one, twenty times as long as NumPy.
-    return torch.from_numpy(logits.numpy().argmax(axis=-1))
+    rows = logits.numpy()
+    best = rows.argmax(axis=-1)
+    return best.tolist(), rows[np.arange(len(rows)), best].tolist()
 
 
 def _why_no_token(row: Generation, highest: float) -> BadValue:
