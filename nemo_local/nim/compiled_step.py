@@ -19,6 +19,7 @@ from nemo_local.nim.kv_cache import KvCache
 from nemo_local.nim.sites import HEAD, Site
 
 Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
 
 _ROWS_OF_A_PART = 2
 """Sequences from which it takes longer to multiply than to read the weights once more."""
@@ -71,24 +72,20 @@ class CompiledStep:
         return self._tiles
 
     def __call__(
-        self, h: Floats, cos: Floats, sin: Floats, cache: KvCache, columns: NDArray[np.int64],
-        arranged: Arrangement,
+        self, embeddings: Floats, ids: Integers, turns: tuple[Floats, Floats], cache: KvCache,
+        columns: Integers, arranged: Arrangement,
     ) -> tuple[Floats, Floats]:  # fmt: skip
-        """What the head reads [N, E], and logits [N, V]; overwrites the embeddings h [N, E].
+        """What the head reads [N, E], and logits [N, V], of ids [N] in embeddings [V, E].
 
-        cos and sin [N, d] belong to the columns [N] of the cache, which are also the positions. All
-        of this is in the arranged order, each part of which is computed by a thread.
+        turns are the cosines and sines of positions [P, d]; columns [N] those of the tokens, which
+        are also their places in the cache. Each of the arranged parts is computed by a thread.
         """
-        last, logits = np.empty_like(h), np.empty((len(h), self._vocabulary), np.float32)
-        by_row = (h, cos, sin, arranged.rows, columns, last, logits)
+        last, logits = self._results(len(ids), embeddings)
 
-        def compute(begin: int, end: int, lora: Table) -> None:
-            own_h, own_cos, own_sin, places, own_columns, own_last, own_logits = [
-                one[begin:end] for one in by_row
-            ]
+        def compute(rows: Integers, lora: Table) -> None:
             kernels.step(
-                own_h, *self._network, own_cos, own_sin, cache.array, places, own_columns,
-                *lora.arrays, own_last, own_logits,
+                embeddings, ids, *self._network, *turns, cache.array, rows, columns, *lora.arrays,
+                last, logits,
             )  # fmt: skip
 
         running = [self._others.submit(compute, *part) for part in arranged.parts[1:]]
@@ -98,17 +95,22 @@ class CompiledStep:
         return last, logits
 
     def read(
-        self, h: Tensor, cos: Tensor, sin: Tensor, cache: KvCache, spans: list[Span], every: Table,
-        ends: Table,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """The same of prompts whose tokens h [N, E] are: of the last of each, [P, E] and [P, V].
+        self, embeddings: Floats, ids: Integers, turns: tuple[Floats, Floats], cache: KvCache,
+        spans: list[Span], every: Table, ends: Table,
+    ) -> tuple[Floats, Floats]:  # fmt: skip
+        """The same of the last tokens [P] of prompts whose ids [N] these are.
 
         `every` are the adapters of the tokens, `ends` those of the prompts.
         """
-        last = h.new_empty(len(spans), h.shape[1])
-        logits = h.new_empty(len(spans), self._vocabulary)
+        last, logits = self._results(len(spans), embeddings)
         kernels.read(
-            h.numpy(), *self._network, cos.numpy(), sin.numpy(), cache.array,
-            np.array(spans), *every.arrays, *ends.arrays, last.numpy(), logits.numpy(),
+            embeddings, ids, *self._network, *turns, cache.array, np.array(spans), *every.arrays,
+            *ends.arrays, last, logits,
         )  # fmt: skip
         return last, logits
+
+    def _results(self, rows: int, embeddings: Floats) -> tuple[Floats, Floats]:
+        return (
+            np.empty((rows, embeddings.shape[1]), np.float32),
+            np.empty((rows, self._vocabulary), np.float32),
+        )

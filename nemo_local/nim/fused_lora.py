@@ -115,14 +115,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Rows of a compiled step, those of one adapter together."""
+    """Rows of a compiled step, in parts, those of one adapter together."""
 
-    rows: NDArray[np.int64]
-    """[N] which row stands where."""
-    places: NDArray[np.int64] | None
-    """[N] where each row stands; None where they stand already."""
-    parts: list[tuple[int, int, Table]]
-    """From where to where each goes, and its adapters."""
+    parts: list[tuple[NDArray[np.int64], Table]]
+    """The rows of each part, and their adapters."""
     tokens: Chosen
 
 
@@ -180,14 +176,13 @@ class FusedAdapters:
 
     def _arrange(self, names: list[str | None], parts: int) -> Arrangement:
         order = sorted(range(len(names)), key=lambda row: names[row] or "")
-        ordered, rows = [names[row] for row in order], np.array(order)
         bounds = itertools.pairwise(len(names) * i // parts for i in range(parts + 1))
-        return Arrangement(
-            rows,
-            None if order == sorted(order) else rows.argsort(),
-            [(a, b, self.table(_one_by_one(ordered[a:b]))) for a, b in bounds],
-            self._tokens(_together(_one_by_one(ordered))),
-        )
+        pieces = [order[first:end] for first, end in bounds]
+        tables = [
+            self.table([(names[row], i, i + 1) for i, row in enumerate(piece)]) for piece in pieces
+        ]
+        _, tokens = self._groups(names)
+        return Arrangement(list(zip(map(np.array, pieces), tables, strict=True)), tokens)
 
     def _tokens(self, ranges: list[Place]) -> Chosen:
         own = self.adapters.tokens
@@ -203,10 +198,6 @@ class FusedAdapters:
             [(self._layouts.of(name), rows) for name, rows in rows_of.items()],
             [(own[name], torch.tensor(rows)) for name, rows in rows_of.items() if name in own],
         )
-
-
-def _one_by_one(names: list[str | None]) -> list[Place]:
-    return [(name, row, row + 1) for row, name in enumerate(names)]
 
 
 def _together(ranges: list[Place]) -> list[Place]:

@@ -126,66 +126,96 @@ def _predict(
     linear(last, weights[-1], tiles, table[-1], ranges, vocabulary, logits, True)
 
 
-_OF_A_NETWORK = "f4[:,::1], i8[::1], b1, f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1]"
-_TABLE = "i8[:,:,::1], i8[:,::1]"
+@kernel()
+def _gathered(table: Any, which: Any) -> Any:
+    """These rows of a table."""
+    found = np.empty((which.shape[0], table.shape[1]), np.float32)
+    for i in range(which.shape[0]):
+        for e in range(table.shape[1]):
+            found[i, e] = table[which[i], e]
+    return found
+
+
+_NETWORK = "i8[::1], b1, f4[:,::1], f8, i8, i8, f4[:,::1], f4[:,::1]"
+_TABLE, _RESULTS = "i8[:,:,::1], i8[:,::1]", "f4[:,::1], f4[:,::1]"
 
 
 @kernel(
-    f"void({_OF_A_NETWORK}, u2[:,:,:,:,:,::1], i8[::1], i8[::1], {_TABLE}, f4[:,::1], f4[:,::1])"
+    f"void(f4[:,:], i8[::1], {_NETWORK}, u2[:,:,:,:,:,::1], i8[::1], i8[::1], {_TABLE}, {_RESULTS})"
 )
 def step(
-    h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any,
-    sin: Any, kv: Any, places: Any, columns: Any, table: Any, ranges: Any, last: Any, logits: Any,
+    embeddings: Any, ids: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any,
+    inner: Any, cos: Any, sin: Any, kv: Any, rows: Any, columns: Any, table: Any, ranges: Any,
+    last: Any, logits: Any,
 ) -> None:  # fmt: skip
-    """A Llama reads one more token in each of N sequences.
+    """A Llama reads one more token in N of B sequences.
 
-    h [N, E] are the embeddings, and overwritten. weights [4 L + 1] are the addresses of qkv, o,
-    gate_up and down of each layer, then of the head; tiles, table [4 L + 1, G, 3] and ranges as in
-    `linear`; norms [2 L + 1, E]; `inner` is I; cos and sin as in `rotate`; kv [2, L, B, kv, T,
-    d] of a cache in bfloat16, places and columns as in `attend`. Fills `last` [N, E], which the
-    head reads, and logits [N, V].
+    embeddings [V, E]; ids [B] are the tokens, columns [B] their positions. rows [N] are the
+    sequences, those of one adapter together. weights [4 L + 1] are the addresses of qkv, o, gate_up
+    and down of each layer, then of the head; tiles, table [4 L + 1, G, 3] and ranges as in
+    `linear`; norms [2 L + 1, E]; `inner` is I; cos and sin [positions, d] as in `rotate`; kv [2, L,
+    B, kv, T, d] of a cache in bfloat16. Fills these rows of `last` [B, E], which the head reads,
+    and of logits [B, V].
     """
-    kv_heads, size = kv.shape[3], kv.shape[5]
-    both = heads + kv_heads
-    qkv = np.empty((h.shape[0], both + kv_heads, size), np.float32)
-    seen = np.empty((h.shape[0], heads, size), np.float32)
+    kv_heads, size, count = kv.shape[3], kv.shape[5], rows.shape[0]
+    both, places = heads + kv_heads, columns[rows]
+    h, own_cos, own_sin = (
+        _gathered(embeddings, ids[rows]),
+        _gathered(cos, places),
+        _gathered(sin, places),
+    )
+    qkv = np.empty((count, both + kv_heads, size), np.float32)
+    seen = np.empty((count, heads, size), np.float32)
     for layer in range(kv.shape[1]):
-        _queries(h, weights, tiles, norms, epsilon, heads, cos, sin, layer, table, ranges, qkv)
+        _queries(
+            h, weights, tiles, norms, epsilon, heads, own_cos, own_sin, layer, table, ranges, qkv
+        )
         attend(
-            qkv[:, :heads], qkv[:, heads:both], qkv[:, both:], kv[0, layer], kv[1, layer], places,
-            columns, seen,
+            qkv[:, :heads], qkv[:, heads:both], qkv[:, both:], kv[0, layer], kv[1, layer], rows,
+            places, seen,
         )  # fmt: skip
         _add_rest(h, weights, tiles, norms, epsilon, inner, layer, table, ranges, seen)
-    _predict(h, weights, tiles, norms, epsilon, table, ranges, last, logits)
+    own_last = np.empty((count, h.shape[1]), np.float32)
+    own_logits = np.empty((count, logits.shape[1]), np.float32)
+    _predict(h, weights, tiles, norms, epsilon, table, ranges, own_last, own_logits)
+    for i in range(count):
+        last[rows[i]], logits[rows[i]] = own_last[i], own_logits[i]
 
 
 @kernel(
-    f"void({_OF_A_NETWORK}, u2[:,:,:,:,:,::1], i8[:,::1], {_TABLE}, {_TABLE}, f4[:,::1], f4[:,::1])"
+    f"void(f4[:,:], i8[::1], {_NETWORK}, u2[:,:,:,:,:,::1], i8[:,::1], {_TABLE}, {_TABLE}, "
+    f"{_RESULTS})"
 )
 def read(
-    h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any, inner: Any, cos: Any,
-    sin: Any, kv: Any, spans: Any, table: Any, ranges: Any, last_table: Any, last_ranges: Any,
-    last: Any, logits: Any,
+    embeddings: Any, ids: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any,
+    inner: Any, cos: Any, sin: Any, kv: Any, spans: Any, table: Any, ranges: Any, last_table: Any,
+    last_ranges: Any, last: Any, logits: Any,
 ) -> None:  # fmt: skip
-    """A Llama reads the tokens of P prompts, N of them together.
+    """A Llama reads the tokens [N] of P prompts together.
 
-    spans [P, 4] are each prompt's row in the cache, its first token in h, where it ends there, and
-    its tokens before them, which the cache knows. All else as in `step`; last_table and last_ranges
-    belong to the prompts, as do `last` [P, E] and logits [P, V], of their last tokens.
+    spans [P, 4] are each prompt's row in the cache, its first token in ids, where it ends there,
+    and its tokens before them, which the cache knows. All else as in `step`; last_table and
+    last_ranges belong to the prompts, as do `last` [P, E] and logits [P, V], of their last tokens.
     """
     prompts, layers, kv_heads, size = spans.shape[0], kv.shape[1], kv.shape[3], kv.shape[5]
-    both = heads + kv_heads
-    qkv = np.empty((h.shape[0], both + kv_heads, size), np.float32)
+    places = np.empty(ids.shape[0], np.int64)
+    for p in range(prompts):
+        for i in range(spans[p, 1], spans[p, 2]):
+            places[i] = spans[p, 3] + i - spans[p, 1]
+    h = _gathered(embeddings, ids)
+    own_cos, own_sin = _gathered(cos, places), _gathered(sin, places)
+    qkv = np.empty((h.shape[0], heads + 2 * kv_heads, size), np.float32)
     seen = np.empty((h.shape[0], heads, size), np.float32)
     ends = np.empty((prompts, h.shape[1]), np.float32)
     last_seen = np.empty((prompts, heads, size), np.float32)
     now, of_layer, own_table, own_ranges = h, seen, table, ranges
     for layer in range(layers):
-        _queries(h, weights, tiles, norms, epsilon, heads, cos, sin, layer, table, ranges, qkv)
+        _queries(
+            h, weights, tiles, norms, epsilon, heads, own_cos, own_sin, layer, table, ranges, qkv
+        )
         if layer == layers - 1:  # above this point only the ends are needed
             for p in range(prompts):
-                for e in range(h.shape[1]):
-                    ends[p, e] = h[spans[p, 2] - 1, e]
+                ends[p] = h[spans[p, 2] - 1]
             now, of_layer = ends, last_seen
             own_table, own_ranges = last_table, last_ranges
         for p in range(prompts):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from nemo_local.nim.compiled_step import CompiledStep, Span, parts_of
+from nemo_local.nim.compiled_step import CompiledStep, Floats, Integers, Span, parts_of
 from nemo_local.nim.fused_lora import FusedAdapters, Selection
 from nemo_local.nim.kv_cache import KvCache, capacity
 from nemo_local.nim.layouts import Layouts
@@ -171,27 +171,17 @@ class Llama:
             positions = torch.tensor(columns)
             attend = self.ops.attend_to(cache, positions)
             return self(torch.tensor(ids), positions, attend, adapters.by_row(names))
-        # In NumPy: each operation of PyTorch gives Python's lock away, and has to wait for it.
+        # Each operation of PyTorch gives Python's lock away and waits for it: all is one kernel.
         arranged = adapters.arranged(names, parts)
-        places, tokens = np.array(columns)[arranged.rows], arranged.tokens
-        of_rows = np.array(ids)[arranged.rows]
-        h = (
-            self._embed(torch.from_numpy(of_rows), tokens).numpy()
-            if tokens
-            else self._rows.numpy()[of_rows]
-        )
-        cos, sin = (table.numpy()[places] for table in self._turns(max(columns) + 1))
-        last, logits = map(
-            torch.from_numpy, self._compiled_step(h, cos, sin, cache, places, arranged)
-        )
-        logits = project(logits, last, tokens)
-        if arranged.places is None:
-            return logits
-        return torch.from_numpy(logits.numpy()[arranged.places])
+        last, logits = self._compiled_step(
+            *self._found(ids, arranged.tokens), self._turns(max(columns) + 1), cache,
+            np.array(columns), arranged,
+        )  # fmt: skip
+        return project(torch.from_numpy(logits), torch.from_numpy(last), arranged.tokens)
 
     def read(
-        self, ids: Tensor, positions: Tensor, cache: KvCache, spans: list[Span],
-        adapters: FusedAdapters, names: list[str | None],
+        self, ids: list[int], cache: KvCache, spans: list[Span], adapters: FusedAdapters,
+        names: list[str | None],
     ) -> Tensor:  # fmt: skip
         """Logits [P, V] after prompts that stand one after the other, by a kernel.
 
@@ -200,11 +190,19 @@ class Llama:
         assert self._compiled_step is not None
         every = adapters.table([(n, s.start, s.end) for n, s in zip(names, spans, strict=True)])
         ends = adapters.table([(name, i, i + 1) for i, name in enumerate(names)])
-        h = self._embed(ids, every.tokens)
+        longest = max(span.known + span.end - span.start for span in spans)
         last, logits = self._compiled_step.read(
-            h, *self._rope(positions), cache, spans, every, ends
+            *self._found(ids, every.tokens), self._turns(longest), cache, spans, every, ends
         )
-        return project(logits, last, ends.tokens)
+        return project(torch.from_numpy(logits), torch.from_numpy(last), ends.tokens)
+
+    def _found(self, ids: list[int], tokens: Chosen) -> tuple[Floats, Integers]:
+        """Embeddings [V, E], and which of them are those of the ids, for a kernel."""
+        if tokens:
+            return self._embed(torch.tensor(ids), tokens).numpy(), np.arange(len(ids))
+        if max(ids) >= len(self._rows):
+            raise IndexError(f"token {max(ids)} is none of the model's {len(self._rows)}")
+        return self._rows.numpy(), np.array(ids)
 
     def _qkv(
         self, layer: int, x: Tensor, lora: Selection, cos: Tensor, sin: Tensor
@@ -226,11 +224,15 @@ class Llama:
 
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines [N, d]; the first half of the sines is negative (see `_qkv`)."""
-        cos, sin = self._turns(int(positions.max()) + 1)
+        cos, sin = self._angles_to(int(positions.max()) + 1)
         return cos[positions], sin[positions]
 
-    def _turns(self, needed: int) -> tuple[Tensor, Tensor]:
-        """The same of all positions, so many at least."""
+    def _turns(self, needed: int) -> tuple[Floats, Floats]:
+        """The same of all positions, so many at least, for a kernel."""
+        cos, sin = self._angles_to(needed)
+        return cos.numpy(), sin.numpy()
+
+    def _angles_to(self, needed: int) -> tuple[Tensor, Tensor]:
         angles = self._angles
         if needed > angles[0].shape[0]:
             count = max(256, 2 * needed)
@@ -298,25 +300,18 @@ class LlamaSequences:
             for i, span in zip(order, spans, strict=True)
             for token in prompts[i][span.known :]
         ]
-        positions = [span.known + at for span in spans for at in range(span.end - span.start)]
         names = [adapters[i] for i in order]
         if self._llama.reads_compiled:
-            logits = self._llama.read(
-                torch.tensor(ids), torch.tensor(positions), self._cache, spans, self._adapters,
-                names,
-            )  # fmt: skip
+            logits = self._llama.read(ids, self._cache, spans, self._adapters, names)
         else:
-            logits = self._pass(torch.tensor(ids), torch.tensor(positions), spans, names)
+            logits = self._pass(ids, spans, names)
         for prompt, adapter, row in zip(prompts, adapters, rows, strict=True):
             self._keep_prefix(prompt, adapter, row)
-        back = torch.empty(len(order), dtype=torch.long)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        return logits[back]
+        return logits if len(order) == 1 else logits[torch.tensor(order).argsort()]
 
-    def _pass(
-        self, ids: Tensor, positions: Tensor, spans: list[Span], names: list[str | None]
-    ) -> Tensor:
+    def _pass(self, ids: list[int], spans: list[Span], names: list[str | None]) -> Tensor:
         """Logits [P, V] after the prompts of these adapters."""
+        positions = [span.known + at for span in spans for at in range(span.end - span.start)]
         every = [(n, span.start, span.end) for n, span in zip(names, spans, strict=True)]
         ends = [(n, i, i + 1) for i, n in enumerate(names)]
         last = torch.tensor([span.end - 1 for span in spans])
@@ -325,8 +320,8 @@ class LlamaSequences:
             return self._read(layer, q, k, v, spans)
 
         return self._llama(
-            ids, positions, attend, self._adapters.by_range(every, in_bfloat16=True),
-            (last, self._adapters.by_range(ends)),
+            torch.tensor(ids), torch.tensor(positions), attend,
+            self._adapters.by_range(every, in_bfloat16=True), (last, self._adapters.by_range(ends)),
         )  # fmt: skip
 
     def step(self, ids: list[int]) -> Tensor:
