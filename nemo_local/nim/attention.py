@@ -90,7 +90,8 @@ def _attend_to_words(query: Any, key: Any, value: Any, seen: Any, scores: Any, o
     factor = _weigh(scores, 0, seen, seen)
     fours = seen // 4  # what stands behind the last need be no number
     for begin in range(0, size, 2 * LANES):
-        halves[:] = 0
+        for e in range(LANES):
+            halves[0, e] = halves[1, e] = 0
         if fours:
             weigh_rows(
                 scores.ctypes.data, value.ctypes.data + 2 * begin, stride, fours,
@@ -142,7 +143,8 @@ def attend(
                     total += query[e] * number(key[t, e])
                 scores[0, t] = total
             factor = _weigh(scores, 0, seen, seen)
-            out[:] = 0
+            for e in range(size):
+                out[e] = 0
             _add_sum(scores[0, :seen], value, out)
             for e in range(size):
                 out[e] *= factor
@@ -225,7 +227,9 @@ def attend_on_tiles(
     before, wide = total - count, (total + 2 * tile - 1) // (2 * tile) * 2 * tile
     deep, tall = min(size // 2, tile), (size + tile - 1) // tile * tile
     turned = room(tall, wide // 2).view(np.uint16)
-    turned[:, total:] = 0
+    for e in range(size):
+        for t in range(total, wide):
+            turned[e, t] = 0
     query = room(tile, size)
     halves = halves_of(tile, size // 2).view(np.uint32)
     words, weights = room(size, tile).view(np.uint32), room(wide, tile).view(np.uint32)

@@ -80,6 +80,15 @@ def rotate(x: Any, cos: Any, sin: Any) -> None:
                 x[i, h, e + half] = b * cos[i, e + half] + a * sin[i, e + half]
 
 
+@kernel("i8[::1](i8, i8, i8)")
+def _members(count: Any, first: Any, others: Any) -> Any:
+    """Outputs of so many members of a site (see `linear`)."""
+    sizes = np.empty(count, np.int64)
+    for k in range(count):
+        sizes[k] = others if k else first
+    return sizes
+
+
 @kernel()
 def _queries(
     h: Any, weights: Any, tiles: Any, norms: Any, epsilon: Any, heads: Any, cos: Any, sin: Any,
@@ -91,7 +100,7 @@ def _queries(
     x = np.empty(h.shape, np.float32)
     norm(h, norms[2 * layer], epsilon, x)
     flat, at = qkv.reshape(count, every * size), 4 * layer
-    sizes = np.array([heads * size, kv_heads * size, kv_heads * size])
+    sizes = _members(3, heads * size, kv_heads * size)
     linear(x, weights[at], tiles, table[at], ranges, sizes, flat, True)
     rotate(qkv[:, : heads + kv_heads], cos, sin)
 
@@ -104,7 +113,7 @@ def _add_rest(
     """What follows a layer's attention, `seen` [N, heads, d]; overwrites h [N, E]."""
     count, at = h.shape[0], 4 * layer
     flat = seen.reshape(count, seen.shape[1] * seen.shape[2])
-    hidden, both = np.array([h.shape[1]]), np.array([inner, inner])
+    hidden, both = _members(1, h.shape[1], 0), _members(2, inner, inner)
     linear(flat, weights[at + 1], tiles, table[at + 1], ranges, hidden, h, False)
     x = np.empty(h.shape, np.float32)
     norm(h, norms[2 * layer + 1], epsilon, x)
@@ -122,11 +131,11 @@ def _predict(
 ) -> None:  # fmt: skip
     """Fill `last` [N, E], which the head reads, and logits [N, V]."""
     norm(h, norms[-1], epsilon, last)
-    vocabulary = np.array([logits.shape[1]])
+    vocabulary = _members(1, logits.shape[1], 0)
     linear(last, weights[-1], tiles, table[-1], ranges, vocabulary, logits, True)
 
 
-@kernel()
+@kernel("f4[:,::1](f4[:,:], i8[::1])")
 def _gathered(table: Any, which: Any) -> Any:
     """These rows of a table."""
     found = np.empty((which.shape[0], table.shape[1]), np.float32)
@@ -158,12 +167,11 @@ def step(
     and of logits [B, V].
     """
     kv_heads, size, count = kv.shape[3], kv.shape[5], rows.shape[0]
-    both, places = heads + kv_heads, columns[rows]
-    h, own_cos, own_sin = (
-        _gathered(embeddings, ids[rows]),
-        _gathered(cos, places),
-        _gathered(sin, places),
-    )
+    both, own_ids, places = heads + kv_heads, np.empty(count, np.int64), np.empty(count, np.int64)
+    for i in range(count):
+        own_ids[i], places[i] = ids[rows[i]], columns[rows[i]]
+    h = _gathered(embeddings, own_ids)
+    own_cos, own_sin = _gathered(cos, places), _gathered(sin, places)
     qkv = np.empty((count, both + kv_heads, size), np.float32)
     seen = np.empty((count, heads, size), np.float32)
     for layer in range(kv.shape[1]):
@@ -179,7 +187,10 @@ def step(
     own_logits = np.empty((count, logits.shape[1]), np.float32)
     _predict(h, weights, tiles, norms, epsilon, table, ranges, own_last, own_logits)
     for i in range(count):
-        last[rows[i]], logits[rows[i]] = own_last[i], own_logits[i]
+        for e in range(last.shape[1]):
+            last[rows[i], e] = own_last[i, e]
+        for e in range(logits.shape[1]):
+            logits[rows[i], e] = own_logits[i, e]
 
 
 @kernel(
@@ -215,7 +226,8 @@ def read(
         )
         if layer == layers - 1:  # above this point only the ends are needed
             for p in range(prompts):
-                ends[p] = h[spans[p, 2] - 1]
+                for e in range(h.shape[1]):
+                    ends[p, e] = h[spans[p, 2] - 1, e]
             now, of_layer = ends, last_seen
             own_table, own_ranges = last_table, last_ranges
         for p in range(prompts):

@@ -26,7 +26,7 @@ _WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 """Whether the sums of four rows by 2 LANES columns stay in registers."""
 
 
-@kernel()
+@kernel("void(f4[:,::1], i8, u4[:,:,::1], f4[:,::1], i8)")
 def _add_strips(x: Any, at: Any, words: Any, y: Any, begin: Any) -> None:
     """One strip of `add_product`, or two, which keep more sums in registers when rows are few."""
     x_stride, y_stride, count, n = x.strides[0], y.strides[0], words.shape[1], 0
@@ -54,7 +54,7 @@ def _add_strips(x: Any, at: Any, words: Any, y: Any, begin: Any) -> None:
             n += 1
 
 
-@kernel()
+@kernel("f4[:,::1](i8, i8)")
 def room(rows: Any, columns: Any) -> Any:
     """Float32 [rows, columns], of any numbers, from the beginning of a line of the cache on.
 
@@ -66,7 +66,7 @@ def room(rows: Any, columns: Any) -> Any:
     return memory[skipped : skipped + count].reshape(rows, columns)
 
 
-@kernel()
+@kernel("void(u2[:,:,::1], i8, i8, i8, i8, i8, i8, i8, i8, b1, u2[:,:,::1], i8, i8, i8)")
 def multiply(
     x: Any, row: Any, at: Any, rows: Any, words: Any, strips: Any, count: Any, y: Any,
     y_stride: Any, fresh: Any, more: Any, more_at: Any, more_words: Any, more_count: Any,
@@ -109,13 +109,21 @@ def multiply(
     amx.end()
 
 
-@kernel()
+@kernel("u2[:,:,::1](i8, i8)")
 def halves_of(rows: Any, count: Any) -> Any:
     """Room for so many rows of words in two halves (see amx)."""
     return room(2 * rows, count).view(np.uint16).reshape(2, rows, 2 * count)
 
 
-@kernel()
+@kernel("void(f4[:,:], f4[:,:])")
+def _copy(x: Any, y: Any) -> None:
+    """The first rows and columns of y become x."""
+    for n in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            y[n, j] = x[n, j]
+
+
+@kernel("void(f4[:,::1], i8, i8, u2[:,:,::1])")
 def _halve(x: Any, at: Any, size: Any, halves: Any) -> None:
     """So many numbers of each row of x, from `at` on, in two halves (see amx), and zeros."""
     for n in range(x.shape[0]):
@@ -126,18 +134,18 @@ def _halve(x: Any, at: Any, size: Any, halves: Any) -> None:
             halves[0, n, e] = halves[1, n, e] = 0
 
 
-@kernel()
+@kernel("void(f4[:,::1], i8, u4[:,:,::1], f4[:,::1], i8, i8)")
 def _add_tiles(x: Any, at: Any, words: Any, y: Any, begin: Any, width: Any) -> None:
     """`add_product` with words for tiles. The last strip may go beyond the rows of y."""
     rows, count, strips = x.shape[0], words.shape[1], words.shape[0]
     halves, sums = halves_of(rows, count), room(rows, LANES * strips)
     _halve(x, at, min(2 * count, x.shape[1] - at), halves)
-    sums[:, :width] = y[:, begin : begin + width]
+    _copy(y[:, begin : begin + width], sums)
     multiply(
         halves, 0, 0, rows, words.ctypes.data, strips, count, sums.ctypes.data, sums.strides[0],
         False, halves, 0, 0, 0,
     )  # fmt: skip
-    y[:, begin : begin + width] = sums[:, :width]
+    _copy(sums[:, :width], y[:, begin : begin + width])
 
 
 @kernel("void(f4[:,::1], i8, u4[:,:,::1], b1, f4[:,::1], i8, i8)")
@@ -158,20 +166,22 @@ def add_product(x: Any, at: Any, words: Any, tiles: Any, y: Any, begin: Any, wid
     if s < words.shape[0]:
         last, done = np.zeros((x.shape[0], 2 * LANES), np.float32), 2 * LANES * s
         _add_strips(x, at, words[s:], last, 0)
-        y[:, begin + done : begin + width] += last[:, : width - done]
+        for n in range(x.shape[0]):
+            for j in range(width - done):
+                y[n, begin + done + j] += last[n, j]
 
 
-_shape_of = kernel()(shape_of)
+_shape_of = kernel("UniTuple(i8, 3)(i8, i8, b1)")(shape_of)
 
 
-@kernel()
+@kernel("u4[:,:,::1](i8, i8, i8, b1)")
 def _words_at(address: Any, rows: Any, columns: Any, tiles: Any) -> Any:
     """The words of a matrix of so many rows and columns."""
     shape = _shape_of(rows, columns, tiles)
     return carray(pointer(address), shape, np.float32).view(np.uint32)
 
 
-@kernel()
+@kernel("void(f4[:,::1], u2[:,:,::1], i8, i8, i8, i8, f4[:,::1], b1)")
 def _base_on_tiles(
     x: Any, halves: Any, first: Any, end: Any, weight: Any, words: Any, y: Any, fresh: Any
 ) -> None:
@@ -184,13 +194,16 @@ def _base_on_tiles(
     )  # fmt: skip
     done = LANES * whole
     if done < d_out:
-        if fresh:
-            y[first:end, done:] = 0
+        for n in range(first, end if fresh else first):
+            for j in range(done, d_out):
+                y[n, j] = 0
         rest = _words_at(weight + 4 * words * done, d_in, LANES, True)
         _add_tiles(x[first:end], 0, rest, y[first:end], done, d_out - done)
 
 
-@kernel()
+@kernel(
+    "void(u2[:,:,::1], i8, i8, i8, i8, f4[:,::1], u2[:,:,::1], i8[::1], i8[::1], f4[:,::1], b1)"
+)
 def _adapter_on_tiles(
     halves: Any, first: Any, end: Any, weight: Any, words: Any, low: Any, inner: Any, adapter: Any,
     sizes: Any, y: Any, fresh: Any,
@@ -203,8 +216,9 @@ def _adapter_on_tiles(
         halves, 0, 0, 0,
     )  # fmt: skip
     _halve(low[:rows], 0, members * rank, inner)
-    address, y_at, y_stride = adapter[1], y.ctypes.data, y.strides[0]
+    address, begin, y_stride = adapter[1], 0, y.strides[0]
     for k in range(members):
+        y_at = y.ctypes.data + 4 * begin
         strips, b_words, _ = _shape_of(rank, sizes[k], True)
         if weight:
             multiply(
@@ -218,10 +232,10 @@ def _adapter_on_tiles(
                 0, 0,
             )  # fmt: skip
         address += 4 * LANES * strips * b_words
-        y_at += 4 * sizes[k]
+        begin += sizes[k]
 
 
-@kernel()
+@kernel("void(f4[:,::1], i8, i8[:,::1], i8[:,::1], i8[::1], f4[:,::1], b1)")
 def _linear_on_tiles(
     x: Any, weight: Any, table: Any, ranges: Any, sizes: Any, y: Any, fresh: Any
 ) -> None:
@@ -261,10 +275,10 @@ def _linear_on_tiles(
         first, end = ranges[g, 0], ranges[g, 1]
         own = y[first:end] if even else sums
         if not even:
-            sums[: end - first, :d_out] = y[first:end]
+            _copy(y[first:end], sums)
         _adapter_on_tiles(halves, first, end, 0, words, low, inner, table[g], sizes, own, False)
         if not even:
-            y[first:end] = sums[: end - first, :d_out]
+            _copy(sums[: end - first, :d_out], y[first:end])
 
 
 @kernel("void(f4[:,::1], i8, b1, i8[:,::1], i8[:,::1], i8[::1], f4[:,::1], b1)")
@@ -282,8 +296,9 @@ def linear(
     if tiles:
         _linear_on_tiles(x, weight, table, ranges, sizes, y, fresh)
         return
-    if fresh:
-        y[:] = 0
+    for n in range(y.shape[0] if fresh else 0):
+        for j in range(y.shape[1]):
+            y[n, j] = 0
     d_in, members = x.shape[1], sizes.shape[0]
     add_product(x, 0, _words_at(weight, d_in, y.shape[1], False), False, y, 0, y.shape[1])
     for g in range(table.shape[0]):
