@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nemo_local.core.chat_templates import render
 from nemo_local.customizer.rows import ChatRow, TextRow
-from nemo_local.customizer.templates import render
 
 IGNORED = -100
 """Label of a token that is seen and not learnt."""

@@ -1,7 +1,6 @@
 """Conversations as the text a model was trained on, through its own chat template.
 
-Training renders the same way (`tokenizer.apply_chat_template(messages, tools=tools)` over
-`normalise_messages`), so that what is learnt is what is served.
+Training renders the same way, over `normalise_messages`, so that what is learnt is what is served.
 """
 
 import json
@@ -9,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from nemo_local.core.chat_templates import render
 from nemo_local.nim.errors import BadValue
 
 Message = dict[str, Any]
@@ -38,16 +38,10 @@ def render_chat(
     if not tokenizer.chat_template:
         raise BadValue("this model has no chat template; use /v1/completions", "messages")
     try:
-        text = tokenizer.apply_chat_template(
-            normalise_messages(messages),
-            tools=tools or None,
-            add_generation_prompt=True,
-            tokenize=False,
-        )
+        return render(tokenizer, normalise_messages(messages), tools, prompt=True)
     except Exception as error:  # a template raises what it likes
         message = f"the chat template refused this conversation: {error}"
         raise BadValue(message, "messages") from error
-    return str(text)
 
 
 def normalise_messages(messages: list[Message]) -> list[Message]:

@@ -8,7 +8,7 @@ from jinja2.exceptions import SecurityError
 from transformers import AutoTokenizer
 
 import nemo_local.pocket
-from nemo_local.customizer.templates import render
+from nemo_local.core.chat_templates import render
 from nemo_local.pocket.world import rows
 from tests.nemo_local.customizer.tiny_llama import tokenizer
 from utils import xlam

@@ -1,10 +1,11 @@
-"""A tokenizer's chat template on rows: what `apply_chat_template` gives, in less time.
+"""A tokenizer's chat template on messages: what `apply_chat_template` gives, in less time.
 
-It is transformers' own template in transformers' own sandbox, so that a row reads as inference
-would show it. Two things are left out. Rows come from JSON, so their values need no copy that rids
-them of dangerous methods. And the sandbox is not asked about the keys of a dict, which it looks for
-only after Python failed to find an attribute, nor about where a loop stands, nor whether the
-template may call its own macros: most of what templates of tools do is that.
+It is transformers' own template in transformers' own sandbox. What is learnt and what is served is
+rendered here, so that both read the same. Two things are left out. Rows and requests come from
+JSON, so their values need no copy that rids them of dangerous methods. And the sandbox is not asked
+about the keys of a dict, which it looks for only after Python failed to find an attribute, nor
+about where a loop stands, nor whether the template may call its own macros: most of what templates
+of tools do is that.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def render(
 
 @lru_cache
 def _compiled(text: str) -> Any:
-    # Imported when a training renders, as it takes long. Despite its name this function keeps
+    # Imported when something is rendered, as it takes long. Despite its name this function keeps
     # nothing: the environment is ours alone.
     from jinja2.runtime import Context, LoopContext, Macro
     from transformers.utils.chat_template_utils import _cached_compile_jinja_template
