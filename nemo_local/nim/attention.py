@@ -12,6 +12,7 @@ from nemo_local.nim.compiled import kernel
 from nemo_local.nim.intrinsics import (
     TILE,
     add_dots,
+    address,
     as_in,
     exponentials,
     highest,
@@ -53,7 +54,7 @@ def _weigh(scores: Any, row: Any, seen: Any, end: Any) -> Any:
     width = _up_to_tiles(seen)
     for t in range(seen, width):
         scores[row, t] = -np.inf
-    place = scores.ctypes.data + scores.strides[0] * row
+    place = address(scores) + scores.strides[0] * row
     total = exponentials(place, width // LANES, highest(place, width // LANES))
     for t in range(seen, end):
         scores[row, t] = 0
@@ -75,7 +76,7 @@ def _in_words(rows: Any) -> Any:
 def _attend_to_words(query: Any, key: Any, value: Any, seen: Any, scores: Any, out: Any) -> None:
     """Attention [d] to the first `seen` keys and values [T, d] in bfloat16, two in a word."""
     size, stride = query.shape[0], key.strides[0]
-    wide, to_value = _up_to_tiles(seen), value.ctypes.data - key.ctypes.data
+    wide, to_value = _up_to_tiles(seen), address(value) - address(key)
     to_next_key = stride * key.shape[0] - to_value
     halves = np.empty((2, LANES), np.float32)
     for t in range(wide):
@@ -84,8 +85,8 @@ def _attend_to_words(query: Any, key: Any, value: Any, seen: Any, scores: Any, o
         for e in range(LANES):
             halves[0, e], halves[1, e] = query[begin + 2 * e], query[begin + 2 * e + 1]
         add_dots(
-            halves.ctypes.data, key.ctypes.data + 2 * begin, stride, wide // LANES,
-            scores.ctypes.data, to_value,
+            address(halves), address(key) + 2 * begin, stride, wide // LANES,
+            address(scores), to_value,
         )  # fmt: skip
     factor = _weigh(scores, 0, seen, seen)
     fours = seen // 4  # what stands behind the last need be no number
@@ -94,8 +95,8 @@ def _attend_to_words(query: Any, key: Any, value: Any, seen: Any, scores: Any, o
             halves[0, e] = halves[1, e] = 0
         if fours:
             weigh_rows(
-                scores.ctypes.data, value.ctypes.data + 2 * begin, stride, fours,
-                halves.ctypes.data, to_next_key,
+                address(scores), address(value) + 2 * begin, stride, fours,
+                address(halves), to_next_key,
             )  # fmt: skip
         for t in range(4 * fours, seen):
             for e in range(LANES):
@@ -155,8 +156,8 @@ def _product(a: Any, b: Any, count: Any, columns: Any, y: Any) -> None:
     """y[:, :columns] = a[:, :count] b[:count, :columns], columns rounded up to whole tiles."""
     for begin in range(0, columns, TILE[1]):
         set_tile(
-            a.ctypes.data, a.strides[0], b.ctypes.data + 4 * begin, b.strides[0], count,
-            y.ctypes.data + 4 * begin, y.strides[0],
+            address(a), a.strides[0], address(b) + 4 * begin, b.strides[0], count,
+            address(y) + 4 * begin, y.strides[0],
         )  # fmt: skip
 
 
@@ -252,8 +253,8 @@ def attend_on_tiles(
             for r in range(together):
                 for e in range(size):
                     query[r, e] = qkv[first + i + r, h, e] * scale
-            at = halves.ctypes.data
-            amx.halve(query.ctypes.data, at, at + halves.strides[0], tile * size)
+            at = address(halves)
+            amx.halve(address(query), at, at + halves.strides[0], tile * size)
             for half in range(2):
                 for r in range(tile):
                     for pair in range(size // 2):
@@ -261,22 +262,22 @@ def attend_on_tiles(
             amx.begin(tile, deep)
             for t in range(0, end, tile):
                 amx.multiply_words(
-                    key.ctypes.data + key.strides[0] * t, key.strides[0], words.ctypes.data,
-                    words[size // 2 :].ctypes.data, size // 2, deep, scores[t:].ctypes.data,
+                    address(key) + key.strides[0] * t, key.strides[0], address(words),
+                    address(words[size // 2 :]), size // 2, deep, address(scores[t:]),
                 )  # fmt: skip
             steps = (end + 2 * tile - 1) // (2 * tile)
             for t in range(before + i + 1, 2 * tile * steps):
                 for r in range(min(tile, t - before - i)):
                     scores[t, r] = -np.inf
             weigh_columns(
-                scores.ctypes.data, tile * steps, weights.ctypes.data,
-                weights[wide // 2 :].ctypes.data, sums.ctypes.data,
+                address(scores), tile * steps, address(weights),
+                address(weights[wide // 2 :]), address(sums),
             )  # fmt: skip
             amx.begin(tile, tile)
             for e in range(0, size, tile):
                 amx.multiply_words(
-                    turned[e:].ctypes.data, turned.strides[0], weights.ctypes.data,
-                    weights[wide // 2 :].ctypes.data, tile * steps, tile, found[e:].ctypes.data,
+                    address(turned[e:]), turned.strides[0], address(weights),
+                    address(weights[wide // 2 :]), tile * steps, tile, address(found[e:]),
                 )  # fmt: skip
             for r in range(together):
                 factor = _ONE / sums[0, r]

@@ -1,7 +1,7 @@
 """Matrices of float32 that were stored in bfloat16, kept in half the memory.
 
-The lower 16 bits of such numbers are zero. `add_product` (see products) reads them without, and
-multiplies in float32 all the same, or nearly so on tiles (see amx).
+The lower 16 bits of such numbers are zero. Products (see there) read them without, and multiply in
+float32 all the same, or nearly so on tiles (see amx).
 """
 
 import math

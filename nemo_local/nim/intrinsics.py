@@ -20,6 +20,17 @@ _AHEAD = 1024
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def address(context: Any, array: Any) -> Any:
+    """Where an array's numbers begin: as int64, since sums with NumPy's uint64 are floats."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        made = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.ptrtoint(made.data, llvm.NUMBER)
+
+    return types.int64(array), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def pointer(context: Any, address: Any) -> Any:
     """The address of float32 numbers as a pointer to them."""
     kind = types.CPointer(types.float32)

@@ -18,6 +18,7 @@ from nemo_local.nim.intrinsics import (
     add_halves_4,
     add_two_strips_1,
     add_two_strips_2,
+    address,
     pointer,
 )
 from nemo_local.nim.llvm import LANES
@@ -28,12 +29,12 @@ _WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 @kernel("void(f4[:,::1], i8, u4[:,:,::1], f4[:,::1], i8)")
 def _add_strips(x: Any, at: Any, words: Any, y: Any, begin: Any) -> None:
-    """One strip of `add_product`, or two, which keep more sums in registers when rows are few."""
+    """One strip of `_add_product`, or two, which keep more sums in registers when rows are few."""
     x_stride, y_stride, count, n = x.strides[0], y.strides[0], words.shape[1], 0
-    first, last = words[0].ctypes.data, words[-1].ctypes.data
+    first, last = address(words[0]), address(words[-1])
     while n < x.shape[0]:
         left = x.shape[0] - n
-        x_at, y_at = x.ctypes.data + 4 * at, y.ctypes.data + 4 * begin
+        x_at, y_at = address(x) + 4 * at, address(y) + 4 * begin
         x_at, y_at = x_at + x_stride * n, y_at + y_stride * n
         if _WIDE and left >= 4:
             add_halves_4(x_at, x_stride, first, count, y_at, y_stride)
@@ -62,7 +63,7 @@ def room(rows: Any, columns: Any) -> Any:
     """
     line, count = 16, rows * columns
     memory = np.empty(count + line, np.float32)
-    skipped = -memory.ctypes.data // 4 % line
+    skipped = -address(memory) // 4 % line
     return memory[skipped : skipped + count].reshape(rows, columns)
 
 
@@ -79,7 +80,7 @@ def multiply(
     frees it after its last use.
     """
     stride, more_stride = x.strides[1], more.strides[1]
-    high, more_high = x.ctypes.data + stride * row + 2 * at, more.ctypes.data + 2 * more_at
+    high, more_high = address(x) + stride * row + 2 * at, address(more) + 2 * more_at
     low, more_low = high + x.strides[0], more_high + more.strides[0]
     strip, more_strip = 4 * LANES * count, 4 * LANES * more_count
     deep, whole = min(count, amx.ROWS), rows - rows % amx.ROWS
@@ -127,37 +128,19 @@ def _copy(x: Any, y: Any) -> None:
 def _halve(x: Any, at: Any, size: Any, halves: Any) -> None:
     """So many numbers of each row of x, from `at` on, in two halves (see amx), and zeros."""
     for n in range(x.shape[0]):
-        high = halves.ctypes.data + halves.strides[1] * n
-        place = x.ctypes.data + x.strides[0] * n + 4 * at
+        high = address(halves) + halves.strides[1] * n
+        place = address(x) + x.strides[0] * n + 4 * at
         amx.halve(place, high, high + halves.strides[0], size)
         for e in range(size, halves.shape[2]):
             halves[0, n, e] = halves[1, n, e] = 0
 
 
 @kernel("void(f4[:,::1], i8, u4[:,:,::1], f4[:,::1], i8, i8)")
-def _add_tiles(x: Any, at: Any, words: Any, y: Any, begin: Any, width: Any) -> None:
-    """`add_product` with words for tiles. The last strip may go beyond the rows of y."""
-    rows, count, strips = x.shape[0], words.shape[1], words.shape[0]
-    halves, sums = halves_of(rows, count), room(rows, LANES * strips)
-    _halve(x, at, min(2 * count, x.shape[1] - at), halves)
-    _copy(y[:, begin : begin + width], sums)
-    multiply(
-        halves, 0, 0, rows, words.ctypes.data, strips, count, sums.ctypes.data, sums.strides[0],
-        False, halves, 0, 0, 0,
-    )  # fmt: skip
-    _copy(sums[:, :width], y[:, begin : begin + width])
+def _add_product(x: Any, at: Any, words: Any, y: Any, begin: Any, width: Any) -> None:
+    """y[:, begin : begin + width] += x[:, at : at + d_in] W [d_in, width], on vectors.
 
-
-@kernel("void(f4[:,::1], i8, u4[:,:,::1], b1, f4[:,::1], i8, i8)")
-def add_product(x: Any, at: Any, words: Any, tiles: Any, y: Any, begin: Any, width: Any) -> None:
-    """y[:, begin : begin + width] += x[:, at : at + d_in] W [d_in, width].
-
-    For a few rows it takes as long as it takes to read W, whose words, for `tiles` or not (see
-    halves), are bfloat16. Sums are in float32.
+    For a few rows it takes as long as it takes to read the words of W.
     """
-    if tiles:
-        _add_tiles(x, at, words, y, begin, width)
-        return
     whole, s = width // (2 * LANES), 0
     while s < whole:
         together = 2 if _WIDE and s + 1 < whole else 1
@@ -174,31 +157,30 @@ def add_product(x: Any, at: Any, words: Any, tiles: Any, y: Any, begin: Any, wid
 _shape_of = kernel("UniTuple(i8, 3)(i8, i8, b1)")(shape_of)
 
 
-@kernel("u4[:,:,::1](i8, i8, i8, b1)")
-def _words_at(address: Any, rows: Any, columns: Any, tiles: Any) -> Any:
-    """The words of a matrix of so many rows and columns."""
-    shape = _shape_of(rows, columns, tiles)
-    return carray(pointer(address), shape, np.float32).view(np.uint32)
+@kernel("u4[:,:,::1](i8, i8, i8)")
+def _words_at(place: Any, rows: Any, columns: Any) -> Any:
+    """The words, for vectors, of a matrix of so many rows and columns."""
+    shape = _shape_of(rows, columns, False)
+    return carray(pointer(place), shape, np.float32).view(np.uint32)
 
 
-@kernel("void(f4[:,::1], u2[:,:,::1], i8, i8, i8, i8, f4[:,::1], b1)")
+@kernel("void(u2[:,:,::1], i8, i8, i8, i8, f4[:,::1], b1)")
 def _base_on_tiles(
-    x: Any, halves: Any, first: Any, end: Any, weight: Any, words: Any, y: Any, fresh: Any
+    halves: Any, first: Any, end: Any, weight: Any, words: Any, y: Any, fresh: Any
 ) -> None:
-    """y += W x for rows from the first to the end; a last strip may go beyond them."""
-    d_in, d_out, y_at = x.shape[1], y.shape[1], y.ctypes.data + y.strides[0] * first
-    whole = d_out // LANES
-    multiply(
-        halves, first, 0, end - first, weight, whole, words, y_at, y.strides[0], fresh, halves, 0,
-        0, 0,
-    )  # fmt: skip
+    """y += W x for rows from the first to the end; a last strip may go beyond those of y."""
+    rows, y_at, y_stride = end - first, address(y) + y.strides[0] * first, y.strides[0]
+    whole = y.shape[1] // LANES
+    multiply(halves, first, 0, rows, weight, whole, words, y_at, y_stride, fresh, halves, 0, 0, 0)
     done = LANES * whole
-    if done < d_out:
-        for n in range(first, end if fresh else first):
-            for j in range(done, d_out):
-                y[n, j] = 0
-        rest = _words_at(weight + 4 * words * done, d_in, LANES, True)
-        _add_tiles(x[first:end], 0, rest, y[first:end], done, d_out - done)
+    if done < y.shape[1]:
+        last = room(rows, LANES)
+        _copy(y[first:end, done:], last)
+        multiply(
+            halves, first, 0, rows, weight + 4 * words * done, 1, words, address(last),
+            last.strides[0], fresh, halves, 0, 0, 0,
+        )  # fmt: skip
+        _copy(last[:, : y.shape[1] - done], y[first:end, done:])
 
 
 @kernel(
@@ -212,26 +194,26 @@ def _adapter_on_tiles(
     rows, rank, members = end - first, adapter[2], sizes.shape[0]
     a_strips, _, _ = _shape_of(2 * words, members * rank, True)
     multiply(
-        halves, first, 0, rows, adapter[0], a_strips, words, low.ctypes.data, low.strides[0], True,
+        halves, first, 0, rows, adapter[0], a_strips, words, address(low), low.strides[0], True,
         halves, 0, 0, 0,
     )  # fmt: skip
     _halve(low[:rows], 0, members * rank, inner)
-    address, begin, y_stride = adapter[1], 0, y.strides[0]
+    of_b, begin, y_stride = adapter[1], 0, y.strides[0]
     for k in range(members):
-        y_at = y.ctypes.data + 4 * begin
+        y_at = address(y) + 4 * begin
         strips, b_words, _ = _shape_of(rank, sizes[k], True)
         if weight:
             multiply(
                 halves, first, 0, rows, weight, strips, words, y_at, y_stride, fresh, inner,
-                k * rank, address, b_words,
+                k * rank, of_b, b_words,
             )  # fmt: skip
             weight += 4 * LANES * strips * words
         else:
             multiply(
-                inner, 0, k * rank, rows, address, strips, b_words, y_at, y_stride, fresh, inner, 0,
+                inner, 0, k * rank, rows, of_b, strips, b_words, y_at, y_stride, fresh, inner, 0,
                 0, 0,
             )  # fmt: skip
-        address += 4 * LANES * strips * b_words
+        of_b += 4 * LANES * strips * b_words
         begin += sizes[k]
 
 
@@ -263,12 +245,12 @@ def _linear_on_tiles(
     for g in range(table.shape[0]):
         if at_once[g]:
             first, end = ranges[g, 0], ranges[g, 1]
-            _base_on_tiles(x, halves, done, first, weight, words, y, fresh)
+            _base_on_tiles(halves, done, first, weight, words, y, fresh)
             _adapter_on_tiles(
                 halves, first, end, weight, words, low, inner, table[g], sizes, y[first:end], fresh
             )
             done = end
-    _base_on_tiles(x, halves, done, count, weight, words, y, fresh)
+    _base_on_tiles(halves, done, count, weight, words, y, fresh)
     for g in range(table.shape[0]):
         if table[g, 2] == 0 or at_once[g]:
             continue
@@ -300,18 +282,18 @@ def linear(
         for j in range(y.shape[1]):
             y[n, j] = 0
     d_in, members = x.shape[1], sizes.shape[0]
-    add_product(x, 0, _words_at(weight, d_in, y.shape[1], False), False, y, 0, y.shape[1])
+    _add_product(x, 0, _words_at(weight, d_in, y.shape[1]), y, 0, y.shape[1])
     for g in range(table.shape[0]):
-        rank, address = table[g, 2], table[g, 1]
+        rank, of_b = table[g, 2], table[g, 1]
         if rank == 0:
             continue
         own_x, own_y = x[ranges[g, 0] : ranges[g, 1]], y[ranges[g, 0] : ranges[g, 1]]
         low = np.zeros((own_x.shape[0], members * rank), np.float32)
-        a = _words_at(table[g, 0], d_in, members * rank, False)
-        add_product(own_x, 0, a, False, low, 0, members * rank)
+        a = _words_at(table[g, 0], d_in, members * rank)
+        _add_product(own_x, 0, a, low, 0, members * rank)
         begin = 0
         for k in range(members):
-            b = _words_at(address, rank, sizes[k], False)
-            add_product(low, k * rank, b, False, own_y, begin, sizes[k])
-            address += 4 * b.size
+            b = _words_at(of_b, rank, sizes[k])
+            _add_product(low, k * rank, b, own_y, begin, sizes[k])
+            of_b += 4 * b.size
             begin += sizes[k]
