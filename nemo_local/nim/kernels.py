@@ -242,3 +242,20 @@ def read(
             now, weights, tiles, norms, epsilon, inner, layer, own_table, own_ranges, of_layer
         )
     _predict(ends, weights, tiles, norms, epsilon, last_table, last_ranges, last, logits)
+
+
+@kernel("void(f4[:,:], i4[:,::1], i8[::1])")
+def forbid(logits: Any, allowed: Any, rows: Any) -> None:
+    """Logits [N, V] of tokens that are not allowed become minus infinity, in these rows.
+
+    allowed [N, V / 32] holds a bit for each token, as xgrammar fills it.
+    """
+    size = logits.shape[1]
+    for row in rows:
+        for w in range(allowed.shape[1]):
+            bits, first = allowed[row, w], 32 * w
+            if bits == -1:
+                continue
+            for token in range(first, min(first + 32, size)):
+                if not bits >> (token - first) & 1:
+                    logits[row, token] = -np.inf
