@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.layouts import Layouts
-from nemo_local.nim.llama import COMPILED_ROWS, Llama, LlamaSequences
+from nemo_local.nim.llama import COMPILED_ROWS, Llama
+from nemo_local.nim.llama_sequences import LlamaSequences
 from nemo_local.nim.merged_weights import ROOM, MergedWeights
 from nemo_local.nim.ops import ops_of
 

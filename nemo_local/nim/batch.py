@@ -11,7 +11,8 @@ from torch import Tensor
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.layouts import Layouts
-from nemo_local.nim.llama import Llama, LlamaSequences, computes
+from nemo_local.nim.llama import Llama, computes
+from nemo_local.nim.llama_sequences import LlamaSequences
 from nemo_local.nim.merged_weights import ROOM, MergedWeights
 from nemo_local.nim.sampling import choose
 from nemo_local.nim.sequences import PaddedSequences, Sequences

@@ -1,7 +1,7 @@
 """Sequences that one network continues together: what is cached of them, and their next logits.
 
 Two ways to the same numbers: `PaddedSequences` drives any causal model of transformers, and
-`llama.LlamaSequences` computes the Llama architecture itself, several times as fast on a CPU.
+`LlamaSequences` computes the Llama architecture itself, several times as fast on a CPU.
 """
 
 from typing import Protocol

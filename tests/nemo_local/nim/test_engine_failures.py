@@ -8,7 +8,7 @@ import pytest
 from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.errors import BadValue
 from nemo_local.nim.generation import TextStream
-from nemo_local.nim.llama import LlamaSequences
+from nemo_local.nim.llama_sequences import LlamaSequences
 from nemo_local.nim.lora import Unservable, read_adapter
 from tests.nemo_local.nim.conftest import MODEL, Writer
 from tests.nemo_local.nim.test_engine import alone, prompts
