@@ -278,6 +278,26 @@ def test_a_row_has_the_same_numbers_alone_and_in_company(tiles: bool) -> None:
 
 
 @of_both_words
+def test_rows_of_an_adapter_have_the_same_numbers_many_and_few_at_a_time(tiles: bool) -> None:
+    torch.manual_seed(1)
+    sizes, rank, x = [48, 16, 80], 32, torch.randn(90, 64)
+    words = halves.words_of(
+        [coarse(64, 144), coarse(64, 3 * rank), *(coarse(rank, size) for size in sizes)], tiles
+    )
+    table = np.array([[words[1].ctypes.data, words[2].ctypes.data, rank]])
+
+    def adapted(rows: Tensor) -> Tensor:
+        y, every = torch.empty(len(rows), 144), np.array([[0, len(rows)]])
+        products.linear(
+            rows.numpy(), words[0].ctypes.data, tiles, table, every, np.array(sizes), y.numpy(),
+            True,
+        )  # fmt: skip
+        return y
+
+    assert torch.equal(adapted(x), torch.cat([adapted(few) for few in x.split(5)]))
+
+
+@of_both_words
 def test_products_are_nearly_as_exact_as_in_float32(tiles: bool) -> None:
     torch.manual_seed(5)
     x, matrix = torch.randn(16, 704), coarse(704, 256)
