@@ -79,19 +79,21 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--rows", type=int, help="training rows (640 on a CPU, 3500 on a GPU)")
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")
-    parser.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=CONTENDERS, nargs="+", default=list(CONTENDERS))
+    parser.add_argument("--folder", type=Path, help="to keep a GPU's checkpoint and rows for more")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.only:
-        print(json.dumps(measure(options.only, Task.from_json(options.task))))
+    if options.task:
+        print(json.dumps(measure(options.only[0], Task.from_json(options.task))))
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
         if on_gpu(options.device):
-            task = llama_task(Path(folder), options.rows or 3500)
-            print(gpu_table(compare(task), task))
+            task = llama_task(folder, options.rows or 3500)
+            print(gpu_table(compare(task, options.only), task))
         else:
-            task = pocket_task(Path(folder), options.rows or 640, options.threads)
-            print(table(compare(task)))
+            task = pocket_task(folder, options.rows or 640, options.threads)
+            print(table(compare(task, options.only)))
 
 
 def on_gpu(device: str) -> bool:
@@ -101,16 +103,17 @@ def on_gpu(device: str) -> bool:
     return device == "cuda" or (device == "auto" and torch.cuda.is_available())
 
 
-def compare(task: Task) -> dict[str, Result]:
+def compare(task: Task, names: list[str]) -> dict[str, Result]:
     """What each contender took."""
     results = {}
-    for name in CONTENDERS:
+    for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         command = [sys.executable, __file__, "--only", name, "--task", task.as_json()]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=_one_gpu())
         if done.returncode:
             sys.exit(f"{name} failed:\n{done.stderr[-4000:]}")
         results[name] = json.loads(done.stdout.splitlines()[-1])
+        print(f"{name}: {results[name]}", file=sys.stderr, flush=True)
     return results
 
 
@@ -128,12 +131,16 @@ def table(results: dict[str, Result]) -> str:
     lines = ["| | tokens per CPU second | x TRL | seconds | peak MiB | loss on unseen rows |"]
     lines.append("|---|---|---|---|---|---|")
     for name, one in results.items():
-        ratio = one["tokens_per_cpu_second"] / results["trl"]["tokens_per_cpu_second"]
+        times = _times(one, results.get("trl"), "tokens_per_cpu_second")
         lines.append(
-            f"| {name} | {one['tokens_per_cpu_second']:,.0f} | {ratio:.2f} | {one['seconds']:.1f} "
+            f"| {name} | {one['tokens_per_cpu_second']:,.0f} | {times} | {one['seconds']:.1f} "
             f"| {one['peak_mib']:.0f} | {one['loss']:.4f} |"
         )
     return "\n".join(lines)
+
+
+def _times(one: Result, other: Result | None, name: str) -> str:
+    return f"{one[name] / other[name]:.2f}" if other else "–"
 
 
 def gpu_table(results: dict[str, Result], task: Task) -> str:
@@ -151,10 +158,12 @@ def gpu_table(results: dict[str, Result], task: Task) -> str:
     lines.append("| | tokens/s | x TRL | bf16 rate | steps, s | job, s | peak GiB | loss |")
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, one in results.items():
-        speed = one["tokens"] / one["steps"]
-        times = speed / (results["trl"]["tokens"] / results["trl"]["steps"])
+        speed, times = (
+            one["tokens_per_second"],
+            _times(one, results.get("trl"), "tokens_per_second"),
+        )
         lines.append(
-            f"| {name} | {speed:,.0f} | {times:.2f} | {speed * operations / rate:.0%} "
+            f"| {name} | {speed:,.0f} | {times} | {speed * operations / rate:.0%} "
             f"| {one['steps']:.1f} | {one['job']:.1f} | {one['peak_mib'] / 1024:.1f} "
             f"| {one['loss']:.4f} |"
         )
@@ -195,6 +204,7 @@ def measure(name: str, task: Task) -> Result:
             "seconds": spent["training"],
             "steps": spent["training"] - spent.get("between", 0.0),
             "job": spent["job"],
+            "tokens_per_second": tokens / (spent["training"] - spent.get("between", 0.0)),
             "tokens_per_cpu_second": tokens / spent["training cpu"],
             "peak_mib": peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "loss": held_out_loss(model, held_out),

@@ -58,8 +58,17 @@ def pocket_task(folder: Path, rows: int, threads: int) -> Task:
 def llama_task(folder: Path, rows: int, shape: dict[str, Any] = LLAMA_32_1B) -> Task:
     """A random Llama of this shape on a GPU, two epochs, on rows as long as those of xLAM.
 
-    Checkpoint and rows are written to the folder.
+    Checkpoint and rows are written to the folder, or found there.
     """
+    base, data = folder / "base", folder / f"data-{rows}"
+    if not base.exists():
+        _make_llama(base, shape)
+    if not data.exists():
+        _write_rows(data, _lengthened(_examples(rows)), rows)
+    return Task(str(base), str(data), "cuda", 2, 1e-4, threads=1)
+
+
+def _make_llama(base: Path, shape: dict[str, Any]) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -68,12 +77,10 @@ def llama_task(folder: Path, rows: int, shape: dict[str, Any] = LLAMA_32_1B) -> 
     torch.manual_seed(1)
     # Not on the GPU, whose memory this process would hold while the contenders run.
     model = LlamaForCausalLM(LlamaConfig(**shape, **ids, dtype="bfloat16")).bfloat16()
-    model.save_pretrained(folder / "base")
+    model.save_pretrained(base)
     for path in POCKET.iterdir():
         if path.name.startswith(("tokenizer", "chat_template")):
-            shutil.copy(path, folder / "base")
-    _write_rows(folder / "data", _lengthened(_examples(rows)), rows)
-    return Task(str(folder / "base"), str(folder / "data"), "cuda", 2, 1e-4, threads=1)
+            shutil.copy(path, base)
 
 
 def make_job(task: Task, job_dir: Path) -> dict[str, Any]:
@@ -125,21 +132,24 @@ def _lengthened(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     tokenizer, dice, longer = AutoTokenizer.from_pretrained(POCKET), random.Random(SEED), []
 
-    def tokens(example: dict[str, Any]) -> int:
-        text = tokenizer.apply_chat_template(
-            example["messages"], tools=example["tools"], tokenize=False
-        )
+    def tokens(example: dict[str, Any], tools: list[Any]) -> int:
+        text = tokenizer.apply_chat_template(example["messages"], tools=tools, tokenize=False)
         return len(tokenizer(text)["input_ids"])
 
+    firsts = [example["tools"][0] for example in examples]
+    costs = [
+        tokens(example, example["tools"]) - tokens(example, example["tools"][1:])
+        for example in examples
+    ]
     for example in examples:
         target = MEDIAN_TOKENS * dice.lognormvariate(0, LOG_DEVIATION)
         target = min(max(target, SHORTEST), LONGEST)
-        while (missing := target - tokens(example)) > TOOL_TOKENS / 2:
-            # Most of the way at once; a tool has about as many tokens as the first.
-            more = max(1, int(missing / (2 * TOOL_TOKENS)))
-            others = [tool for other in dice.sample(examples, more) for tool in other["tools"][:1]]
-            known = {tool["function"]["name"] for tool in example["tools"]}
-            new = {t["function"]["name"]: t for t in others if t["function"]["name"] not in known}
-            example = {**example, "tools": [*example["tools"], *new.values()]}
-        longer.append(example)
+        tools = {tool["function"]["name"]: tool for tool in example["tools"]}
+        missing = target - tokens(example, example["tools"])
+        while missing > TOOL_TOKENS / 2:
+            other = dice.randrange(len(firsts))
+            if firsts[other]["function"]["name"] not in tools:
+                tools[firsts[other]["function"]["name"]] = firsts[other]
+                missing -= costs[other]
+        longer.append({**example, "tools": list(tools.values())})
     return longer

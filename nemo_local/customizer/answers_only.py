@@ -56,7 +56,7 @@ def _lay_end_to_end(decoder: Any, _: Any, output: Any) -> None:
         output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[None]
 
 
-class _Ending(nn.Module):
+class Ending(nn.Module):
     """What the three classes of layers compute, from the MLP on for the `answers` only."""
 
     self_attn: Any
@@ -75,6 +75,6 @@ class _Ending(nn.Module):
 
 # Classes of their own, since transformers wraps the `forward` of a class to compute it twice.
 _ENDING: dict[type, type] = {
-    kind: type(kind.__name__, (_Ending, kind), {})
+    kind: type(kind.__name__, (Ending, kind), {})
     for kind in (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
 }

@@ -116,7 +116,7 @@ def _attend(
         return _RowByRow.apply(*parts, scaling), None  # type: ignore[no-untyped-call]
 
 
-def _attend_unmasked(
+def attend_unmasked(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -126,7 +126,7 @@ def _attend_unmasked(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """As `_attend`, by PyTorch."""
+    """As `_attend`, by PyTorch; for GPUs."""
     if attention_mask is not None:
         raise ValueError(f"{UNMASKED} attention takes rows padded on the right, and no mask")
     groups, kind = query.shape[1] // key.shape[1], query.device.type
@@ -141,4 +141,4 @@ def _attend_unmasked(
 
 
 AttentionInterface.register(NAME, _attend)
-AttentionInterface.register(UNMASKED, _attend_unmasked)
+AttentionInterface.register(UNMASKED, attend_unmasked)

@@ -46,6 +46,7 @@ class Choices:
     packing: Choice
     rows: Choice
     checkpointing: Choice
+    fused: Choice
     liger: Choice
     compile: Choice
 
@@ -63,7 +64,7 @@ class Choices:
 
     def note(self) -> str:
         """The computation in a few words, for the job's status."""
-        extra = (self.packing, self.liger, self.compile, self.checkpointing)
+        extra = (self.packing, self.fused, self.liger, self.compile, self.checkpointing)
         used = [choice.name for choice in extra if choice.on]
         precision = f"{self.precision.value} ({self.precision.reason})"
         attention = f"{self.attention.value} attention"
@@ -85,7 +86,8 @@ def choose(facts: Facts) -> Choices:
         fused=attention.value != EAGER,
     )
     rows, checkpointing = fit(facts, form)
-    liger = _liger(facts)
+    fused = _fused(facts, attention)
+    liger = _liger(facts, fused.on)
     return Choices(
         device=_device(facts),
         precision=precision,
@@ -97,8 +99,9 @@ def choose(facts: Facts) -> Choices:
         packing=packing,
         rows=rows,
         checkpointing=checkpointing,
+        fused=fused,
         liger=liger,
-        compile=_compile(facts, bf16, liger.on, packing.on, checkpointing.on),
+        compile=_compile(facts, bf16, fused.on, liger.on, packing.on, checkpointing.on),
     )
 
 
@@ -228,9 +231,32 @@ def _packing(facts: Facts, bf16: bool) -> Choice:
     return Choice("packing", "on", reason)
 
 
-def _liger(facts: Facts) -> Choice:
+def _fused(facts: Facts, attention: Choice) -> Choice:
+    """Whether decoder layers are computed in few operations of our own."""
+    plan = facts.plan
+    reasons = {
+        "they are for a GPU, which would wait for the processor": facts.device != "cuda",
+        f"{attention.value} attention takes masks": attention.value != UNMASKED,
+        "they are for adapters beside frozen weights": plan.finetuning_type == "all_weights",
+        f"they compute silu, and this {facts.model_type} has {facts.activation}": (
+            facts.activation != "silu"
+        ),
+        "a teacher would round otherwise": plan.training_type == "distillation",
+        "they have no dropout": bool(plan.adapter_dropout or plan.hidden_dropout),
+        f"nobody tried them with {facts.parallelism}": (
+            facts.processes > 1 and facts.parallelism != "ddp"
+        ),
+    }
+    for reason in (reason for reason, holds in reasons.items() if holds):
+        return Choice("fused layers", "off", reason)
+    return Choice("fused layers", "on", f"{facts.model_type} with adapters, in few operations")
+
+
+def _liger(facts: Facts, fused: bool) -> Choice:
     name = "Liger kernels"
     why_not = facts.why_no_triton
+    if fused:
+        return Choice(name, "off", "our fused layers have no place for them")
     if facts.device == "cuda" and "liger_kernel" not in facts.installed:
         why_not = "liger_kernel is not installed"
     elif not why_not and facts.model_type not in LIGER_MODELS:
@@ -244,10 +270,13 @@ def _liger(facts: Facts) -> Choice:
     return Choice(name, "on", f"fused layers of {facts.model_type}; the loss stays ours")
 
 
-def _compile(facts: Facts, bf16: bool, liger: bool, packed: bool, checkpointing: bool) -> Choice:
+def _compile(
+    facts: Facts, bf16: bool, fused: bool, liger: bool, packed: bool, checkpointing: bool
+) -> Choice:
     plan = facts.plan
     reasons = {
         "accelerate would round the products of fp32 to TF32 with it": not bf16,
+        "our fused layers would cut its graphs apart": fused,
         "Liger's kernels are fused already and would cut its graphs apart": liger,
         f"{facts.parallelism} gathers weights between its graphs": (facts.parallelism != "ddp"),
         f"{plan.training_type} calls the model in ways that would be compiled apart": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from nemo_local.catalog import count_parameters
 from nemo_local.customizer import attention
 from nemo_local.customizer.activations import Size
+from nemo_local.customizer.choices import choose
 from nemo_local.customizer.facts import FLASH, SDPA, Facts
 from nemo_local.customizer.modules import why_not_packed
 from nemo_local.customizer.packing import padding_shares
@@ -60,7 +61,6 @@ def gather(
         capability=device.capability,
         free_bytes=int(free),
         installed=_installed(),
-        kernel_error=_try_kernel(ranks.device) if ranks.device.type == "cuda" else "",
         activation=getattr(text, "hidden_act", ""),
         model_type=config.model_type,
         size=Size(
@@ -96,6 +96,8 @@ def gather(
         processes=ranks.count,
         parallelism=ranks.parallelism,
     )
+    if facts.device == "cuda" and not choose(facts).fused.on:
+        facts = replace(facts, kernel_error=_try_kernel(ranks.device))
     return ranks.from_first(lambda: facts)
 
 

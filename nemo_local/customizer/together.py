@@ -39,12 +39,23 @@ class Together(Trainer):
     def create_optimizer(self, *_: Any, **__: Any) -> Any:
         if self.optimizer is None:
             self.optimizer = make_optimizer(self.model, self.plan)
+            if self.ranks.parallelism == "ddp":  # else the weights become others
+                # The model would look for what is trained in all its layers, after each step.
+                self.model.zero_grad = self.optimizer.zero_grad
         return self.optimizer
 
     def create_scheduler(self, *_: Any, **__: Any) -> Any:
         if self.lr_scheduler is None:
             self.lr_scheduler = make_schedule(self.optimizer, self.plan, self.total_steps)
         return self.lr_scheduler
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """As the Trainer, which would look for what is trained in all layers."""
+        if self.ranks.parallelism != "ddp":
+            return super()._clip_grad_norm(model)
+        groups = self.optimizer.param_groups
+        trained = [weight for group in groups for weight in group["params"]]
+        return torch.nn.utils.clip_grad_norm_(trained, self.args.max_grad_norm)
 
     def get_train_dataloader(self) -> Any:
         if self.ranks.count == 1:

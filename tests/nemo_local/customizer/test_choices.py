@@ -70,6 +70,10 @@ def packed(facts):
     return planned(facts, pack_sequences=True)
 
 
+def dropping(facts):
+    return planned(facts, adapter_dropout=0.1)
+
+
 def without(facts, *names):
     return replace(facts, installed=facts.installed - set(names))
 
@@ -85,7 +89,8 @@ def test_every_choice_is_a_line_of_name_value_and_reason():
             assert choice.value and len(choice.reason) > 5
     assert [choice.name for choice in choose(CPU)] == [
         *("device", "precision", "weights", "teacher", "TF32", "attention", "cuDNN attention"),
-        *("packing", "rows a pass", "activation checkpointing", "Liger kernels", "torch.compile"),
+        *("packing", "rows a pass", "activation checkpointing", "fused layers"),
+        *("Liger kernels", "torch.compile"),
     ]
 
 
@@ -218,33 +223,60 @@ def test_packing_is_on_when_asked_for_and_possible_and_says_what_it_saves(facts,
     assert packing.value == value and reason in packing.reason
 
 
+DROPPING = dropping(H100)
+"""Whose layers are not fused by us."""
+
+
 @pytest.mark.parametrize(
     ("facts", "value", "reason"),
     [
-        (H100, "on", "fused layers of llama; the loss stays ours"),
-        (T4, "on", "fused layers of llama"),
-        (CPU, "off", "not on a CPU"),
-        (without(H100, "liger_kernel"), "off", "liger_kernel is not installed"),
-        (without(H100, "triton"), "off", "Triton is not installed"),
-        (without(H100, "cc"), "off", "C compiler"),
-        (replace(H100, capability=(6, 1)), "off", "needs compute capability 7.0"),
+        (DROPPING, "on", "fused layers of llama; the loss stays ours"),
+        (dropping(T4), "on", "fused layers of llama"),
+        (H100, "off", "our fused layers have no place for them"),
+        (dropping(CPU), "off", "not on a CPU"),
+        (without(DROPPING, "liger_kernel"), "off", "liger_kernel is not installed"),
+        (without(DROPPING, "triton"), "off", "Triton is not installed"),
+        (without(DROPPING, "cc"), "off", "C compiler"),
+        (replace(DROPPING, capability=(6, 1)), "off", "needs compute capability 7.0"),
         (
-            replace(H100, kernel_error="RuntimeError: Failed to find C compiler."),
+            replace(DROPPING, kernel_error="RuntimeError: Failed to find C compiler."),
             "off",
             "a kernel was tried and failed: RuntimeError: Failed to find C compiler.",
         ),
         (
-            replace(H100, model_type="gemma2"),
+            replace(DROPPING, model_type="gemma2"),
             "off",
             "only for llama, mistral, qwen2, not for gemma2",
         ),
-        (replace(H100, activation="gelu"), "off", "they compute silu, and this llama has gelu"),
-        (replace(H100, processes=2, parallelism="fsdp"), "off", "weights are split (fsdp)"),
-        (replace(H100, processes=2, parallelism="zero3"), "off", "weights are split (zero3)"),
-        (replace(H100, processes=2), "on", "fused layers of llama"),
+        (
+            replace(DROPPING, activation="gelu"),
+            "off",
+            "they compute silu, and this llama has gelu",
+        ),
+        (
+            replace(DROPPING, processes=2, parallelism="fsdp"),
+            "off",
+            "weights are split (fsdp)",
+        ),
+        (
+            replace(DROPPING, processes=2, parallelism="zero3"),
+            "off",
+            "weights are split (zero3)",
+        ),
+        (replace(DROPPING, processes=2), "on", "fused layers of llama"),
     ],
     ids=[
-        *("h100", "t4", "cpu", "no-liger", "no-triton", "no-compiler", "pascal", "no-kernel"),
+        *(
+            "h100",
+            "t4",
+            "fused",
+            "cpu",
+            "no-liger",
+            "no-triton",
+            "no-compiler",
+            "pascal",
+            "no-kernel",
+        ),
         *("unknown-model", "gelu", "fsdp", "zero3", "ddp"),
     ],
 )
@@ -253,20 +285,49 @@ def test_liger_is_used_for_the_layers_that_it_computes_on_gpus_with_triton(facts
     assert liger.value == value and reason in liger.reason
 
 
-PLAIN = without(H100, "liger_kernel")
+@pytest.mark.parametrize(
+    ("facts", "value", "reason"),
+    [
+        (H100, "on", "llama with adapters, in few operations"),
+        (T4, "on", "llama with adapters"),
+        (planned(H100, finetuning_type="lora_merged"), "on", "llama with adapters"),
+        (planned(H100, training_type="dpo"), "on", "llama with adapters"),
+        (replace(H100, processes=2), "on", "llama with adapters"),
+        (CPU, "off", "for a GPU"),
+        (packed(H100), "off", "flash_attention_2 attention takes masks"),
+        (replace(H100, why_masked="not tested"), "off", "sdpa attention takes masks"),
+        (planned(H100, finetuning_type="all_weights"), "off", "beside frozen weights"),
+        (replace(H100, activation="gelu"), "off", "they compute silu, and this llama has gelu"),
+        (planned(H100, training_type="distillation"), "off", "a teacher would round otherwise"),
+        (dropping(H100), "off", "no dropout"),
+        (planned(H100, hidden_dropout=0.1), "off", "no dropout"),
+        (replace(H100, processes=2, parallelism="zero2"), "off", "nobody tried them with zero2"),
+    ],
+    ids=[
+        *("h100", "t4", "merged", "dpo", "ddp", "cpu", "packed", "masked", "all-weights", "gelu"),
+        *("distillation", "adapter-dropout", "hidden-dropout", "zero2"),
+    ],
+)
+def test_layers_are_fused_where_a_gpu_trains_adapters_of_a_llama(facts, value, reason):
+    fused = choose(facts).fused
+    assert fused.value == value and reason in fused.reason
+
+
+PLAIN = without(DROPPING, "liger_kernel")
 
 
 @pytest.mark.parametrize(
     ("facts", "value", "reason"),
     [
+        (H100, "off", "our fused layers would cut its graphs apart"),
         (PLAIN, "on", "2000 steps make up for compiling"),
         (replace(PLAIN, steps=100), "off", "100 steps are too few"),
-        (H100, "off", "Liger's kernels are fused already"),
-        (CPU, "off", "not on a CPU"),
+        (dropping(H100), "off", "Liger's kernels are fused already"),
+        (dropping(CPU), "off", "not on a CPU"),
         (without(PLAIN, "triton"), "off", "Triton is not installed"),
         (without(PLAIN, "cc"), "off", "C compiler"),
         (
-            replace(H100, kernel_error="no driver"),
+            replace(dropping(H100), kernel_error="no driver"),
             "off",
             "a kernel was tried and failed: no driver",
         ),
@@ -282,7 +343,16 @@ PLAIN = without(H100, "liger_kernel")
         (replace(PLAIN, free_bytes=20_000_000_000), "off", "computed again"),
     ],
     ids=[
-        *("long-run", "short-run", "liger", "cpu", "no-triton", "no-compiler", "no-kernel"),
+        *(
+            "fused",
+            "long-run",
+            "short-run",
+            "liger",
+            "cpu",
+            "no-triton",
+            "no-compiler",
+            "no-kernel",
+        ),
         *(
             "fp32",
             "no-bf16",

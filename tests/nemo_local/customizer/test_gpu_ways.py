@@ -21,7 +21,7 @@ from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import NO_TOKENS
 from nemo_local.customizer.token_files import TokenFile
 from nemo_local.customizer.trainer import Run
-from tests.nemo_local.customizer.test_choices import H100, packed, planned, without
+from tests.nemo_local.customizer.test_choices import H100, dropping, packed, planned, without
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
@@ -186,7 +186,7 @@ GPU_RUNS = [
         },
         id="little memory",
     ),
-    pytest.param(without(H100, "liger_kernel"), {"torch_compile": True}, id="compiled"),
+    pytest.param(without(dropping(H100), "liger_kernel"), {"torch_compile": True}, id="compiled"),
 ]
 
 

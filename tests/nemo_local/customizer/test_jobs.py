@@ -191,7 +191,7 @@ def test_a_job_trains_and_is_complete_when_inference_serves_its_adapter(
     assert "step 5: val_loss" in entry["logs"]["main"] and logs["error"] is None
     for name in (
         *("device", "precision", "weights", "TF32", "attention", "packing", "rows a pass"),
-        *("activation checkpointing", "Liger kernels", "torch.compile"),
+        *("activation checkpointing", "fused layers", "Liger kernels", "torch.compile"),
     ):
         assert re.search(rf"^{re.escape(name)}: \S+ \(.+\)$", entry["logs"]["main"], re.MULTILINE)
     (folder,) = running.settings.home.glob(f"*/{job['id']}")
