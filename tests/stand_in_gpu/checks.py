@@ -1,4 +1,4 @@
-"""Training and inference on the stand-in for a GPU; test_stand_in_gpu.py runs this file."""
+"""Training and inference on a GPU, or on the stand-in for one; test_stand_in_gpu.py runs this."""
 
 import os
 from dataclasses import replace
@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.models.llama import modeling_llama
 
 from nemo_local.nim.checkpoint import load_checkpoint
 from nemo_local.nim.constraints import Constraint
@@ -26,13 +27,20 @@ from tests.stand_in_gpu import install
 from tests.tiny_checkpoint import entry, make_adapter, make_checkpoint
 
 pytestmark = OF_THE_LIBRARIES
+REAL = torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def gpu():
-    if torch.cuda.is_available():
-        return
-    install(Path(os.environ["STAND_IN_GPU"]))
+    if not REAL:
+        install(Path(os.environ["STAND_IN_GPU"]))
+
+
+@pytest.fixture(autouse=True)
+def no_kernels_of_the_test_before(monkeypatch):
+    """Liger puts its own in the place of a module's, for all that the process trains after."""
+    for name in ("apply_rotary_pos_emb", "LlamaRMSNorm", "LlamaMLP"):
+        monkeypatch.setattr(modeling_llama, name, getattr(modeling_llama, name))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +55,7 @@ def test_nothing_mixes_its_tensors_with_those_of_the_cpu():
     given, known = x.cpu(), weight.detach().cpu()
     assert weight.grad is not None and weight.grad.is_cuda
     torch.testing.assert_close(weight.grad.cpu(), given.T @ (given @ known > 0).float())
-    with pytest.raises(RuntimeError, match="same device, but found at least two devices"):
+    with pytest.raises(RuntimeError, match="tensors to be on the same device"):
         torch.randn(3, 4) @ weight
 
 
@@ -160,6 +168,7 @@ def test_no_pass_waits_for_the_gpu(trainable, tmp_path, monkeypatch, training_ty
     assert len(passes) == 4 and waits.noted == []
 
 
+@pytest.mark.skipif(REAL, reason="on a GPU they can be compiled")
 def test_kernels_that_cannot_be_compiled_are_left_out_with_their_reason(
     trainable, tmp_path, monkeypatch, capsys
 ):
