@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch.nn import functional
 
+from nemo_local.customizer.activations import Size
 from nemo_local.customizer.answers_only import end_at_answers
 from nemo_local.customizer.attention import ONLY_LOOKS_BACK
 from nemo_local.customizer.facts import UNMASKED
 from nemo_local.customizer.fused_layers import fuse_layers
 from nemo_local.customizer.objectives import answer_logits, places_before
 from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
+from tests.nemo_local.customizer.test_gpu_ways import saved_bytes
 
 # Of transformers and PEFT between themselves.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -161,3 +163,24 @@ def test_weights_that_lie_in_joint_matrices_are_merged_and_saved_as_ever(checkpo
         model.merge_and_unload().save_pretrained(tmp_path / name)
         files.append(load_file(tmp_path / name / "model.safetensors"))
     torch.testing.assert_close(files[1], files[0])
+
+
+@pytest.mark.parametrize("bf16", [True, False], ids=["bf16", "fp32"])
+def test_no_more_is_kept_for_the_way_back_than_is_estimated(bf16):
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    size, rows, tokens = Size(layers=3, hidden=256, intermediate=768, heads=4), 2, 128
+    shape = {
+        "vocab_size": 64, "hidden_size": size.hidden, "intermediate_size": size.intermediate,
+        "num_hidden_layers": size.layers, "num_attention_heads": size.heads,
+        "num_key_value_heads": 2,
+    }  # fmt: skip
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    base = LlamaForCausalLM(LlamaConfig(**shape, attn_implementation=UNMASKED)).to(dtype)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
+    fuse_layers(model, dtype)
+    kept = saved_bytes(model, rows, tokens, bf16)
+    estimated = size.activations(rows, tokens, 2 if bf16 else 4, fused=True)
+    # A CPU's norms keep more than those of a GPU.
+    assert kept <= 1.01 * estimated <= 2 * kept
