@@ -18,7 +18,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 from nemo_local.nim.compiled_step import CompiledStep, Floats, Integers, Span, parts_of
 from nemo_local.nim.fused_lora import FusedAdapters, Selection
 from nemo_local.nim.kv_cache import KvCache
-from nemo_local.nim.lora import LoraLinear
+from nemo_local.nim.lora_linear import LoraLinear
 from nemo_local.nim.ops import Attend, CompiledOps, ops_of
 from nemo_local.nim.sites import HEAD, PARTS, Site, member_names
 from nemo_local.nim.token_rows import Chosen, TokenEmbedding, embed, project

@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nemo_local.nim.token_rows import EVERY, Chosen, TokenEmbedding, TokenRows, project
+from nemo_local.nim.lora_linear import STACKED_BYTES, Group, LoraLinear, Mixture
+from nemo_local.nim.token_rows import EVERY, Chosen, TokenEmbedding, TokenRows
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _ROWS_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.token_adapter\.trainable_tokens_delta")
@@ -55,15 +56,6 @@ class Adapter:
             *(one for pair in self.pairs.values() for one in pair),
         ]
         return sum(matrix.numel() for matrix in matrices) * dtype.itemsize
-
-
-@dataclass(frozen=True)
-class Group:
-    """The rows of a batch that use one adapter."""
-
-    adapter: str
-    rows: Tensor | None
-    """Row numbers; None when every row of the batch uses this adapter."""
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -157,6 +149,9 @@ class AdapterSet:
         self.changes = 0
         """Counts additions and removals, for whoever keeps something derived from the adapters."""
         self.groups: list[Group] = []
+        self.mixture: Mixture | None = None
+        """Of the next pass, when its rows have several adapters that may be stacked."""
+        self._bytes: dict[str, int] = {}
 
     def check(self, adapter: Adapter) -> None:
         """Raise Unservable when a layer does not exist here or has another size."""
@@ -179,17 +174,19 @@ class AdapterSet:
         if adapter.token_ids:
             self._add_tokens(name, adapter)
         self._names.add(name)
+        self._bytes[name] = adapter.size(next(self._model.parameters()).dtype)
         self.changes += 1
 
     def remove(self, name: str) -> None:
         """Forget the adapter, and every trace of adapters with the last one."""
         self._names.discard(name)
+        self._bytes.pop(name, None)
         self.changes += 1
         if self.tokens.pop(name, None) is not None and not self.tokens:
             embedding: Any = self._model.get_submodule(self._embedding)
             self._model.set_submodule(self._embedding, embedding.base)
         for module, layer in list(self._layers.items()):
-            layer.pairs.pop(name, None)
+            layer.forget(name)
             if not layer.pairs and not (self.tokens and module == self._head):
                 self._model.set_submodule(module, layer.base)
                 del self._layers[module]
@@ -211,15 +208,15 @@ class AdapterSet:
 
     def select(self, rows: list[str | None]) -> None:
         """Set the adapter of each row of the next pass; None is the base model itself."""
-        self.groups = []
-        for name in dict.fromkeys(rows):
-            if name is not None:
-                chosen = [i for i, row in enumerate(rows) if row == name]
-                every = len(chosen) == len(rows)
-                device = next(self._model.parameters()).device
-                self.groups.append(
-                    Group(name, None if every else torch.tensor(chosen, device=device))
-                )
+        device = next(self._model.parameters()).device
+        names = dict.fromkeys(name for name in rows if name is not None)
+        chosen = {name: [i for i, row in enumerate(rows) if row == name] for name in names}
+        self.groups = [
+            Group(name, None if len(own) == len(rows) else torch.tensor(own, device=device))
+            for name, own in chosen.items()
+        ]
+        stacked = len(chosen) > 1 and sum(self._bytes[name] for name in names) <= STACKED_BYTES
+        self.mixture = Mixture.of(chosen, device) if stacked else None
 
     def _find(self, name: str) -> nn.Linear | None:
         try:
@@ -228,7 +225,7 @@ class AdapterSet:
             return None
         return module if isinstance(module, nn.Linear) else None
 
-    def _wrapped(self, name: str) -> "LoraLinear":
+    def _wrapped(self, name: str) -> LoraLinear:
         """The linear layer of this name, with room for adapters beside it."""
         layer = self._layers.get(name)
         if layer is None:
@@ -276,29 +273,3 @@ def _name_of(model: nn.Module, getter: str) -> str:
     """The name of the module that this method of a model returns; empty when it has none."""
     module = getattr(model, getter)() if hasattr(model, getter) else None
     return next((name for name, other in model.named_modules() if other is module), "")
-
-
-class LoraLinear(nn.Module):
-    """A linear layer with adapters beside it."""
-
-    def __init__(self, base: nn.Linear, adapters: AdapterSet, is_head: bool) -> None:
-        super().__init__()
-        self.base = base
-        self._is_head = is_head
-        self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
-        # In a tuple, so that the set (which knows the whole model) is not taken for a child.
-        self._adapters = (adapters,)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Rows [B, T, d_in] to [B, T, d_out]."""
-        y: Tensor = self.base(x)
-        for group in self._adapters[0].groups:
-            pair = self.pairs.get(group.adapter)
-            if pair is None:
-                continue
-            a, b = pair
-            if group.rows is None:
-                y = y + x @ a.T @ b.T
-            else:
-                y = y.index_add(0, group.rows, x[group.rows] @ a.T @ b.T)
-        return project(y, x, self._adapters[0].chosen()) if self._is_head else y

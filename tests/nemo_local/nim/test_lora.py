@@ -1,6 +1,7 @@
 """Adapters beside a base model, held to PEFT's numbers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from nemo_local.nim.checkpoint import Checkpoint
@@ -62,6 +64,70 @@ def test_rows_of_one_batch_use_their_own_adapters(checkpoint: Checkpoint, tmp_pa
     expected = torch.stack([only_a[0], base[1], only_b[2]])
     torch.testing.assert_close(mixed, expected)
     assert not torch.allclose(only_a, only_b) and not torch.allclose(only_a, base)
+
+
+def mixed_set(checkpoint: Checkpoint, folder: Path) -> list[str | None]:
+    """Adapters of several ranks and layers in the checkpoint; rows that use them, and the base."""
+    for seed, (name, rank) in enumerate((("a", 4), ("b", 2), ("c", 6))):
+        adapter = read_adapter(make_adapter(folder / name, seed, rank))
+        if name == "b":
+            few = {module: pair for module, pair in adapter.pairs.items() if "v_proj" not in module}
+            adapter = replace(adapter, pairs=few)
+        checkpoint.adapters.add(name, adapter)
+    return ["b", None, "a", "c", "b", "b", "a"]
+
+
+@pytest.mark.parametrize("stacked", [2**31, 0], ids=["stacked", "one after the other"])
+def test_rows_of_a_mixture_have_the_numbers_of_rows_alone(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stacked: int
+) -> None:
+    monkeypatch.setattr("nemo_local.nim.lora.STACKED_BYTES", stacked)
+    rows = mixed_set(checkpoint, tmp_path)
+    ids = torch.arange(3, 3 + 5 * len(rows)).view(len(rows), 5)
+
+    def replies(chosen: list[int]) -> torch.Tensor:
+        names, cache, found = [rows[i] for i in chosen], DynamicCache(), []
+        with torch.inference_mode():
+            for first, last in ((0, 4), (4, 5)):  # a prompt, and a step
+                part = ids[chosen, first:last]
+                positions = torch.arange(first, last).expand_as(part)
+                mask = torch.ones(len(chosen), last, dtype=torch.long)
+                found.append(checkpoint.forward(part, mask, positions, cache, names))
+        return torch.stack(found)
+
+    expected = torch.cat([replies([i]) for i in range(len(rows))], dim=1)
+    torch.testing.assert_close(replies(list(range(len(rows)))), expected, rtol=1e-4, atol=1e-4)
+    checkpoint.adapters.remove("c")
+    checkpoint.adapters.add("c", read_adapter(make_adapter(tmp_path / "new", seed=9, rank=3)))
+    expected = torch.cat([replies([i]) for i in range(len(rows))], dim=1)
+    torch.testing.assert_close(replies(list(range(len(rows)))), expected, rtol=1e-4, atol=1e-4)
+
+
+class Counted(TorchDispatchMode):
+    """Counts the products and sums."""
+
+    count = 0
+
+    def __torch_dispatch__(self, op: Any, types: Any, given: Any = (), options: Any = None) -> Any:
+        self.count += op.overloadpacket.__name__ in ("mm", "bmm", "index", "index_add", "add")
+        return op(*given, **(options or {}))
+
+
+def test_a_step_of_many_adapters_takes_as_many_products_as_one_of_two(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    names: list[str | None] = [f"a{i}" for i in range(6)]
+    for seed, name in enumerate(names):
+        checkpoint.adapters.add(str(name), read_adapter(make_adapter(tmp_path / str(name), seed)))
+    counts = []
+    for several in (names[:2], names):
+        rows = [several[i % len(several)] for i in range(6)]
+        ids = torch.arange(3, 9)[:, None]
+        for _ in range(2):  # in the first pass matrices are stacked
+            with torch.inference_mode(), Counted() as counted:
+                checkpoint.forward(ids, torch.ones_like(ids), 0 * ids, DynamicCache(), rows)
+        counts.append(counted.count)
+    assert counts[0] == counts[1]
 
 
 def test_removing_the_last_adapter_restores_the_model(
