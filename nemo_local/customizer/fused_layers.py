@@ -183,17 +183,24 @@ class _FusedLayer(nn.Module):
         cache, mask = given.get("past_key_values"), given.get("attention_mask")
         if positional or cache is not None or mask is not None:
             return super().forward(hidden_states, *positional, **given)
-        h, attention = hidden_states, self.self_attn
-        x, trained = _norm(self.input_layernorm, h), self.to_heads.trained
-        q, k, v = _Heads.apply(x, *given["position_embeddings"], self, *trained)  # type: ignore[no-untyped-call]
+        answers = given.get("answers") if isinstance(self, Ending) else None
+        cos, sin = given["position_embeddings"]
+        # All types are as they should be; autocast would have norms in float32.
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            return self._fused(hidden_states, cos, sin, answers)
+
+    def _fused(self, h: Tensor, cos: Tensor, sin: Tensor, answers: Tensor | None) -> Tensor:
+        attention, x = self.self_attn, _norm(self.input_layernorm, h)
+        q, k, v = _Heads.apply(x, cos, sin, self, *self.to_heads.trained)  # type: ignore[no-untyped-call]
         dropout = attention.attention_dropout if self.training else 0.0
         x, _ = attend_unmasked(attention, q, k, v, None, attention.scaling, dropout)
         h = _FromHeads.apply(x, h, self.from_heads, *self.from_heads.trained)  # type: ignore[no-untyped-call]
-        if isinstance(self, Ending) and "answers" in given:
-            h = h.flatten(0, 1).index_select(0, given["answers"])[None]
+        if answers is not None:
+            h = h.flatten(0, 1).index_select(0, answers)[None]
         x = _norm(self.post_attention_layernorm, h)
         trained = [*self.to_gates.trained, *self.from_gates.trained]
-        return _Gates.apply(x, h, self, *trained)  # type: ignore[no-untyped-call]
+        y: Tensor = _Gates.apply(x, h, self, *trained)  # type: ignore[no-untyped-call]
+        return y
 
 
 def _norm(norm: Any, x: Tensor) -> Tensor:

@@ -224,6 +224,23 @@ def test_frozen_weights_in_bf16_learn_in_bf16_and_go_on_after_a_stop(
     assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
 
 
+def test_fused_layers_stay_in_the_type_of_the_weights(trainable, tmp_path, monkeypatch):
+    from nemo_local.customizer import choices, fused_layers
+
+    inner, found = fused_layers._norm, set()
+
+    def noted(*given):
+        x = inner(*given)
+        found.add(x.dtype)
+        return x
+
+    monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
+    monkeypatch.setattr(fused_layers, "_norm", noted)
+    job = make_job(trainable, max_steps=1) | {"precision": "bf16-mixed"}
+    assert "fused layers" in trained(job, tmp_path / "run", "cuda").prepared["note"]
+    assert found == {torch.bfloat16}
+
+
 def test_memory_that_runs_out_halves_the_rows_on_a_gpu(trainable, tmp_path, monkeypatch):
     from nemo_local.customizer import objectives, trainer
     from nemo_local.customizer.gather import gather
