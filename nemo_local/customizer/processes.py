@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from nemo_local.customizer.integrations import KEY, TRACKING_URI
+from nemo_local.customizer.temporary import TemporaryFolder
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +68,7 @@ class TrainingProcesses:
         self._with_spare = with_spare
         self._spare: Process | None = None
         # Trainings end, or are ended, before libraries could remove their temporary folders.
-        self._temporary = tempfile.TemporaryDirectory(
-            prefix="nemo-trainings-", ignore_cleanup_errors=True
-        )
+        self._temporary = TemporaryFolder()
 
     def prepare(self) -> None:
         """Have a spare, where one is wanted. It costs about 4 s of a processor, at leisure."""
@@ -109,14 +108,14 @@ class TrainingProcesses:
             spare, self._spare = self._spare, None
         if spare is not None:
             end_process(spare, 0)
-        self._temporary.cleanup()
+        self._temporary.close()
 
     def _spawn(self, mode: str, folder: Path, output: IO[bytes] | int) -> Process:
         environment = {
             # Where torch.compile keeps what it compiled, for the next platform, too.
             "TORCHINDUCTOR_CACHE_DIR": f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}",
             **child_environment(),
-            "TMPDIR": self._temporary.name,
+            "TMPDIR": str(self._temporary.path),
         }
         if self._threads:
             environment["OMP_NUM_THREADS"] = str(self._threads)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from nemo_local.customizer.processes import TrainingProcesses, end_process
 from nemo_local.customizer.progress import read_all
+from nemo_local.customizer.temporary import TemporaryFolder
 from nemo_local.customizer.train import LOWEST_PRIORITY, PARENT_GONE, import_libraries
 from nemo_local.processes import wait_until
 from tests.nemo_local.customizer.training import make_job, spares, wait_for_spare
@@ -74,6 +76,26 @@ def test_without_a_spare_a_job_starts_its_own_process(run_job, job_dir, temporar
     assert process.args[-1] == "--job" and process.returncode == 0
     assert read_all(job_dir).finished and spares() == []
     assert left and list(temporary.iterdir()) == [], "temporary folders outlive a training"
+
+
+KILLED = """
+import os, signal
+from nemo_local.customizer.temporary import TemporaryFolder
+
+(TemporaryFolder().path / "left").write_text("")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_folder_that_a_killed_platform_left_goes_with_the_next(temporary):
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False)
+    (left,) = temporary.iterdir()
+    assert (left / "left").exists()
+    (temporary / "nemo-trainings-link").symlink_to(temporary.parent)
+    with closing(TemporaryFolder()) as first, closing(TemporaryFolder()) as second:
+        assert not left.exists() and first.path.exists() and second.path.exists()
+    assert [path.name for path in temporary.iterdir()] == ["nemo-trainings-link"]
 
 
 def test_a_spare_that_died_is_no_loss(processes, run_job):
