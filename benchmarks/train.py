@@ -158,10 +158,8 @@ def gpu_table(results: dict[str, Result], task: Task) -> str:
     lines.append("| | tokens/s | x TRL | bf16 rate | steps, s | job, s | peak GiB | loss |")
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, one in results.items():
-        speed, times = (
-            one["tokens_per_second"],
-            _times(one, results.get("trl"), "tokens_per_second"),
-        )
+        speed = one["tokens_per_second"]
+        times = _times(one, results.get("trl"), "tokens_per_second")
         lines.append(
             f"| {name} | {speed:,.0f} | {times} | {speed * operations / rate:.0%} "
             f"| {one['steps']:.1f} | {one['job']:.1f} | {one['peak_mib'] / 1024:.1f} "

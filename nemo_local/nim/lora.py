@@ -151,6 +151,8 @@ class AdapterSet:
         self.groups: list[Group] = []
         self.mixture: Mixture | None = None
         """Of the next pass, when its rows have several adapters that may be stacked."""
+        self.stacked: tuple[str, ...] = ()
+        """Adapters whose matrices lie in one tensor for each layer: those of mixtures so far."""
         self._bytes: dict[str, int] = {}
 
     def check(self, adapter: Adapter) -> None:
@@ -181,6 +183,7 @@ class AdapterSet:
         """Forget the adapter, and every trace of adapters with the last one."""
         self._names.discard(name)
         self._bytes.pop(name, None)
+        self.stacked = tuple(other for other in self.stacked if other != name)
         self.changes += 1
         if self.tokens.pop(name, None) is not None and not self.tokens:
             embedding: Any = self._model.get_submodule(self._embedding)
@@ -215,8 +218,17 @@ class AdapterSet:
             Group(name, None if len(own) == len(rows) else torch.tensor(own, device=device))
             for name, own in chosen.items()
         ]
-        stacked = len(chosen) > 1 and sum(self._bytes[name] for name in names) <= STACKED_BYTES
-        self.mixture = Mixture.of(chosen, device) if stacked else None
+        several = len(chosen) > 1 and self._stack([*names])
+        self.mixture = Mixture.of(chosen, self.stacked, device) if several else None
+
+    def _stack(self, names: list[str]) -> bool:
+        """Have these among the stacked; False when they are too large to be."""
+        new = [name for name in names if name not in self.stacked]
+        for wanted in ((*self.stacked, *new), tuple(names)):
+            if sum(self._bytes[name] for name in wanted) <= STACKED_BYTES:
+                self.stacked = wanted
+                return True
+        return False
 
     def _find(self, name: str) -> nn.Linear | None:
         try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nemo_local.nim.lora import AdapterSet
 
 STACKED_BYTES = 2**31
-"""Of the adapters of a batch that are computed together, for which their matrices are copied."""
+"""Of the adapters that are computed together, for which their matrices are copied."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Group:
 class Mixture:
     """The rows of a batch that use several adapters, each as often as the one with most rows."""
 
-    adapters: tuple[str, ...]
+    adapters: Tensor | None
+    """[adapters] which of those that are stacked; None for all."""
     places: Tensor
     """[adapters x most] row numbers; an adapter with fewer rows has its first again."""
     first: Tensor
@@ -39,14 +40,24 @@ class Mixture:
     """[rows] their numbers, in that order."""
 
     @classmethod
-    def of(cls, chosen: dict[str, list[int]], device: torch.device) -> Mixture:
+    def of(
+        cls, chosen: dict[str, list[int]], stacked: tuple[str, ...], device: torch.device
+    ) -> Mixture:
         """Of the row numbers by adapter."""
-        most = max(map(len, chosen.values()))
-        places = [row for rows in chosen.values() for row in rows + rows[:1] * (most - len(rows))]
-        first = [i * most + j for i, rows in enumerate(chosen.values()) for j in range(len(rows))]
-        rows = [places[place] for place in first]
-        numbers = (torch.tensor(each, device=device) for each in (places, first, rows))
-        return cls(tuple(chosen), *numbers)
+        own = [(i, chosen[name]) for i, name in enumerate(stacked) if name in chosen]
+        most = max(len(rows) for _, rows in own)
+        places = [row for _, rows in own for row in rows + rows[:1] * (most - len(rows))]
+        first = [k * most + j for k, (_, rows) in enumerate(own) for j in range(len(rows))]
+
+        def numbers(given: list[int]) -> Tensor:
+            return torch.tensor(given, device=device)
+
+        return cls(
+            adapters=None if len(own) == len(stacked) else numbers([i for i, _ in own]),
+            places=numbers(places),
+            first=numbers(first),
+            rows=numbers([places[place] for place in first]),
+        )
 
 
 class LoraLinear(nn.Module):
@@ -59,7 +70,7 @@ class LoraLinear(nn.Module):
         self.pairs: dict[str, tuple[Tensor, Tensor]] = {}
         # In a tuple, so that the set (which knows the whole model) is not taken for a child.
         self._adapters = (adapters,)
-        self._stack: tuple[tuple[Any, ...], Tensor, Tensor] | None = None
+        self._stack: tuple[tuple[Any, ...], tuple[Tensor, Tensor] | None] | None = None
 
     def forget(self, name: str) -> None:
         """Be without an adapter."""
@@ -87,27 +98,30 @@ class LoraLinear(nn.Module):
 
     def _mixed(self, y: Tensor, x: Tensor, mixture: Mixture) -> Tensor:
         """As many operations for many adapters as for two: a GPU waits for each of them."""
-        if not any(name in self.pairs for name in mixture.adapters):
+        stacked = self._stacked()
+        if stacked is None:
             return y
-        a, b = self._stacked(mixture.adapters)
+        a, b = stacked
+        if mixture.adapters is not None:
+            a, b = a[mixture.adapters], b[mixture.adapters]
         each = x[mixture.places].view(len(a), -1, x.shape[-1])
-        added = torch.bmm(torch.bmm(each, a), b).view(-1, *y.shape[1:])
-        return y.index_add(0, mixture.rows, added[mixture.first])
+        added = torch.bmm(torch.bmm(each, a.transpose(1, 2)), b.transpose(1, 2))
+        return y.index_add(0, mixture.rows, added.view(-1, *y.shape[1:])[mixture.first])
 
-    def _stacked(self, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """A' [adapters, d_in, r] and B' [adapters, r, d_out]; zeros where one has less rank.
+    def _stacked(self) -> tuple[Tensor, Tensor] | None:
+        """A [adapters, r, d_in] and B [adapters, d_out, r]; zeros where one has less rank.
 
-        Those of the last mixture are kept.
+        None where no adapter has this layer.
         """
+        names = self._adapters[0].stacked
         key = (*names, self._adapters[0].changes)
         if self._stack is None or self._stack[0] != key:
-            weight = self.base.weight
-            rank = max(len(self.pairs[name][0]) for name in names if name in self.pairs)
+            weight, own = self.base.weight, [self.pairs.get(name) for name in names]
+            rank = max((len(pair[0]) for pair in own if pair is not None), default=0)
             a = weight.new_zeros(len(names), rank, weight.shape[1])
             b = weight.new_zeros(len(names), weight.shape[0], rank)
-            for i, name in enumerate(names):
-                if name in self.pairs:
-                    own, other = self.pairs[name]
-                    a[i, : len(own)], b[i, :, : len(own)] = own, other
-            self._stack = key, a.transpose(1, 2), b.transpose(1, 2)
-        return self._stack[1:]
+            for i, pair in enumerate(own):
+                if pair is not None:
+                    a[i, : len(pair[0])], b[i, :, : len(pair[0])] = pair
+            self._stack = key, (a, b) if rank else None
+        return self._stack[1]

@@ -97,10 +97,29 @@ def test_rows_of_a_mixture_have_the_numbers_of_rows_alone(
 
     expected = torch.cat([replies([i]) for i in range(len(rows))], dim=1)
     torch.testing.assert_close(replies(list(range(len(rows)))), expected, rtol=1e-4, atol=1e-4)
+    # Fewer of those that are stacked already, in another order.
+    torch.testing.assert_close(replies([3, 1, 0]), expected[:, [3, 1, 0]], rtol=1e-4, atol=1e-4)
     checkpoint.adapters.remove("c")
     checkpoint.adapters.add("c", read_adapter(make_adapter(tmp_path / "new", seed=9, rank=3)))
     expected = torch.cat([replies([i]) for i in range(len(rows))], dim=1)
     torch.testing.assert_close(replies(list(range(len(rows)))), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_adapters_are_stacked_beside_those_before_while_there_is_room(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed_set(checkpoint, tmp_path)
+    adapters, found = checkpoint.adapters, []
+    monkeypatch.setattr("nemo_local.nim.lora.STACKED_BYTES", 20_000)
+    asked: list[list[str | None]] = [["a", "b"], ["b", "a"], ["c", "b", None], ["a", "b", "c"]]
+    for rows in asked:
+        adapters.select(rows)
+        found.append((adapters.stacked, adapters.mixture is not None))
+    assert found[:2] == [(("a", "b"), True)] * 2
+    assert found[2:] == [(("c", "b"), True), (("c", "b"), False)]
+    monkeypatch.setattr("nemo_local.nim.lora.STACKED_BYTES", 2**31)
+    adapters.select(["a", "b"])
+    assert adapters.stacked == ("c", "b", "a")
 
 
 class Counted(TorchDispatchMode):
