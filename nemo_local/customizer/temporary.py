@@ -23,29 +23,39 @@ class TemporaryFolder:
             with suppress(OSError):  # another user's, or one in use
                 os.close(_locked(left))
                 shutil.rmtree(left, ignore_errors=True)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        while not self._is_ours():
+        self._lock: int | None = None
+        while self._lock is None:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-
-    def _is_ours(self) -> bool:
-        """False when another platform just took it for one that was left."""
-        try:
-            self._lock = _locked(self.path)
-        except OSError:
-            return False
-        if not self.path.exists():
-            os.close(self._lock)
-            return False
-        return True
+            self._lock = _lock_of_ours(self.path)
 
     def close(self) -> None:
-        """Remove it with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        """Remove it with all that is in it; a second time changes nothing."""
+        if self._lock is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = None
+
+
+def _lock_of_ours(folder: Path) -> int | None:
+    """None when another platform just took the folder for one that was left."""
+    try:
+        descriptor = _locked(folder)
+    except BlockingIOError:
+        return None
+    except OSError:  # a file system without locks; nothing that is left there is removed, either
+        return os.open(folder, os.O_RDONLY)
+    if folder.exists():
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _locked(folder: Path) -> int:
-    """A descriptor of the folder that nobody else can have; raises OSError when somebody does."""
+    """A descriptor of the folder that nobody else can have.
+
+    Raises:
+        BlockingIOError: somebody has it.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -95,6 +95,7 @@ def test_a_folder_that_a_killed_platform_left_goes_with_the_next(temporary):
     (temporary / "nemo-trainings-link").symlink_to(temporary.parent)
     with closing(TemporaryFolder()) as first, closing(TemporaryFolder()) as second:
         assert not left.exists() and first.path.exists() and second.path.exists()
+    first.close()
     assert [path.name for path in temporary.iterdir()] == ["nemo-trainings-link"]
 
 
