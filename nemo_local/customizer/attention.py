@@ -9,12 +9,15 @@ positions on the GPU need a mask, and waits for the answer.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, PretrainedConfig
 
+from nemo_local.customizer import kernels
 from nemo_local.customizer.facts import ROW_BY_ROW, SDPA, UNMASKED
+from nemo_local.customizer.kernels import numbers
 
 NAME = ROW_BY_ROW
 UP_TO_TOKENS = 512
@@ -70,12 +73,11 @@ class _RowByRow(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         rows, heads, length, width = v.shape
-        future = torch.full((length, length), -torch.inf, dtype=q.dtype).triu_(1)
         weights = q.new_empty(rows, heads, length, length)
         output = v.new_empty(rows, length, heads, width)
         for row in range(rows):
-            scores = torch.baddbmm(future, q[row], k[row].transpose(1, 2), alpha=scaling)
-            torch.softmax(scores, -1, out=weights[row])
+            torch.bmm(q[row], k[row].transpose(1, 2), out=weights[row])
+            kernels.softmax(numbers(weights[row]), np.float32(scaling))
             output[row] = torch.bmm(weights[row], v[row]).transpose(0, 1)
         ctx.save_for_backward(q, k, v, weights)
         ctx.scaling = scaling
@@ -86,15 +88,17 @@ class _RowByRow(torch.autograd.Function):
         q, k, v, weights = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         for row, given in enumerate(gradients[0].transpose(1, 2)):
-            dv[row] = torch.bmm(weights[row].transpose(1, 2), given)
+            given = given.contiguous()
+            torch.bmm(weights[row].transpose(1, 2), given, out=dv[row])
             dweights = torch.bmm(given, v[row].transpose(1, 2))
             dscores = torch._softmax_backward_data(dweights, weights[row], -1, q.dtype)
-            dq[row] = torch.bmm(dscores, k[row]).mul_(ctx.scaling)
-            dk[row] = torch.bmm(dscores.transpose(1, 2), q[row]).mul_(ctx.scaling)
+            dscores.mul_(ctx.scaling)
+            torch.bmm(dscores, k[row], out=dq[row])
+            torch.bmm(dscores.transpose(1, 2), q[row], out=dk[row])
         return dq, dk, dv, None
 
 
-def _attend(
+def attend_row_by_row(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -126,7 +130,7 @@ def attend_unmasked(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """As `_attend`, by PyTorch; for GPUs."""
+    """As `attend_row_by_row`, by PyTorch; for GPUs."""
     if attention_mask is not None:
         raise ValueError(f"{UNMASKED} attention takes rows padded on the right, and no mask")
     groups, kind = query.shape[1] // key.shape[1], query.device.type
@@ -140,5 +144,5 @@ def attend_unmasked(
     return output.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(NAME, _attend)
+AttentionInterface.register(NAME, attend_row_by_row)
 AttentionInterface.register(UNMASKED, attend_unmasked)

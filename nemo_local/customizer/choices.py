@@ -26,8 +26,9 @@ from nemo_local.customizer.fitting import Form, fit, gb
 FLASH_HEAD_DIM = 256
 """The widest heads of FlashAttention 2."""
 FP32_UP_TO_BYTES = 1_000_000_000
-LIGER_MODELS = ("llama", "mistral", "qwen2")
-"""Architectures whose layers are those that Liger puts in: its SwiGLU is with SiLU, always."""
+FUSED_MODELS = ("llama", "mistral", "qwen2")
+"""Architectures whose layers are Llama's: what Liger puts in, and what our fused ones compute. In
+both the gate is SiLU, always."""
 COMPILE_FROM_STEPS = 500
 """A guess: compiling takes minutes, and a step gains tenths of its time."""
 
@@ -233,10 +234,12 @@ def _packing(facts: Facts, bf16: bool) -> Choice:
 
 def _fused(facts: Facts, attention: Choice) -> Choice:
     """Whether decoder layers are computed in few operations of our own."""
-    plan = facts.plan
+    plan, on_cpu = facts.plan, facts.device == "cpu"
     reasons = {
-        "they are for a GPU, which would wait for the processor": facts.device != "cuda",
-        f"{attention.value} attention takes masks": attention.value != UNMASKED,
+        f"{attention.value} attention takes masks": attention.value not in (UNMASKED, ROW_BY_ROW),
+        f"only for {', '.join(FUSED_MODELS)}, not for {facts.model_type}": (
+            facts.model_type not in FUSED_MODELS
+        ),
         "they are for adapters beside frozen weights": plan.finetuning_type == "all_weights",
         f"they compute silu, and this {facts.model_type} has {facts.activation}": (
             facts.activation != "silu"
@@ -247,9 +250,16 @@ def _fused(facts: Facts, attention: Choice) -> Choice:
             facts.processes > 1 and facts.parallelism != "ddp"
         ),
     }
+    if on_cpu:
+        reasons |= {
+            f"on a CPU they are for sft, not for {plan.training_type}": plan.training_type != "sft",
+            "several processes share this processor already": facts.processes > 1,
+        }
     for reason in (reason for reason, holds in reasons.items() if holds):
         return Choice("fused layers", "off", reason)
-    return Choice("fused layers", "on", f"{facts.model_type} with adapters, in few operations")
+    shared = ", in threads with rows of their own" if on_cpu else ""
+    reason = f"{facts.model_type} with adapters, in few operations{shared}"
+    return Choice("fused layers", "on", reason)
 
 
 def _liger(facts: Facts, fused: bool) -> Choice:
@@ -259,8 +269,8 @@ def _liger(facts: Facts, fused: bool) -> Choice:
         return Choice(name, "off", "our fused layers have no place for them")
     if facts.device == "cuda" and "liger_kernel" not in facts.installed:
         why_not = "liger_kernel is not installed"
-    elif not why_not and facts.model_type not in LIGER_MODELS:
-        why_not = f"only for {', '.join(LIGER_MODELS)}, not for {facts.model_type}"
+    elif not why_not and facts.model_type not in FUSED_MODELS:
+        why_not = f"only for {', '.join(FUSED_MODELS)}, not for {facts.model_type}"
     elif not why_not and facts.activation != "silu":
         why_not = f"they compute silu, and this {facts.model_type} has {facts.activation}"
     elif not why_not and facts.split:

@@ -33,7 +33,7 @@ def shorten_forward(model: nn.Module) -> int:
     changed = 0
     for layer in model.modules():
         if isinstance(layer, Linear) and _is_plain(layer):
-            layer.forward = MethodType(_merged if _is_better_merged(layer) else _beside, layer)
+            layer.forward = MethodType(_merged if is_better_merged(layer) else _beside, layer)
             changed += 1
     return changed
 
@@ -72,7 +72,7 @@ def _is_plain(layer: Linear) -> bool:
     )
 
 
-def _is_better_merged(layer: Linear) -> bool:
+def is_better_merged(layer: Linear) -> bool:
     """Whether the merged form costs less; dropout has no merged form: it acts on what A sees.
 
     Added to weights in bfloat16, much of an adapter would be lost in their rounding.

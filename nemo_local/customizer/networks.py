@@ -14,7 +14,9 @@ from nemo_local.customizer.answers_only import end_at_answers
 from nemo_local.customizer.choices import Choices
 from nemo_local.customizer.dropout import add_hidden_dropout
 from nemo_local.customizer.facts import FLASH, ROW_BY_ROW, UNMASKED
-from nemo_local.customizer.fused_layers import fuse_layers
+from nemo_local.customizer.fused_compiled import Compiled
+from nemo_local.customizer.fused_layers import Operations, fuse_layers
+from nemo_local.customizer.fused_torch import InTorch
 from nemo_local.customizer.lora_forward import shorten_forward
 from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.progress import TrainingFailed
@@ -75,7 +77,8 @@ def load_model(
     if not ranks.sharded:
         shorten_forward(adapted)
     if choices.fused.on:
-        fuse_layers(adapted, torch.bfloat16 if choices.bf16 else torch.float32)
+        operations: Operations = Compiled() if attention == ROW_BY_ROW else InTorch()
+        fuse_layers(adapted, torch.bfloat16 if choices.bf16 else model.dtype, operations)
     return _in_training(adapted)
 
 

@@ -25,6 +25,7 @@ from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.plan import Dpo, Plan
 from nemo_local.customizer.rendering import IGNORED
 from nemo_local.customizer.reporting import LossWindow, Pace
+from nemo_local.customizer.row_threads import RowThreads
 from nemo_local.customizer.together import Together
 
 MODEL_INPUTS = (
@@ -79,14 +80,20 @@ class Followed(Together):
 class AnswerTrainer(Followed, SFTTrainer):
     """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
 
+    threads = RowThreads()
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Any:
-        places = inputs["places"]
-        targets = inputs["labels"].flatten()[places + 1]
-        loss = self.loss_sum(answer_logits(model, inputs, places), targets, inputs, places)
+        def loss_of(part: dict[str, Any]) -> Tensor:
+            places = part["places"]
+            targets = part["labels"].flatten()[places + 1]
+            return self.loss_sum(answer_logits(model, part, places), targets, part, places)
+
+        parts = shared_by(inputs, self.threads.parts(*inputs["labels"].shape))
+        loss = self.threads.sum(loss_of, parts, self.trained)
         if num_items_in_batch is None:
-            return loss / len(places)
+            return loss / len(inputs["places"])
         # Those of all processes, over which the gradients are averaged.
         return loss * self.ranks.count / num_items_in_batch
 
@@ -301,6 +308,17 @@ def real_pairs(inputs: dict[str, Any]) -> Tensor:
     """Whether each of the B pairs is one [B]; see OrNothing."""
     mask: Tensor = inputs["completion_mask"]
     return mask.chunk(2)[0].any(1)
+
+
+def shared_by(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The rows of inputs dealt out to so many, each with the `places` of its own."""
+    if count == 1:
+        return [inputs]
+    parts = [
+        {name: value[first::count] for name, value in inputs.items() if name != "places"}
+        for first in range(count)
+    ]
+    return [{**part, "places": places_before(part["labels"] != IGNORED)} for part in parts]
 
 
 def places_before(learnt: Tensor) -> Tensor:

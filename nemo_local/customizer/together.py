@@ -53,9 +53,13 @@ class Together(Trainer):
         """As the Trainer, which would look for what is trained in all layers."""
         if self.ranks.parallelism != "ddp":
             return super()._clip_grad_norm(model)
-        groups = self.optimizer.param_groups
-        trained = [weight for group in groups for weight in group["params"]]
-        return torch.nn.utils.clip_grad_norm_(trained, self.args.max_grad_norm)
+        return torch.nn.utils.clip_grad_norm_(self.trained, self.args.max_grad_norm)
+
+    @property
+    def trained(self) -> list[torch.Tensor]:
+        """The weights that are trained, without a look through all layers."""
+        groups = self.optimizer.param_groups if self.optimizer else []
+        return [weight for group in groups for weight in group["params"]]
 
     def get_train_dataloader(self) -> Any:
         if self.ranks.count == 1:

@@ -47,6 +47,7 @@ from nemo_local.customizer.reporting import (
     last_checkpoint,
 )
 from nemo_local.customizer.row_files import Rows
+from nemo_local.customizer.row_threads import RowThreads
 from nemo_local.customizer.saving import finish, trained_weights
 from nemo_local.customizer.special_tokens import SpecialTokens, load_tokenizer
 from nemo_local.customizer.token_files import TokenFile
@@ -293,6 +294,8 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     trainer.args.save_only_model = False
     trainer.window, trainer.pace, trainer.saves = window, pace, saves
     trainer.call_accuracy, trainer.teacher = run.call_accuracy, teacher
+    if choices.fused.on and device.type == "cpu":
+        trainer.threads = RowThreads(torch.get_num_threads())
     trainer.remove_callback(PrinterCallback)
     if plan.training_type == "dpo":
         trainer.remember_reference()

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from nemo_local.nim.llvm import LANES
+from nemo_local.core.llvm import LANES
 
 ROWS = 16
 """Of a tile, at most."""

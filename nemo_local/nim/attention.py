@@ -7,21 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from nemo_local.core.intrinsics import address, as_in, exponentials, highest, number
+from nemo_local.core.llvm import LANES
 from nemo_local.nim import amx
 from nemo_local.nim.compiled import kernel
-from nemo_local.nim.intrinsics import (
-    TILE,
-    add_dots,
-    address,
-    as_in,
-    exponentials,
-    highest,
-    number,
-    set_tile,
-    weigh_columns,
-    weigh_rows,
-)
-from nemo_local.nim.llvm import LANES
+from nemo_local.nim.intrinsics import TILE, add_dots, set_tile, weigh_columns, weigh_rows
 from nemo_local.nim.products import halves_of, room
 
 _ONE = np.float32(1.0)

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nemo_local.core.llvm import LANES
 from nemo_local.nim.amx import ROWS
-from nemo_local.nim.llvm import LANES
 
 Words = NDArray[np.uint32]
 """A matrix [m, n] as strips of columns, in the order in which they are multiplied; two numbers are

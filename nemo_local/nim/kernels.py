@@ -13,32 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from nemo_local.core.intrinsics import as_in, exp, number
 from nemo_local.nim.attention import attend, attend_on_tiles
 from nemo_local.nim.compiled import kernel
-from nemo_local.nim.intrinsics import as_in, number
 from nemo_local.nim.products import linear
 
-_LOG2_E = np.float32(1.4426950408889634)
-_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.1219444005469e-4)
-_HALF, _ONE = np.float32(0.5), np.float32(1.0)
-_LEAST, _MOST = np.float32(-87.0), np.float32(88.0)
-"""Between them an exponential is a normal float32."""
-
-
-@kernel()
-def _exp(x: Any) -> Any:
-    """2^n e^r with x = n ln 2 + r, by the first terms of the series: within 2e-7 of itself."""
-    x = min(max(x, _LEAST), _MOST)  # in this order a NaN stays one
-    n = np.floor(x * _LOG2_E + _HALF)
-    r = x - n * _LN2_HIGH - n * _LN2_LOW
-    term = _ONE + r * np.float32(1 / 7)
-    term = _ONE + r * np.float32(1 / 6) * term
-    term = _ONE + r * np.float32(1 / 5) * term
-    term = _ONE + r * np.float32(1 / 4) * term
-    term = _ONE + r * np.float32(1 / 3) * term
-    term = _ONE + r * _HALF * term
-    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return (_ONE + r * term) * power
+_ONE = np.float32(1.0)
 
 
 @kernel("void(f4[:,::1], f4[::1], f8, f4[:,::1])")
@@ -62,7 +42,7 @@ def gated(both: Any, y: Any) -> None:
         gates, ups, out = both[i, :size], both[i, size:], y[i]
         for e in range(size):
             gate = number(gates[e])
-            out[e] = as_in(out, gate / (_ONE + _exp(-gate)) * number(ups[e]))
+            out[e] = as_in(out, gate / (_ONE + exp(-gate)) * number(ups[e]))
 
 
 @kernel("void(f4[:,:,:], f4[:,::1], f4[:,::1])")

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numba import carray
 
+from nemo_local.core.intrinsics import address, pointer
+from nemo_local.core.llvm import LANES
 from nemo_local.nim import amx
 from nemo_local.nim.compiled import kernel
 from nemo_local.nim.halves import shape_of
@@ -18,10 +20,7 @@ from nemo_local.nim.intrinsics import (
     add_halves_4,
     add_two_strips_1,
     add_two_strips_2,
-    address,
-    pointer,
 )
-from nemo_local.nim.llvm import LANES
 
 _WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"
 """Whether the sums of four rows by 2 LANES columns stay in registers."""

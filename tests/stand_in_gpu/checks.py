@@ -225,17 +225,18 @@ def test_frozen_weights_in_bf16_learn_in_bf16_and_go_on_after_a_stop(
 
 
 def test_fused_layers_stay_in_the_type_of_the_weights(trainable, tmp_path, monkeypatch):
-    from nemo_local.customizer import choices, fused_layers
+    from nemo_local.customizer import choices
+    from nemo_local.customizer.fused_torch import InTorch
 
-    inner, found = fused_layers._norm, set()
+    inner, found = InTorch.norm, set()
 
-    def noted(*given):
-        x = inner(*given)
-        found.add(x.dtype)
-        return x
+    def noted(self, x, *given):
+        y = inner(self, x, *given)
+        found.update((x.dtype, y.dtype))
+        return y
 
     monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
-    monkeypatch.setattr(fused_layers, "_norm", noted)
+    monkeypatch.setattr(InTorch, "norm", noted)
     job = make_job(trainable, max_steps=1) | {"precision": "bf16-mixed"}
     assert "fused layers" in trained(job, tmp_path / "run", "cuda").prepared["note"]
     assert found == {torch.bfloat16}

@@ -24,6 +24,31 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture
+def layer_calls(monkeypatch):
+    """Of each time that a layer computes: whether it trains, has gradients, and its tokens.
+
+    A layer of transformers, by its feed-forward block, or one of ours.
+    """
+    from torch import is_grad_enabled
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    from nemo_local.customizer.fused_layers import _FusedLayer
+
+    calls = []
+
+    def noted(inner):
+        def compute(self, x, *given):
+            calls.append((self.training, is_grad_enabled(), x.shape[:2].numel()))
+            return inner(self, x, *given)
+
+        return compute
+
+    for kind, name in ((LlamaMLP, "forward"), (_FusedLayer, "_fused")):
+        monkeypatch.setattr(kind, name, noted(getattr(kind, name)))
+    return calls
+
+
+@pytest.fixture
 def job(checkpoint):
     """An adapter's training, as its process is told."""
     return {**make_job(checkpoint), "precision": "bf16-mixed"}

@@ -101,7 +101,7 @@ def test_the_note_names_what_is_used_in_a_few_words():
     )
     assert choose(CPU).note() == (
         "cpu, fp32 (bf16-mixed asked for, but bf16 is slower than fp32 on a CPU with AVX2), "
-        "row_by_row attention"
+        "row_by_row attention, fused layers"
     )
 
 
@@ -293,7 +293,11 @@ def test_liger_is_used_for_the_layers_that_it_computes_on_gpus_with_triton(facts
         (planned(H100, finetuning_type="lora_merged"), "on", "llama with adapters"),
         (planned(H100, training_type="dpo"), "on", "llama with adapters"),
         (replace(H100, processes=2), "on", "llama with adapters"),
-        (CPU, "off", "for a GPU"),
+        (CPU, "on", "llama with adapters, in few operations, in threads with rows of their own"),
+        (planned(CPU, training_type="dpo"), "off", "on a CPU they are for sft, not for dpo"),
+        (replace(CPU, processes=2), "off", "share this processor already"),
+        (replace(CPU, why_not_row_by_row="rows of 900"), "off", "sdpa attention takes masks"),
+        (replace(CPU, model_type="gemma2"), "off", "llama, mistral, qwen2, not for gemma2"),
         (packed(H100), "off", "flash_attention_2 attention takes masks"),
         (replace(H100, why_masked="not tested"), "off", "sdpa attention takes masks"),
         (planned(H100, finetuning_type="all_weights"), "off", "beside frozen weights"),
@@ -304,11 +308,12 @@ def test_liger_is_used_for_the_layers_that_it_computes_on_gpus_with_triton(facts
         (replace(H100, processes=2, parallelism="zero2"), "off", "nobody tried them with zero2"),
     ],
     ids=[
-        *("h100", "t4", "merged", "dpo", "ddp", "cpu", "packed", "masked", "all-weights", "gelu"),
+        *("h100", "t4", "merged", "dpo", "ddp", "cpu", "dpo-on-cpu", "two-on-cpu", "long-on-cpu"),
+        *("gemma-on-cpu", "packed", "masked", "all-weights", "gelu"),
         *("distillation", "adapter-dropout", "hidden-dropout", "zero2"),
     ],
 )
-def test_layers_are_fused_where_a_gpu_trains_adapters_of_a_llama(facts, value, reason):
+def test_layers_are_fused_where_adapters_of_a_llama_are_trained(facts, value, reason):
     fused = choose(facts).fused
     assert fused.value == value and reason in fused.reason
 

@@ -8,7 +8,9 @@ from nemo_local.customizer.activations import Size
 from nemo_local.customizer.answers_only import end_at_answers
 from nemo_local.customizer.attention import ONLY_LOOKS_BACK
 from nemo_local.customizer.facts import UNMASKED
+from nemo_local.customizer.fused_compiled import Compiled
 from nemo_local.customizer.fused_layers import fuse_layers
+from nemo_local.customizer.fused_torch import InTorch
 from nemo_local.customizer.objectives import answer_logits, places_before
 from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
 from tests.nemo_local.customizer.test_gpu_ways import saved_bytes
@@ -24,6 +26,11 @@ ROWS, TOKENS = 3, 14
 @pytest.fixture(scope="module", params=FUSED)
 def checkpoint(request, tmp_path_factory):
     return make_architecture(request.param, tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(params=[Compiled, InTorch], ids=["for a CPU", "for a GPU"])
+def operations(request):
+    return request.param()
 
 
 def test_every_architecture_that_is_fused_is_tried_here():
@@ -72,9 +79,9 @@ def loss_and_gradients(model, bf16=False):
     ids=["all", "few", "others"],
 )
 @pytest.mark.parametrize("ending", [True, False], ids=["ending at answers", "whole"])
-def test_loss_and_gradients_are_those_of_peft(checkpoint, targets, trained, ending):
+def test_loss_and_gradients_are_those_of_peft(checkpoint, targets, trained, ending, operations):
     theirs, ours = (adapted(checkpoint, targets, ending=ending) for _ in range(2))
-    fuse_layers(ours, torch.float32)
+    fuse_layers(ours, torch.float32, operations)
     expected_loss, expected = loss_and_gradients(theirs)
     loss, gradients = loss_and_gradients(ours)
     torch.testing.assert_close(loss, expected_loss)
@@ -83,9 +90,11 @@ def test_loss_and_gradients_are_those_of_peft(checkpoint, targets, trained, endi
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_products_in_bfloat16_are_no_farther_from_the_truth_than_those_of_peft(checkpoint, dtype):
+def test_products_in_bfloat16_are_no_farther_from_the_truth_than_those_of_peft(
+    checkpoint, dtype, operations
+):
     theirs, ours = (adapted(checkpoint, dtype=dtype) for _ in range(2))
-    fuse_layers(ours, torch.bfloat16)
+    fuse_layers(ours, torch.bfloat16, operations)
     _, true = loss_and_gradients(adapted(checkpoint))
 
     def error(model):
@@ -97,9 +106,9 @@ def test_products_in_bfloat16_are_no_farther_from_the_truth_than_those_of_peft(c
     assert error(ours) < 1.5 * error(theirs) < 0.3
 
 
-def test_adapters_that_have_learnt_are_seen_in_the_next_pass(checkpoint):
+def test_adapters_that_have_learnt_are_seen_in_the_next_pass(checkpoint, operations):
     theirs, ours = adapted(checkpoint), adapted(checkpoint)
-    fuse_layers(ours, torch.float32)
+    fuse_layers(ours, torch.float32, operations)
     losses = []
     for model in (theirs, ours):
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
@@ -114,27 +123,27 @@ def test_adapters_that_have_learnt_are_seen_in_the_next_pass(checkpoint):
     assert losses[0][-1] < losses[0][0] - 0.1
 
 
-def test_gradients_of_several_passes_add_up(checkpoint):
+def test_gradients_of_several_passes_add_up(checkpoint, operations):
     once, twice = adapted(checkpoint), adapted(checkpoint)
     for model in (once, twice):
-        fuse_layers(model, torch.float32)
+        fuse_layers(model, torch.float32, operations)
     _, expected = loss_and_gradients(once)
     loss_and_gradients(twice)
     _, gradients = loss_and_gradients(twice)
     torch.testing.assert_close(gradients, {name: 2 * value for name, value in expected.items()})
 
 
-def test_layers_that_are_computed_twice_have_the_same_gradients(checkpoint):
+def test_layers_that_are_computed_twice_have_the_same_gradients(checkpoint, operations):
     plain, again = adapted(checkpoint), adapted(checkpoint)
     for model in (plain, again):
-        fuse_layers(model, torch.float32)
+        fuse_layers(model, torch.float32, operations)
     again.gradient_checkpointing_enable({"use_reentrant": False})
     torch.testing.assert_close(loss_and_gradients(again), loss_and_gradients(plain))
 
 
-def test_replies_with_a_cache_are_those_of_peft(checkpoint):
+def test_replies_with_a_cache_are_those_of_peft(checkpoint, operations):
     theirs, ours = adapted(checkpoint).eval(), adapted(checkpoint).eval()
-    fuse_layers(ours, torch.float32)
+    fuse_layers(ours, torch.float32, operations)
     loss_and_gradients(ours)  # a pass of training before
     ids, _ = inputs()
     replies = []
@@ -151,14 +160,16 @@ def test_replies_with_a_cache_are_those_of_peft(checkpoint):
     torch.testing.assert_close(replies[1], replies[0])
 
 
-def test_weights_that_lie_in_joint_matrices_are_merged_and_saved_as_ever(checkpoint, tmp_path):
+def test_weights_that_lie_in_joint_matrices_are_merged_and_saved_as_ever(
+    checkpoint, tmp_path, operations
+):
     from safetensors.torch import load_file
 
     files = []
     for name in ("theirs", "ours"):
         model = adapted(checkpoint)
         if name == "ours":
-            fuse_layers(model, torch.float32)
+            fuse_layers(model, torch.float32, operations)
             loss_and_gradients(model)
         model.merge_and_unload().save_pretrained(tmp_path / name)
         files.append(load_file(tmp_path / name / "model.safetensors"))
@@ -179,7 +190,7 @@ def test_no_more_is_kept_for_the_way_back_than_is_estimated(bf16):
     dtype = torch.bfloat16 if bf16 else torch.float32
     base = LlamaForCausalLM(LlamaConfig(**shape, attn_implementation=UNMASKED)).to(dtype)
     model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))
-    fuse_layers(model, dtype)
+    fuse_layers(model, dtype, InTorch())
     kept = saved_bytes(model, rows, tokens, bf16)
     estimated = size.activations(rows, tokens, 2 if bf16 else 4, fused=True)
     # A CPU's norms keep more than those of a GPU.

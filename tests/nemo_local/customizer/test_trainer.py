@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers.models.llama.modeling_llama import LlamaMLP
 
 from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
@@ -116,22 +115,15 @@ def test_a_validation_loss_is_the_same_whatever_passes_it_is_in(
 
 
 def test_long_rows_of_validation_get_passes_that_are_no_larger_than_those_of_training(
-    checkpoint, job_dir, monkeypatch
+    checkpoint, job_dir, layer_calls
 ):
-    from nemo_local.customizer.objectives import ANSWERS_OF
-
-    passes, inner = [], LlamaMLP.forward
-
-    def forward(self, x):
-        passes.append((self.training, x.shape[0] * x.shape[1]))
-        return inner(self, x)
-
-    monkeypatch.setattr(LlamaMLP, "forward", forward)
     rows = [{"prompt": "a", "completion": "b" * 240} for _ in range(8)]
     write_rows(job_dir / "data/validation/a.jsonl", rows)
     train_job(make_job(checkpoint), job_dir)
-    training, validation = (max(n for t, n in passes if t is kind) for kind in (True, False))
-    assert validation <= 2 * training + ANSWERS_OF
+    training, validation = (
+        max(n for t, _, n in layer_calls if t is kind) for kind in (True, False)
+    )
+    assert validation <= 2 * training
 
 
 def test_a_run_that_is_shorter_than_the_steps_between_two_logs_has_a_loss(checkpoint, job_dir):
@@ -159,17 +151,10 @@ def test_a_dropout_of_nothing_takes_the_place_of_the_checkpoints(checkpoint, tmp
 
 @pytest.mark.parametrize("finetuning_type", ["lora", "all_weights"])
 def test_every_layer_knows_when_it_trains_and_when_it_is_validated(
-    checkpoint, job_dir, monkeypatch, finetuning_type
+    checkpoint, job_dir, layer_calls, finetuning_type
 ):
-    seen, inner = set(), LlamaMLP.forward
-
-    def forward(self, x):
-        seen.add(("trains" if self.training else "answers", torch.is_grad_enabled()))
-        return inner(self, x)
-
-    monkeypatch.setattr(LlamaMLP, "forward", forward)
     train_job(make_job(checkpoint, finetuning_type=finetuning_type), job_dir)
-    assert seen == {("trains", True), ("answers", False)}
+    assert {(trains, learns) for trains, learns, _ in layer_calls} == {(True, True), (False, False)}
 
 
 def test_checkpoints_that_take_long_are_written_less_often():

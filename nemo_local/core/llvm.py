@@ -10,6 +10,7 @@ LANES = 16
 """Numbers that are computed at once: a register of AVX-512, two or four of others."""
 NUMBER, LANE, FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 VECTOR, BITS = ir.VectorType(FLOAT, LANES), ir.VectorType(LANE, LANES)
+HALVES = ir.VectorType(ir.IntType(16), LANES)
 
 
 def ask_for(builder: Any, address: Any) -> None:
@@ -28,19 +29,23 @@ def address_of(builder: Any, base: Any, *steps: tuple[Any, Any]) -> Any:
     return base
 
 
-def load(builder: Any, kind: Any, address: Any) -> Any:
-    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4)
+def load(builder: Any, kind: Any, address: Any, align: int = 4) -> Any:
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=align)
 
 
-def store(builder: Any, vector: Any, address: Any) -> None:
-    builder.store(vector, builder.inttoptr(address, vector.type.as_pointer()), align=4)
+def store(builder: Any, vector: Any, address: Any, align: int = 4) -> None:
+    builder.store(vector, builder.inttoptr(address, vector.type.as_pointer()), align=align)
+
+
+def in_all_lanes(builder: Any, number: Any) -> Any:
+    nothing = ir.Constant(VECTOR, ir.Undefined)
+    one = builder.insert_element(nothing, number, LANE(0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(BITS, [0] * LANES))
 
 
 def everywhere(builder: Any, address: Any) -> Any:
     """The number at an address, in all lanes."""
-    nothing = ir.Constant(VECTOR, ir.Undefined)
-    one = builder.insert_element(nothing, load(builder, FLOAT, address), LANE(0))
-    return builder.shuffle_vector(one, nothing, ir.Constant(BITS, [0] * LANES))
+    return in_all_lanes(builder, load(builder, FLOAT, address))
 
 
 Grown = Callable[[Any, list[Any]], list[Any]]
@@ -67,10 +72,10 @@ def loop(builder: Any, count: Any, first: list[Any], grown: Grown) -> list[Any]:
     return new
 
 
-def fused(builder: Any) -> Any:
-    """x y + z of vectors, in one instruction where there is one."""
-    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+def fused(builder: Any, of: Any = VECTOR) -> Any:
+    """x y + z of vectors, or of numbers, in one instruction where there is one."""
+    name = "llvm.fmuladd.f32" if of == FLOAT else f"llvm.fmuladd.v{LANES}f32"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(of, [of] * 3), name)
 
 
 def both_halves(builder: Any, place: Any) -> list[Any]:
