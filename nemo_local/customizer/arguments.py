@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY_STEPS = 25
 """If writing them takes no more than its share of the time; see SavePace."""
 PADDED_TO = 8
-"""In bfloat16 on a CPU oneDNN builds a kernel for every new shape of a product, which takes 3 ms,
-and keeps the last 1,024 of them. A new length means 14 (docs/log.md)."""
+"""In bfloat16 on a CPU oneDNN builds a kernel for every new shape of a product, which takes 1 to 3
+ms. A new length means 28 of them (docs/log.md)."""
 
 
 def arguments(run: Run, choices: Choices) -> dict[str, Any]:

@@ -153,8 +153,8 @@ def turn(x: Any, cos: Any, sin: Any, y: Any) -> None:
     half, size = x.shape[3] // 2, x.strides[3]
     whole = half - half % LANES
     for b in range(x.shape[0]):
-        for h in range(x.shape[1]):
-            for t in range(x.shape[2]):
+        for t in range(x.shape[2]):  # a token's heads lie together, in x or in y
+            for h in range(x.shape[1]):
                 row, out, c, s = x[b, h, t], y[b, h, t], cos[b, t], sin[b, t]
                 for e in range(0, whole, LANES):
                     _turn_some(

@@ -45,6 +45,8 @@ CHILD_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
+    # oneDNN keeps kernels by the shapes of products, else 1,024 of them; a length of rows means 28.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
     # Passes differ in length, and what a shorter one gives back would be too small for the next.
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
