@@ -11,7 +11,8 @@ B rows, T tokens of a row, N = B T, d width of a head
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo_local.customizer.answers_only import Ending
-from nemo_local.customizer.fused_linears import Kept, Linears
+from nemo_local.customizer.fused_linears import Kept, Linears, Merged
 
 
 class Operations(Protocol):
@@ -80,6 +81,24 @@ def fuse_layers(model: Any, dtype: torch.dtype, operations: Operations) -> None:
                 torch._foreach_copy_(copies, weights)
 
     decoder.register_forward_pre_hook(copy_adapters)
+    model.merged_groups = [group for group in groups if isinstance(group, Merged)]
+
+
+@contextmanager
+def built_once(model: Any) -> Iterator[None]:
+    """Within, fused layers share their matrices between passes; nothing may change the adapters.
+
+    The optimiser does, and leaves no trace of it in the weights' versions.
+    """
+    groups: list[Merged] = getattr(model, "merged_groups", [])
+    with torch.no_grad():
+        for group in groups:
+            group.built = group.build()
+    try:
+        yield
+    finally:
+        for group in groups:
+            group.built = None
 
 
 class _FusedLayer(nn.Module):

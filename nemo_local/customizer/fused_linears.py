@@ -143,7 +143,7 @@ class Beside:
 
 
 class Merged:
-    """y = x (W + s B A)' + bias, the matrix [d_out, d_in] built in each pass.
+    """y = x (W + s B A)' + bias, the matrix [d_out, d_in] built for each pass, or once for several.
 
     Weights and adapters are in float32, and so is the sum before it is rounded.
     """
@@ -152,26 +152,35 @@ class Merged:
 
     def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
         bases: list[Any] = [getattr(layer, "base_layer", layer) for layer in layers]
-        self.dtype = dtype
         self.weights: list[Tensor] = [base.weight for base in bases]
-        self.widths = [len(weight) for weight in self.weights]
         self.adapters = [_adapter(layer) for layer in layers]
-        self.trained = [one for adapter in self.adapters if adapter for one in adapter[:2]]
+        given = [adapter for adapter in self.adapters if adapter is not None]
+        self.dtype, self.scaling = dtype, given[0][2] if given else 1.0
+        self.widths, self.ranks = (
+            [len(weight) for weight in self.weights],
+            [len(a) for a, *_ in given],
+        )
+        self.trained = [one for adapter in given for one in adapter[:2]]
         self.bias: Tensor | None = None
         if any(base.bias is not None for base in bases):
-            zeros = torch.zeros
-            each = (zeros(len(b.weight)) if b.bias is None else b.bias.detach() for b in bases)
+            none = torch.zeros
+            each = (none(len(b.weight)) if b.bias is None else b.bias.detach() for b in bases)
             self.bias = torch.cat(list(each)).to(dtype)
+        self.built: Tensor | None = None
+        """The matrix, while nothing changes the adapters."""
+
+    def build(self) -> Tensor:
+        found = torch.empty(sum(self.widths), self.weights[0].shape[1], dtype=self.dtype)
+        parts = zip(self.weights, self.adapters, found.split(self.widths), strict=True)
+        for weight, adapter, part in parts:
+            if adapter is not None:
+                a, b, scaling = adapter
+                weight = torch.addmm(weight, b, a, alpha=scaling)
+            part.copy_(weight)
+        return found
 
     def forward(self, x: Tensor) -> tuple[Tensor, Kept]:
-        matrix = x.new_empty(sum(self.widths), x.shape[1])
-        parts = zip(self.weights, self.adapters, matrix.split(self.widths), strict=True)
-        for weight, adapter, part in parts:
-            if adapter is None:
-                part.copy_(weight)
-            else:
-                a, b, scaling = adapter
-                part.copy_(torch.addmm(weight, b, a, alpha=scaling))
+        matrix = self.build() if self.built is None else self.built
         return functional.linear(x, matrix, self.bias), (matrix,)
 
     def forward_on(self, addend: Tensor, x: Tensor) -> tuple[Tensor, Kept]:
@@ -184,27 +193,18 @@ class Merged:
 
     def backward(self, x: Tensor, kept: Kept, dy: Tensor) -> tuple[Tensor, list[Tensor]]:
         (matrix,) = kept
-        given = [adapter for adapter in self.adapters if adapter]
-        ranks = [len(a) for a, _, _ in given]
-        all_a = torch.cat([a for a, _, _ in given]).to(self.dtype)
-        outer, inner = x.new_empty(len(x), len(all_a)), x @ all_a.T  # dy B and x A', [N, r]
-        of_each = [
-            part
-            for part, adapter in zip(dy.split(self.widths, 1), self.adapters, strict=True)
-            if adapter
-        ]
-        found = list[Tensor]()
-        each = zip(given, of_each, outer.split(ranks, 1), inner.split(ranks, 1), strict=True)
-        for (_, b, scaling), part, of_outer, of_inner in each:
-            torch.mm(part, b.to(self.dtype), out=of_outer)
-            found.append((part.T @ of_inner).float().mul_(scaling))
-        das = (outer.T @ x).float().split(ranks)
-        found = [
-            one
-            for da, (_, _, scaling), db in zip(das, given, found, strict=True)
-            for one in (da.mul_(scaling), db)
-        ]
-        return dy @ matrix, found
+        parts = zip(self.adapters, dy.split(self.widths, 1), strict=True)
+        given = [(*adapter[:2], part) for adapter, part in parts if adapter is not None]
+        inner = x @ torch.cat([a for a, _, _ in given]).to(self.dtype).T  # x A' [N, r]
+        outer = torch.empty_like(inner)  # dy B
+        of_each = zip(given, inner.split(self.ranks, 1), outer.split(self.ranks, 1), strict=True)
+        dbs = list[Tensor]()
+        for (_, b, part), own, to in of_each:
+            torch.mm(part, b.to(self.dtype), out=to)
+            dbs.append((part.T @ own).float())
+        das = (outer.T @ x).float().split(self.ranks)
+        found = [one for pair in zip(das, dbs, strict=True) for one in pair]
+        return dy @ matrix, [one.mul_(self.scaling) for one in found]
 
     backward_of = backward
 

@@ -8,6 +8,7 @@ A place is that of the token before a learnt one, where it is predicted, counted
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from nemo_local.customizer import attention
 from nemo_local.customizer.answers_only import ends_at_answers, rows_end_to_end
 from nemo_local.customizer.call_accuracy import CallAccuracy
+from nemo_local.customizer.fused_layers import built_once
 from nemo_local.customizer.plan import Dpo, Plan
 from nemo_local.customizer.rendering import IGNORED
 from nemo_local.customizer.reporting import LossWindow, Pace
@@ -91,7 +93,8 @@ class AnswerTrainer(Followed, SFTTrainer):
             return self.loss_sum(answer_logits(model, part, places), targets, part, places)
 
         parts = shared_by(inputs, self.threads.parts(*inputs["labels"].shape))
-        loss = self.threads.sum(loss_of, parts, self.trained)
+        with built_once(model) if len(parts) > 1 else nullcontext():
+            loss = self.threads.sum(loss_of, parts, self.trained)
         if num_items_in_batch is None:
             return loss / len(inputs["places"])
         # Those of all processes, over which the gradients are averaged.

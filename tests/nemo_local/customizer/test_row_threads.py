@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from nemo_local.customizer import row_threads
 from nemo_local.customizer.fused_compiled import Compiled
-from nemo_local.customizer.fused_layers import fuse_layers
+from nemo_local.customizer.fused_layers import built_once, fuse_layers
 from nemo_local.customizer.objectives import answer_logits, places_before, shared_by
 from nemo_local.customizer.row_threads import RowThreads
 from tests.nemo_local.customizer.architectures import make_architecture
@@ -52,6 +52,34 @@ def test_loss_and_gradients_are_those_of_one_thread(model, inputs, count):
         found.append((loss.detach(), *torch.autograd.grad(loss / 7, trained)))
     assert found[0][0] > 0
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
+
+
+def test_matrices_that_parts_share_are_built_once_and_anew_when_adapters_changed(model, inputs):
+    groups = model.merged_groups
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0.01, fused=True)  # counts no versions
+    before, seen = [weight.detach().clone() for weight in trained], []
+
+    def noted(part):
+        seen.append([group.built for group in groups])
+        return loss_of(model)(part)
+
+    losses = []
+    for _ in range(2):
+        with built_once(model):
+            loss = RowThreads(2).sum(noted, shared_by(inputs, 2), trained)
+        losses.append(loss.item())
+        assert losses[-1] == pytest.approx(loss_of(model)(inputs).item(), rel=1e-5)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    first, second, third, fourth = (each[0] for each in seen)
+    assert first is second and third is fourth and not torch.equal(first, third)
+    assert [group.built for group in groups] == [None] * len(groups) != []
+    assert losses[1] < losses[0]
+    with torch.no_grad():
+        for weight, value in zip(trained, before, strict=True):
+            weight.copy_(value)
 
 
 def test_threads_compute_in_the_types_of_the_one_that_asks_and_one_by_one(model, inputs):
