@@ -75,9 +75,16 @@ class _RowByRow(torch.autograd.Function):
         rows, heads, length, width = v.shape
         weights = q.new_empty(rows, heads, length, length)
         output = v.new_empty(rows, length, heads, width)
+        future = None
+        if torch.get_num_threads() > 1:  # our kernel has one
+            future = torch.full((length, length), -torch.inf, dtype=q.dtype).triu_(1)
         for row in range(rows):
-            torch.bmm(q[row], k[row].transpose(1, 2), out=weights[row])
-            kernels.softmax(numbers(weights[row]), np.float32(scaling))
+            if future is None:
+                torch.bmm(q[row], k[row].transpose(1, 2), out=weights[row])
+                kernels.softmax(numbers(weights[row]), np.float32(scaling))
+            else:
+                scores = torch.baddbmm(future, q[row], k[row].transpose(1, 2), alpha=scaling)
+                torch.softmax(scores, -1, out=weights[row])
             output[row] = torch.bmm(weights[row], v[row]).transpose(0, 1)
         ctx.save_for_backward(q, k, v, weights)
         ctx.scaling = scaling

@@ -22,6 +22,16 @@ def loss_and_gradients(checkpoint, implementation, padded):
     return loss, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.fixture
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("threads", [1, 2], ids=["one-thread", "two-threads"], indirect=True)
 @pytest.mark.parametrize("implementation", ["row_by_row", "sdpa_unmasked"])
 @pytest.mark.parametrize("padded", [15, 11], ids=["full", "padded-on-the-right"])
 def test_loss_and_gradients_are_those_of_plain_attention(checkpoint, padded, implementation):
