@@ -78,5 +78,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, y: Tensor) -> None:
+    if x.stride(-1) != 1:
+        x = x.contiguous()
     cos, sin = (one.float().expand(len(x), -1, -1).contiguous() for one in (cos, sin))
     kernels.turn(*map(numbers, (x, cos, sin, y)))

@@ -77,6 +77,17 @@ def test_heads_are_turned_and_turned_back(width, rows_of_angles, dtype):
         close(found, expected)
 
 
+def test_gradients_that_lie_otherwise_are_turned_back_all_the_same():
+    counts, angles = [2, 2, 2], torch.randn(1, TOKENS, 16).repeat(1, 1, 2)
+    cos, sin = angles.cos(), angles.sin()
+    given = [torch.randn(ROWS, 2, 32, TOKENS) for _ in counts]
+    found = []
+    for gradients in (given, [one.mT.contiguous().mT for one in given]):
+        found.append(torch.empty(ROWS, TOKENS, 6, 32))
+        Compiled().heads_back(tuple(one.mT for one in gradients), cos, sin, found[-1])
+    assert torch.equal(*found)
+
+
 @in_each_type
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 40])
 def test_weights_of_what_a_token_looks_back_at(length, dtype):
