@@ -82,7 +82,7 @@ def test_matrices_that_parts_share_are_built_once_and_anew_when_adapters_changed
             weight.copy_(value)
 
 
-def test_threads_compute_in_the_types_of_the_one_that_asks_and_one_by_one(model, inputs):
+def test_threads_compute_in_the_types_of_the_one_that_asks_and_each_alone(model, inputs):
     seen = []
 
     def noted(part):
