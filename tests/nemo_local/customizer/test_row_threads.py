@@ -101,11 +101,15 @@ def test_threads_compute_in_the_types_of_the_one_that_asks_and_each_alone(model,
 
 @pytest.mark.parametrize("failing", [0, 1], ids=["of the caller", "of another"])
 def test_an_error_in_a_thread_is_the_caller_s_once_all_have_ended(inputs, failing):
-    ended = []
+    ended, failed = [], threading.Event()
 
     def fails(part):
         if torch.equal(part["input_ids"], inputs["input_ids"][failing::2]):
+            failed.set()
             raise MemoryError("no room")
+        assert failed.wait(30)
+        for _ in range(20):  # some work after the failure, for which the caller has to wait
+            torch.ones(500, 500) @ torch.ones(500, 500)
         ended.append(part)
         return torch.zeros(())
 
