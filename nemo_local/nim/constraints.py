@@ -156,43 +156,48 @@ def _nested_deeper(value: Any, levels: int) -> bool:
 
 
 def _calls_grammar(tools: list[Tool], form: CallForm, one: bool) -> str:
-    """EBNF whose rule `calls` is the whole reply, and whose rule `root` is one call."""
+    """EBNF whose rule `calls` is the whole reply.
+
+    What all calls share stands in it once: compiling takes 4 microseconds for each character.
+    """
     try:
-        text = str(_schema_grammar(_call_schema(tools, form)))
+        text = str(_schema_grammar(_arguments_schema(tools)))
     except RuntimeError:
         for tool in tools:
-            _check_alone(tool, form)
+            _check_alone(tool)
         raise
-    opening, closing = map(json.dumps, form.around_all)
-    before, after = map(json.dumps, form.around_each)
-    more = "" if one else f"({json.dumps(form.separator)} call)*"
-    return f"calls ::= {opening} call {more} {closing}\ncall ::= {before} root {after}\n{text}"
+    opening, closing = map(_literal, form.around_all)
+    before, after = map(_literal, form.around_each)
+    names = [_literal(_literal(tool["function"]["name"])) for tool in tools]
+    # xgrammar names the alternatives of a schema so.
+    either = " | ".join(f"{name} arguments root_case_{i}" for i, name in enumerate(names))
+    more = "" if one else f"({_literal(form.separator)} call)*"
+    name, arguments = _literal('{"name": '), _literal(f', "{form.arguments}": ')
+    return (
+        f"calls ::= {opening} call {more} {closing}\n"
+        f'call ::= {before} {name} ({either}) "}}" {after}\n'
+        f"arguments ::= {arguments}\n{text}"
+    )
 
 
-def _call_schema(tools: list[Tool], form: CallForm) -> Schema:
-    """One schema for a call of any of the tools: compiled in half the time of one for each."""
+def _literal(text: str) -> str:
+    """The text as EBNF writes it, and as JSON does."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _arguments_schema(tools: list[Tool]) -> Schema:
+    """One schema for the arguments of any of the tools, with a case for each in their order."""
     taken: Schema = {}
-    calls = []
     for i, tool in enumerate(tools):
-        function, place = tool["function"], f"#/$defs/{i}"
-        given = function.get("parameters") or {"type": "object", "properties": {}}
-        taken[str(i)] = {"type": "object", **closed(given, place)}
-        properties = {"name": {"const": function["name"]}, form.arguments: {"$ref": place}}
-        calls.append(
-            {
-                "type": "object",
-                "properties": properties,
-                "required": list(properties),
-                "additionalProperties": False,
-            }
-        )
-    return {"$defs": taken, "anyOf": calls}
+        given = tool["function"].get("parameters") or {"type": "object", "properties": {}}
+        taken[str(i)] = {"type": "object", **closed(given, f"#/$defs/{i}")}
+    return {"$defs": taken, "anyOf": [{"$ref": f"#/$defs/{i}"} for i in taken]}
 
 
-def _check_alone(tool: Tool, form: CallForm) -> None:
+def _check_alone(tool: Tool) -> None:
     """Raises ValueError, with the tool's name, when its parameters cannot be compiled."""
     try:
-        _schema_grammar(_call_schema([tool], form))
+        _schema_grammar(_arguments_schema([tool]))
     except RuntimeError as error:
         raise ValueError(f"tool {tool['function']['name']!r}: {error}") from error
 
@@ -243,4 +248,4 @@ def _checked(schema: Schema | str) -> Schema:
 def _choice_grammar(choices: list[str]) -> str:
     if not choices or not all(isinstance(choice, str) and choice for choice in choices):
         raise ValueError("it must be a list of strings that are not empty")
-    return "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in choices)
+    return "root ::= " + " | ".join(map(_literal, choices))
