@@ -18,7 +18,7 @@ from numba import config, njit
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HERE = Path(__file__).parent
-_OURS = ("compiler", "intrinsics", "llvm")
+_OURS = ("compiler", "gates", "intrinsics", "llvm")
 """Modules of this folder that have a part in each function."""
 
 

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nemo_local.core import llvm
+from nemo_local.core import gates, llvm
 from nemo_local.core.compiler import Compiler
 from nemo_local.core.intrinsics import (
     address,
@@ -74,15 +74,7 @@ def norm_back(x: Any, weight: Any, factors: Any, dy: Any, dx: Any) -> None:
             out[e] = as_in(out, scaled - number(row[e]) * share)
 
 
-@kernel()
-def gate(both: Any, y: Any) -> None:
-    """y [N, I] = silu(gate) up, from [gate, up] [N, 2 I]"""
-    size = y.shape[1]
-    for i in range(y.shape[0]):
-        gates, ups, out = both[i, :size], both[i, size:], y[i]
-        for e in range(size):
-            x = number(gates[e])
-            out[e] = as_in(out, x / (_ONE + exp(-x)) * number(ups[e]))
+gate = kernel()(gates.gate)
 
 
 @kernel()

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from nemo_local.core.intrinsics import as_in, exp, number
+from nemo_local.core import gates
 from nemo_local.nim.attention import attend, attend_on_tiles
 from nemo_local.nim.compiled import kernel
 from nemo_local.nim.products import linear
-
-_ONE = np.float32(1.0)
 
 
 @kernel("void(f4[:,::1], f4[::1], f8, f4[:,::1])")
@@ -34,15 +32,7 @@ def norm(x: Any, weight: Any, epsilon: Any, y: Any) -> None:
             y[i, e] = x[i, e] * (weight[e] * factor)
 
 
-@kernel("void(f4[:,::1], f4[:,::1])", "void(u2[:,::1], u2[:,::1])")
-def gated(both: Any, y: Any) -> None:
-    """y [N, I] = silu(gate) up, from [gate, up] [N, 2 I]; both float32, or both bfloat16"""
-    size = y.shape[1]
-    for i in range(y.shape[0]):
-        gates, ups, out = both[i, :size], both[i, size:], y[i]
-        for e in range(size):
-            gate = number(gates[e])
-            out[e] = as_in(out, gate / (_ONE + exp(-gate)) * number(ups[e]))
+gate = kernel("void(f4[:,::1], f4[:,::1])", "void(u2[:,::1], u2[:,::1])")(gates.gate)
 
 
 @kernel("void(f4[:,:,:], f4[:,::1], f4[:,::1])")
@@ -100,7 +90,7 @@ def _add_rest(
     gate_up = np.empty((count, 2 * inner), np.float32)
     linear(x, weights[at + 2], tiles, table[at + 2], ranges, both, gate_up, True)
     inside = np.empty((count, inner), np.float32)
-    gated(gate_up, inside)
+    gate(gate_up, inside)
     linear(inside, weights[at + 3], tiles, table[at + 3], ranges, hidden, h, False)
 
 

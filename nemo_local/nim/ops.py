@@ -102,7 +102,7 @@ class CompiledOps(TorchOps):
 
     def gated(self, both: Tensor) -> Tensor:
         y = both.new_empty(both.shape[0], both.shape[1] // 2)
-        kernels.gated(array_of(both), array_of(y))
+        kernels.gate(array_of(both), array_of(y))
         return y
 
     def attend_to(self, cache: KvCache, positions: Tensor) -> Attend:
