@@ -73,11 +73,11 @@ def list_query(
 
     Keys outside `filter_keys` and `search_keys` are ignored; None lets every key through.
 
-        ?filter[namespace]=ns1&sort=-created_at
+        ?filter[namespace]=ns1&sort=-created_at, or ?filter={"namespace": "ns1"}&sort=-created_at
         -> ListQuery(sort="-created_at", filter={"namespace": "ns1"})
 
     Raises:
-        Invalid: page or page_size out of bounds, or an unknown sort key.
+        Invalid: page or page_size out of bounds, an unknown sort key, or no JSON object.
     """
     sort = request.query_params.get("sort") or "created_at"
     if sort.removeprefix("-") not in sort_keys:
@@ -88,6 +88,8 @@ def list_query(
         found = _BRACKETS.fullmatch(key)
         if found:
             _put(nested[found[1]], re.findall(r"\[([^\[\]]+)\]", found[2]), value)
+        elif key in nested and value:
+            nested[key] |= _from_json(key, value)
     return ListQuery(
         page=_number(request, "page", 1, None),
         page_size=_number(request, "page_size", 10, MAX_PAGE_SIZE),
@@ -231,6 +233,26 @@ def _put(target: dict[str, Any], path: list[str], value: str) -> None:
         target[path[-1]] = value
     else:
         target[path[-1]] = [*(present if isinstance(present, list) else [present]), value]
+
+
+def _from_json(name: str, text: str) -> dict[str, Any]:
+    """A filter or search as JSON text, with its values as brackets have them."""
+
+    def as_given(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: as_given(inner) for key, inner in value.items() if inner is not None}
+        if isinstance(value, list):
+            return [as_given(inner) for inner in value]
+        return value if isinstance(value, str) else json.dumps(value)
+
+    try:
+        value = as_given(json.loads(text))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        problem = f'write {name}[field]=value, or {name}={{"field": "value"}}'
+        raise invalid_field("query", name, problem, text)
+    return value
 
 
 def _known(given: dict[str, Any], keys: Collection[str] | None) -> dict[str, Any]:

@@ -133,6 +133,27 @@ def test_search_takes_parts_and_alternatives(sdk):
     assert list(sdk.datasets.list(search={"created_at": {"end": "2001-01-01T00:00:00"}})) == []
 
 
+def test_a_filter_may_be_json_text(control_plane):
+    client = control_plane.client()
+    tuned = {"finetuning_type": "lora"}
+    client.post("/v1/models", json={"name": "base", "namespace": "ns"})
+    client.post("/v1/models", json={"name": "tuned", "namespace": "ns", "peft": tuned})
+    client.post("/v1/models", json={"name": "tuned", "namespace": "other", "peft": tuned})
+
+    def found(**params):
+        return [
+            (m["namespace"], m["name"]) for m in client.get("/v1/models", params=params)["data"]
+        ]
+
+    assert found(filter='{"namespace": "ns", "peft": true}') == [("ns", "tuned")]
+    assert found(filter='{"created_at": {"lte": "2001-01-01"}}') == []
+    assert found(search='{"name": ["bas", "xyz"]}', filter="") == [("ns", "base")]
+    for wrong in ("namespace", '["ns"]', "[" * 5000):
+        with pytest.raises(UpstreamError, match=r"write filter\[field\]=value") as refused:
+            found(filter=wrong)
+        assert refused.value.status == 422
+
+
 @pytest.mark.parametrize(
     "field", ["filter[name]", "filter[namespace]", "search[name]", "search[description]"]
 )
