@@ -11,9 +11,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import config, njit
+
+from nemo_local.core.kept_kernels import KeptKernel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,29 +35,30 @@ class Compiler:
 
     def __call__(self, *signatures: str) -> Callable[[Function], Function]:
         """Compiled when the module is imported, and kept on disk; without a signature when used."""
-        given = list(signatures) or None
         # Sums may be reordered, so that they run in vectors; NaN and infinity stay what they are.
         rules = {"reassoc", "contract", "nsz", "arcp"}
 
         def compiled(function: Function) -> Function:
-            kept: Function
-            how = {"fastmath": rules, "nogil": True, "error_model": "numpy"}
-            try:
-                with self._keeping():
-                    kept = njit(given, cache=True, **how)(function)
-            except RuntimeError:  # neither this folder nor the user's cache can be written
-                kept = njit(given, **how)(function)
-            return kept
+            kept: Any = njit(fastmath=rules, nogil=True, error_model="numpy")(function)
+            with self._keeping() as possible:
+                if possible:
+                    kept._cache = KeptKernel(function)  # as `cache=True` would set numba's own
+            for signature in signatures:
+                kept.compile(signature)
+            if signatures:
+                kept.disable_compile()
+            return cast(Function, kept)
 
         return compiled
 
     @contextmanager
-    def _keeping(self) -> Iterator[None]:
-        """Within it numba keeps functions in the folder of these sources, if it can be written."""
+    def _keeping(self) -> Iterator[bool]:
+        """Within it numba keeps functions in the folder of these sources, if one can be written."""
         before: str = config.CACHE_DIR
-        config.CACHE_DIR = self._kept_in(Path(before) if before else self._folder / "__pycache__")
+        near = Path(before) if before else self._folder / "__pycache__"
+        config.CACHE_DIR = self._kept_in(near) or self._kept_in(_of_the_user())
         try:
-            yield
+            yield bool(config.CACHE_DIR)
         finally:
             config.CACHE_DIR = before
 
@@ -70,3 +73,8 @@ class Compiler:
             except OSError:
                 return ""
         return str(folder) if os.access(folder, os.W_OK) else ""
+
+
+def _of_the_user() -> Path:
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(caches) / "nemo_local"

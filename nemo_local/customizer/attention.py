@@ -24,7 +24,16 @@ UP_TO_TOKENS = 512
 """Longest row for which it is used: all probabilities of a pass are kept for the way back."""
 
 
-def why_not(config: PretrainedConfig, device: torch.device, longest: int) -> str:
+SPECIAL = (
+    *("sliding_window", "attn_logit_softcapping"),
+    *("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob"),
+)
+"""What it does not compute, under the names that configurations have for it."""
+
+
+def why_not(
+    config: PretrainedConfig, architecture: type | None, device: torch.device, longest: int
+) -> str:
     """Why a model may not train with `attn_implementation=NAME` on rows of so many tokens.
 
     Empty when it may.
@@ -33,8 +42,9 @@ def why_not(config: PretrainedConfig, device: torch.device, longest: int) -> str
         return f"not on {device.type}"
     if longest > UP_TO_TOKENS:
         return f"rows of {longest} tokens, it is for up to {UP_TO_TOKENS}"
-    special = ("sliding_window", "attn_logit_softcapping", "attention_dropout")
-    found = [name for name in special if getattr(config, name, None)]
+    if not getattr(architecture, "_supports_attention_backend", False):
+        return f"{config.model_type} computes attention in code of its own"
+    found = [name for name in SPECIAL if getattr(config, name, None)]
     return f"the model has {found[0]}" if found else ""
 
 
@@ -112,11 +122,14 @@ def attend_row_by_row(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
+    dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls; returns [batch, length, heads, width]."""
     if attention_mask is not None:
         raise ValueError("row_by_row attention takes rows padded on the right, and no mask")
+    if dropout:
+        raise ValueError(f"row_by_row attention drops nothing, and {dropout} was asked for")
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))

@@ -48,6 +48,7 @@ def gather(
     text, longest = config.get_text_config(), max(lengths)
     heads = getattr(text, "num_attention_heads", 1)
     sizes = pass_sizes(plan, longest, ranks.count, ranks.device.type)
+    longest_of_all = max(longest, longest_validated)
     model: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
     device = _Device.of(ranks.device)
     free = ranks.least(device.free_bytes)
@@ -83,9 +84,9 @@ def gather(
         why_not_row_by_row=(
             "it takes no masks, which packed rows and dropped weights need"
             if plan.needs_masks
-            else attention.why_not(config, ranks.device, longest)
+            else attention.why_not(config, model, ranks.device, longest_of_all)
         ),
-        why_masked=attention.why_masked(text, max(longest, longest_validated)),
+        why_masked=attention.why_masked(text, longest_of_all),
         why_not_packed=why_not_packed(checkpoint, plan.training_type),
         padding=padding_shares(lengths, plan, sizes[0]) if plan.pack_sequences else (0.0, 0.0),
         longest=longest,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
+from tests.nemo_local.customizer.training import make_job
 
 
 def loss_and_gradients(checkpoint, implementation, padded):
@@ -46,18 +47,62 @@ def test_loss_and_gradients_are_those_of_plain_attention(checkpoint, padded, imp
     [
         ({"sliding_window": 64}, 100, "the model has sliding_window"),
         ({"attention_dropout": 0.1}, 100, "the model has attention_dropout"),
+        ({"attn_pdrop": 0.1}, 100, "the model has attn_pdrop"),
         ({}, 4000, "rows of 4000 tokens, it is for up to 512"),
     ],
-    ids=["sliding-window", "dropout", "long-rows"],
+    ids=["sliding-window", "dropout", "dropout-of-gpt-2", "long-rows"],
 )
 def test_models_and_rows_it_does_not_suit_keep_their_own_attention(changes, longest, reason):
-    from transformers import LlamaConfig
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     from nemo_local.customizer import attention
 
-    assert attention.why_not(LlamaConfig(), torch.device("cpu"), 100) == ""
-    assert reason in attention.why_not(LlamaConfig(**changes), torch.device("cpu"), longest)
-    assert attention.why_not(LlamaConfig(), torch.device("cuda"), 100) == "not on cuda"
+    def why_not(device, longest, **changes):
+        return attention.why_not(
+            LlamaConfig(**changes), LlamaForCausalLM, torch.device(device), longest
+        )
+
+    assert why_not("cpu", 100) == ""
+    assert reason in why_not("cpu", longest, **changes)
+    assert why_not("cuda", 100) == "not on cuda"
+
+
+@pytest.mark.parametrize("name", ["Bloom", "CodeGen", "GPTNeo"])
+def test_architectures_with_attention_in_code_of_their_own_keep_it(name, tmp_path):
+    """Bloom and CodeGen saw what was still to come, and GPT-Neo knew no such attention."""
+    import transformers
+
+    from nemo_local.customizer.gather import gather
+    from nemo_local.customizer.plan import Plan
+    from nemo_local.customizer.ranks import Ranks
+
+    shape = {"attention_types": [[["global"], 2]]} if name == "GPTNeo" else {"rotary_dim": 4}
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, n_embd=32, n_layer=2, n_head=4,
+        **shape,
+    )  # fmt: skip
+    getattr(transformers, f"{name}ForCausalLM")(config).save_pretrained(tmp_path)
+    plan = Plan.from_json(make_job(tmp_path)["plan"])
+    facts = gather(tmp_path, plan, Ranks(), [10, 50], 9)
+    assert facts.why_not_row_by_row.endswith("computes attention in code of its own")
+
+
+def test_long_rows_of_validation_keep_the_models_own_attention(checkpoint):
+    from nemo_local.customizer.gather import gather
+    from nemo_local.customizer.plan import Plan
+    from nemo_local.customizer.ranks import Ranks
+
+    plan = Plan.from_json(make_job(checkpoint)["plan"])
+    facts = gather(checkpoint, plan, Ranks(), [10, 50], 9, longest_validated=4096)
+    assert facts.why_not_row_by_row == "rows of 4096 tokens, it is for up to 512"
+
+
+def test_attention_that_drops_nothing_refuses_to_be_asked_for_it():
+    from nemo_local.customizer import attention
+
+    q = torch.randn(1, 2, 5, 8)
+    with pytest.raises(ValueError, match="drops nothing, and 0.5 was asked for"):
+        attention.attend_row_by_row(torch.nn.Identity(), q, q, q, None, 1.0, dropout=0.5)
 
 
 @pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"gemma 2"}))

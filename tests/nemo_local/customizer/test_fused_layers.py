@@ -107,6 +107,35 @@ def test_products_in_bfloat16_are_hardly_farther_from_the_truth_than_those_of_pe
     assert error(ours) < 2 * error(theirs) < 0.4
 
 
+@pytest.fixture
+def memory_holds_nan():
+    """What is allocated and not yet written is NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("memory_holds_nan")
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("hidden", [256, 200])
+def test_gradients_are_numbers_whatever_memory_held_before(hidden, kept, operations):
+    """oneDNN's tiles read the numbers after a row's last ones, where none had been written."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {
+        "vocab_size": 264, "hidden_size": hidden, "intermediate_size": 1004,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    }  # fmt: skip
+    torch.manual_seed(3)
+    base = LlamaForCausalLM(LlamaConfig(**shape, attn_implementation=UNMASKED)).to(kept)
+    model = get_peft_model(base, LoraConfig(r=5, target_modules="all-linear")).train()
+    fuse_layers(model, torch.bfloat16, operations)
+    loss, gradients = loss_and_gradients(model, bf16=True)
+    assert torch.isfinite(loss)
+    assert [n for n, g in gradients.items() if not torch.isfinite(g).all()] == []
+
+
 def test_adapters_that_have_learnt_are_seen_in_the_next_pass(checkpoint, operations):
     theirs, ours = adapted(checkpoint), adapted(checkpoint)
     fuse_layers(ours, torch.float32, operations)

@@ -1,0 +1,38 @@
+"""numba's cache of compiled functions, for several processes and for disks that fail.
+
+numba's own may keep one function's code under another's types when two processes compile at once,
+and raises what goes wrong with its files.
+"""
+
+import fcntl
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from numba.core.caching import FunctionCache
+
+logger = logging.getLogger(__name__)
+
+
+class KeptKernel(FunctionCache):
+    """What is kept of one function; what cannot be read or written is compiled when it is used."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # a broken file may raise anything
+            logger.warning("%s cannot be read, and is compiled anew: %r", self.cache_path, error)
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        folder = Path(self.cache_path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+                super().save_overload(sig, data)
+        except OSError as error:
+            logger.warning("%s cannot be written: %s", folder, error)

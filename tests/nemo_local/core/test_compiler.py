@@ -1,0 +1,152 @@
+"""Kernels that are kept on disk: for several processes, and where a disk does not do its part."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nemo_local.processes import wait_until
+
+LITTLE = """
+from pathlib import Path
+
+import numpy as np
+
+from nemo_local.core.compiler import Compiler
+
+kernel = Compiler(Path(__file__).parent, "little")
+
+
+@kernel({signatures})
+def double(x, y):
+    for i in range(len(x)):
+        y[i] = 2 * x[i]
+
+
+def main():
+    y = np.empty(3)
+    double(np.arange(3.0), y)
+    print(y.tolist())
+"""
+ANSWER = "[0.0, 2.0, 4.0]\n"
+
+
+class Little:
+    """A module with a kernel, in a folder of its own."""
+
+    def __init__(self, folder: Path, signatures: str = "") -> None:
+        self.folder, self.home = folder, folder / "home"
+        self.home.mkdir(parents=True)
+        self.near = folder / "__pycache__"
+        (folder / "little.py").write_text(LITTLE.format(signatures=signatures), encoding="utf-8")
+
+    def start(self, before: str = "", **environment: str) -> subprocess.Popen[str]:
+        inherited = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME",)}
+        places = {"HOME": str(self.home), "NUMBA_CACHE_DIR": "", "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-c", f"import little\n{before}\nlittle.main()"],
+            cwd=self.folder,
+            env={
+                **inherited,
+                **places,
+                "PYTHONPATH": str(Path(__file__).parents[3]),
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, before: str = "", **environment: str) -> str:
+        """What it complained of; its answer was right."""
+        process = self.start(before, **environment)
+        answer, complaints = process.communicate()
+        assert (process.returncode, answer) == (0, ANSWER), complaints
+        return complaints
+
+    def kept(self, pattern: str) -> list[Path]:
+        return sorted(self.near.rglob(pattern))
+
+
+@pytest.mark.parametrize("signatures", ["", '"void(f8[::1], f8[::1])"'], ids=["used", "imported"])
+def test_a_kernel_is_kept_for_the_next_process(tmp_path: Path, signatures: str) -> None:
+    little = Little(tmp_path / "package", signatures)
+    assert little.run() == ""
+    (code,) = little.kept("*.nbc")
+    written = code.stat().st_mtime_ns
+    assert little.run() == ""
+    assert little.kept("*.nbc") == [code] and code.stat().st_mtime_ns == written
+
+
+def test_a_kernel_of_other_sources_is_not_used(tmp_path: Path) -> None:
+    little = Little(tmp_path / "package")
+    little.run()
+    (before,) = little.kept("*.nbc")
+    source = little.folder / "little.py"
+    source.write_text(source.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    little.run()
+    (after,) = little.kept("*.nbc")
+    assert before.parent != after.parent
+
+
+def test_beside_a_package_that_is_read_only_the_user_keeps_kernels(tmp_path: Path) -> None:
+    little = Little(tmp_path / "package")
+    little.near.touch()  # no folder can be made there
+    assert little.run() == ""
+    caches = little.home / ".cache" / "nemo_local"
+    assert [path.parent.parent.parent for path in caches.rglob("*.nbc")] == [caches]
+
+
+def test_kernels_compile_where_no_folder_can_be_written(tmp_path: Path) -> None:
+    """As in a container: the package is read-only, and there is no home."""
+    little = Little(tmp_path / "package")
+    little.near.touch()
+    assert little.run(HOME=str(little.near)) == ""
+    assert list(tmp_path.rglob("*.nb?")) == []
+
+
+def test_a_full_disk_keeps_no_kernel_and_stops_none(tmp_path: Path) -> None:
+    little = Little(tmp_path / "package")
+    full = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))"
+    )
+    assert "cannot be written" in little.run(full)
+    assert little.kept("*.nb?") == []
+    assert little.run() == ""
+
+
+@pytest.mark.parametrize("suffix", ["nbc", "nbi"])
+def test_a_kernel_whose_file_is_broken_is_compiled_anew(tmp_path: Path, suffix: str) -> None:
+    little = Little(tmp_path / "package")
+    little.run()
+    (file,) = little.kept(f"*.{suffix}")
+    file.write_bytes(file.read_bytes()[:20])
+    assert "is compiled anew" in little.run()
+    assert little.run() == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="who waits for a lock is read in /proc/locks")
+def test_processes_that_compile_at_once_keep_one_kernel_after_the_other(tmp_path: Path) -> None:
+    """Both took the same name: the index had the one's types, and the file the other's code."""
+    little = Little(tmp_path / "package")
+    little.run()
+    (code,), (index,) = little.kept("*.nbc"), little.kept("*.nbi")
+    code.unlink()
+    index.unlink()
+    with (code.parent / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = little.start()
+
+        def waits() -> bool:
+            held = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+            return any("->" in line and f" {other.pid} " in line for line in held)
+
+        wait_until(waits, 60, "the other process waits for the lock")
+        assert little.kept("*.nb?") == []
+    assert other.communicate()[0] == ANSWER
+    assert little.kept("*.nb?") == [code, index]
