@@ -9,13 +9,13 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import config, njit
 
-from nemo_local.core.kept_kernels import KeptKernel
+from nemo_local.core.kept_kernels import KeptKernel, locked
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -40,11 +40,14 @@ class Compiler:
 
         def compiled(function: Function) -> Function:
             kept: Any = njit(fastmath=rules, nogil=True, error_model="numpy")(function)
-            with self._keeping() as possible:
-                if possible:
+            with self._keeping() as folder, ExitStack() as alone:
+                if folder:
                     kept._cache = KeptKernel(function)  # as `cache=True` would set numba's own
-            for signature in signatures:
-                kept.compile(signature)
+                    # Processes that start at once would each compile everything.
+                    with suppress(OSError):
+                        alone.enter_context(locked(Path(folder) / "compiling"))
+                for signature in signatures:
+                    kept.compile(signature)
             if signatures:
                 kept.disable_compile()
             return cast(Function, kept)
@@ -52,13 +55,13 @@ class Compiler:
         return compiled
 
     @contextmanager
-    def _keeping(self) -> Iterator[bool]:
-        """Within it numba keeps functions in the folder of these sources, if one can be written."""
+    def _keeping(self) -> Iterator[str]:
+        """Within it numba keeps functions in this folder of these sources, if it is not empty."""
         before: str = config.CACHE_DIR
         near = Path(before) if before else self._folder / "__pycache__"
         config.CACHE_DIR = self._kept_in(near) or self._kept_in(_of_the_user())
         try:
-            yield bool(config.CACHE_DIR)
+            yield config.CACHE_DIR
         finally:
             config.CACHE_DIR = before
 

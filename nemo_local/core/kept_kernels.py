@@ -6,7 +6,8 @@ and raises what goes wrong with its files.
 
 import fcntl
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,15 @@ class KeptKernel(FunctionCache):
         folder = Path(self.cache_path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+            with locked(folder / "lock"):
                 super().save_overload(sig, data)
         except OSError as error:
             logger.warning("%s cannot be written: %s", folder, error)
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Within it no other process, nor thread, is within it with the same file."""
+    with file.open("a") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)  # until it is closed
+        yield

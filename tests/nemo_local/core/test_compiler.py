@@ -1,6 +1,5 @@
 """Kernels that are kept on disk: for several processes, and where a disk does not do its part."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo_local.core.kept_kernels import locked
 from nemo_local.processes import wait_until
 
 LITTLE = """
@@ -138,8 +138,7 @@ def test_processes_that_compile_at_once_keep_one_kernel_after_the_other(tmp_path
     (code,), (index,) = little.kept("*.nbc"), little.kept("*.nbi")
     code.unlink()
     index.unlink()
-    with (code.parent / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(code.parent / "lock"):
         other = little.start()
 
         def waits() -> bool:
@@ -150,3 +149,11 @@ def test_processes_that_compile_at_once_keep_one_kernel_after_the_other(tmp_path
         assert little.kept("*.nb?") == []
     assert other.communicate()[0] == ANSWER
     assert little.kept("*.nb?") == [code, index]
+
+
+def test_of_processes_that_start_at_once_one_compiles(tmp_path: Path) -> None:
+    little = Little(tmp_path / "package", '"void(f8[::1], f8[::1])"')
+    hits = "print(sum(little.double.stats.cache_hits.values()))"
+    first, second = (little.start(hits) for _ in range(2))
+    told = [process.communicate()[0].removesuffix(ANSWER) for process in (first, second)]
+    assert sorted(told) == ["0\n", "1\n"]
