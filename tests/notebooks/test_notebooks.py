@@ -51,6 +51,32 @@ def test_a_notebook_run_out_of_order_names_the_one_to_run_first(
     assert f"Run {first} from top to bottom first" in result.stdout
 
 
+def test_a_notebook_1_that_fails_leaves_no_earlier_data_to_train_on(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    earlier = tmp_path / "run.json"
+    earlier.write_text(json.dumps({"files": {}, "rows": {}}))
+    result = run(NOTEBOOKS[0], environment | {"DATA_DIR": str(tmp_path), "DATASET": "my/none"})
+    assert result.returncode == 1
+    assert not earlier.exists()
+
+
+def test_rows_in_another_form_end_notebook_1_with_the_reason_and_their_quarantine(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    tool = {"name": "count", "parameters": {"type": "object", "properties": {}}}
+    row = {"query": "Count the owls.", "tools": json.dumps([tool]), "answers": "[]"}
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join([json.dumps(row)] * 20))
+    publish(environment["NDS_URL"], "my/schemas", rows)
+    own = environment | {"DATASET": "my/schemas", "DATA_DIR": str(tmp_path / "data")}
+    result = run(NOTEBOOKS[0], own)
+    assert result.returncode == 1
+    assert "None of 22 rows can be used, 20 of them" in result.stdout
+    assert "parameters are JSON Schema" in result.stdout
+    assert len((tmp_path / "data" / "quarantine.jsonl").read_text().splitlines()) == 22
+
+
 @pytest.mark.parametrize("turn", ["first run", "second run"])
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_notebook_runs_from_top_to_bottom(
