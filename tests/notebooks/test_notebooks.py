@@ -77,6 +77,34 @@ def test_rows_in_another_form_end_notebook_1_with_the_reason_and_their_quarantin
     assert len((tmp_path / "data" / "quarantine.jsonl").read_text().splitlines()) == 22
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS[2:])
+def test_a_platform_that_was_reset_since_notebook_2_is_told_at_once(
+    notebook: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    run_json = {"custom_model": "ns/gone@v1", "dataset": {"files_url": "hf://ns/d"}, "files": {}}
+    (tmp_path / "run.json").write_text(json.dumps(run_json))
+    result = run(notebook, environment | {"DATA_DIR": str(tmp_path)})
+    assert result.returncode == 1
+    assert "ns/gone@v1 is not on the platform at" in result.stdout
+    assert f"Run {NOTEBOOKS[1]} again" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        pytest.param("http://127.0.0.1:9", "or set DATA_STORE_URL to one that runs", id="nobody"),
+        pytest.param("NIM_URL", "is DATA_STORE_URL the URL of Data Store?", id="another service"),
+    ],
+)
+def test_notebook_1_names_the_setting_when_the_data_store_does_not_answer(
+    url: str, told: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    there = {"DATA_STORE_URL": environment.get(url, url), "DATA_DIR": str(tmp_path)}
+    result = run(NOTEBOOKS[0], environment | there)
+    assert result.returncode == 1
+    assert told in result.stdout
+
+
 @pytest.mark.parametrize("turn", ["first run", "second run"])
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_notebook_runs_from_top_to_bottom(
