@@ -1,5 +1,6 @@
 """The notebooks' own verbs against a running control plane: everything may run twice."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,10 @@ from utils.errors import InvalidFile, NotFound, OutOfOrder, Refused, Unreachable
 pytestmark = pytest.mark.contract
 
 
-def test_namespaces_repository_and_dataset_are_ensured_twice(control_plane, tmp_path, capfd):
+def test_namespaces_repository_and_dataset_are_ensured_twice(
+    control_plane, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)  # to caplog
     file = tmp_path / "training.jsonl"
     file.write_text('{"messages": []}\n')
     hf, nemo = data_store.hub(control_plane.url), control_plane.sdk()
@@ -24,7 +28,7 @@ def test_namespaces_repository_and_dataset_are_ensured_twice(control_plane, tmp_
         dataset = entity_store.ensure_dataset(nemo, "ns", "xlam", url)
     assert created == [True, False]
     assert revisions[0] == revisions[1]
-    assert "No files have been modified" not in capfd.readouterr().err
+    assert [entry for entry in caplog.records if entry.levelno >= logging.WARNING] == []
     assert dataset.files_url == "hf://datasets/ns/xlam"
     assert data_store.list_files(hf, "ns/xlam") == ["training/training.jsonl"]
 
