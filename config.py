@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # A Data Store has no Xet. The Hub's client reads this when it is imported.
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
@@ -76,6 +77,10 @@ def _url(key: str, default: str, *, of_a_service: bool = True) -> str:
             f"{key} has a user or password in it; NEMO_TOKEN and HF_TOKEN are for that."
         )
     url = _text(key, default, r"https?://[^\s/?#]+(/[^\s?#]*)?", example).rstrip("/")
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise ConfigError(f"{key}={url!r} is not {example} ({error}); correct it.") from None
     if of_a_service and re.search(r"/v1(/hf)?$", url):
         raise ConfigError(f"{key}={url!r} ends in what every client adds; leave out the /v1.")
     return url
@@ -88,8 +93,29 @@ def _secret(key: str) -> str | None:
     return value or None
 
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+def _seed(value: str) -> int:
+    if int(value) > 2**32 - 1:  # more than NumPy takes, and so Customizer
+        raise ConfigError(f"SEED='{value}' is not a whole number up to {2**32 - 1}; correct it.")
+    return int(value)
+
+
+def _writable(folder: Path) -> Path:
+    there = folder.absolute()
+    while not os.path.exists(there):
+        there = there.parent
+    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+        raise ConfigError(
+            f"DATA_DIR='{folder}' is not a folder we can write to: see {there}, or choose another."
+        )
+    return folder
+
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_SPELT = "a name of at most 96 letters, digits, '.', '_' and '-', first a letter or digit"
 _PATH = rf"{_NAME}/{_NAME}"
+# The Hub's client refuses more names than its API does.
+_REPO = rf"(?!.*(?:--|\.\.)|.*(?:-|\.|\.git)(?:/|$)){_NAME}"
+_REPO_SPELT = f"{_SPELT}, without '--' or '..', last no '-', '.' or '.git'"
 
 # --- where: the three URLs of the original tutorial -------------------------------------------
 NEMO_URL = _url("NEMO_URL", "http://127.0.0.1:8080")
@@ -113,16 +139,19 @@ WANDB_API_KEY = _secret("WANDB_API_KEY")
 # By default invented rows that the embedded platform publishes on its own Data Store. The real:
 # HF_ENDPOINT=https://huggingface.co DATASET=Salesforce/xlam-function-calling-60k HF_TOKEN=...
 HF_ENDPOINT = _url("HF_ENDPOINT", f"{DATA_STORE_URL}/v1/hf", of_a_service=False)
-DATASET = _text("DATASET", "nemo-local/pocket-function-calling", _PATH, "owner/name")
-SEED = int(_text("SEED", "42", r"\d+", "a whole number"))
-DATA_DIR = Path(_text("DATA_DIR", "data"))
+DATASET = _text(
+    "DATASET",
+    "nemo-local/pocket-function-calling",
+    rf"{_REPO}/{_NAME}",
+    f"owner/name, each {_REPO_SPELT}",
+)
+SEED = _seed(_text("SEED", "42", r"[0-9]{1,20}", "a whole number"))
+DATA_DIR = _writable(Path(_text("DATA_DIR", "data")))
 
 # --- which models, and the names of what we make ----------------------------------------------
-NAMESPACE = _text("NAMESPACE", "xlam-tutorial-ns", _NAME, "letters, digits, '.', '_' and '-'")
-DATASET_NAME = _text("DATASET_NAME", "xlam-ft-dataset", _NAME, "letters, digits, '.', '_' and '-'")
-OUTPUT_MODEL_NAME = _text(
-    "OUTPUT_MODEL_NAME", "llama-3.2-1b-xlam", _NAME, "letters, digits, '.', '_' and '-'"
-)
+NAMESPACE = _text("NAMESPACE", "xlam-tutorial-ns", _REPO, _REPO_SPELT)
+DATASET_NAME = _text("DATASET_NAME", "xlam-ft-dataset", _REPO, _REPO_SPELT)
+OUTPUT_MODEL_NAME = _text("OUTPUT_MODEL_NAME", "llama-3.2-1b-xlam", _NAME, _SPELT)
 BASE_MODEL = _text("BASE_MODEL", "meta/llama-3.2-1b-instruct", _PATH, "namespace/name")
 CUSTOMIZATION_CONFIG = _text(
     "CUSTOMIZATION_CONFIG", f"{BASE_MODEL}@v1.0.0+80GB", r"[^/@]+/[^/@]+@[^/@]+", "ns/name@version"

@@ -23,7 +23,7 @@ def flow() -> None:
     axes.axis("off")
     notebooks = (
         ("1 · Data preparation", "rows become examples\nlint, split"),
-        ("2 · Finetuning", "upload, train a LoRA\nask, run the call"),
+        ("2 · Fine-tuning", "upload, train a LoRA\nask, run the call"),
         ("3 · Evaluation", "before and after\nerrors by kind"),
         ("4 · Guardrails", "unsafe is blocked\nsafe passes"),
     )
@@ -51,7 +51,8 @@ def flow() -> None:
         ((10.6, 26), (12.7, 36)),  # rows come from the Data Store or the Hub
         ((33, 36), (14, 26)),
         ((36, 36), (30, 26)),
-        ((39, 36), (49, 26)),
+        ((40, 36), (40, 11)),  # between two services: notebook 2 asks the model itself
+        ((43, 36), (49, 26)),
         ((62, 36), (69, 26)),
         ((86, 36), (89, 26)),
         ((49.8, 17), (49.8, 11)),  # adapters
@@ -79,7 +80,7 @@ def _box(
     )
     axes.text(
         x + width / 2, y + height - 2.4, title,
-        ha="center", va="center", fontsize=10, fontweight="bold", color=INK,
+        ha="center", va="center", fontsize=9.2, fontweight="bold", color=INK,
     )  # fmt: skip
     axes.text(
         x + width / 2, y + (height - 4) / 2, text,

@@ -194,19 +194,24 @@ def table(summary: Mapping[str, Any]) -> str:
     for name in SCORES:
         scores = summary[name]
         lines.append(
-            f"{name.replace('_', ' '):<22}{scores['function_name_accuracy']:>12.2f}"
-            f"{scores['function_name_and_args_accuracy']:>15.2f}{scores['n']:>7}"
+            f"{name.replace('_', ' '):<22}{_rate(scores['function_name_accuracy']):>12}"
+            f"{_rate(scores['function_name_and_args_accuracy']):>15}{scores['n']:>7}"
         )
     guard = summary["guard"]
     lines += [
         "",
         f"{'guard':<22}{'caught':>12}{'benign passed':>15}{'prompts':>9}",
-        f"{'':<22}{guard['catch_rate']:>12.2f}{guard['benign_pass_rate']:>15.2f}"
+        f"{'':<22}{_rate(guard['catch_rate']):>12}{_rate(guard['benign_pass_rate']):>15}"
         f"{guard['n_unsafe'] + guard['n_benign']:>9}",
         "",
         "seconds  " + "  ".join(f"{k} {v:.0f}" for k, v in summary["seconds"].items()),
     ]
     return "\n".join(lines)
+
+
+def _rate(value: float | None) -> str:
+    """Two digits; a dash where there was nothing to count."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _failure(name: str, error: PapermillExecutionError) -> str:

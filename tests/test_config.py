@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import validate_repo_id
 
 FILE = Path(__file__).parents[1] / "config.py"
 NAMES = re.findall(r'_(?:url|text|secret)\(\s*"([A-Z_]+)"', FILE.read_text())
@@ -76,11 +77,48 @@ def test_every_size_is_known_by_name(load, size):
         ("DATASET", "no-owner"),
         ("NAMESPACE", "a/b"),
         ("CUSTOMIZATION_CONFIG", "meta/llama"),
+        ("NEMO_URL", "http://127.0.0.1:abc"),
+        ("NEMO_URL", "http://127.0.0.1:858000"),
+        ("HF_ENDPOINT", "http://[::1"),
+        ("SEED", "-1"),
+        ("SEED", "4294967296"),
+        ("OUTPUT_MODEL_NAME", "m" * 97),
+        ("DATA_DIR", __file__),
+        ("DATA_DIR", f"{__file__}/data"),
     ],
+    ids=str,
 )
 def test_a_wrong_value_is_named_with_its_key(load, name, value):
-    with pytest.raises(ValueError, match=f"{name}='{value}' is not"):
+    with pytest.raises(ValueError, match=re.escape(f"{name}='{value}' is not")):
         load(**{name: value})
+
+
+REPOSITORIES = pytest.mark.parametrize(
+    ("name", "value"),
+    [("NAMESPACE", "{}"), ("DATASET_NAME", "{}"), ("DATASET", "owner/{}"), ("DATASET", "{}/name")],
+)
+
+
+@REPOSITORIES
+@pytest.mark.parametrize(
+    "part", ["a--b", "a..b", "a-", "a.", "a.git", "-a", ".a", "é", pytest.param("n" * 97, id="97")]
+)
+def test_names_that_the_hubs_client_refuses_are_refused_at_once(load, name, value, part):
+    with pytest.raises(ValueError, match=f"{name}=.* is not"):
+        load(**{name: value.format(part)})
+
+
+@REPOSITORIES
+@pytest.mark.parametrize("part", ["a.b_c-d", "a.gits", "7", pytest.param("n" * 96, id="96")])
+def test_names_that_the_hubs_client_takes_are_taken(load, name, value, part):
+    validate_repo_id(f"{part}/{part}")
+    assert getattr(load(**{name: value.format(part)}), name) == value.format(part)
+
+
+def test_the_largest_seed_and_a_folder_that_is_to_be_made_are_fine(load, tmp_path):
+    config = load(SEED="4294967295", DATA_DIR=str(tmp_path / "new" / "data"))
+    assert config.SEED == 2**32 - 1
+    assert not config.DATA_DIR.exists()
 
 
 def test_an_empty_variable_counts_as_unset(load):

@@ -1,7 +1,5 @@
 """Customizer verbs: start a training run once, follow it, and read what it left."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +10,7 @@ from nemo_microservices.types.customization import CustomizationJob, Customizati
 
 from utils.entity_store import artifact_status, find_model
 from utils.http import translated, translates
-from utils.jobs import OnUpdate, wait_for_job
-
-RECIPE = "recipe"
-"""Custom field of a job under which `ensure_training` finds it again."""
+from utils.jobs import RECIPE, UNDER_WAY, OnUpdate, fingerprint, wait_for_job
 
 
 @dataclass(frozen=True)
@@ -57,11 +52,11 @@ def ensure_training(
     next free version, so that no earlier model is overwritten. `client` is Customizer's, and may be
     the same as that of the Entity Store.
     """
-    recipe = _fingerprint(config, dataset, dataset_revision, output_name, hyperparameters)
+    recipe = fingerprint(config, dataset, dataset_revision, output_name, hyperparameters)
     for job in client.customization.jobs.list(filter={"dataset": dataset}, sort="-created_at"):
         if (job.custom_fields or {}).get(RECIPE) != recipe:
             continue
-        if job.status in ("created", "pending", "running"):
+        if job.status in UNDER_WAY:
             return Training(job, "followed", f"job {job.id} trains this recipe already")
         stored = artifact_status(find_model(entity_store, str(job.output_model)))
         if job.status == "completed" and stored == "upload_completed":
@@ -106,7 +101,7 @@ def wait_for_training(
         timeout_s=timeout_s,
         on_update=on_update,
         logs=last_words,
-        remedy="Correct what the log names, then run this cell again: it takes the next version.",
+        again="run the cell with ensure_training again: it takes the next version",
     )
 
 
@@ -139,11 +134,6 @@ def logs(client: NeMoMicroservices, job_id: str, lines: int = 40) -> str:
     if entries.error:
         text += "\n" + "\n".join(f"{k}: {v}" for k, v in entries.error.to_dict().items() if v)
     return "\n".join(text.strip().splitlines()[-lines:])
-
-
-def _fingerprint(*parts: object) -> str:
-    text = json.dumps(parts, sort_keys=True, default=dict)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @translates()

@@ -3,6 +3,7 @@
 The Data Store speaks the Hugging Face Hub's API, so uploads go through `huggingface_hub.HfApi`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,11 @@ from utils.http import post_form, translated
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+# `upload_files` promises that the same files make no new commit; the Hub's client warns of it.
+logging.getLogger("huggingface_hub.hf_api").addFilter(
+    lambda record: not record.getMessage().startswith("No files have been modified")
+)
 
 
 def hub(nds_url: str, token: str | None = None) -> HfApi:

@@ -4,6 +4,7 @@ import nemo_microservices
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types import Dataset, Model, Namespace
 
+from utils.errors import OutOfOrder
 from utils.http import translates
 
 
@@ -52,6 +53,19 @@ def find_model(client: NeMoMicroservices, model: str) -> Model | None:
         return client.models.retrieve(name, namespace=namespace)
     except nemo_microservices.NotFoundError:
         return None
+
+
+def require_model(client: NeMoMicroservices, model: str, *, notebook: str) -> Model:
+    """The model entity `namespace/name@version`, which `notebook` leaves behind.
+
+    Raises:
+        OutOfOrder: the Entity Store has none, as after a reset of the platform.
+    """
+    found = find_model(client, model)
+    if found is None:
+        url = str(client.base_url).rstrip("/")
+        raise OutOfOrder(f"{model} is not on the platform at {url}. Run {notebook} again.")
+    return found
 
 
 def artifact_status(model: Model | None) -> str:

@@ -6,7 +6,7 @@ NemoError
     NotFound      404
     Conflict      409
   JobFailed       a job ended other than completed
-  GuardFailed     the guard gave no verdict at all
+  GuardFailed     the guard gave too few verdicts
   TimedOut        a deadline passed before the condition held
   OutOfOrder      a notebook needs the result of an earlier one
   InvalidFile     a data file cannot be read; names file and line
@@ -43,7 +43,7 @@ class JobFailed(NemoError):
 
 
 class GuardFailed(NemoError):
-    """The guard gave no verdict on any message; the message says what it did instead."""
+    """The guard gave too few verdicts to score it; the message says what it did instead."""
 
 
 class TimedOut(NemoError):

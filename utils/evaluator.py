@@ -14,16 +14,16 @@ from nemo_microservices.types.evaluation import EvaluationJob
 
 from utils.http import translated, translates
 from utils.intervals import Proportion
-from utils.jobs import OnUpdate, wait_for_job
+from utils.jobs import RECIPE, UNDER_WAY, OnUpdate, fingerprint, wait_for_job
 
 NAME_SCORE = "function_name_accuracy"
 ARGS_SCORE = "function_name_and_args_accuracy"
 COUNTED_SCORES = (NAME_SCORE, ARGS_SCORE, "string-check", "number-check", "em")
 """Scores that are 1 or 0 for each row."""
 _CALL_IN_TEXT = re.compile(
-    r"""\{[^{}]*(?:"\w+"|'\w+'|\b(?:name|function|parameters|arguments)\b)\s*:""", re.DOTALL
+    r"""\{[^{}]*\b(?:name|function|parameters|arguments)\b["']?\s*:""", re.DOTALL
 )
-"""An object with a quoted key, or with a key that calls have."""
+"""An object with a key that calls have."""
 
 Kind = Literal[
     "right",  # the right tool with the right arguments
@@ -90,13 +90,27 @@ class RowResult:
 
 @translates()
 def start_evaluation(
-    client: NeMoMicroservices, *, config: Mapping[str, Any], model: str, namespace: str
+    client: NeMoMicroservices,
+    *,
+    config: Mapping[str, Any],
+    model: str,
+    namespace: str,
+    dataset_revision: str,
 ) -> EvaluationJob:
-    """The job that puts `model` (its NIM id) through the tasks of `config`; it runs on its own."""
+    """The job that puts `model` (its NIM id) through the tasks of `config`; it runs on its own.
+
+    One that is under way with the same model, config and revision of the data, as a notebook leaves
+    it that was interrupted, is followed. One that has ended is not used again.
+    """
+    recipe = fingerprint(config, model, dataset_revision)
+    for job in client.evaluation.jobs.list(filter={"namespace": namespace}, sort="-created_at"):
+        if (job.custom_fields or {}).get(RECIPE) == recipe and job.status in UNDER_WAY:
+            return job
     return client.evaluation.jobs.create(
         namespace=namespace,
         config=config,  # type: ignore[arg-type]  # a plain dict, as a reader writes it
         target={"type": "model", "model": model},
+        custom_fields={RECIPE: recipe},
     )
 
 
@@ -119,7 +133,6 @@ def wait_for_evaluation(
         what=f"evaluation job {job_id}",
         timeout_s=timeout_s,
         on_update=on_update,
-        remedy="Correct what the message names, then run this cell again.",
     )
 
 

@@ -106,7 +106,7 @@ def translated(url: str, *, setting: str = "NEMO_URL") -> Iterator[None]:
         ours = _translate(error, url, setting)
         if ours is None:
             raise
-        raise ours from error
+        raise ours from None  # a reader needs our sentence, not the way through the clients
 
 
 def translates(

@@ -1,5 +1,7 @@
 """Waiting: `wait_for` is the one poll loop, `wait_for_job` knows how jobs end."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +12,13 @@ from utils.errors import JobFailed, NemoError, TimedOut, Unreachable
 T = TypeVar("T")
 
 ACTIVE = frozenset({"created", "pending", "running", "cancelling"})
+UNDER_WAY = ACTIVE - {"cancelling"}
+"""Of a job that may still succeed."""
 SUCCEEDED = frozenset({"completed", "ready"})
+RECIPE = "recipe"
+"""Custom field of a job under which the same work is found again: its `fingerprint`."""
+NO_ANSWER = "no answer, trying again"
+"""Status of a look at which the platform did not answer."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +28,13 @@ class Progress:
     what: str
     """What we wait for, as a reader would say it."""
     status: str
-    """The job's status; `waiting` where there is no job."""
+    """The job's status; `waiting` where there is no job; NO_ANSWER."""
     fraction: float | None
     """Share done, 0 to 1; None when nobody knows."""
     elapsed_s: float
     """Time since the wait began (s)."""
     value: Any
-    """What the look returned: the job itself, or the condition's value."""
+    """What the look returned: the job itself, or the condition's value; None without an answer."""
 
 
 OnUpdate = Callable[[Progress], None]
@@ -51,30 +59,29 @@ def wait_for(
     less than `forgive_s` seconds, as in a restart, is asked again.
 
     Raises:
-        TimedOut: `timeout_s` seconds passed; the message says what the last look saw.
+        TimedOut: `timeout_s` seconds passed; the message says if the last look got no answer.
         Unreachable: the platform stayed away for longer than `forgive_s`.
     """
     start = last_answer = clock()
-    seen: object = None
     while True:
         value: T | None = None
+        status, error = "waiting", ""
         try:
             value = condition()
             last_answer = clock()
             if value:
                 return value
-            seen = value
-        except Unreachable as error:
+        except Unreachable as gone:
             if clock() - last_answer >= forgive_s:
                 raise
-            seen = error
+            status, error = NO_ANSWER, f" At last there was no answer: {gone}"
         elapsed = clock() - start
         if on_update is not None:
-            on_update(Progress(what, "waiting", None, elapsed, value))
+            on_update(Progress(what, status, None, elapsed, value))
         if elapsed >= timeout_s:
             raise TimedOut(
-                f"Waited {elapsed:.0f} s for {what}; the last look saw {seen!r}. If it is only "
-                "slow, wait longer with timeout_s; else read the platform's log."
+                f"Waited {elapsed:.0f} s for {what}, in vain.{error} If it is only slow, wait "
+                "longer with timeout_s; else read the platform's log."
             )
         sleep(min(interval_s, max(0.0, timeout_s - elapsed)))
 
@@ -87,7 +94,7 @@ def wait_for_job(
     interval_s: float = 2.0,
     on_update: OnUpdate | None = None,
     logs: Callable[[], str] | None = None,
-    remedy: str = "Correct what the log names, then run this cell again.",
+    again: str = "run this cell again",
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
@@ -97,22 +104,32 @@ def wait_for_job(
                      timeout_s=3600, on_update=show.progress())
 
     `on_update` sees every look, the last one too. `logs` returns the job's log text; it is
-    asked only when the job has failed.
+    asked only when the job has failed. `again` says how to start another job.
 
     Raises:
-        JobFailed: the job ended other than completed; with its last log lines and the remedy.
+        JobFailed: the job ended other than completed; with its last log lines and what to do.
         TimedOut: it still ran after `timeout_s` seconds; it goes on running.
     """
     start = clock()
-    status, at = "unknown", ""
+    status = "unknown"
+    done: float | None = None
 
-    def ended() -> T | None:
-        nonlocal status, at
-        job = fetch()
-        status, done = status_of(job), fraction_of(job)
-        at = "" if done is None else f" at {done:.0%}"
+    def at() -> str:
+        return "" if done is None else f" at {done:.0%}"
+
+    def tell(status: str, job: T | None) -> None:
         if on_update is not None:
             on_update(Progress(what, status, done, clock() - start, job))
+
+    def ended() -> T | None:
+        nonlocal status, done
+        try:
+            job = fetch()
+        except Unreachable:
+            tell(NO_ANSWER, None)
+            raise
+        status, done = status_of(job), fraction_of(job)
+        tell(status, job)
         return None if status in ACTIVE else job
 
     try:
@@ -121,14 +138,22 @@ def wait_for_job(
         )
     except TimedOut:
         raise TimedOut(
-            f"Waited {clock() - start:.0f} s for {what}, which is {status}{at} and goes on. "
+            f"Waited {clock() - start:.0f} s for {what}, which is {status}{at()} and goes on. "
             "If it is only slow, run this cell again or wait longer with timeout_s."
         ) from None
     assert job is not None
     if status not in SUCCEEDED:
         lines = "\n".join(f"  {line}" for line in _last_lines(job, logs))
-        raise JobFailed(f"{what} ended as {status!r}{at}. Its last log lines:\n{lines}\n{remedy}")
+        first = "" if status == "cancelled" else "correct what the log names, then "
+        advice = f"To go on, {first}{again}."
+        raise JobFailed(f"{what} ended as {status!r}{at()}. Its last log lines:\n{lines}\n{advice}")
     return job
+
+
+def fingerprint(*parts: object) -> str:
+    """Sixteen hex digits, the same for the same parts: fingerprint("ns/d", {"epochs": 2})."""
+    text = json.dumps(parts, sort_keys=True, default=dict)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def status_of(job: object) -> str:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from utils.intervals import Proportion
 
-BEFORE, AFTER, GUARD, WRONG, INK = "#a3a9b1", "#4f9d2f", "#3b6fb6", "#c8553d", "#333a42"
+BEFORE, AFTER, GUARD, INK = "#a3a9b1", "#4f9d2f", "#3b6fb6", "#333a42"
 DPI = 110
 """Dots per inch: 700 pixels wide on a notebook page."""
 
@@ -77,12 +77,14 @@ def scorecard(rates: Mapping[str, Proportion], title: str) -> Figure:
 
 def errors_by_kind(before: Mapping[str, int], after: Mapping[str, int]) -> Figure:
     """Horizontal bars: how many rows went wrong in each way, before and after."""
-    kinds = sorted(set(before) | set(after), key=lambda kind: before.get(kind, 0))
+    kinds = sorted(
+        {*before, *after}, key=lambda kind: (before.get(kind, 0), after.get(kind, 0), kind)
+    )
     figure, axes = _figure(6.4, 0.5 * len(kinds) + 1.7)
     rows = range(len(kinds))
     for offset, counts, colour, label in (
         (+0.2, before, BEFORE, "before (base model)"),
-        (-0.2, after, WRONG, "after (with adapter)"),
+        (-0.2, after, AFTER, "after (with adapter)"),
     ):
         values = [counts.get(kind, 0) for kind in kinds]
         bars = axes.barh([row + offset for row in rows], values, 0.36, color=colour, label=label)

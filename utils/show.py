@@ -249,6 +249,8 @@ class _LossDisplay(_Display):
             if self._figure is not None:
                 self._figure.update({"text/plain": ""}, raw=True)
             return
+        if now.value is None:
+            return
         series = customizer.losses(now.value.status_details)
         points = sum(len(values) for values in series.values())
         if points <= self._points:

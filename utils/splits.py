@@ -1,8 +1,9 @@
 """Training, validation and evaluation rows, and a slice of tools that training never sees."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from utils.xlam import XlamRow
@@ -34,24 +35,32 @@ def split_rows(
 
         split_rows(rows, train=3500, validation=300, evaluation=300, unseen=150, seed=42)
 
-    Some tools are held out first: rows that call one are the unseen part, other rows that offer
-    one are left over. With fewer rows than asked for, all parts shrink in proportion. A question
-    that occurs twice stays on one side: only its first row is used.
+    Some tools are held out first: rows that call one are the unseen part. Other rows that offer one
+    come last, and the offer is taken out of them. With fewer rows than asked for, all parts shrink
+    in proportion. A question that occurs twice stays on one side: only its first row is used.
 
     Raises:
-        ValueError: fewer than one row for each part.
+        ValueError: fewer than one row for each part, or all rows call the same tool.
     """
     asked = train + validation + evaluation + unseen
     pool = _first_of_each_question(rows)
     Random(seed).shuffle(pool)
     scarce = min(1.0, len(pool) / asked)
-    held_out, left = _hold_out(pool, int(unseen * scarce))
     wanted = (train, validation, evaluation)
+    held_out, left = _hold_out(pool, int(unseen * scarce), sum(wanted))
     share = min(1.0, len(left) / sum(wanted))
     sizes = [int(count * share) for count in wanted]
     if not held_out or not all(sizes):
+        enough = 2 * math.ceil(asked / min(*wanted, unseen))
+        called = sorted({row.calls[0]["name"] for row in pool})
+        if len(called) == 1 and len(pool) >= enough:
+            raise ValueError(
+                f"All {len(rows)} usable rows call {called[0]!r}: a tool cannot be learnt and "
+                "unseen at once. Add rows that call another one."
+            )
         raise ValueError(
-            f"{len(rows)} usable rows are too few for {asked}: every part needs one at least."
+            f"{len(rows)} usable rows are too few for {asked}: {len(pool)} have a question of "
+            f"their own, and with {enough} of those every part would get some."
         )
     first, second, third = sizes
     why = f"{len(rows)} rows, {asked} asked for: " + (
@@ -77,16 +86,19 @@ def _first_of_each_question(rows: Sequence[XlamRow]) -> list[XlamRow]:
     return list({row.query.strip().lower(): row for row in reversed(rows)}.values())[::-1]
 
 
-def _hold_out(pool: Sequence[XlamRow], count: int) -> tuple[list[XlamRow], list[XlamRow]]:
-    """`count` rows that call held-out tools, and the rows that neither call nor offer one.
+def _hold_out(
+    pool: Sequence[XlamRow], count: int, needed: int
+) -> tuple[list[XlamRow], list[XlamRow]]:
+    """`count` rows that call held-out tools, and rows that neither call nor offer one.
 
-    Tools that rarely stand beside others go first: holding them out wastes the fewest rows.
+    Tools that rarely stand beside others go first, and together they are called by half of the
+    rows at most. Where fewer than `needed` rows are without them, others lose their offer.
     """
     offers: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for row in pool:
         calls[row.calls[0]["name"]] += 1
-        offers.update({tool["function"]["name"] for tool in row.tools})
+        offers.update(tools_of([row]))
     order = {name: place for place, name in enumerate(calls)}  # of the shuffled pool
     names = sorted(calls, key=lambda name: (round(offers[name] / calls[name]), order[name]))
     held: set[str] = set()
@@ -94,7 +106,17 @@ def _hold_out(pool: Sequence[XlamRow], count: int) -> tuple[list[XlamRow], list[
     for name in names:
         if found >= count:
             break
-        held.add(name)
-        found += calls[name]
-    unseen = [row for row in pool if row.calls[0]["name"] in held][:count]
-    return unseen, [row for row in pool if not held & tools_of([row])]
+        if 2 * (found + calls[name]) <= len(pool):
+            held.add(name)
+            found += calls[name]
+    unseen = [row for row in pool if row.calls[0]["name"] in held]
+    left = [row for row in pool if row.calls[0]["name"] not in held]
+    clean = [row for row in left if not held & tools_of([row])]
+    offering = [row for row in left if held & tools_of([row])]
+    spare = max(0, needed - len(clean))
+    return unseen[:count], [*clean, *(_without(row, held) for row in offering[:spare])]
+
+
+def _without(row: XlamRow, names: set[str]) -> XlamRow:
+    """The row without its offers of these tools."""
+    return replace(row, tools=[t for t in row.tools if t["function"]["name"] not in names])

@@ -15,7 +15,7 @@ import orjson
 from jsonschema import Draft202012Validator
 
 from utils import jsonl
-from utils.errors import InvalidRow
+from utils.errors import InvalidFile, InvalidRow
 from utils.python_types import MISSING, Schema, parse_type, typed_default
 from utils.tool_schema import Finding, Tool, lint
 
@@ -80,6 +80,31 @@ class Prepared:
     def write_quarantine(self, path: Path | str) -> int:
         """The number of rows written, one line each: {"id": 17, "reason": "..."}."""
         return jsonl.write(path, ({"id": q.id, "reason": q.reason} for q in self.quarantined))
+
+    def require_rows(self) -> None:
+        """Nothing, when there is a row to use.
+
+        Raises:
+            InvalidFile: there is none; names what most rows have in common.
+        """
+        if self.rows:
+            return
+        why = f"{self.other_calls} of them have several calls or none, and we train on single calls"
+        if self.other_calls < len(self.quarantined):
+            n, reason = self._most_frequent_reason()
+            why = f"{n} of them for a reason such as this: {reason}"
+        raise InvalidFile(
+            f"None of {self.total} rows can be used, {why}. Correct the rows, or the way they were "
+            "converted; the quarantine file has the reason for each."
+        )
+
+    def _most_frequent_reason(self) -> tuple[int, str]:
+        """How often, and one of the reasons that differ in names, values and numbers only."""
+        alike: dict[str, list[str]] = {}
+        for row in self.quarantined:
+            alike.setdefault(re.sub(r"'.*?'|\d+", "…", row.reason), []).append(row.reason)
+        reasons = max(alike.values(), key=len)
+        return len(reasons), reasons[0]
 
 
 def parse_row(raw: Mapping[str, Any]) -> XlamRow:

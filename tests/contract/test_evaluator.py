@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,12 +139,39 @@ def test_a_tool_calling_job_from_upload_to_results(sdk, model, upload, tmp_path)
 def test_the_notebooks_verbs_read_scores_and_rows(sdk, model, upload):
     model.respond = lambda body: "f(n=0)" if number_of(body) else tool_call("f", {"n": 0})
     config = tool_config(upload([row(0), row(1)]))
-    job = evaluator.start_evaluation(sdk, config=config, model="scripted/model", namespace="ns")
+    job = evaluator.start_evaluation(
+        sdk, config=config, model="scripted/model", namespace="ns", dataset_revision="4c1f"
+    )
     evaluator.wait_for_evaluation(sdk, job.id, timeout_s=30)
     scores = evaluator.scores(sdk, job.id)["custom-tool-calling"]
     assert (scores["function_name_accuracy"].value, scores["function_name_accuracy"].n) == (0.5, 2)
     rows = evaluator.row_results(sdk, job.id)
     assert [r.kind for r in rows] == ["right", "call written as text"]
+
+
+def test_an_evaluation_that_a_notebook_was_interrupted_in_is_not_started_twice(sdk, model, upload):
+    go_on = threading.Event()
+
+    def respond(body):
+        go_on.wait(30)
+        return "f(n=0)"
+
+    model.respond = respond
+    config = tool_config(upload([row(0)]))
+
+    def start(model="scripted/model", revision="4c1f"):
+        return evaluator.start_evaluation(
+            sdk, config=config, model=model, namespace="ns", dataset_revision=revision
+        ).id
+
+    try:
+        first = start()
+        assert start() == first
+        assert first not in (start(revision="77aa"), start("scripted/other"))
+    finally:
+        go_on.set()
+    evaluator.wait_for_evaluation(sdk, first, timeout_s=30)
+    assert start() != first
 
 
 def test_real_rows_are_scored(sdk, model, upload):
@@ -305,7 +333,11 @@ def test_the_pocket_model_is_evaluated_and_named(platform):
     config = tool_config("hf://datasets/evaluation-contract/rows")
     config["params"]["max_tokens"] = 16
     job = evaluator.start_evaluation(
-        sdk, config=config, model="meta/llama-3.2-1b-instruct", namespace="evaluation-contract"
+        sdk,
+        config=config,
+        model="meta/llama-3.2-1b-instruct",
+        namespace="evaluation-contract",
+        dataset_revision="4c1f",
     )
     evaluator.wait_for_evaluation(sdk, job.id, timeout_s=120)
     task = sdk.evaluation.jobs.results(job.id).tasks["custom-tool-calling"]

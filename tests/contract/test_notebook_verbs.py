@@ -1,17 +1,21 @@
 """The notebooks' own verbs against a running control plane: everything may run twice."""
 
+import logging
 from dataclasses import replace
 
 import pytest
 
 from tests.conftest import running_control_plane
 from utils import clients, data_store, entity_store
-from utils.errors import InvalidFile, NotFound, Refused, Unreachable
+from utils.errors import InvalidFile, NotFound, OutOfOrder, Refused, Unreachable
 
 pytestmark = pytest.mark.contract
 
 
-def test_namespaces_repository_and_dataset_are_ensured_twice(control_plane, tmp_path):
+def test_namespaces_repository_and_dataset_are_ensured_twice(
+    control_plane, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)  # to caplog
     file = tmp_path / "training.jsonl"
     file.write_text('{"messages": []}\n')
     hf, nemo = data_store.hub(control_plane.url), control_plane.sdk()
@@ -24,6 +28,7 @@ def test_namespaces_repository_and_dataset_are_ensured_twice(control_plane, tmp_
         dataset = entity_store.ensure_dataset(nemo, "ns", "xlam", url)
     assert created == [True, False]
     assert revisions[0] == revisions[1]
+    assert [entry for entry in caplog.records if entry.levelno >= logging.WARNING] == []
     assert dataset.files_url == "hf://datasets/ns/xlam"
     assert data_store.list_files(hf, "ns/xlam") == ["training/training.jsonl"]
 
@@ -49,6 +54,14 @@ def test_an_unknown_data_set_is_not_found(control_plane):
 def test_a_model_that_is_not_there_is_absent(control_plane):
     model = entity_store.find_model(control_plane.sdk(), "ns/none@v1")
     assert entity_store.artifact_status(model) == "absent"
+
+
+def test_a_model_that_a_reset_took_away_names_the_notebook_that_makes_it(control_plane):
+    nemo = control_plane.sdk()
+    with pytest.raises(OutOfOrder, match=f"ns/m@v1 is not on .*{control_plane.url}. Run 2_x again"):
+        entity_store.require_model(nemo, "ns/m@v1", notebook="2_x")
+    nemo.models.create(name="m@v1", namespace="ns")
+    assert entity_store.require_model(nemo, "ns/m@v1", notebook="2_x").name == "m@v1"
 
 
 def test_a_service_that_does_not_answer_is_named_with_its_setting(control_plane):

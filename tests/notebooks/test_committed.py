@@ -6,7 +6,10 @@ import re
 import nbformat
 import pytest
 
+import config
 from scripts.demo import NOTEBOOKS, ROOT
+from utils import show
+from utils.run_state import RunState
 
 LEAKS = re.compile(r"/home/|/Users/|hf_[A-Za-z0-9]{20,}|nvapi-|" + re.escape(str(ROOT)))
 
@@ -40,3 +43,16 @@ def test_outputs_hold_no_error_no_path_and_no_secret(cells):
 
 def test_a_long_cell_is_the_exception(cells):
     assert sum(len(cell.source.splitlines()) > 30 for cell in cells) <= 1
+
+
+def test_data_that_notebook_1_prepared_under_other_settings_are_told(tmp_path, monkeypatch, capsys):
+    notebook = nbformat.read(ROOT / NOTEBOOKS[1], as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "Notebook 1 prepared" in cell.source]
+    monkeypatch.setattr(config, "DATA_DIR", tmp_path)
+    settings = {"dataset": "my/rows", "size": config.SIZE.name, "seed": config.SEED + 1}
+    RunState(tmp_path / "run.json").save(files={}, rows={}, run=settings)
+    exec(cell.source, {"config": config, "RunState": RunState, "show": show})
+    assert capsys.readouterr().out.splitlines() == [
+        f"Notebook 1 prepared this data with DATASET=my/rows, not {config.DATASET}.",
+        f"Notebook 1 prepared this data with SEED={config.SEED + 1}, not {config.SEED}.",
+    ]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from scripts.demo import ROOT, URLS, publish, running_platform
+from scripts.demo import ROOT, SCORES, URLS, publish, running_platform, table
 
 pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(300)]
 
@@ -50,3 +50,12 @@ def test_a_shell_set_up_for_a_cluster_does_not_lead_the_demo_there(monkeypatch, 
     assert asked.returncode == 0, asked.stderr
     assert json.loads(asked.stdout) == [7, True]
     assert not (tmp_path / "shared.db").exists()
+
+
+def test_a_score_of_no_rows_is_a_dash_in_the_table():
+    nothing = {"function_name_accuracy": None, "function_name_and_args_accuracy": None, "n": 0}
+    guard = {"catch_rate": 1.0, "benign_pass_rate": None, "n_unsafe": 3, "n_benign": 0}
+    summary = dict.fromkeys(SCORES, nothing) | {"guard": guard, "seconds": {"train": 1.2}}
+    lines = table(summary).splitlines()
+    assert lines[1].split() == ["base", "–", "–", "0"]
+    assert lines[7].split() == ["1.00", "–", "3"]

@@ -51,6 +51,60 @@ def test_a_notebook_run_out_of_order_names_the_one_to_run_first(
     assert f"Run {first} from top to bottom first" in result.stdout
 
 
+def test_a_notebook_1_that_fails_leaves_no_earlier_data_to_train_on(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    earlier = tmp_path / "run.json"
+    earlier.write_text(json.dumps({"files": {}, "rows": {}}))
+    result = run(NOTEBOOKS[0], environment | {"DATA_DIR": str(tmp_path), "DATASET": "my/none"})
+    assert result.returncode == 1
+    assert not earlier.exists()
+
+
+def test_rows_in_another_form_end_notebook_1_with_the_reason_and_their_quarantine(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    tool = {"name": "count", "parameters": {"type": "object", "properties": {}}}
+    row = {"query": "Count the owls.", "tools": json.dumps([tool]), "answers": "[]"}
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join([json.dumps(row)] * 20))
+    publish(environment["NDS_URL"], "my/schemas", rows)
+    own = environment | {"DATASET": "my/schemas", "DATA_DIR": str(tmp_path / "data")}
+    result = run(NOTEBOOKS[0], own)
+    assert result.returncode == 1
+    assert "None of 22 rows can be used, 20 of them" in result.stdout
+    assert "parameters are JSON Schema" in result.stdout
+    assert len((tmp_path / "data" / "quarantine.jsonl").read_text().splitlines()) == 22
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS[2:])
+def test_a_platform_that_was_reset_since_notebook_2_is_told_at_once(
+    notebook: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    run_json = {"custom_model": "ns/gone@v1", "dataset": {"files_url": "hf://ns/d"}, "files": {}}
+    (tmp_path / "run.json").write_text(json.dumps(run_json))
+    result = run(notebook, environment | {"DATA_DIR": str(tmp_path)})
+    assert result.returncode == 1
+    assert "ns/gone@v1 is not on the platform at" in result.stdout
+    assert f"Run {NOTEBOOKS[1]} again" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        pytest.param("http://127.0.0.1:9", "or set DATA_STORE_URL to one that runs", id="nobody"),
+        pytest.param("NIM_URL", "is DATA_STORE_URL the URL of Data Store?", id="another service"),
+    ],
+)
+def test_notebook_1_names_the_setting_when_the_data_store_does_not_answer(
+    url: str, told: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    there = {"DATA_STORE_URL": environment.get(url, url), "DATA_DIR": str(tmp_path)}
+    result = run(NOTEBOOKS[0], environment | there)
+    assert result.returncode == 1
+    assert told in result.stdout
+
+
 @pytest.mark.parametrize("turn", ["first run", "second run"])
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_notebook_runs_from_top_to_bottom(

@@ -111,7 +111,7 @@ def test_a_failed_job_raises_with_its_last_log_lines():
             ("GET", "/v1/customization/jobs/cust-1/container-logs"): logs,
         }
     )
-    with pytest.raises(JobFailed, match="row 17: not JSON"):
+    with pytest.raises(JobFailed, match="row 17: not JSON.*\n.* run the cell with ensure_training"):
         customizer.wait_for_training(scripted.client(), "cust-1", timeout_s=5)
 
 

@@ -56,6 +56,8 @@ def results(rows, task="seen"):
         ("call written as text", row(text="get_weather(city=Oslo)")),
         ("call written as text", row(text="I call {name: get_weather}")),
         ("no call", row(text="Sure: {note: this is prose}")),
+        ("no call", row(text='Use get_weather with days 3, filters {"digital": 3}')),
+        ("call written as text", row(text="I call {'function': 'get_weather'}")),
         ("no call", row([(None, "{}")], text="It is cold there.")),
         ("missing argument", row([("get_weather", None)], name=1)),
         ("broken arguments", row([("get_weather", "[" * 1500)], name=1, args=None)),

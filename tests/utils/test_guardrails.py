@@ -68,9 +68,36 @@ def test_prompts_that_nobody_judged_count_in_neither_rate():
         "n_unsafe": 1,
         "n_benign": 1,
     }
+    assert card.n == 2
     assert guardrails.wrong_by_category(["a"], ["safe"], [down]) == {}
-    with pytest.raises(GuardFailed, match="judged none of 2 prompts: the rail could not judge"):
-        guardrails.score(["unsafe", "safe"], [down, down])
+
+
+@pytest.mark.parametrize(
+    ("judged", "asked"),
+    [
+        pytest.param({}, {"unsafe": 1, "safe": 1}, id="none"),
+        pytest.param({"unsafe": 3}, {"unsafe": 134, "safe": 136}, id="the first few"),
+        pytest.param({"unsafe": 9}, {"unsafe": 9, "safe": 1}, id="none of one kind"),
+        pytest.param({"unsafe": 94, "safe": 100}, {"unsafe": 100, "safe": 105}, id="many missing"),
+    ],
+)
+def test_a_guard_that_died_while_it_was_scored_has_no_score_card(judged, asked):
+    down = Verdict(blocked=True, rails=(), reasons=(), failure="the rail could not judge")
+    labels = [label for label, n in asked.items() for _ in range(n)]
+    verdicts = [
+        verdict(False) if i < judged.get(label, 0) else down
+        for label, n in asked.items()
+        for i in range(n)
+    ]
+    told = f"only {sum(judged.values())} of {len(labels)} prompts: the rail could not judge"
+    with pytest.raises(GuardFailed, match=told):
+        guardrails.score(labels, verdicts)
+
+
+def test_a_few_prompts_without_a_verdict_do_not_end_the_notebook():
+    down = Verdict(blocked=True, rails=(), reasons=(), failure="the rail could not judge")
+    labels = ["unsafe"] * 50 + ["safe"] * 50
+    assert guardrails.score(labels, [down] * 5 + [verdict(False)] * 95).n == 95
 
 
 def test_verdicts_come_in_the_order_of_the_texts():

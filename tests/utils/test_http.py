@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
@@ -189,7 +190,11 @@ def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
         (
             "NEMO_URL",
             lambda client: evaluator.start_evaluation(
-                client, config={"type": "custom"}, model="ns/m", namespace="ns"
+                client,
+                config={"type": "custom"},
+                model="ns/m",
+                namespace="ns",
+                dataset_revision="4c1f",
             ),
         ),
         ("NEMO_URL", lambda client: evaluator.scores(client, "eval-1")),
@@ -216,6 +221,13 @@ def test_a_nim_that_is_gone_or_lacks_the_model_is_told_by_a_question(dead_url, u
     lacking = clients.openai(f"{url}/status/404")
     with pytest.raises(NotFound, match="chat/completions was answered 404: ns/x not found"):
         inference.ask(lacking, "ns/m", question)
+
+
+def test_the_traceback_is_ours_and_not_the_way_through_the_clients(dead_url):
+    client = clients.nemo(dead_url, nim_url=dead_url).with_options(max_retries=0)
+    with pytest.raises(Unreachable) as error:
+        entity_store.find_model(client, "ns/m@v1")
+    assert len("".join(traceback.format_exception(error.value)).splitlines()) < 20
 
 
 def test_an_error_of_our_own_or_of_nobody_passes_through(url):

@@ -57,10 +57,17 @@ def test_the_condition_is_asked_at_the_interval_until_it_holds(time):
     assert (found, time.naps) == ("ok", [5, 5])
 
 
-def test_a_deadline_raises_with_what_was_waited_for_and_last_seen(time):
-    with pytest.raises(TimedOut, match=r"Waited 10 s for the adapter; the last look saw \[\]"):
-        wait_for(script([]), timeout_s=10, what="the adapter", interval_s=4, **time.hands)
+@pytest.mark.parametrize("seen", [None, []])
+def test_a_deadline_raises_with_what_was_waited_for(time, seen):
+    with pytest.raises(TimedOut, match=r"^Waited 10 s for the adapter, in vain\. If it is only"):
+        wait_for(script(seen), timeout_s=10, what="the adapter", interval_s=4, **time.hands)
     assert time.naps == [4, 4, 2]
+
+
+def test_a_deadline_in_an_absence_of_the_platform_says_so(time):
+    gone = Unreachable("Platform not reachable.")
+    with pytest.raises(TimedOut, match=r"in vain\. At last there was no answer: Platform not .*\."):
+        wait_for(script(gone), timeout_s=10, what="it", **time.hands)
 
 
 def test_a_short_absence_of_the_platform_is_forgiven(time):
@@ -104,21 +111,42 @@ def test_a_job_is_returned_when_completed_and_every_look_is_reported(time):
     assert seen[-1].value is done
 
 
-@pytest.mark.parametrize("status", ["failed", "cancelled", "surprising"])
-def test_a_job_that_ends_otherwise_raises_with_log_and_remedy(time, status):
+def test_progress_does_not_stand_still_while_the_platform_is_away(time):
+    seen: list[Progress] = []
+    gone = Unreachable("gone")
+    steps = script(job("running", 50.0), gone, gone, job("completed", 100.0))
+    wait_for_job(steps, what="job", timeout_s=60, on_update=seen.append, **time.hands)
+    assert [(p.status, p.fraction, p.elapsed_s) for p in seen[1:3]] == [
+        ("no answer, trying again", 0.5, 2),
+        ("no answer, trying again", 0.5, 4),
+    ]
+    seen.clear()
+    wait_for(script(gone, 1), timeout_s=60, what="it", on_update=seen.append, **time.hands)
+    assert [p.status for p in seen] == ["no answer, trying again"]
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        ("failed", "To go on, correct what the log names, then run the first cell again."),
+        ("cancelled", "To go on, run the first cell again."),
+        ("surprising", "To go on, correct what the log names, then run the first cell again."),
+    ],
+)
+def test_a_job_that_ends_otherwise_raises_with_log_and_remedy(time, status, advice):
     with pytest.raises(JobFailed) as failed:
         wait_for_job(
             script(job("running", 10.0), job(status, 40.0)),
             what="job cust-1",
             timeout_s=60,
             logs=lambda: "line 1\n\nout of memory\n",
-            remedy="Lower batch_size.",
+            again="run the first cell again",
             **time.hands,
         )
     message = str(failed.value)
     assert f"job cust-1 ended as {status!r} at 40%" in message
     assert "  out of memory\n" in message
-    assert message.endswith("Lower batch_size.")
+    assert message.endswith(f"\n{advice}")
 
 
 def test_a_job_that_is_about_to_be_cancelled_is_waited_for(time):

@@ -5,6 +5,7 @@ import pytest
 
 matplotlib.use("Agg")
 
+from matplotlib.colors import to_rgba  # noqa: E402
 from matplotlib.container import ErrorbarContainer  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 
@@ -49,3 +50,19 @@ def test_losses_are_drawn_on_a_scale_that_shows_the_end():
 def test_losses_within_a_factor_of_ten_have_plain_numbers_beside_them():
     losses = {"train_loss": [(0, 3.8), (5, 3.2)], "val_loss": [(5, 2.4)]}
     assert plots.loss_curve(losses).axes[0].get_yscale() == "linear"
+
+
+def test_kinds_of_error_stand_in_one_order_whatever_the_order_of_sets():
+    after = {"no call": 5, "wrong value": 3, "extra argument": 3, "wrong tool": 9}
+    for kinds in (after, dict(reversed(after.items()))):
+        axes = plots.errors_by_kind({"no call": 40}, kinds).axes[0]
+        shown = [label.get_text() for label in axes.get_yticklabels()]
+        assert shown == ["extra argument", "wrong value", "wrong tool", "no call"]
+
+
+def test_before_and_after_have_their_colours_in_every_picture():
+    rates = {"right tool": Proportion(3, 50)}
+    pictures = [plots.before_after(rates, rates, ""), plots.errors_by_kind({"a": 1}, {"a": 2})]
+    for picture in pictures:
+        colours = [bar.get_facecolor() for bar in picture.axes[0].patches]
+        assert colours == [to_rgba(plots.BEFORE), to_rgba(plots.AFTER)]

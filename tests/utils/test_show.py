@@ -82,6 +82,7 @@ def test_the_live_curve_goes_when_the_job_is_over(monkeypatch):
         details = SimpleNamespace(metrics=SimpleNamespace(metrics=series))
         report(look(value=SimpleNamespace(status_details=details)))
         report(look(value=SimpleNamespace(status_details=details)))  # no other loss, no redraw
+    report(look("no answer, trying again"))
     line, curve = cells
     assert [len(figure.axes[0].lines[0].get_xdata()) for figure in curve.shown] == [1, 2]
     report(look("completed", 1.0, SimpleNamespace(status_details=details)))

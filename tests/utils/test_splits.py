@@ -80,3 +80,47 @@ def test_a_question_in_other_letters_or_with_spaces_around_it_is_the_same():
 def test_hardly_any_rows_are_refused_with_both_numbers(count):
     with pytest.raises(ValueError, match=f"{count} usable rows are too few for 88"):
         split_rows(rows(count), **SIZES, seed=1)
+
+
+def in_one_toolbox(*times):
+    """Rows that all offer the same tools: the first is called `times[0]` times, and so on."""
+    called = [f"tool{n}" for n, count in enumerate(times) for _ in range(count)]
+    toolbox = [offered(f"tool{n}") for n in range(len(times))]
+    return [
+        XlamRow(id=i, query=f"question {i}", tools=toolbox, calls=[{"name": name, "arguments": {}}])
+        for i, name in enumerate(called)
+    ]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [(10,) * 10, (50, 50), (95, 5), (40, 30, 20, 10)],
+    ids=["ten tools", "two", "one hardly called", "four"],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_share_one_toolbox_are_split_too(times, seed):
+    splits = split_rows(in_one_toolbox(*times), **SIZES, seed=seed)
+    assert all(parts(splits))
+    called = {row.calls[0]["name"] for row in splits.unseen}
+    learnt = splits.train + splits.validation + splits.evaluation
+    assert not called & tools_of(learnt)
+    assert all(row.calls[0]["name"] in tools_of([row]) for row in learnt)
+    assert len(learnt) >= 45
+
+
+def test_rows_that_offer_an_unseen_tool_stay_away_while_there_are_others():
+    found = rows(200)
+    splits = split_rows(found, **SIZES, seed=1)
+    assert all(row in found for part in parts(splits) for row in part)
+
+
+def test_rows_that_all_call_one_tool_are_refused_by_its_name():
+    with pytest.raises(ValueError, match="All 100 usable rows call 'tool0': .* another one"):
+        split_rows(in_one_toolbox(100, 0), **SIZES, seed=1)
+
+
+def test_as_many_rows_as_the_refusal_asks_for_are_enough():
+    with pytest.raises(ValueError, match="too few for 88: 10 have .* with 22 of those"):
+        split_rows([*rows(10), *rows(10)], **SIZES, seed=1)
+    for times in ((21, 1), (11, 11), (2,) * 11):
+        assert all(parts(split_rows(in_one_toolbox(*times), **SIZES, seed=1)))

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from utils import jsonl
-from utils.errors import InvalidRow
+from utils.errors import InvalidFile, InvalidRow
 from utils.xlam import (
     gold_error,
     parse_row,
@@ -269,3 +269,15 @@ def test_tools_that_are_json_schema_already_are_named_as_the_reason():
     tools = [{"name": "giveaways", "parameters": {"type": "object", "properties": properties}}]
     prepared = prepare([row(tools=tools)])
     assert "'giveaways': parameters are JSON Schema" in prepared.quarantined[0].reason
+
+
+def test_a_data_set_without_a_usable_row_names_the_most_frequent_reason():
+    unknown = {"name": "other", "arguments": {}}
+    several = row(answers=[unknown, unknown])
+    wrong = [row(answers=[unknown | {"name": f"other_{n}"}]) for n in range(3)]
+    broken = row(answers="not JSON")
+    with pytest.raises(InvalidFile, match="None of 5 .* 3 of .*'other_0': no such tool is offered"):
+        prepare([broken, several, *wrong]).require_rows()
+    with pytest.raises(InvalidFile, match="None of 3 .* 2 of them have several calls or none"):
+        prepare([broken, several, several]).require_rows()
+    prepare([broken, row()]).require_rows()
