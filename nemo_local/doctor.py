@@ -73,12 +73,10 @@ def reason(error: UpstreamError, settings: Settings) -> str:
     """Why a part of the platform did not answer; where it wants a token, the setting for it."""
     if error.status != 401:
         return str(error)
-    elsewhere = settings.remote_nim_url and error.url.startswith(settings.nim_url)
-    return f"{error.url} wants a token: " + (
-        "set NEMO_LOCAL_NIM_KEY to the key of that server"
-        if elsewhere
-        else "set NEMO_LOCAL_TOKEN to the one that this platform was started with"
-    )
+    what = "NEMO_LOCAL_TOKEN to the one that this platform was started with"
+    if settings.remote_nim_url and error.url.startswith(f"{settings.nim_url}/"):
+        what = "NEMO_LOCAL_NIM_KEY to the key of that server"
+    return f"{error.url} wants a token: set {what}"
 
 
 def _python() -> Check:
