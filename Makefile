@@ -1,4 +1,4 @@
-# demo test coverage lab up down check clean; each installs what it needs into .venv first.
+# demo test coverage lab up down status doctor check clean; each installs what it needs into .venv first.
 # SIZE=smoke|workshop|full is the one dial. PIP_ARGS goes to pip: on Linux without a GPU, name an
 # index of CPU builds there (--extra-index-url), or pip takes the large CUDA build of torch.
 
@@ -24,7 +24,7 @@ export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: demo test coverage lab up down check clean
+.PHONY: demo test coverage lab up down status doctor check clean
 
 demo: $(STAMP)
 	$(PY) scripts/demo.py
@@ -44,6 +44,12 @@ up: $(STAMP)
 
 down: $(STAMP)
 	$(PY) -m nemo_local down
+
+status: $(STAMP)
+	$(PY) -m nemo_local status
+
+doctor: $(STAMP)
+	$(PY) -m nemo_local doctor
 
 check: $(STAMP)
 	$(PY) -m ruff check .

@@ -39,8 +39,12 @@ cli = typer.Typer(
 
 Home = Annotated[Path | None, typer.Option(help="Folder of all state [NEMO_LOCAL_HOME].")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on [NEMO_LOCAL_HOST].")]
-Port = Annotated[int | None, typer.Option(help="Port of the control plane [NEMO_LOCAL_PORT].")]
-NimPort = Annotated[int | None, typer.Option(help="Port of inference [NEMO_LOCAL_NIM_PORT].")]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port of the control plane [NEMO_LOCAL_PORT].")
+]
+NimPort = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port of inference [NEMO_LOCAL_NIM_PORT].")
+]
 RECENT_JOBS = 5
 
 
@@ -217,7 +221,7 @@ def _say_models(settings: Settings) -> None:
     try:
         listed = Client(settings.nim_url, settings.nim_token, 5).get("/v1/models")["data"]
     except UpstreamError as error:
-        typer.echo(f"models         unknown: {error}")
+        typer.echo(f"models         unknown: {doctor_module.reason(error, settings)}")
         return
     if not listed:
         typer.echo(f"models         none is served; {settings.home / 'logs'} says why")
@@ -235,7 +239,7 @@ def _say_jobs(settings: Settings) -> None:
         try:
             jobs = client.get(f"/v1/{kind}/jobs", params=query)["data"]
         except UpstreamError as error:
-            typer.echo(f"{kind} jobs: unknown: {error}")
+            typer.echo(f"{kind} jobs: unknown: {doctor_module.reason(error, settings)}")
             continue
         for job in jobs:
             details = job.get("status_details") or {}

@@ -15,7 +15,7 @@ from nemo_local.catalog import load_catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.home import read_records
 from nemo_local.processes import cannot_listen, is_answering, roles
-from nemo_local.settings import Settings
+from nemo_local.settings import Settings, SettingsError
 
 PACKAGES = (
     "torch", "transformers", "peft", "trl", "datasets", "nemo-microservices", "huggingface_hub",
@@ -58,10 +58,25 @@ def checks(settings: Settings) -> Iterator[Check]:
     """Every check, in the order in which a person would look."""
     yield _python()
     yield from _packages()
+    try:
+        settings.check()
+    except SettingsError as error:
+        yield Check("fail", "settings", str(error))
+        return
     yield from _ports(settings)
     yield _disk(settings.home)
     yield from _weights(settings)
     yield _canary(settings)
+
+
+def reason(error: UpstreamError, settings: Settings) -> str:
+    """Why a part of the platform did not answer; where it wants a token, the setting for it."""
+    if error.status != 401:
+        return str(error)
+    what = "NEMO_LOCAL_TOKEN to the one that this platform was started with"
+    if settings.remote_nim_url and error.url.startswith(f"{settings.nim_url}/"):
+        what = "NEMO_LOCAL_NIM_KEY to the key of that server"
+    return f"{error.url} wants a token: set {what}"
 
 
 def _python() -> Check:
@@ -80,8 +95,12 @@ def _packages() -> Iterator[Check]:
         yield Check("fail", name, "not installed; `make up` installs everything")
 
 
+def _own_urls(settings: Settings) -> set[str]:
+    return {record.url for record in read_records(settings.home).values() if record.process()}
+
+
 def _ports(settings: Settings) -> Iterator[Check]:
-    own = {record.url for record in read_records(settings.home).values() if record.process()}
+    own = _own_urls(settings)
     ports = {
         "control plane": (settings.port, "--port"),
         "inference": (settings.nim_port, "--nim-port"),
@@ -117,7 +136,9 @@ def _weights(settings: Settings) -> Iterator[Check]:
 
 def _canary(settings: Settings) -> Check:
     """One tool call, to see that calls arrive as calls and not as text."""
-    if not is_answering(settings.nim_url):
+    # Another platform may listen there.
+    ours = settings.remote_nim_url or settings.nim_url in _own_urls(settings)
+    if not ours or not is_answering(settings.nim_url):
         return Check(
             "warn", "tool call", f"inference does not answer at {settings.nim_url}; not tried"
         )
@@ -126,7 +147,9 @@ def _canary(settings: Settings) -> Check:
         model = client.get("/v1/models")["data"][0]["id"]
         reply = client.post("/v1/chat/completions", json={**CANARY, "model": model})
         calls = reply["choices"][0]["message"].get("tool_calls") or []
-    except (UpstreamError, LookupError) as error:
+    except UpstreamError as error:
+        return Check("fail", "tool call", reason(error, settings))
+    except LookupError as error:
         return Check("fail", "tool call", str(error))
     if [call["function"]["name"] for call in calls] == ["get_weather"]:
         return Check(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -153,9 +154,19 @@ def cannot_listen(host: str, port: int) -> str:
             probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                return "is taken by another program"
+                home = _home_on(port)
+                return f"is taken by {f'the platform of {home}' if home else 'another program'}"
             return f"cannot be listened on ({error.strerror})"
     return ""
+
+
+def _home_on(port: int) -> str | None:
+    """The home whose platform was started on this port and lives; None when there is none."""
+    for home in {home for process in psutil.process_iter() if (home := home_of(process))}:
+        for record in read_records(Path(home)).values():
+            if urlsplit(record.url).port == port and record.process():
+                return home
+    return None
 
 
 def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from nemo_local.core.tool_formats import ToolFormat, formats_by_model
 
 Device = Literal[
     "auto",  # a GPU where there is one
@@ -128,6 +131,15 @@ class Settings:
             if value is not None and (value < least or (most is not None and value > most)):
                 bounds = f"at least {least}" if most is None else f"from {least} to {most}"
                 raise SettingsError(f"{_VARIABLES[name]} must be {bounds}, not {value}")
+        for name, (pattern, expected) in _FORMS.items():
+            text = getattr(self, name)
+            if text is not None and not re.fullmatch(pattern, text):
+                raise SettingsError(f"{_VARIABLES[name]} must be {expected}, not {_shown(text)}")
+        if self.database is not None:
+            _check_database(self.database)
+        if self.engine_url is not None:
+            self.engine_names()
+        self.tool_formats()
         if self.port == self.nim_port and not self.remote_nim_url:
             raise SettingsError(
                 f"the control plane and inference cannot both listen on port {self.port}; choose "
@@ -139,6 +151,32 @@ class Settings:
             )
         if self.models_dir is not None and not self.models_dir.is_dir():
             raise SettingsError(f"{_VARIABLES['models_dir']}: there is no folder {self.models_dir}")
+
+    def engine_names(self) -> dict[str, str]:
+        """What the server at `engine_url` calls our models: {"meta/x": "llama3.1:8b", ...}.
+
+        Raises:
+            SettingsError: no model is named, or a part is not `id=name`.
+        """
+        names = {}
+        for part in filter(None, map(str.strip, (self.engine_models or "").split(","))):
+            model_id, _, name = part.partition("=")
+            if not model_id or not name:
+                raise SettingsError(f"{_VARIABLES['engine_models']}: {part!r} is not id=name")
+            names[model_id] = name
+        if not names:
+            raise SettingsError(
+                f"{_VARIABLES['engine_models']} must name at least one model of the server at "
+                f"{_VARIABLES['engine_url']}, as id=name: our id and what that server calls it"
+            )
+        return names
+
+    def tool_formats(self) -> dict[str, ToolFormat]:
+        """The chosen format of each model id. Raises SettingsError when there is no such parser."""
+        try:
+            return formats_by_model(self.tool_parsers)
+        except ValueError as error:
+            raise SettingsError(f"{_VARIABLES['tool_parsers']}: {error}") from None
 
     @property
     def platform_url(self) -> str:
@@ -209,6 +247,14 @@ _NUMBERS = {
     "training_processes": (1, None),
 }
 """Least and most of each."""
+_URL = r"https?://([^\s/?#@]+@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:]+)(:\d{1,5})?(/[^\s?#]*)?"
+_FORMS = {
+    "remote_nim_url": (_URL, "a URL such as http://127.0.0.1:8000"),
+    "engine_url": (_URL, "a URL such as http://127.0.0.1:8000"),
+    "hf_endpoint": (_URL, "a URL such as https://huggingface.co"),
+    "training_address": (r"[\w.-]+(:\d{1,5})?", "host or host:port, such as 10.0.0.1:29500"),
+}
+"""Pattern of each, and its form in words."""
 
 
 def _parse(name: str, variable: str, text: str) -> str | int:
@@ -218,3 +264,26 @@ def _parse(name: str, variable: str, text: str) -> str | int:
         return int(text)
     except ValueError:
         raise SettingsError(f"{variable} must be a whole number, not {text!r}") from None
+
+
+def _shown(url: str) -> str:
+    """A URL as a message may show it: without a user and a password."""
+    return repr(re.sub(r".*@", "...@", url, flags=re.DOTALL))
+
+
+def _check_database(url: str) -> None:
+    # Only now: other commands start in half the time without SQLAlchemy.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(url).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise SettingsError(
+            f"{_VARIABLES['database']}={_shown(url)} needs a package that is not installed: {error}"
+        ) from None
+    except (ArgumentError, ValueError):
+        raise SettingsError(
+            f"{_VARIABLES['database']} must be an SQLAlchemy URL such as sqlite:////dir/file.db or "
+            f"postgresql+psycopg://user:password@host/name, not {_shown(url)}"
+        ) from None

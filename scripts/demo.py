@@ -1,7 +1,7 @@
 """The proof in one command: the four notebooks, in order, on a platform of their own.
 
-    python scripts/demo.py --size workshop
-    python scripts/demo.py --dataset Salesforce/xlam-function-calling-60k --rows rows.json
+    .venv/bin/python scripts/demo.py --size workshop
+    .venv/bin/python scripts/demo.py --dataset me/rows --rows rows.jsonl
 
 The second form first publishes a file of rows on the platform's Data Store under that name.
 
@@ -64,9 +64,7 @@ def main() -> int:
     data = folder / "data"
     begin = time.perf_counter()
     with running_platform(folder / "platform") as urls:
-        os.environ.update(urls, SIZE=options.size, DATA_DIR=str(data))
-        if options.dataset:
-            os.environ["DATASET"] = options.dataset
+        os.environ.update(urls, DATA_DIR=str(data))
         if options.rows:
             os.environ.pop("HF_ENDPOINT", None)  # they are on this platform's Data Store
             publish(urls["NDS_URL"], options.dataset, options.rows, urls["NEMO_TOKEN"])
@@ -248,6 +246,15 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.rows and not options.dataset:
         parser.error("--rows needs --dataset, the name under which to publish them")
+    if options.rows and not options.rows.is_file():
+        parser.error(f"--rows: there is no file {options.rows}")
+    os.environ["SIZE"] = options.size
+    if options.dataset:
+        os.environ["DATASET"] = options.dataset
+    try:
+        import config  # noqa: F401  # it checks every setting that the notebooks will read
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 

@@ -1,5 +1,6 @@
 """The docs against the code: routes, settings, commands, errors, links."""
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -62,6 +63,17 @@ def test_readme_lists_every_make_target():
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     assert {name for name in phony[1].split() if f"`make {name}`" not in README} == set()
+
+
+def test_readme_snippets_use_no_name_that_they_do_not_define():
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    nodes = list(ast.walk(ast.parse("\n".join(blocks))))
+    defined = {
+        alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    defined |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    assert len(blocks) == 2 and {node.id for node in names} - defined == set()
 
 
 def test_troubleshooting_explains_every_error_of_the_client():

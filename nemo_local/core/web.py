@@ -26,7 +26,8 @@ KEEP_ALIVE_S = 75
 otherwise now and then send on one that is just being closed."""
 CLIENT_CLOSED = 499
 """Status in our own log for a client that left; it never sees it."""
-ENTITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]{0,254}")
+LONGEST_NAME = 255
+ENTITY_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._@+\-]{{0,{LONGEST_NAME - 1}}}")
 
 
 def _set_aside(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -175,6 +176,9 @@ def showable(shown_as: type[BaseModel], entity: dict[str, Any]) -> dict[str, Any
 
 def check_name(name: str, field: str = "name") -> str:
     """The name, when it may name an entity; else Invalid."""
+    if len(name) > LONGEST_NAME:
+        message = f"{len(name)} characters are too long, use at most {LONGEST_NAME}"
+        raise invalid_field("body", field, message, name)
     if not ENTITY_NAME.fullmatch(name):
         raise invalid_field(
             "body", field, "use letters, digits and . _ @ + - only, first a letter or digit", name

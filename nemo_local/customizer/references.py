@@ -11,7 +11,7 @@ from urllib.parse import quote
 from nemo_local.catalog import near_names
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.errors import Invalid, NotFound
-from nemo_local.core.web import ENTITY_NAME
+from nemo_local.core.web import ENTITY_NAME, LONGEST_NAME
 
 _DATASET_SCHEMES = ("hf://datasets/", "nds://datasets/")
 LONGEST_REPOSITORY = 96
@@ -67,6 +67,12 @@ class OutputModel:
 def split_name(reference: str, what: str) -> tuple[str, str]:
     """Namespace and name of `ns/name`; the name keeps its `@version`. Raises Invalid."""
     namespace, _, name = reference.partition("/")
+    longest = max(len(namespace), len(name))
+    if longest > LONGEST_NAME:
+        raise Invalid(
+            f"{what} {reference!r} is too long: a name of {longest} characters, of at most "
+            f"{LONGEST_NAME}"
+        )
     if not ENTITY_NAME.fullmatch(namespace) or not ENTITY_NAME.fullmatch(name):
         raise Invalid(f"{what} {reference!r} does not have the form namespace/name")
     return namespace, name

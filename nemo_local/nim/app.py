@@ -13,7 +13,6 @@ from nemo_local.catalog import Catalog, load_catalog
 from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
-from nemo_local.core.tool_formats import ToolFormat, formats_by_model
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
@@ -22,7 +21,7 @@ from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
 from nemo_local.nim.remote_routes import RemoteHandlers
 from nemo_local.nim.routes import Handlers, router
 from nemo_local.nim.service import NimService
-from nemo_local.settings import Settings, SettingsError
+from nemo_local.settings import Settings
 
 PLATFORM_TIMEOUT_S = 10.0
 NO_LIMIT_S = 86_400.0
@@ -89,7 +88,7 @@ def _own_engine(
     metrics = Metrics()
     engine = Engine(metrics)
     memory = None if settings.nim_memory_mb is None else settings.nim_memory_mb * 2**20
-    models = Models(engine, settings.device, _tool_formats(settings), memory)
+    models = Models(engine, settings.device, settings.tool_formats(), memory)
     service = NimService(models, engine, metrics, settings.request_timeout_s or math.inf)
     reconciler = reconciler_of(models, catalog)
 
@@ -103,10 +102,7 @@ def _remote_engine(
     settings: Settings, catalog: Catalog, reconciler_of: Callable[..., Reconciler]
 ) -> _Parts:
     url = remote_url(settings.engine_url or "")
-    try:
-        catalog = remote_catalog(settings.engine_models, catalog)
-    except ValueError as error:
-        raise SettingsError(f"NEMO_LOCAL_ENGINE_MODELS: {error}") from error
+    catalog = remote_catalog(settings.engine_names(), catalog)
     limit = float(settings.request_timeout_s or NO_LIMIT_S)
     remote = Client(url, settings.engine_key, timeout_s=PLATFORM_TIMEOUT_S)
     asynchronous = AsyncClient(url, settings.engine_key, timeout_s=limit)
@@ -120,10 +116,3 @@ def _remote_engine(
 
     handlers = RemoteHandlers(models, asynchronous, reconciler, settings.request_timeout_s or None)
     return _Parts(router(handlers), reconciler, lambda: None, stop)
-
-
-def _tool_formats(settings: Settings) -> dict[str, ToolFormat]:
-    try:
-        return formats_by_model(settings.tool_parsers)
-    except ValueError as error:
-        raise SettingsError(f"NEMO_LOCAL_TOOL_PARSERS: {error}") from error

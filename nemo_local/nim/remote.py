@@ -9,6 +9,7 @@ Source: https://docs.vllm.ai/en/latest/features/lora.html#dynamically-serving-lo
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,23 +34,12 @@ def remote_url(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1")
 
 
-def remote_catalog(names: str | None, known: Catalog) -> Catalog:
+def remote_catalog(names: Mapping[str, str], known: Catalog) -> Catalog:
     """The models behind the remote server, by the ids we give them.
 
-    "meta/llama-3.1-8b-instruct=llama3.1:8b" -> one entry, answered by "llama3.1:8b"
-
-    Raises:
-        ValueError: no model is named, or a part is not `id=name`.
+    {"meta/llama-3.1-8b-instruct": "llama3.1:8b"} -> one entry, answered by "llama3.1:8b"
     """
-    entries = []
-    for part in filter(None, (part.strip() for part in (names or "").split(","))):
-        model_id, _, name = part.partition("=")
-        if not model_id or not name:
-            raise ValueError(f"{part!r} is not id=name")
-        entries.append(_entry(model_id, name, known.get(model_id)))
-    if not entries:
-        raise ValueError("name at least one model, as id=name of the remote server")
-    return Catalog(entries)
+    return Catalog([_entry(one, name, known.get(one)) for one, name in names.items()])
 
 
 def _entry(model_id: str, name: str, official: CatalogModel | None) -> CatalogModel:

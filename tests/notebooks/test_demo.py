@@ -29,6 +29,23 @@ print(json.dumps([rows[0]["id"], config.DEPLOYMENT_URL == config.NEMO_URL]))
 """
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--size", "tiny"], "SIZE='tiny' is not one of smoke, workshop, full"),
+        (["--dataset", "foo"], "DATASET='foo' is not owner/name"),
+        (["--dataset", "me/rows", "--rows", "/nope.json"], "there is no file /nope.json"),
+        (["--rows", "/nope.json"], "--rows needs --dataset"),
+    ],
+    ids=["size", "dataset", "rows", "rows-without-name"],
+)
+def test_an_option_that_cannot_work_is_refused_before_anything_is_made(tmp_path, options, words):
+    command = [sys.executable, "scripts/demo.py", "--results", str(tmp_path), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_shell_set_up_for_a_cluster_does_not_lead_the_demo_there(monkeypatch, tmp_path):
     for name in (*URLS, "NIM_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

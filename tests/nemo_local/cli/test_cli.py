@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ from nemo_local.home import read_records
 from nemo_local.pocket_dataset import REPO
 from nemo_local.processes import family, wait_until
 from tests.conftest import free_port
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_help_needs_no_training_library():
@@ -71,7 +74,7 @@ def test_commands_on_a_platform_that_is_not_there(terminal, tmp_path):
 
 
 @pytest.mark.contract
-def test_a_platform_lives_is_killed_comes_back_and_is_removed(terminal):
+def test_a_platform_lives_is_killed_comes_back_and_is_removed(terminal, tmp_path):
     settings = terminal.settings
     done = terminal.run("up", "--detach")
     assert done.returncode == 0, done.stderr
@@ -85,6 +88,10 @@ def test_a_platform_lives_is_killed_comes_back_and_is_removed(terminal):
     done = terminal.run("doctor")
     assert done.returncode == 0, done.stdout
     assert "called get_weather(" in done.stdout
+    stranger = terminal.run("doctor", "--home", str(tmp_path / "other"))
+    assert stranger.returncode == 1 and "called get_weather(" not in stranger.stdout
+    taken = f"port {settings.nim_port}: is taken by the platform of {settings.home}"
+    assert taken in stranger.stdout
 
     with terminal.client() as client:
         client.post("/v1/datasets", json={"name": "kept", "files_url": "hf://datasets/a/b"})
@@ -154,12 +161,31 @@ def test_settings_that_cannot_work_are_told_before_anything_starts(terminal, tmp
     (tmp_path / "file").write_text("no folder")
     for options, words in (
         (("--device", "tpu"), "NEMO_LOCAL_DEVICE must be one of auto, cpu, cuda"),
-        (("--port", "99999"), "NEMO_LOCAL_PORT must be from 1 to 65535"),
         (("--home", str(tmp_path / "file")), "cannot be the folder of all state"),
     ):
         done = terminal.run("up", "--detach", *options)
         assert done.returncode == 1 and words in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["up", "doctor"])
+def test_a_port_that_no_machine_has_is_named_by_its_option(terminal, command):
+    done = terminal.run(command, "--nim-port", "99999")
+    assert done.returncode == 2 and "--nim-port" in done.stderr and "65535" in done.stderr
+
+
+def test_doctor_names_a_setting_that_cannot_work(terminal):
+    done = terminal.run("doctor", NEMO_LOCAL_PORT="99999")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("fail")]
+    assert line == "fail  settings: NEMO_LOCAL_PORT must be from 1 to 65535, not 99999"
+
+
+def test_a_python_without_the_packages_is_told_in_one_sentence(terminal):
+    command = [sys.executable, "-S", "-m", "nemo_local", "status"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "typer" in done.stderr and "use .venv/bin/python -m nemo_local" in done.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

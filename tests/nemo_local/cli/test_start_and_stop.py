@@ -26,6 +26,7 @@ from nemo_local.processes import (
     start_platform,
     stop_platform,
 )
+from tests.running_nim import running_nim
 
 
 @pytest.fixture
@@ -154,6 +155,23 @@ def test_commands_find_a_platform_that_listens_on_another_address(alone):
     status = alone.run("status").stdout
     assert "running" in status and "customization jobs: unknown" not in status
     assert f"port {alone.settings.port}: this platform listens there" in alone.run("doctor").stdout
+
+
+def test_a_platform_with_a_token_says_which_setting_a_command_lacks(alone, tmp_path):
+    assert alone.run("up", "--detach", NEMO_LOCAL_TOKEN="secret").returncode == 0
+    for given in ("", "other"):
+        status = alone.run("status", NEMO_LOCAL_TOKEN=given).stdout
+        assert "jobs: unknown" in status and "set NEMO_LOCAL_TOKEN to the one" in status
+    other = alone.run("up", "--detach", "--home", str(tmp_path / "other"))
+    assert f"is taken by the platform of {alone.settings.home}" in other.stderr
+
+
+def test_an_inference_with_a_token_says_which_setting_doctor_and_up_lack(terminal, settings):
+    there = replace(settings, token="secret")
+    with running_nim(there):
+        elsewhere = {"NEMO_LOCAL_NIM_URL": settings.nim_url, "NEMO_LOCAL_DATASET_ROWS": "0"}
+        assert "set NEMO_LOCAL_NIM_KEY to" in terminal.run("doctor", **elsewhere).stdout
+        assert "set NEMO_LOCAL_NIM_KEY to" in terminal.run("up", "--detach", **elsewhere).stdout
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])

@@ -51,11 +51,35 @@ def test_a_remote_endpoint_replaces_the_local_one():
         ({"port": 8000}, "cannot both listen on port 8000; choose another one with --nim-port"),
         ({"models_dir": "/no/such"}, "NEMO_LOCAL_MODELS: there is no folder /no/such"),
         ({"home": "/what?"}, "NEMO_LOCAL_HOME: the path /what? must not have a question mark"),
+        ({"remote_nim_url": "localhost:1"}, "NEMO_LOCAL_NIM_URL must be a URL such as http://127"),
+        ({"engine_url": "localhost"}, "NEMO_LOCAL_ENGINE_URL must be a URL such as http://127"),
+        ({"engine_url": "http://gpu:8000"}, "NEMO_LOCAL_ENGINE_MODELS must name at least one"),
+        ({"hf_endpoint": "me:pw@hub"}, "NEMO_LOCAL_HF_ENDPOINT must be a URL such as https://hug"),
+        ({"training_address": "x:y"}, "NEMO_LOCAL_TRAINING_ADDRESS must be host or host:port"),
+        ({"tool_parsers": "foo"}, "NEMO_LOCAL_TOOL_PARSERS: 'foo' is not model=parser"),
+        ({"database": "foo"}, "NEMO_LOCAL_DATABASE_URL must be an SQLAlchemy URL"),
+        ({"database": "a:pw@foo"}, "not '...@foo'"),
+        ({"database": "sqlite+pysqlcipher:///x"}, "needs a package that is not installed: No mod"),
     ],
 )
 def test_a_value_that_nothing_could_be_done_with_is_named(given, words):
     with pytest.raises(SettingsError, match=re.escape(words)):
         Settings.from_environment({}, **given).check()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"remote_nim_url": "https://me:pw@gpu.example/nim/", "hf_endpoint": "http://[::1]:8080/v1"},
+        {"engine_url": "http://gpu:8000/v1", "engine_models": "meta/x=llama3.1:8b, acme/y=y"},
+        {"training_address": "10.0.0.1"},
+        {"training_address": "gpu-1.example:29500", "tool_parsers": "acme/a=hermes"},
+        {"database": "sqlite:////tmp/x.db"},
+    ],
+    ids=lambda given: "-".join(given),
+)
+def test_the_forms_that_the_readme_shows_are_accepted(given):
+    Settings.from_environment({}, **given).check()
 
 
 def test_two_services_may_name_one_port_when_inference_is_elsewhere():

@@ -115,6 +115,8 @@ def details_of(job, message):
         ({"hyperparameters": teacher("meta/llama-3.1-8b-instruct@2.0")}, 422,
          "of hyperparameters.distillation.teacher is not enabled: no weights"),
         ({"output_model": "a/b/c@v1"}, 422, "output_model 'a/b/c' does not have the form"),
+        ({"output_model": f"ns/{'x' * 300}"}, 422, "is too long: a name of 300 characters"),
+        ({"namespace": "n" * 300, "output_model": "ns/q"}, 422, "300 characters are too long"),
         ({"output_model": "ns/x@v 1"}, 422, "the version 'v 1' must have letters"),
         ({"output_model": "ns/x--y"}, 422, "cannot name a repository"),
         ({"output_model": "ns/x@main"}, 422, "'main' is the branch with the newest version"),

@@ -13,9 +13,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
-from nemo_local.nim.app import create_app
 from nemo_local.nim.lora import Unservable
 from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
 from nemo_local.settings import Settings, SettingsError
@@ -152,16 +150,16 @@ def test_what_another_server_would_not_see_of_an_adapter_is_told(
 
 def test_the_model_map_names_ids_and_their_names_there(tmp_path: Path) -> None:
     known = catalog_of(replace(entry("meta/x", tmp_path), max_model_len=4096))
-    catalog = remote_catalog("meta/x=llama3.1:8b, acme/y=y", known)
+    settings = Settings.from_environment(
+        {}, home=tmp_path, engine_models="meta/x=llama3.1:8b, acme/y=y"
+    )
+    catalog = remote_catalog(settings.engine_names(), known)
     assert catalog.models["meta/x"].max_model_len == 4096
     assert catalog.models["meta/x"].path is None
     assert [one.answered_by for one in catalog.models.values()] == ["llama3.1:8b", "y"]
     for wrong in (None, "", "acme/y", "=y"):
-        with pytest.raises(ValueError, match="id=name"):
-            remote_catalog(wrong, Catalog([]))
-    settings = Settings.from_environment({}, home=tmp_path, engine_url="http://127.0.0.1:9")
-    with pytest.raises(SettingsError, match="NEMO_LOCAL_ENGINE_MODELS"):
-        create_app(settings)
+        with pytest.raises(SettingsError, match="NEMO_LOCAL_ENGINE_MODELS.* id=name"):
+            replace(settings, engine_models=wrong).engine_names()
     assert remote_url("http://host:8000/v1/") == "http://host:8000"
 
 
