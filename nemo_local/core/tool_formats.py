@@ -13,6 +13,7 @@ Source: https://docs.vllm.ai/en/latest/features/tool_calling.html
 import ast
 import json
 import re
+import uuid
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +77,13 @@ class ToolFormat:
     """What grammars for `tool_choice` produce; mistral and pythonic use a JSON list, as vLLM."""
     kept: tuple[str, ...] = ()
     """Control tokens that belong to the form, so that decoding must not drop them."""
+    short_ids: bool = False
+    """Whether the family's templates refuse ids of calls but those of nine letters and digits."""
+
+    def new_call_id(self) -> str:
+        """A fresh id: `chatcmpl-tool-` and 32 hexadecimal digits, or nine letters and digits."""
+        random = uuid.uuid4().hex
+        return random[:9] if self.short_ids else f"chatcmpl-tool-{random}"
 
     def read(self, text: str, constrained: bool) -> Reading:
         """The finished reply as text and calls; `constrained` if a grammar of `form` held it."""
@@ -251,7 +259,7 @@ HERMES = ToolFormat(
 )  # fmt: skip
 MISTRAL = ToolFormat(
     "mistral", ("[TOOL_CALLS]",), True, parse_mistral_calls, LIST_FORM,
-    kept=("[TOOL_CALLS]", "[ARGS]"),
+    kept=("[TOOL_CALLS]", "[ARGS]"), short_ids=True,
 )  # fmt: skip
 PYTHONIC = ToolFormat("pythonic", ("[",), False, parse_pythonic_calls, LIST_FORM)
 

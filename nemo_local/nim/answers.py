@@ -4,14 +4,14 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nemo_local.core.tool_formats import Reading
-from nemo_local.nim.call_stream import ReplyStream, begun_calls
+from nemo_local.nim.call_stream import ReplyStream, read_constrained
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
-from nemo_local.nim.tool_calls import ToolUse, new_call_id
+from nemo_local.nim.tool_calls import ToolUse
 
 Json = dict[str, Any]
 
@@ -148,13 +148,13 @@ def reading_of(answer: Answer, index: int) -> Reading:
     text = reply.text
     if use.mode == "none":
         return Reading(text, [])
-    held = use.mode != "auto"
-    reading = answer.checkpoint.tool_format.read(text, constrained=held)
-    if held and (reply.finish_reason == "length" or reply.stream.stopped_by is not None):
-        begun = begun_calls(text)
-        if len(begun) > len(reading.calls):
-            return Reading(None, begun, cut=True)
-    return reading if use.parallel else Reading(reading.content, reading.calls[:1])
+    format_ = answer.checkpoint.tool_format
+    if use.mode == "auto":
+        reading = format_.read(text, constrained=False)
+    else:
+        cut = reply.finish_reason == "length" or reply.stream.stopped_by is not None
+        reading = read_constrained(text, format_, cut)
+    return reading if use.parallel else replace(reading, calls=reading.calls[:1])
 
 
 def finish_reason(reply: Generation, reading: Reading, use: ToolUse) -> str | None:
@@ -171,7 +171,7 @@ def chat_choice(answer: Answer, index: int) -> Json:
     if reading.calls:
         message["tool_calls"] = [
             {
-                "id": new_call_id(),
+                "id": answer.checkpoint.tool_format.new_call_id(),
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
             }

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from nemo_local.core.tool_formats import Reading, ToolCall, ToolFormat, json_text
-from nemo_local.nim.tool_calls import ToolUse, new_call_id
+from nemo_local.nim.tool_calls import ToolUse
 
 Json = dict[str, Any]
 
@@ -28,7 +28,7 @@ class ReplyStream:
         self._mode = use.mode
         self._text = ""
         self._given = 0  # characters given out as text
-        self._calls = CallStream()
+        self._calls = CallStream(format_)
 
     def push(self, text: str) -> list[Json]:
         """The deltas that became certain with this piece of text."""
@@ -44,7 +44,7 @@ class ReplyStream:
         if self._calls.begun:
             return []
         if reading.calls:
-            return call_deltas(reading.calls)
+            return call_deltas(reading.calls, self._format)
         return self._content(len(self._text))
 
     def _content(self, end: int) -> list[Json]:
@@ -60,7 +60,8 @@ class CallStream:
     the whole reply carries. When max_tokens cuts the reply, its last call stays unfinished.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, format_: ToolFormat) -> None:
+        self._format = format_
         self.begun = 0
         """Calls begun so far."""
         self._rest = ""
@@ -81,7 +82,7 @@ class CallStream:
             return None
         self._rest, self._inside, self._depth = self._rest[found.end() :], True, 0
         self.begun += 1
-        return _head_delta(self.begun - 1, json.loads(found["name"]))
+        return _head_delta(self.begun - 1, json.loads(found["name"]), self._format)
 
     def _arguments(self) -> Json | None:
         fragment, at = "", 0
@@ -94,10 +95,17 @@ class CallStream:
         return _arguments_delta(self.begun - 1, fragment) if fragment else None
 
 
-def begun_calls(text: str) -> list[ToolCall]:
-    """The calls of a constrained reply that ended too early, the last one as far as it came."""
+def read_constrained(text: str, format_: ToolFormat, cut: bool) -> Reading:
+    """A constrained reply as calls, the last one as far as it came; `cut` if it ended early."""
+    reading = format_.read(text, constrained=True)
+    # Whole replies, too, may hold numbers that Python does not read, such as 1e999.
+    begun = _begun_calls(text, format_) if cut or not reading.calls else []
+    return Reading(None, begun, cut=cut) if len(begun) > len(reading.calls) else reading
+
+
+def _begun_calls(text: str, format_: ToolFormat) -> list[ToolCall]:
     calls: list[ToolCall] = []
-    for delta in CallStream().push(text):
+    for delta in CallStream(format_).push(text):
         function = delta["tool_calls"][0]["function"]
         if "name" in function:
             calls.append(ToolCall(function["name"], ""))
@@ -107,18 +115,21 @@ def begun_calls(text: str) -> list[ToolCall]:
     return calls
 
 
-def call_deltas(calls: list[ToolCall]) -> list[Json]:
+def call_deltas(calls: list[ToolCall], format_: ToolFormat) -> list[Json]:
     """Two deltas for each finished call: its name, then its arguments."""
     return [
         delta
         for number, call in enumerate(calls)
-        for delta in (_head_delta(number, call.name), _arguments_delta(number, call.arguments))
+        for delta in (
+            _head_delta(number, call.name, format_),
+            _arguments_delta(number, call.arguments),
+        )
     ]
 
 
-def _head_delta(number: int, name: str) -> Json:
+def _head_delta(number: int, name: str, format_: ToolFormat) -> Json:
     function = {"name": name, "arguments": ""}
-    call = {"index": number, "id": new_call_id(), "type": "function", "function": function}
+    call = {"index": number, "id": format_.new_call_id(), "type": "function", "function": function}
     return {"tool_calls": [call]}
 
 

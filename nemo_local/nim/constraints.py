@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from nemo_local.core.tool_formats import LLAMA_FORM, CallForm
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
-from nemo_local.nim.schema_limits import check_schema
+from nemo_local.nim.schema_limits import OF_SCHEMAS, check_schema
 
 Schema = dict[str, Any]
 MAX_NESTING = 100
@@ -26,6 +26,11 @@ MAX_CHARACTERS = 2**17
 """Of a form as JSON: compiling as much takes seconds at worst, five times as much a minute."""
 REMEMBERED_BYTES = 2**26
 """Compiled grammars kept, the most recently used (bytes)."""
+_OF_LENGTH = r" ::= (([^\"\\\r\n]))"
+"""How xgrammar writes a character of a string that has `minLength` or `maxLength`: with control
+characters, which no JSON has, and without those that JSON escapes."""
+_OF_JSON = r' ::= (([^\0-\x1f\"\\]) | ("\\" basic_escape))'
+_ANNOTATIONS = ("title", "description", "default", "examples", "$comment")
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,10 @@ def _key(constraint: Constraint) -> str:
     """
     if _nested_deeper(constraint.value, MAX_NESTING):
         raise _refusal(constraint, f"it is nested deeper than {MAX_NESTING} levels")
-    key = json.dumps([constraint.kind, constraint.value], default=repr)
+    form = constraint.value
+    if constraint.kind in ("call", "calls"):  # what tools are said to do is not in it
+        form = [[tool["function"]["name"] for tool in form], _arguments_schema(form)]
+    key = json.dumps([constraint.kind, form], default=repr)
     if len(key) > MAX_CHARACTERS:
         raise _refusal(constraint, f"it has {len(key)} characters, more than {MAX_CHARACTERS}")
     return key
@@ -161,7 +169,7 @@ def _calls_grammar(tools: list[Tool], form: CallForm, one: bool) -> str:
     What all calls share stands in it once: compiling takes 4 microseconds for each character.
     """
     try:
-        text = str(_schema_grammar(_arguments_schema(tools)))
+        text = _schema_grammar(_arguments_schema(tools))
     except RuntimeError:
         for tool in tools:
             _check_alone(tool)
@@ -202,15 +210,17 @@ def _check_alone(tool: Tool) -> None:
         raise ValueError(f"tool {tool['function']['name']!r}: {error}") from error
 
 
-def _schema_grammar(schema: Schema) -> xgrammar.Grammar:
+def _schema_grammar(schema: Schema) -> str:
+    """EBNF whose rule `root` is a value of this schema."""
     # Not xgrammar's strict mode: it also forbids what a schema leaves open on purpose.
-    return xgrammar.Grammar.from_json_schema(
+    grammar = xgrammar.Grammar.from_json_schema(
         json.dumps(schema), any_whitespace=False, strict_mode=False
     )
+    return str(grammar).replace(_OF_LENGTH, _OF_JSON)
 
 
 def closed(schema: Any, place: str = "#") -> Any:
-    """The schema with every object that names its properties limited to them.
+    """The schema with every object that names its properties limited to them, and no annotations.
 
         {"type": "object", "properties": {"a": {}}} -> {..., "additionalProperties": False}
 
@@ -222,18 +232,22 @@ def closed(schema: Any, place: str = "#") -> Any:
         return [closed(item, place) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    result = {key: _closed_value(key, value, place) for key, value in schema.items()}
+    result = {
+        key: _closed_value(key, value, place)
+        for key, value in schema.items()
+        if key not in _ANNOTATIONS
+    }
     if isinstance(result.get("properties"), dict) and result["properties"]:
         result.setdefault("additionalProperties", False)
     return result
 
 
 def _closed_value(key: str, value: Any, place: str) -> Any:
-    if key in ("properties", "$defs", "definitions") and isinstance(value, dict):
+    if key in OF_SCHEMAS and isinstance(value, dict):
         return {name: closed(inner, place) for name, inner in value.items()}
     if key == "$ref" and isinstance(value, str) and value.startswith("#"):
         return place + value[1:]
-    return value if key in ("enum", "const", "default", "examples") else closed(value, place)
+    return value if key in ("enum", "const") else closed(value, place)
 
 
 def _checked(schema: Schema | str) -> Schema:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from jsonschema import Draft202012Validator, SchemaError
+
 _LEFT_OUT = (
     *("not", "if", "contains", "dependentRequired", "dependentSchemas", "dependencies"),
     *("uniqueItems", "unevaluatedProperties", "unevaluatedItems"),
@@ -20,16 +22,23 @@ _CONSTRAINTS = (
     *("maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     *("enum", "const"),
 )
+_BOUNDS = (
+    *("minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("multipleOf", "type"),
+)
 _TELL_A_TYPE = ("properties", "patternProperties", "items", "prefixItems", "enum", "const")
 _LOOKS_AROUND = re.compile(r"(?<!\\)\(\?<?[=!]")
 _NOT_IN_JSON = frozenset(['"', '\\"', "\\\\", "\\n", "\\r", "\\t", "\\f", "\\v"])
 """Of a pattern: what a string of JSON has in another spelling, which no grammar asks for."""
+_SIGNS = re.compile(r"\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\.|.", re.DOTALL)
+_POINTERS = ("json-pointer", "relative-json-pointer")
+"""Formats whose grammar allows quotes."""
 _ALL_BUT = re.compile(r"\[\^(?:\\.|[^\]\\])*\]")
 DECIMALS = 6
 """Of the bounds of a number that a grammar knows."""
 MAX_OPTIONAL = 400
 """Properties of an object that may be left out; twice as many compile four times as long."""
-_OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
+OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "propertyNames")
 
@@ -64,6 +73,14 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
             yield place, "'required' with a name outside 'properties'"
         if len(properties) - len(required) > MAX_OPTIONAL:
             yield place, f"more than {MAX_OPTIONAL} 'properties' that are not 'required'"
+    if schema.get("multipleOf") and schema.get("type") != "integer":
+        yield place, "'multipleOf' without 'type' integer"
+    if schema.get("format") in _POINTERS:
+        yield place, f"'format' {schema['format']}"
+    if "format" in schema and {"minLength", "maxLength"} & schema.keys():
+        yield place, "'format' beside 'minLength' or 'maxLength'"
+    if ruled_out := _ruled_out(schema):
+        yield place, f"{ruled_out[0]!r} among the values, which the rest of it rules out,"
     if _too_fine(schema):
         yield place, f"a bound of more than {DECIMALS} decimals"
     for pattern in [schema.get("pattern"), *(schema.get("patternProperties") or {})]:
@@ -84,6 +101,19 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
         yield from _problems(inner, f"{place}.{name}" if place else name)
 
 
+def _ruled_out(schema: dict[str, Any]) -> list[Any]:
+    """Values of `enum` or `const` outside the bounds beside them, of which a grammar knows none."""
+    values = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
+    bounds = {keyword: schema[keyword] for keyword in _BOUNDS if keyword in schema}
+    if not values or not bounds:
+        return []
+    try:
+        holds = Draft202012Validator(bounds).is_valid
+        return [value for value in values if not holds(value)]
+    except (SchemaError, TypeError, ValueError, OverflowError):  # xgrammar says what is wrong
+        return []
+
+
 def _too_fine(schema: dict[str, Any]) -> bool:
     """Whether a number lies between bounds so fine that a grammar may find none there."""
     low, high = (
@@ -96,8 +126,11 @@ def _too_fine(schema: dict[str, Any]) -> bool:
 
 def _stands_in_json(pattern: str) -> bool:
     """Whether what a pattern spells stands in JSON as it is; `[^...]` never lets out the rest."""
-    parts = re.findall(r"\\.|.", _ALL_BUT.sub("", pattern), re.DOTALL)
-    return not any(part in _NOT_IN_JSON or part < " " for part in parts)
+    parts = [
+        chr(int(part[2:], 16)) if part[:2] in ("\\x", "\\u") and part[2:] else part
+        for part in _SIGNS.findall(_ALL_BUT.sub("", pattern))
+    ]
+    return not any(part in (*_NOT_IN_JSON, "\\") or part < " " for part in parts)
 
 
 def _says_nothing(keyword: str, schema: dict[str, Any]) -> bool:
@@ -114,7 +147,7 @@ def _says_nothing(keyword: str, schema: dict[str, Any]) -> bool:
 
 def _inside(schema: dict[str, Any]) -> Iterator[tuple[Any, str]]:
     """The schemas in a schema, and where."""
-    for keyword in _OF_SCHEMAS:
+    for keyword in OF_SCHEMAS:
         found = schema.get(keyword)
         if isinstance(found, dict):
             yield from ((inner, f"{keyword}.{name}") for name, inner in found.items())

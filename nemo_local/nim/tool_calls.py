@@ -1,16 +1,10 @@
 """What a request asks of tools."""
 
-import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
-
-
-def new_call_id() -> str:
-    """A fresh id, such as `chatcmpl-tool-0f3c...` (32 hexadecimal digits)."""
-    return f"chatcmpl-tool-{uuid.uuid4().hex}"
 
 
 @dataclass(frozen=True)

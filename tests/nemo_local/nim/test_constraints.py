@@ -174,6 +174,16 @@ def test_objects_are_closed_where_they_name_their_properties() -> None:
         ({"type": "string", "pattern": r"^C:\\[a-z]$"}, "a pattern with quotes, backslashes or"),
         ({"type": "object", "patternProperties": {'^"$': {}}}, "a pattern with quotes"),
         ({"type": "number", "minimum": 1e-7, "maximum": 2e-7}, "a bound of more than 6 decimals"),
+        ({"type": "number", "multipleOf": 0.01}, "'multipleOf' without 'type' integer"),
+        ({"type": "string", "format": "date", "maxLength": 4}, "'format' beside 'minLength'"),
+        ({"type": "string", "format": "json-pointer"}, "'format' json-pointer"),
+        ({"type": "integer", "minimum": 3, "enum": [1, 5]}, "1 among the values, which the rest"),
+        ({"const": "a", "type": "integer"}, "'a' among the values, which the rest of it rules"),
+        ({"type": "string", "pattern": r"^\x22$"}, "a pattern with quotes, backslashes or"),
+        (
+            {"type": "string", "pattern": r"^\u005c|\u000a$"},
+            "a pattern with quotes, backslashes or",
+        ),
         (
             {"properties": {f"p{i}": {"type": "null"} for i in range(401)}},
             "more than 400 'properties' that are not 'required'",
@@ -199,6 +209,10 @@ def test_a_keyword_that_no_grammar_keeps_is_refused_by_name(
         {"type": "string", "pattern": r"f\(?=b"},
         {"type": "string", "pattern": r'^[^"\\]+\d\.$'},
         {"type": "number", "minimum": 0.5, "maximum": 1.25},
+        {"type": "integer", "multipleOf": 5},
+        {"type": "string", "enum": ["a", "b"], "minLength": 1},
+        {"type": ["string", "null"], "enum": ["a", None]},
+        {"type": "string", "pattern": r"^\x41\u00e9$"},
         {"type": "array", "items": {"type": "integer"}, "uniqueItems": False},
         {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}], "title": "N"},
         {"$defs": {"a": {"type": "object"}}, "$ref": "#/$defs/a"},
@@ -207,6 +221,38 @@ def test_a_keyword_that_no_grammar_keeps_is_refused_by_name(
 )
 def test_schemas_that_grammars_keep_are_not_refused(grammars: Grammars, schema: dict) -> None:
     grammars.matcher(Constraint("schema", schema))
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [('say "hi"', True), ("a\nb\\", True), ("é😀", True), ("", False), ("123456789", False)],
+    ids=["quotes", "escapes", "other scripts", "too short", "too long"],
+)
+def test_a_string_of_bounded_length_may_hold_what_json_escapes(
+    grammars: Grammars, text: str, good: bool
+) -> None:
+    word = {"type": "string", "minLength": 1, "maxLength": 8}
+    assert (
+        accepts(grammars, Constraint("schema", word), json.dumps(text, ensure_ascii=False)) is good
+    )
+    for raw in ("\x00", "\t", "\n", '"', "\\"):
+        assert not accepts(grammars, Constraint("schema", word), f'"{raw}"')
+
+
+def test_what_tools_are_said_to_do_is_no_part_of_their_form(grammars: Grammars) -> None:
+    def tools(words: str) -> list[dict[str, Any]]:
+        value = {"type": "string", "description": words, "examples": [words]}
+        parameters = {"type": "object", "properties": {"title": value}, "description": words}
+        return [
+            {"function": {"name": f"f{i}", "description": words, "parameters": parameters}}
+            for i in range(64)
+        ]
+
+    grammars.matcher(Constraint("calls", tools("short")))
+    assert grammars.known(Constraint("calls", tools("long " * 1000))) is not None
+    assert accepts(
+        grammars, Constraint("calls", tools("")), '{"name": "f1", "parameters": {"title": "a"}}'
+    )
 
 
 def test_a_tool_with_a_keyword_that_no_grammar_keeps_can_be_called(grammars: Grammars) -> None:

@@ -1,6 +1,7 @@
 """Reading tool calls from replies in the form of each model family."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from nemo_local.core.tool_formats import (
     formats_by_model,
     parse_json_calls,
 )
-from nemo_local.nim.call_stream import ReplyStream
+from nemo_local.nim.call_stream import ReplyStream, read_constrained
 from nemo_local.nim.checkpoint import load_checkpoint
 from nemo_local.nim.constraints import Constraint, Grammars
 from nemo_local.nim.tool_calls import ToolUse
@@ -184,6 +185,30 @@ def test_constrained_calls_are_read_back_and_streamed_argument_by_argument(name:
     deltas = [delta for letter in text for delta in stream.push(letter)]
     assert len(deltas) > 20 and stream.finish(reading) == []
     assert joined(deltas) == ("", expected)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1.5e+400", "1" * 4301], ids=lambda n: n[:9])
+@pytest.mark.parametrize("name", list(TOOL_FORMATS))
+def test_a_constrained_call_with_a_number_too_large_for_python_is_a_call(
+    name: str, number: str
+) -> None:
+    format_ = TOOL_FORMATS[name]
+    call = f'{{"name": "add", "{format_.form.arguments}": {{"a": {number}}}}}'
+    text = call.join(format_.form.around_each).join(format_.form.around_all)
+    expected = [ToolCall("add", f'{{"a": {number}}}')]
+    reading = read_constrained(text, format_, cut=False)
+    assert (reading.calls, reading.content, reading.cut) == (expected, None, False)
+    stream = ReplyStream(format_, ToolUse(TOOLS, "required", TOOLS, True))
+    assert joined([*stream.push(text), *stream.finish(reading)]) == ("", expected)
+
+
+def test_ids_of_calls_are_such_as_templates_of_mistral_take() -> None:
+    """Its templates refuse all others when the conversation goes on."""
+    for format_, form in ((MISTRAL, r"[a-z0-9]{9}"), (LLAMA3_JSON, r"chatcmpl-tool-[0-9a-f]{32}")):
+        stream = ReplyStream(format_, ToolUse(TOOLS, "required", TOOLS, True))
+        head = stream.push(f'{{"name": "add", "{format_.form.arguments}": ')[0]["tool_calls"][0]
+        assert re.fullmatch(form, head["id"]) and re.fullmatch(form, format_.new_call_id())
+        assert head["id"] != format_.new_call_id()
 
 
 def test_a_constrained_reply_cut_before_its_first_name_is_text() -> None:
