@@ -1,6 +1,7 @@
 """What the Data Store keeps for inference: adapters, and whole models such as fine-tunings of all
 weights."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,11 @@ class Stored:
     def key(self) -> tuple[str, str]:
         """Changes when the same name comes to mean other weights."""
         return (self.entity_id, self.files_url)
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder for its files, where no other version keeps any."""
+        return f"{self.entity_id}-{hashlib.sha256(self.files_url.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)

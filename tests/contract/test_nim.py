@@ -1,7 +1,9 @@
 """NIM beside a running platform: adapters come and go with their entities."""
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,46 @@ def test_the_same_name_registered_anew_means_the_new_weights(
     register(running, model, upload(running, make_adapter(tmp_path / "b", 2), "beta", "v1"))
     refresh(running)
     assert ask(openai, model) != first
+
+
+def test_a_name_that_gets_a_new_version_answers_all_the_time(
+    running: Running, openai: Any, tmp_path: Path
+) -> None:
+    model = "ns/delta@v1"
+    url = upload(running, make_adapter(tmp_path / "0", 1), "delta", "v1")
+    register(running, model, url)
+    refresh(running)
+    replies: list[str] = []
+    replaced = threading.Event()
+    kept = running.settings.home / "nim" / "adapters"
+    folders = len(list(kept.iterdir()))
+
+    def replace_it(folder: Path, version: str) -> dict[str, Any]:
+        artifact = {
+            "files_url": upload(running, folder, "delta", version), "status": "upload_completed"
+        }  # fmt: skip
+        running.client().patch(f"/v1/models/{model}", json={"artifact": artifact})
+        return refresh(running)
+
+    def ask_on() -> None:
+        while not replaced.is_set():
+            replies.append(ask(openai, model))
+
+    with ThreadPoolExecutor(3) as threads:
+        asked = [threads.submit(ask_on) for _ in range(3)]
+        try:
+            for seed in (2, 3, 4):
+                replace_it(make_adapter(tmp_path / str(seed), seed), f"v{seed}")
+                replies.append(ask(openai, model))
+        finally:
+            replaced.set()
+    for future in asked:
+        future.result()  # raises what a request was refused with
+    assert len(set(replies)) == 4 and len(list(kept.iterdir())) == folders
+    broken = make_adapter(tmp_path / "broken", 5)
+    (broken / "adapter_config.json").write_text("{")
+    state = replace_it(broken, "v5")
+    assert model in state["failed"] and model not in state["models"]
 
 
 def test_only_finished_uploads_of_served_bases_are_listed(running: Running, tmp_path: Path) -> None:
