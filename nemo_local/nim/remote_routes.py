@@ -46,7 +46,9 @@ class RemoteHandlers(BaseHandlers):
 
     async def forward(self, request: Request) -> Response:
         body = await _body_of(request)
-        served = self._models.get(str(body.get("model")))
+        model_id = str(body.get("model"))
+        with self._busy_while_loading(model_id):
+            served = self._models.get(model_id)
         sent = {**body, "model": self._name_of(served)}
         path = "/v1/" + request.url.path.rstrip("/").rpartition("/v1/")[2]
         answer = self._stream(path, sent) if sent.get("stream") else self._whole(path, sent, served)
