@@ -10,12 +10,12 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from nemo_local.core.client import AsyncClient, UpstreamError
-from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
-from nemo_local.nim.errors import BadValue, Busy, TimeUp
+from nemo_local.core.web import CLIENT_CLOSED, json_object, unless_client_leaves
+from nemo_local.nim.errors import Busy, TimeUp
 from nemo_local.nim.models import Served
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.remote import RemoteModels
-from nemo_local.nim.routes import BaseHandlers
+from nemo_local.nim.routes import MAX_JSON_DEPTH, BaseHandlers
 
 Json = dict[str, Any]
 ANSWERS_WITHIN_S = 10.0
@@ -45,7 +45,7 @@ class RemoteHandlers(BaseHandlers):
         return {"object": "health.response", "message": "Service is ready."}
 
     async def forward(self, request: Request) -> Response:
-        body = await _body_of(request)
+        body = json_object(await request.body(), MAX_JSON_DEPTH)
         model_id = str(body.get("model"))
         with self._busy_while_loading(model_id):
             served = self._models.get(model_id)
@@ -106,13 +106,3 @@ async def _next_before(deadline: float | None, pieces: AsyncIterator[bytes]) -> 
     """The next piece, empty at the end. Raises TimeoutError."""
     async with asyncio.timeout_at(deadline):
         return await anext(pieces, b"")
-
-
-async def _body_of(request: Request) -> Json:
-    try:
-        body = await request.json()
-    except ValueError as error:
-        raise BadValue(f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise BadValue("the body must be a JSON object")
-    return body

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 API = "1.0"
 RELEASE = "1.8.3"
 """The NIM release whose API is followed."""
+MAX_JSON_DEPTH = 500
+"""Nothing is stored here, and schemas, which are deep as JSON, have a limit of their own."""
 
 
 def router(nim: "BaseHandlers") -> APIRouter:

@@ -82,6 +82,20 @@ def test_refusals_of_the_server_that_computes_are_passed_on(engines: Any) -> Non
             )  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", [{}, {"Content-Type": "application/json"}], ids=["none", "JSON"])
+@pytest.mark.parametrize("text", [r'"\ud800"', "NaN", "[" * 600], ids=["half", "NaN", "deep"])
+def test_a_body_that_no_json_could_repeat_is_422_whatever_its_type(
+    engines: Any, text: str, kind: dict[str, str]
+) -> None:
+    content = f'{{"model": "{OURS}", "messages": {text}}}'.encode()
+    for engine in engines:
+        nim = Client(str(engine.base_url).removesuffix("/v1/"), engine.api_key)
+        with pytest.raises(UpstreamError) as refusal:
+            nim.raw("POST", CHAT, content=content, headers=kind)
+        nim.close()
+        assert refusal.value.status == 422
+
+
 def fake_vllm(loaded: dict[str, str], load_path: str) -> FastAPI:
     """The two routes of vLLM or SGLang that load adapters, as they answer."""
     app = FastAPI()
