@@ -14,7 +14,7 @@ from nemo_local.core.client import Client
 from tests.conftest import Running
 from tests.contract.tiny_platform import MODEL, eventually, tiny_platform
 from tests.running_nim import CHAT, HELLO
-from tests.tiny_checkpoint import make_adapter
+from tests.tiny_checkpoint import make_adapter, make_checkpoint
 
 pytestmark = pytest.mark.contract
 
@@ -140,6 +140,45 @@ def test_a_name_that_gets_a_new_version_answers_all_the_time(
     (broken / "adapter_config.json").write_text("{")
     state = replace_it(broken, "v5")
     assert model in state["failed"] and model not in state["models"]
+
+
+def test_a_whole_model_that_gets_a_new_version_is_never_unknown_nor_are_its_adapters(
+    running: Running, tmp_path: Path
+) -> None:
+    names = "ns/whole", "ns/beside-whole@v1"
+    client = running.client()
+    url = upload(running, make_checkpoint(tmp_path / "1", 5), "whole", "v1")
+    register(running, "ns/whole", url, peft=None)
+    url = upload(running, make_adapter(tmp_path / "a", 1), "beside-whole", "v1")
+    register(running, names[1], url, base_model="ns/whole")
+    nim = {"image_name": "nim", "image_tag": "1", "gpu": 1}
+    config = {"model": "ns/whole", "nim_deployment": nim}
+    deployment = {"name": "whole", "namespace": "ns", "config": config}
+    client.post("/v1/deployment/model-deployments", json=deployment)
+    eventually(lambda: set(names) <= set(refresh(running)["models"]), "both are served")
+    patient = running.openai().with_options(max_retries=5)  # a 503 says when to try again
+    before, replaced = [ask(patient, name) for name in names], threading.Event()
+
+    def ask_on(name: str) -> None:
+        while not replaced.is_set():
+            ask(patient, name)
+
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(ask_on, name) for name in names]
+        try:
+            url = upload(running, make_checkpoint(tmp_path / "2", 6), "whole", "v2")
+            artifact = {"files_url": url, "status": "upload_completed"}
+            client.patch("/v1/models/ns/whole", json={"artifact": artifact})
+            assert set(names) <= set(refresh(running)["models"])
+        finally:
+            replaced.set()
+    for future in asked:
+        future.result()  # raises what a request was refused with
+    after = [ask(patient, name) for name in names]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    client.delete("/v1/deployment/model-deployments/ns/whole")
+    client.delete(f"/v1/models/{names[1]}")
+    client.delete("/v1/models/ns/whole")
 
 
 def test_only_finished_uploads_of_served_bases_are_listed(running: Running, tmp_path: Path) -> None:
