@@ -15,7 +15,7 @@ from starlette.requests import Request
 from nemo_local.core.errors import Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked
-from nemo_local.core.strict_json import unrepeatable
+from nemo_local.core.strict_json import MAX_DEPTH, unrepeatable
 
 Json = TypeVar("Json")
 T = TypeVar("T")
@@ -106,8 +106,12 @@ async def json_body(request: Request) -> dict[str, Any]:
     Raises:
         Invalid: it is no JSON, no object, or nothing that JSON could repeat (see strict_json).
     """
-    body = await request.body()
-    problem = unrepeatable(body)
+    return json_object(await request.body())
+
+
+def json_object(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """This text as a JSON object. Raises as `json_body` does."""
+    problem = unrepeatable(body, max_depth)
     try:
         value = None if problem else json.loads(body)
     except ValueError as error:

@@ -6,7 +6,8 @@ Covered:     /v1/models, /v1/chat/completions (tools in the Llama, Hermes, Mistr
              polling the platform; requests of different adapters share one batch; or
              any OpenAI-compatible server that computes instead (NEMO_LOCAL_ENGINE_URL).
 Not covered: embeddings and classification (404: no such model is installed); images (400);
-             adapters with DoRA, saved modules, trained biases or embeddings (refused by name).
+             `echo` beside `logprobs` (400); adapters with DoRA, saved modules, trained biases or
+             embeddings (refused by name).
 Differs:     `max_tokens` beyond the context is cut to what fits; `tools: []` counts as absent;
              model listings carry `answered_by` and `stand_in`.
 Source:      https://docs.nvidia.com/nim/large-language-models/latest/api-reference.html

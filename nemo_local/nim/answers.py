@@ -100,7 +100,7 @@ async def completion_body(answer: Answer) -> Json:
     await answer.finish()
     choices = []
     for i, (reply, echo) in enumerate(zip(answer.replies, answer.echoes, strict=True)):
-        logprobs = text_logprobs(reply, answer.checkpoint, len(echo))
+        logprobs = text_logprobs(reply, answer.checkpoint)
         choices.append(text_choice(i, reply, echo + reply.text, logprobs, finished=True))
     return {**answer.body(choices), "usage": answer.usage()}
 
@@ -134,7 +134,7 @@ async def completion_chunks(answer: Answer) -> AsyncIterator[Json]:
         reply = answer.replies[index]
         if deltas is None:
             open_choices -= 1
-            logprobs = text_logprobs(reply, answer.checkpoint, len(answer.echoes[index]))
+            logprobs = text_logprobs(reply, answer.checkpoint)
             yield answer.body([text_choice(index, reply, "", logprobs, finished=True)])
         for delta in deltas or []:
             yield answer.body([text_choice(index, reply, delta["content"], None, finished=False)])
@@ -212,11 +212,11 @@ def chat_logprobs(reply: Generation, checkpoint: Checkpoint) -> Json | None:
     return {"content": content}
 
 
-def text_logprobs(reply: Generation, checkpoint: Checkpoint, offset: int) -> Json | None:
-    """The same in the older shape of plain completions; `offset` is where the reply begins."""
+def text_logprobs(reply: Generation, checkpoint: Checkpoint) -> Json | None:
+    """The same in the older shape of plain completions."""
     if reply.sampling.logprobs is None:
         return None
-    tokens, offsets = [], []
+    tokens, offsets, offset = [], [], 0
     for token in reply.logprobs:
         text, _ = checkpoint.decode_token(token.token_id)
         tokens.append(text)

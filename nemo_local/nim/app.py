@@ -19,14 +19,12 @@ from nemo_local.nim.models import Models
 from nemo_local.nim.reconcile import POLL_S, Reconciler
 from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
 from nemo_local.nim.remote_routes import RemoteHandlers
-from nemo_local.nim.routes import Handlers, router
+from nemo_local.nim.routes import MAX_JSON_DEPTH, Handlers, router
 from nemo_local.nim.service import NimService
 from nemo_local.settings import Settings
 
 PLATFORM_TIMEOUT_S = 10.0
 NO_LIMIT_S = 86_400.0
-MAX_JSON_DEPTH = 500
-"""Nothing is stored here, and schemas, which are deep as JSON, have a limit of their own."""
 
 
 def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:

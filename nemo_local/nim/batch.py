@@ -74,12 +74,13 @@ class Batch:
             self._keep([i for i, row in enumerate(self.rows) if row not in gone])
         return gone
 
-    def fail(self, error: Exception, adapter: str | None = None) -> None:
-        """End rows without a reply: all of them, or those of one adapter."""
+    def fail(self, error: Exception, adapter: str | None = None) -> list[Generation]:
+        """End rows without a reply: all of them, or those of one adapter. Returns them."""
         failed = [row for row in self.rows if adapter is None or row.adapter == adapter]
         self._keep([i for i, row in enumerate(self.rows) if row not in failed])
         for row in failed:
             row.close(error)
+        return failed
 
     def _take(self, rows: list[Generation], logits: Tensor) -> None:
         for row, token_id in zip(rows, choose(logits, rows), strict=True):

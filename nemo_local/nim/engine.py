@@ -142,7 +142,8 @@ class Engine:
             for worker in self._workers:
                 if base_id in worker.batches:
                     gone = worker.batches.pop(base_id)
-                    gone.fail(UnknownModel(f"model {base_id} was unloaded"))
+                    failed = gone.fail(UnknownModel(f"model {base_id} was unloaded"))
+                    self._count_failed(failed)
             return True
 
     def add_adapter(self, base_id: str, name: str, adapter: Adapter) -> None:
@@ -159,7 +160,8 @@ class Engine:
                 return False
             batches = self._batches(base_id)
             for batch in batches:
-                batch.fail(UnknownModel(f"adapter {name} was unloaded"), adapter=name)
+                error = UnknownModel(f"adapter {name} was unloaded")
+                self._count_failed(batch.fail(error, adapter=name))
             batches[0].checkpoint.adapters.remove(name)
             return True
 
@@ -241,6 +243,7 @@ class Engine:
                 row.adapter is None or row.adapter in served[base_id]
             ):
                 row.close(UnknownModel(f"model {row.adapter or base_id} was unloaded"))
+                self._count_failed([row])
             elif full or len(admitted.get(base_id, [])) >= room.get(base_id, 0):
                 left.append((base_id, row))
             elif self._fits({**admitted, base_id: [*admitted[base_id], row]}, limit):
@@ -250,8 +253,13 @@ class Engine:
                 full = True  # nobody overtakes it, or a long reply would wait for ever
             else:
                 row.close(Busy("the memory that this reply needs is taken; try again"))
+                self._count_failed([row])
         self._waiting = left
         return admitted
+
+    def _count_failed(self, rows: list[Generation]) -> None:
+        for row in rows:
+            self._metrics.finished("error", row.arrived)
 
     def _share(self, base_id: str, batch: Batch) -> int:
         """How many replies a batch may begin, so that those of a model have about as many each."""

@@ -115,11 +115,7 @@ class TextStream:
 
     def push(self, token_id: int) -> str:
         """The text that became final with this token; sets `stopped_by` at a stop string."""
-        self._ids.append(token_id)
-        new = self._unread()
-        if new and not new.endswith("�"):
-            self._append(new)
-            self._start, self._read = self._read, len(self._ids)
+        self._take(token_id)
         return self._give(self._held())
 
     def keep(self, token_id: int) -> None:
@@ -129,13 +125,31 @@ class TextStream:
     def finish(self) -> str:
         """The rest, also of an unfinished character."""
         if self.stopped_by is None:
-            self._append(self._unread())
+            rest = self._unread()
+            if "�" in rest and not self._read:  # kept: read again in the pieces of a stream
+                ids, self._ids = self._ids, []
+                for token_id in ids:
+                    self._take(token_id)
+                rest = self._unread()
+            self._append(rest)
         return self._give(0)
+
+    def _take(self, token_id: int) -> None:
+        """Add a token to the text, or keep it until its character is whole."""
+        self._ids.append(token_id)
+        new = self._unread()
+        if new and not new.endswith("�"):
+            self._append(new)
+            self._start, self._read = self._read, len(self._ids)
 
     def _unread(self) -> str:
         """The text of the tokens that is not in `_text`."""
         known = self._decode(self._ids[self._start : self._read])
-        return self._decode(self._ids[self._start :])[len(known) :]
+        text = self._decode(self._ids[self._start :])
+        if text.startswith(known):
+            return text[len(known) :]
+        # A byte that is no text takes the whole characters before it with it, which stand already.
+        return self._decode(self._ids[self._read :])
 
     def _append(self, new: str) -> None:
         before = len(self._text)

@@ -42,6 +42,8 @@ class Served:
     """Where the weights come from: the id itself, or `hf://namespace/name@version`."""
     folder: Path | None = None
     """Files of the adapter, kept while it is served; None for a base model."""
+    name: str = ""
+    """What the engine calls this version of the adapter; empty for a base model."""
     created: int = field(default_factory=lambda: int(time.time()))
     permission: str = field(default_factory=lambda: f"modelperm-{uuid.uuid4().hex}")
 
@@ -138,6 +140,10 @@ class Registry:
                 del self._served[other.id]
             return gone
 
+    def forget_replaced(self) -> None:
+        """Unload versions of adapters whose place others took, unless they are still answering."""
+        return None
+
 
 class Models(Registry):
     """The served models; loading and unloading go through the engine between two steps."""
@@ -163,7 +169,7 @@ class Models(Registry):
             UnknownModel: it is not served.
         """
         served = self.get(model_id)
-        adapter = [] if served.folder is None else [served.id]
+        adapter = [] if served.folder is None else [served.name]
         residents = self._residents.pin([served.entry.id, *adapter])
         if residents is None:
             return None
@@ -245,28 +251,38 @@ class Models(Registry):
     def load_adapter(self, model_id: str, base_id: str, folder: Path, root: str) -> None:
         """Serve the adapter in `folder`, which must stay, under `model_id`.
 
+        A version that is served under this id already answers until this one is loaded, and what
+        it has begun to write it finishes.
+
         Raises:
             Unservable: it is not a LoRA adapter for this base model, or too large.
             Busy: the memory is full of models that are answering.
         """
-        served = Served(model_id, self.get(base_id).entry, root=root, folder=folder)
+        entry = self.get(base_id).entry
         with self._loading:
+            name = self._residents.free_name(model_id)
+            served = Served(model_id, entry, root=root, folder=folder, name=name)
             self._bring(served)
             self._put(served)
+            self.forget_replaced()
         logger.info("serving adapter %s beside %s", model_id, base_id)
 
     def unload(self, model_id: str) -> None:
         """Stop to serve a model, and with a base model every adapter on it."""
         with self._loading:
             gone = next(one for one in self._pop(model_id) if one.id == model_id)
-            resident = self._residents.drop(model_id)
+            resident = self._residents.drop(gone.name or gone.id)
             if resident is not None and resident.adapter is None:
                 self._engine.remove(gone.id)
             elif resident is not None:
-                self._engine.remove_adapter(gone.entry.id, gone.id)
+                self._engine.remove_adapter(gone.entry.id, gone.name)
         del gone, resident
         give_back_memory()
         logger.info("unloaded %s", model_id)
+
+    def forget_replaced(self) -> None:
+        with self._loading:
+            self._residents.unload_others({one.name or one.id for one in self.all()})
 
     def _bring(self, served: Served) -> None:
         """Load what is missing of a model and its base; the caller holds `_loading`."""
@@ -276,7 +292,7 @@ class Models(Registry):
                 checkpoint = load_checkpoint(entry, self._device, self._tool_formats.get(entry.id))
                 self._engine.add(checkpoint)
                 self._residents.add(entry.id, Resident(checkpoint, None, weight_bytes(entry)))
-        if served.folder is None or served.id in self._residents:
+        if served.folder is None or served.name in self._residents:
             return
         pinned = self._residents.pin([entry.id])
         assert pinned is not None, "just loaded, and only we unload"
@@ -294,8 +310,8 @@ class Models(Registry):
                     f"than the limit of {limit // 2**20} MB; raise NEMO_LOCAL_NIM_MEMORY"
                 )
             with self._residents.loading(size):
-                self._engine.add_adapter(entry.id, served.id, adapter)
-                self._residents.add(served.id, Resident(checkpoint, served.id, size))
+                self._engine.add_adapter(entry.id, served.name, adapter)
+                self._residents.add(served.name, Resident(checkpoint, served.name, size))
         finally:
             self._residents.unpin(pinned)
 

@@ -43,6 +43,11 @@ class Wanted:
     adapters: dict[str, WantedAdapter]
     stored: dict[str, WantedCheckpoint]
 
+    @property
+    def ids(self) -> set[str]:
+        """All of them."""
+        return {*self.bases, *self.adapters, *self.stored}
+
 
 class Reconciler:
     """Loads and unloads until what is served is what the platform wants."""
@@ -67,11 +72,12 @@ class Reconciler:
         self._poll_s = poll_s
         self._fixed = fixed  # every model of the catalogue is served, whatever is deployed
         self._lock = threading.Lock()
-        self._loaded: dict[str, tuple[str, str]] = {}
+        self._loaded: dict[str, Stored] = {}
         self._refused: dict[str, tuple[tuple[str, str], str]] = {}
         self._retrying: dict[str, str] = {}
         self._unusable: dict[str, str] = {}
         self._known: Wanted | None = None
+        self._staying: set[str] = set()
         self._trouble = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nim-reconcile", daemon=True)
@@ -96,13 +102,20 @@ class Reconciler:
         """
         with self._lock:
             wanted = self._wanted()
+            self._staying = wanted.ids.intersection(self._models.ids())
+            self._models.forget_replaced()
             self._unload(wanted)
             self._load_bases(wanted)
             self._retrying = {**self._load_stored(wanted), **self._load_adapters(wanted)}
+            self._staying = set()
             refused = {model_id: reason for model_id, (_, reason) in self._refused.items()}
             failed = {**self._unusable, **self._retrying, **refused}
         self.settled.set()
         return {"models": self._models.ids(), "failed": failed}
+
+    def is_loading(self, model_id: str) -> bool:
+        """Whether a model that is not served may be before long: a pass is still to load it."""
+        return not self.settled.is_set() or model_id in self._staying
 
     @property
     def nothing_wanted(self) -> bool:
@@ -220,14 +233,15 @@ class Reconciler:
     def _unload(self, wanted: Wanted) -> None:
         for one in self._models.all():
             from_store = wanted.adapters.get(one.id) or wanted.stored.get(one.id)
-            stays = from_store is not None and from_store.key == self._loaded.get(one.id)
+            # Another version is put in its place once that is downloaded.
+            loaded = self._loaded.get(one.id)
+            stays = bool(from_store and loaded and from_store.beside == loaded.beside)
             stays = stays or (one.folder is None and one.id in wanted.bases)
             if not stays and one.id in self._models.ids():
                 self._models.unload(one.id)
         served = set(self._models.ids())
         for model_id in [known for known in self._loaded if known not in served]:
-            entity_id, _ = self._loaded.pop(model_id)
-            shutil.rmtree(self._folder / entity_id, ignore_errors=True)
+            self._delete_files(self._loaded.pop(model_id))
         for model_id, (key, _) in list(self._refused.items()):
             current = wanted.adapters.get(model_id) or wanted.stored.get(model_id)
             same = current.key == key if current else model_id in wanted.bases
@@ -251,6 +265,8 @@ class Reconciler:
         """Load whole models. Returns those to try again, and why."""
 
         def load(one: WantedCheckpoint, folder: Path) -> None:
+            if one.model_id in self._models.ids():
+                self._models.unload(one.model_id)  # two versions may be too much for the memory
             try:
                 self._models.load_base(one.entry(folder))
             except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -274,13 +290,16 @@ class Reconciler:
         served = set(self._models.ids())
         retrying: dict[str, str] = {}
         for one in wanted:
-            if one.model_id in served or one.model_id in self._refused:
+            before = self._loaded.get(one.model_id, one)
+            if one.model_id in self._refused or (one.model_id in served and before.key == one.key):
                 continue
-            folder = self._folder / one.entity_id
+            folder = self._folder / one.folder
             try:
                 self._download(one.files_url, folder, files)
                 load(one, folder)
-                self._loaded[one.model_id] = one.key
+                self._loaded[one.model_id] = one
+                if before.key != one.key:
+                    self._delete_files(before)
                 continue
             except Unservable as error:
                 self._refuse(one.model_id, one.key, str(error))
@@ -289,7 +308,7 @@ class Reconciler:
             except Exception as error:  # whatever a broken file leads to, the others are served
                 logger.exception("%s broke the loading", one.model_id)
                 self._refuse(one.model_id, one.key, f"{type(error).__name__}: {error}")
-            shutil.rmtree(folder, ignore_errors=True)
+            self._delete_files(one)
         return retrying
 
     def _noted(self, model_id: str, error: Exception) -> str:
@@ -301,6 +320,11 @@ class Reconciler:
     def _refuse(self, model_id: str, key: tuple[str, str], reason: str) -> None:
         logger.error("%s cannot be served: %s", model_id, reason)
         self._refused[model_id] = (key, reason)
+        if model_id in self._loaded and model_id in self._models.ids():
+            self._models.unload(model_id)  # its name means the version that cannot be served
+
+    def _delete_files(self, one: Stored) -> None:
+        shutil.rmtree(self._folder / one.folder, ignore_errors=True)
 
     def _download(self, files_url: str, folder: Path, files: tuple[str, ...]) -> None:
         """Fetch a model's files into `folder`; only data is fetched, never a pickle."""

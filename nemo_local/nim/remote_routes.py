@@ -10,12 +10,12 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from nemo_local.core.client import AsyncClient, UpstreamError
-from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
-from nemo_local.nim.errors import BadValue, Busy, TimeUp
+from nemo_local.core.web import CLIENT_CLOSED, json_object, unless_client_leaves
+from nemo_local.nim.errors import Busy, TimeUp
 from nemo_local.nim.models import Served
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.remote import RemoteModels
-from nemo_local.nim.routes import BaseHandlers
+from nemo_local.nim.routes import MAX_JSON_DEPTH, BaseHandlers
 
 Json = dict[str, Any]
 ANSWERS_WITHIN_S = 10.0
@@ -45,12 +45,14 @@ class RemoteHandlers(BaseHandlers):
         return {"object": "health.response", "message": "Service is ready."}
 
     async def forward(self, request: Request) -> Response:
-        body = await _body_of(request)
-        served = self._models.get(str(body.get("model")))
+        body = json_object(await request.body(), MAX_JSON_DEPTH)
+        model_id = str(body.get("model"))
+        with self._busy_while_loading(model_id):
+            served = self._models.get(model_id)
         sent = {**body, "model": self._name_of(served)}
         path = "/v1/" + request.url.path.rstrip("/").rpartition("/v1/")[2]
-        answer = self._stream(path, sent) if sent.get("stream") else self._whole(path, sent, served)
-        answered = await unless_client_leaves(request, answer)
+        answer = self._stream if sent.get("stream") else self._whole
+        answered = await unless_client_leaves(request, answer(path, sent, served))
         return Response(status_code=CLIENT_CLOSED) if answered is None else answered
 
     chat = complete = embed = classify = forward
@@ -63,8 +65,8 @@ class RemoteHandlers(BaseHandlers):
             raise self._time_up() from None
         return JSONResponse({**reply, "model": served.id} if isinstance(reply, dict) else reply)
 
-    async def _stream(self, path: str, sent: Json) -> Response:
-        """The remote server's bytes as they come; its refusals are ordinary errors."""
+    async def _stream(self, path: str, sent: Json, served: Served) -> Response:
+        """The remote server's lines as they come; its refusals are ordinary errors."""
         stack = AsyncExitStack()
         stream = self._remote.stream("POST", path, json=sent)
         limit = self._time_limit_s
@@ -79,9 +81,13 @@ class RemoteHandlers(BaseHandlers):
             # Closing the response, also when our client leaves, ends the writing over there.
             try:
                 async with stack:
-                    whole = response.aiter_bytes()
+                    whole, begun = response.aiter_bytes(), b""
                     while piece := await _next_before(deadline, whole):
-                        yield piece
+                        *lines, begun = (begun + piece).split(b"\n")
+                        if lines:
+                            yield b"".join(_named(line, served.id) + b"\n" for line in lines)
+                    if begun:
+                        yield _named(begun, served.id)
             except (UpstreamError, TimeoutError) as failure:
                 error = self._time_up() if isinstance(failure, TimeoutError) else failure
                 yield f"data: {json.dumps({'error': error.body()})}\n\ndata: [DONE]\n\n".encode()
@@ -100,17 +106,24 @@ class RemoteHandlers(BaseHandlers):
         return PlainTextResponse(reply.text, media_type="text/plain; version=0.0.4")
 
 
+def _named(line: bytes, model_id: str) -> bytes:
+    """A line of a stream, with our id of the model where it is data that names one.
+
+    b'data: {"model": "llama3.1:8b"}' -> b'data: {"model": "meta/llama-3.1-8b-instruct"}'
+    """
+    field, _, data = line.partition(b":")
+    if field != b"data" or b'"model"' not in data:
+        return line
+    try:
+        chunk = json.loads(data)
+    except (ValueError, RecursionError):
+        return line
+    if not isinstance(chunk, dict) or "model" not in chunk:
+        return line
+    return b"data: " + json.dumps({**chunk, "model": model_id}).encode()
+
+
 async def _next_before(deadline: float | None, pieces: AsyncIterator[bytes]) -> bytes:
     """The next piece, empty at the end. Raises TimeoutError."""
     async with asyncio.timeout_at(deadline):
         return await anext(pieces, b"")
-
-
-async def _body_of(request: Request) -> Json:
-    try:
-        body = await request.json()
-    except ValueError as error:
-        raise BadValue(f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise BadValue("the body must be a JSON object")
-    return body

@@ -5,6 +5,7 @@ those kept of past prompts. Not counted are the passes themselves, and a cache w
 the old one and the new one are there together.
 """
 
+import itertools
 import logging
 import math
 import threading
@@ -35,7 +36,10 @@ class Resident:
 
 
 class Residents:
-    """What is in memory, least recently used first. Sizes are bytes; None = no limit."""
+    """What is in memory, least recently used first. Sizes are bytes; None = no limit.
+
+    Base models go by their id, adapters by the name that the engine has for them.
+    """
 
     def __init__(self, engine: Engine, limit: int | None) -> None:
         self.limit = limit
@@ -54,6 +58,12 @@ class Residents:
         """Bytes of all weights in memory."""
         with self._lock:
             return sum(one.size for one in self._all.values())
+
+    def free_name(self, model_id: str) -> str:
+        """A name for a version of an adapter that no other version in memory has."""
+        more = (f"{model_id} (version {number})" for number in itertools.count(2))
+        with self._lock:
+            return next(name for name in itertools.chain([model_id], more) if name not in self._all)
 
     def fits(self, size: int) -> bool:
         """Whether that many bytes of weights fit beside what is in memory."""
@@ -105,6 +115,15 @@ class Residents:
         finally:
             self._coming = 0
 
+    def unload_others(self, names: set[str]) -> None:
+        """Unload all but these, except what is answering or about to."""
+        with self._lock:
+            others = [name for name in self._all if name not in names]
+        for name in others:
+            self._unload(name)
+        if others:
+            give_back_memory()
+
     def make_cache_room(self, size: int) -> None:
         """Unload until the weights leave that many bytes. Raises Busy as `loading` does."""
         self._make_room(lambda: self.cache_room() >= size)
@@ -137,7 +156,7 @@ class Residents:
         else:
             gone = self._engine.remove_adapter(base_id, resident.adapter, only_idle=True)
         if gone:
-            logger.info("unloaded %s to make room", model_id)
+            logger.info("unloaded %s, which is idle", model_id)
             return
         with self._lock:
             self._all.update(popped)

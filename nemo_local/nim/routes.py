@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -17,7 +18,7 @@ from nemo_local.nim.answers import (
     completion_body,
     completion_chunks,
 )
-from nemo_local.nim.errors import Busy, NimError
+from nemo_local.nim.errors import Busy, NimError, UnknownModel
 from nemo_local.nim.models import Registry
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.schemas import ChatRequest, CompletionRequest, InputRequest
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 API = "1.0"
 RELEASE = "1.8.3"
 """The NIM release whose API is followed."""
+MAX_JSON_DEPTH = 500
+"""Nothing is stored here, and schemas, which are deep as JSON, have a limit of their own."""
 
 
 def router(nim: "BaseHandlers") -> APIRouter:
@@ -90,6 +93,19 @@ class BaseHandlers:
     def refresh(self) -> Json:
         return self._reconciler.refresh()
 
+    @contextmanager
+    def _busy_while_loading(self, model_id: str) -> Iterator[None]:
+        """Within, a model that is not there yet is Busy and not UnknownModel."""
+        loading = self._reconciler.is_loading(model_id)
+        try:
+            yield
+        except UnknownModel:
+            if not loading and not self._reconciler.is_loading(model_id):
+                raise
+            raise Busy(
+                f"Service is loading its models; `{model_id}` may be one. Try again."
+            ) from None
+
 
 class Handlers(BaseHandlers):
     """The routes of models that this process computes."""
@@ -106,16 +122,18 @@ class Handlers(BaseHandlers):
         return {"object": "health.response", "message": "Service is ready."}
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
-        answer = await self._service.begin_chat(body)
-        if body.stream:
-            return _event_stream(answer, chat_chunks(answer))
-        return await _unless_client_leaves(request, answer, chat_body)
+        with self._busy_while_loading(body.model):
+            answer = await self._service.begin_chat(body)
+            if body.stream:
+                return _event_stream(answer, chat_chunks(answer))
+            return await _unless_client_leaves(request, answer, chat_body)
 
     async def complete(self, body: CompletionRequest, request: Request) -> Response:
-        answer = await self._service.begin_completion(body)
-        if body.stream:
-            return _event_stream(answer, completion_chunks(answer))
-        return await _unless_client_leaves(request, answer, completion_body)
+        with self._busy_while_loading(body.model):
+            answer = await self._service.begin_completion(body)
+            if body.stream:
+                return _event_stream(answer, completion_chunks(answer))
+            return await _unless_client_leaves(request, answer, completion_body)
 
     def embed(self, body: InputRequest) -> None:
         self._service.refuse(body.model, "embeddings")

@@ -36,8 +36,8 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
     for i, row in enumerate(rows):
         if row.sampling.penalizes:
             _apply_penalties(logits[i], row)
-        if row.matcher is None and len(row.tokens) < row.sampling.min_tokens:
-            logits[i, list(row.vocabulary.stop_ids)] = _NEVER
+        if len(row.tokens) < row.sampling.min_tokens:
+            _forbid_end(logits[i], row)
     best, highest = _highest(logits)
     for row, value in zip(rows, highest, strict=True):
         if not math.isfinite(value):
@@ -97,6 +97,15 @@ def _apply_grammars(logits: Tensor, rows: list[Generation]) -> None:
     eights = bitmask.to(logits.device).view(torch.uint8).int()
     terms = F.embedding(eights, _TERMS.to(logits.device)).flatten(1)
     logits += terms[:, : logits.shape[1]]
+
+
+def _forbid_end(logits: Tensor, row: Generation) -> None:
+    """Leave the tokens out that end the reply, unless its grammar allows no other."""
+    stops = list(row.vocabulary.stop_ids)
+    ends = logits[stops]
+    logits[stops] = _NEVER
+    if row.matcher is not None and logits.max() == _NEVER:
+        logits[stops] = ends
 
 
 def _apply_penalties(logits: Tensor, row: Generation) -> None:

@@ -86,6 +86,9 @@ class NimService:
         self._engine.check_room(len(asked) * (request.n or 1))
         if request.logprobs is not None and not 0 <= request.logprobs <= MAX_LOGPROBS:
             raise BadValue(f"logprobs must be between 0 and {MAX_LOGPROBS}", "logprobs")
+        if request.echo and request.logprobs is not None:
+            why = "those of the prompt's tokens are not computed; leave one of the two out"
+            raise BadValue(f"echo cannot go with logprobs: {why}", "echo")
         tokens = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
         async with self._loaded(request.model, deadline) as lease:
             checkpoint = lease.checkpoint

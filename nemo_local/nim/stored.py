@@ -1,6 +1,7 @@
 """What the Data Store keeps for inference: adapters, and whole models such as fine-tunings of all
 weights."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,26 @@ class Stored:
         """Changes when the same name comes to mean other weights."""
         return (self.entity_id, self.files_url)
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder for its files, where no other version keeps any."""
+        return f"{self.entity_id}-{hashlib.sha256(self.files_url.encode()).hexdigest()[:16]}"
+
+    @property
+    def beside(self) -> str:
+        """The base model of an adapter; empty for a whole model."""
+        return ""
+
 
 @dataclass(frozen=True)
 class WantedAdapter(Stored):
     """An adapter that is uploaded."""
 
     base_id: str
+
+    @property
+    def beside(self) -> str:
+        return self.base_id
 
 
 @dataclass(frozen=True)

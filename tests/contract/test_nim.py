@@ -1,7 +1,9 @@
 """NIM beside a running platform: adapters come and go with their entities."""
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from nemo_local.core.client import Client
 from tests.conftest import Running
 from tests.contract.tiny_platform import MODEL, eventually, tiny_platform
 from tests.running_nim import CHAT, HELLO
-from tests.tiny_checkpoint import make_adapter
+from tests.tiny_checkpoint import make_adapter, make_checkpoint
 
 pytestmark = pytest.mark.contract
 
@@ -98,6 +100,85 @@ def test_the_same_name_registered_anew_means_the_new_weights(
     register(running, model, upload(running, make_adapter(tmp_path / "b", 2), "beta", "v1"))
     refresh(running)
     assert ask(openai, model) != first
+
+
+def test_a_name_that_gets_a_new_version_answers_all_the_time(
+    running: Running, openai: Any, tmp_path: Path
+) -> None:
+    model = "ns/delta@v1"
+    url = upload(running, make_adapter(tmp_path / "0", 1), "delta", "v1")
+    register(running, model, url)
+    refresh(running)
+    replies: list[str] = []
+    replaced = threading.Event()
+    kept = running.settings.home / "nim" / "adapters"
+    folders = len(list(kept.iterdir()))
+
+    def replace_it(folder: Path, version: str) -> dict[str, Any]:
+        artifact = {
+            "files_url": upload(running, folder, "delta", version), "status": "upload_completed"
+        }  # fmt: skip
+        running.client().patch(f"/v1/models/{model}", json={"artifact": artifact})
+        return refresh(running)
+
+    def ask_on() -> None:
+        while not replaced.is_set():
+            replies.append(ask(openai, model))
+
+    with ThreadPoolExecutor(3) as threads:
+        asked = [threads.submit(ask_on) for _ in range(3)]
+        try:
+            for seed in (2, 3, 4):
+                replace_it(make_adapter(tmp_path / str(seed), seed), f"v{seed}")
+                replies.append(ask(openai, model))
+        finally:
+            replaced.set()
+    for future in asked:
+        future.result()  # raises what a request was refused with
+    assert len(set(replies)) == 4 and len(list(kept.iterdir())) == folders
+    broken = make_adapter(tmp_path / "broken", 5)
+    (broken / "adapter_config.json").write_text("{")
+    state = replace_it(broken, "v5")
+    assert model in state["failed"] and model not in state["models"]
+
+
+def test_a_whole_model_that_gets_a_new_version_is_never_unknown_nor_are_its_adapters(
+    running: Running, tmp_path: Path
+) -> None:
+    names = "ns/whole", "ns/beside-whole@v1"
+    client = running.client()
+    url = upload(running, make_checkpoint(tmp_path / "1", 5), "whole", "v1")
+    register(running, "ns/whole", url, peft=None)
+    url = upload(running, make_adapter(tmp_path / "a", 1), "beside-whole", "v1")
+    register(running, names[1], url, base_model="ns/whole")
+    nim = {"image_name": "nim", "image_tag": "1", "gpu": 1}
+    config = {"model": "ns/whole", "nim_deployment": nim}
+    deployment = {"name": "whole", "namespace": "ns", "config": config}
+    client.post("/v1/deployment/model-deployments", json=deployment)
+    eventually(lambda: set(names) <= set(refresh(running)["models"]), "both are served")
+    patient = running.openai().with_options(max_retries=5)  # a 503 says when to try again
+    before, replaced = [ask(patient, name) for name in names], threading.Event()
+
+    def ask_on(name: str) -> None:
+        while not replaced.is_set():
+            ask(patient, name)
+
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(ask_on, name) for name in names]
+        try:
+            url = upload(running, make_checkpoint(tmp_path / "2", 6), "whole", "v2")
+            artifact = {"files_url": url, "status": "upload_completed"}
+            client.patch("/v1/models/ns/whole", json={"artifact": artifact})
+            assert set(names) <= set(refresh(running)["models"])
+        finally:
+            replaced.set()
+    for future in asked:
+        future.result()  # raises what a request was refused with
+    after = [ask(patient, name) for name in names]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    client.delete("/v1/deployment/model-deployments/ns/whole")
+    client.delete(f"/v1/models/{names[1]}")
+    client.delete("/v1/models/ns/whole")
 
 
 def test_only_finished_uploads_of_served_bases_are_listed(running: Running, tmp_path: Path) -> None:

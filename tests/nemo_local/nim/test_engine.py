@@ -255,6 +255,31 @@ def test_unloading_ends_replies_with_an_error(writer: Writer, tmp_path: Path) ->
     assert isinstance(writer.write(writer.generation("Hello"))[0].error, UnknownModel)
 
 
+def test_replies_that_an_unload_ends_are_counted_once_as_errors(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    metrics = Metrics()
+    engine = Engine(metrics, max_rows=2, threads=1)
+    engine.start()
+    engine.add(checkpoint)
+    engine.add_adapter(MODEL, "a", read_adapter(make_adapter(tmp_path / "a", 1)))
+    writer, started = Writer(checkpoint, engine), threading.Event()
+    rules = {"max_tokens": 450, "pieces": True, "emit": lambda text: started.set()}
+    replies = [writer.generation("Hello", adapter, **rules) for adapter in ("a", None, "a", None)]
+    thread = threading.Thread(target=writer.write, args=replies)
+    thread.start()
+    assert started.wait(30)
+    engine.remove_adapter(MODEL, "a")
+    engine.remove(MODEL)
+    thread.join(60)
+    late = writer.write(writer.generation("Hello"))
+    engine.stop()
+    assert all(isinstance(reply.error, UnknownModel) for reply in (*replies, *late))
+    text = metrics.text(0, 0, 0.0)
+    assert 'request_success_total{finished_reason="error"} 5' in text
+    assert "e2e_request_latency_seconds_count 5" in text
+
+
 def test_stopping_ends_waiting_replies(checkpoint: Checkpoint) -> None:
     engine = Engine(Metrics())
     ended: list[str | None] = []

@@ -52,6 +52,9 @@ class Models:
     def ids(self) -> list[str]:
         return self._ids
 
+    def forget_replaced(self) -> None:
+        pass
+
     def load_base(self, entry: CatalogModel) -> None:
         self._ids.append(entry.id)
 

@@ -97,6 +97,16 @@ def test_values_that_make_no_sense_are_400_by_name(nim: Client, body: dict, mess
     assert message in answer["message"] and answer["object"] == "error"
 
 
+@pytest.mark.parametrize("logprobs", [0, 2])
+def test_an_echo_with_log_probabilities_is_400_as_those_of_the_prompt_are_missing(
+    nim: Client, logprobs: int
+) -> None:
+    body = {"prompt": "Hello", "echo": True, "logprobs": logprobs}
+    status, answer = refused(nim, "/v1/completions", **body)
+    assert (status, answer["param"]) == (400, "echo")
+    assert "echo cannot go with logprobs" in answer["message"]
+
+
 def test_a_mistyped_field_is_422_with_its_path(nim: Client) -> None:
     status, answer = refused(nim, messages="Hello")
     assert status == 422 and answer["detail"][0]["loc"] == ["body", "messages"]

@@ -1,6 +1,7 @@
 """The remote engine: another server computes, and nobody notices."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -61,6 +62,45 @@ def test_replies_whole_and_streamed_are_those_of_the_server_that_computes(engine
     assert text.usage.completion_tokens <= 3
 
 
+def test_chunks_of_a_stream_name_the_model_that_was_asked_for(engines: Any) -> None:
+    _, ours = engines
+    more = {"max_tokens": 3, "stream": True, "stream_options": {"include_usage": True}}
+    chats = ours.chat.completions.create(model=OURS, messages=HELLO, **more)
+    texts = ours.completions.create(model="acme/other", prompt="What", **more)
+    assert {chunk.model for chunk in chats} == {OURS}
+    assert {chunk.model for chunk in texts} == {"acme/other"}
+
+
+def test_lines_of_a_stream_that_are_no_chunks_stay_as_they_are(tmp_path: Path) -> None:
+    kept = [
+        ": a comment", 'data: {"model": ', 'data: ["model"]', 'data: {"error": {"model": 1}}',
+        'event: {"model": 1}', "", "data: [DONE]", "", 'data: "model" without an end',
+    ]  # fmt: skip
+    chunk = json.dumps({"model": "big", "text": "\u00e4 \u2028", "logprob": -1e-05})
+    text = "\n".join(["data:" + chunk + "\r", *kept])
+    there = FastAPI()
+
+    @there.get("/v1/models")
+    def models() -> None:
+        return None
+
+    @there.post(CHAT)
+    def chat() -> StreamingResponse:
+        bits = (text[at : at + 7].encode() for at in range(0, len(text), 7))
+        return StreamingResponse(bits, media_type="text/event-stream")
+
+    with serving(there) as url:
+        settings = Settings.from_environment(
+            {}, home=tmp_path, port=free_port(), nim_port=free_port(),
+            engine_url=url, engine_models=f"{OURS}=big",
+        )  # fmt: skip
+        with running_nim(settings) as nim:
+            body = {"model": OURS, "messages": HELLO, "stream": True}
+            first, *others = nim.raw("POST", CHAT, json=body).text.split("\n")
+    assert json.loads(first.removeprefix("data: ")) == {**json.loads(chunk), "model": OURS}
+    assert others == kept
+
+
 def test_ids_are_ours_and_say_who_answers(engines: Any) -> None:
     _, ours = engines
     listed = {model.id: model.model_dump() for model in ours.models.list()}
@@ -78,6 +118,20 @@ def test_refusals_of_the_server_that_computes_are_passed_on(engines: Any) -> Non
             ours.chat.completions.create(
                 model=OURS, messages=HELLO, temperature=-1, stream=stream
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [{}, {"Content-Type": "application/json"}], ids=["none", "JSON"])
+@pytest.mark.parametrize("text", [r'"\ud800"', "NaN", "[" * 600], ids=["half", "NaN", "deep"])
+def test_a_body_that_no_json_could_repeat_is_422_whatever_its_type(
+    engines: Any, text: str, kind: dict[str, str]
+) -> None:
+    content = f'{{"model": "{OURS}", "messages": {text}}}'.encode()
+    for engine in engines:
+        nim = Client(str(engine.base_url).removesuffix("/v1/"), engine.api_key)
+        with pytest.raises(UpstreamError) as refusal:
+            nim.raw("POST", CHAT, content=content, headers=kind)
+        nim.close()
+        assert refusal.value.status == 422
 
 
 def fake_vllm(loaded: dict[str, str], load_path: str) -> FastAPI:

@@ -133,6 +133,48 @@ def test_the_adapter_not_used_for_longest_goes_first(tmp_path: Path, adapter_byt
     served.engine.stop()
 
 
+def test_replies_begun_with_a_version_of_an_adapter_are_finished_with_it(tmp_path: Path) -> None:
+    served = Served(tmp_path, None)
+    served.load_adapter("ns/x", 1)
+    first = served.ask("ns/x")
+    begun, started = served.models.load("ns/x"), threading.Event()
+    rules = {"max_tokens": 450, "pieces": True}
+    long = served.generation(begun, emit=lambda text: started.set() if text else None, **rules)
+    thread = threading.Thread(target=served.write, args=(begun, long))
+    thread.start()
+    assert started.wait(30)
+    second = make_adapter(tmp_path / "second", 2, rank=64)
+    served.models.load_adapter("ns/x", A, second, "hf://second")
+    assert served.ask("ns/x") != first
+    not_yet_queued = served.generation(begun)
+    served.write(begun, not_yet_queued)
+    served.models.release(begun)
+    thread.join(60)
+    assert (long.error, len(long.tokens), not_yet_queued.text) == (None, 450, first)
+    assert long.text.startswith(first)
+    adapters = begun.checkpoint.adapters
+    assert len(adapters.pairs_of("ns/x")) > 0
+    served.models.forget_replaced()
+    assert adapters.pairs_of("ns/x") == {} and served.ask("ns/x") != first
+    served.engine.stop()
+
+
+def test_a_version_of_an_adapter_answers_until_memory_has_room_for_the_next(
+    tmp_path: Path, adapter_bytes: int
+) -> None:
+    served = Served(tmp_path, BASE + adapter_bytes + CACHE)
+    served.load_adapter("ns/x", 1)
+    first, answering = served.ask("ns/x"), served.models.load("ns/x")
+    second = make_adapter(tmp_path / "second", 2, rank=64)
+    with pytest.raises(Busy):
+        served.models.load_adapter("ns/x", A, second, "hf://second")
+    assert served.ask("ns/x") == first
+    served.models.release(answering)
+    served.models.load_adapter("ns/x", A, second, "hf://second")
+    assert served.ask("ns/x") != first
+    served.engine.stop()
+
+
 def test_what_is_unloaded_for_good_cannot_be_loaded_again(one_base: Served) -> None:
     one_base.models.unload(B)  # not in memory
     with pytest.raises(UnknownModel):

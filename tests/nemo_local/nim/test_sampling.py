@@ -112,3 +112,22 @@ def test_a_grammar_leaves_the_tokens_that_xgrammar_allows_and_no_other_row_chang
         chosen = choose(logits, rows)
         assert torch.equal(logits, expected)
         assert chosen == expected.argmax(dim=-1).tolist()
+
+
+def test_a_reply_held_to_a_form_ends_before_its_least_tokens_only_where_it_must() -> None:
+    tokenizer = make_tokenizer()
+    grammars = Grammars(tokenizer, len(tokenizer), [STOP])
+    letter, yes = (tokenizer.encode(text, add_special_tokens=False) for text in ("a", "yes"))
+    for form, written, least, ends in (
+        (Constraint("regex", "[a-z]*"), [], 2, False),
+        (Constraint("regex", "[a-z]*"), letter, 2, False),
+        (Constraint("regex", "[a-z]*"), letter * 2, 2, True),
+        (Constraint("choice", ["yes"]), yes, 50, True),
+    ):
+        row = reply([1], [], {"temperature": 0, "min_tokens": least}, len(tokenizer))
+        row.matcher = grammars.matcher(form)
+        for token in written:
+            row.add(token)
+        logits = torch.zeros(1, len(tokenizer))
+        logits[0, STOP] = 9
+        assert (choose(logits, [row]) == [STOP], row.error) == (ends, None)

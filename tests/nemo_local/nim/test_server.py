@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI, HTTPException
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.settings import Settings
@@ -20,6 +21,7 @@ from tests.running_nim import (
     metrics,
     running_nim,
 )
+from tests.scripted_model import serving
 
 
 def test_models_are_listed_with_who_answers(nim: Client, openai: Any) -> None:
@@ -109,12 +111,13 @@ def test_guided_replies(openai: Any, form: dict, check: set) -> None:
 
 def test_plain_completions(openai: Any) -> None:
     reply = openai.completions.create(
-        model=MODEL, prompt=["What time", "Please add"], n=2, echo=True, logprobs=1, seed=1
+        model=MODEL, prompt=["What time", "Please add"], n=2, echo=True, seed=1
     )
     assert len(reply.choices) == 4 and reply.object == "text_completion"
     assert reply.choices[3].text.startswith("Please add")
+    reply = openai.completions.create(model=MODEL, prompt="What time", logprobs=1, seed=1)
     logprobs = reply.choices[0].logprobs
-    assert len(logprobs.tokens) == 16 and logprobs.text_offset[0] == len("What time")
+    assert len(logprobs.tokens) == 16 and logprobs.text_offset[:2] == [0, len(logprobs.tokens[0])]
     as_ids = openai.completions.create(model=MODEL, prompt=[7, 8, 9], max_tokens=3)
     assert as_ids.usage.prompt_tokens == 3
     pieces = openai.completions.create(
@@ -169,6 +172,49 @@ def test_a_request_ends_at_its_time_limit(tmp_path: Path, settings: Settings, st
             client.post(CHAT, json=body)
     assert caught.value.status == 504
     assert "NEMO_LOCAL_REQUEST_TIMEOUT" in caught.value.response_body["message"]
+
+
+def test_a_chat_while_models_are_still_loaded_is_503_and_not_404(
+    tmp_path: Path, settings: Settings
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    platform = FastAPI()
+
+    @platform.get("/v1/deployment/model-deployments")
+    def not_yet() -> None:
+        asked.set()
+        go_on.wait(60)
+        raise HTTPException(503)
+
+    own = replace(settings, home=tmp_path, port=free_port(), nim_port=free_port())
+    refusals: list[UpstreamError] = []
+
+    def early() -> None:
+        assert asked.wait(60)
+        nim = Client(own.nim_url)
+        body = {"model": MODEL, "messages": HELLO, "prompt": "a"}
+        for method, path in (
+            ("GET", "/v1/health/ready"),
+            ("POST", CHAT),
+            ("POST", "/v1/completions"),
+        ):
+            try:
+                nim.raw(method, path, json=body)
+            except UpstreamError as refusal:
+                refusals.append(refusal)
+        nim.close()
+        go_on.set()
+
+    thread = threading.Thread(target=early)
+    thread.start()
+    with serving(platform, own.port), running_nim(own) as nim:
+        thread.join()
+        assert nim.post(CHAT, json={"model": MODEL, "messages": HELLO, "max_tokens": 1})
+        with pytest.raises(UpstreamError) as unknown:
+            nim.post(CHAT, json={"model": "acme/nobody", "messages": HELLO})
+    assert [one.status for one in refusals] == [503] * 3 and unknown.value.status == 404
+    assert all("loading its models" in str(one) for one in refusals)
+    assert all(one.headers["retry-after"] for one in refusals)
 
 
 def test_models_take_turns_in_memory_that_holds_one_of_them(

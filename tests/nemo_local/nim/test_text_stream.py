@@ -1,5 +1,9 @@
 """The text of a reply in writing: given out only where it is final."""
 
+from itertools import product
+
+from tokenizers import Tokenizer, decoders, models
+
 from nemo_local.nim.generation import TextStream
 from tests.nemo_local.nim.conftest import Writer
 
@@ -29,3 +33,23 @@ def test_a_character_of_several_tokens_is_given_out_whole(writer: Writer) -> Non
     stream = TextStream(writer.checkpoint.decode, ())
     pieces = [stream.push(i) for i in ids]
     assert [p for p in pieces if p] == ["€", "ä"] and len(ids) > 2
+
+
+def test_a_character_before_bytes_that_are_none_is_in_the_whole_reply_as_in_the_stream() -> None:
+    smile = [f"<0x{byte:02X}>" for byte in "😀".encode()]
+    words = ["<unk>", *smile, "a", "▁b"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    ends = {("a", *smile, *smile[:2]): "a😀��", (*smile, *smile[:3], "▁b"): "😀��� b"}
+    pieces = (smile, smile[:1], smile[1:2], ["a"], ["▁b"])
+    for some in (*ends, *(sum(four, []) for four in product(pieces, repeat=4))):
+        ids = [vocabulary[word] for word in some]
+        streamed, whole = TextStream(tokenizer.decode, ()), TextStream(tokenizer.decode, ())
+        given = [streamed.push(token_id) for token_id in ids]
+        for token_id in ids:
+            whole.keep(token_id)
+        assert whole.finish() == whole.text == "".join(given) + streamed.finish()
+        assert whole.text == ends.get(tuple(some), whole.text)
