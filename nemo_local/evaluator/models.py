@@ -9,18 +9,17 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
-from nemo_local.core.inference import inference_root
-from nemo_local.core.secrets import MASK
+from nemo_local.core.inference import inference_root, same_address
+from nemo_local.core.secrets import MASK, usable_key
 
 RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 LONGEST_WAIT_S = 60.0
 LISTING_TIMEOUT_S = 5.0
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class ModelError(Exception):
@@ -47,7 +46,7 @@ def resolve(
     """The endpoint of a target's `model`: a NIM id, an Entity Store name, or an `api_endpoint`.
 
     Raises:
-        ModelError: the object names no endpoint, or its URL is none.
+        ModelError: the object names no endpoint, or its URL or key cannot be used.
     """
     if isinstance(model, str):
         given = _entity_endpoint(platform, model)
@@ -60,32 +59,13 @@ def resolve(
     try:
         root = inference_root(str(given["url"]), nim_url)
         model_id = str(given["model_id"])
-        _address(root)
+        own = usable_key(given.get("api_key"))
     except KeyError as error:
         raise ModelError(f"the target's api_endpoint has no {error.args[0]}") from None
     except ValueError as error:
         raise ModelError(f"the target's api_endpoint is unusable: {error}") from None
-    own = given.get("api_key")
     key = token if token and same_address(root, f"{nim_url}/v1") else own
     return Endpoint(root, model_id, None if key == MASK else key)
-
-
-def same_address(url: str, other: str) -> bool:
-    """Whether two URLs lead to the same place; all names of the loopback are one.
-
-    same_address("http://localhost:8000/v1/", "http://127.0.0.1:8000/v1") -> True
-    """
-    try:
-        return _address(url) == _address(other)
-    except ValueError:  # a port that is none
-        return False
-
-
-def _address(url: str) -> tuple[str, str | None, int | None, str]:
-    parts = urlsplit(url)
-    host = "localhost" if parts.hostname in LOOPBACK else parts.hostname
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 class ModelClient:

@@ -31,7 +31,8 @@ class MainModel:
 
     async def models(self, authorization: str | None) -> Any:
         """The endpoint's model list."""
-        headers = {"authorization": authorization} if authorization and not self.key else {}
+        own = authorization if authorization and not self.key else ""
+        headers = {"authorization": own.encode("latin-1")} if own else {}
         async with self._client() as client:
             return await client.get("/models", headers=headers)
 

@@ -122,6 +122,20 @@ def test_a_task_we_cannot_run_is_refused_by_name(
         pytest.param({"type": "rows", "rows": ["a", 1]}, "'target', 'rows', 0", id="no object"),
         pytest.param("ns/absent", "evaluation target 'ns/absent' not found", id="reference"),
         pytest.param({"model": "m"}, "type", id="no type"),
+        *(
+            pytest.param(
+                {"type": "model", "model": {"api_endpoint": {"url": url, "model_id": "m"}}},
+                "api_endpoint.url: ",
+                id=f"address {url!r}",
+            )
+            for url in (
+                "http://x:abc/v1",
+                "http://h:99999",
+                "http://\0/",
+                "http://xn--a/",
+                "http://../",
+            )
+        ),
     ],
 )
 def test_a_target_we_cannot_reach_is_refused_by_name(

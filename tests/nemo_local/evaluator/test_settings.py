@@ -229,6 +229,25 @@ def test_an_endpoint_s_key_reaches_it_and_is_hidden_in_the_results(evaluator: Ev
     assert shown["api_key"] == "******"
 
 
+def test_a_key_with_a_line_break_is_sent_without_it(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    endpoint = {"url": f"{evaluator.model.url}/v1", "model_id": "m", "api_key": "sk-secret\n"}
+    target = {"type": "model", "model": {"api_endpoint": endpoint}}
+    job = evaluator.run(text_config(evaluator.put_rows(ROWS[:1])), target)
+    assert job["status"] == "completed", job["status_details"]
+    assert evaluator.model.headers[0]["authorization"] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize("path", ["jobs", "live"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(evaluator: Evaluator, path: str) -> None:
+    endpoint = {"url": f"{evaluator.model.url}/v1", "model_id": "m", "api_key": "sk-ключ"}
+    target = {"type": "model", "model": {"api_endpoint": endpoint}}
+    body = {"config": text_config(evaluator.put_rows(ROWS[:1])), "target": target}
+    with pytest.raises(UpstreamError, match="api_endpoint.api_key: the key holds") as caught:
+        evaluator.client.post(f"/v1/evaluation/{path}", json=body)
+    assert caught.value.status == 422 and "sk-" not in str(caught.value.response_body)
+
+
 def test_a_password_in_an_endpoint_s_url_is_refused_and_stored_nowhere(
     evaluator: Evaluator,
 ) -> None:
