@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
+from nemo_local.core.completions import content_text
 from nemo_local.core.inference import inference_root, same_address
 from nemo_local.core.secrets import MASK, usable_key
 
@@ -45,12 +46,14 @@ def resolve(
 ) -> Endpoint:
     """The endpoint of a target's `model`: a NIM id, an Entity Store name, or an `api_endpoint`.
 
+    What inference serves comes before an Entity Store model of the same name.
+
     Raises:
         ModelError: the object names no endpoint, or its URL or key cannot be used.
     """
     if isinstance(model, str):
         given = _entity_endpoint(platform, model)
-        if given is None:
+        if given is None or _serves(nim_url, token, model):
             return Endpoint(f"{nim_url}/v1", model, token)
     else:
         given = model.get("api_endpoint")
@@ -104,10 +107,8 @@ class ModelClient:
             raise ModelError(str(error)) from None
         except UpstreamError:
             return {}
-        models = listing.get("data") if isinstance(listing, dict) else None
-        listed = [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
-        self._listed = [str(m["id"]) for m in listed if "id" in m]
-        return next((m for m in listed if m.get("id") == self.endpoint.model_id), {})
+        self._listed = _ids(listing)
+        return next((m for m in _entries(listing) if m.get("id") == self.endpoint.model_id), {})
 
     async def ask(self, body: dict[str, Any]) -> dict[str, Any]:
         """The response to a chat request (`messages`) or a completion request (`prompt`).
@@ -186,8 +187,30 @@ def output_text(response: Any) -> str:
     """The text of a response's first choice; empty with tool calls alone."""
     first = first_choice(response)
     message = first.get("message")
-    text = message.get("content") if isinstance(message, dict) else first.get("text")
-    return text if isinstance(text, str) else ""
+    content = message.get("content") if isinstance(message, dict) else first.get("text")
+    return content_text(content) or ""
+
+
+def _serves(nim_url: str, token: str | None, model: str) -> bool:
+    """Whether our inference lists this model; False where it does not answer."""
+    nim = Client(nim_url, token, LISTING_TIMEOUT_S)
+    try:
+        listing = nim.get("/v1/models")
+    except UpstreamError:
+        return False
+    finally:
+        nim.close()
+    return model in _ids(listing)
+
+
+def _ids(listing: Any) -> list[str]:
+    return [str(m["id"]) for m in _entries(listing) if "id" in m]
+
+
+def _entries(listing: Any) -> list[dict[str, Any]]:
+    """The models of a list of models, whatever else it holds."""
+    models = listing.get("data") if isinstance(listing, dict) else None
+    return [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
 
 
 def _entity_endpoint(platform: Client, model: str) -> dict[str, Any] | None:

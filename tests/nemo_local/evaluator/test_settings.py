@@ -12,8 +12,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from nemo_local.core.client import UpstreamError
-from nemo_local.evaluator.models import resolve
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.evaluator.models import Endpoint, resolve
 from nemo_local.evaluator.service import EvaluatorService
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import scores, text_config
@@ -272,6 +272,23 @@ def test_the_platform_s_token_goes_to_its_own_nim_only(evaluator: Evaluator) -> 
     assert key("http://127.0.0.1:9000/v1") == "own"
     assert key("http://elsewhere:8000/v1") == "own"
     assert key("http://elsewhere:8000/v1", "******") is None
+
+
+def test_a_model_that_nim_serves_comes_before_an_entity_of_its_name(evaluator: Evaluator) -> None:
+    entities = FastAPI()
+
+    @entities.get("/v1/models/{namespace}/{name}")
+    def entity(namespace: str, name: str) -> Any:
+        return {"api_endpoint": {"url": "http://elsewhere/v1", "model_id": "theirs"}}
+
+    with serving(entities) as url:
+        platform = Client(url)
+        ours = resolve("scripted/model", platform, evaluator.model.url, None)
+        theirs = resolve("other/model", platform, evaluator.model.url, None)
+        down = resolve("scripted/model", platform, "http://127.0.0.1:9", None)
+        platform.close()
+    assert (ours.root, ours.model_id) == (f"{evaluator.model.url}/v1", "scripted/model")
+    assert theirs == down == Endpoint("http://elsewhere/v1", "theirs")
 
 
 def test_a_job_of_a_platform_with_a_token_sends_it_to_nim(evaluator: Evaluator) -> None:
