@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from nemo_local.core.secrets import usable_key
 from nemo_local.core.tool_formats import ToolFormat, formats_by_model
 
 Device = Literal[
@@ -108,6 +109,9 @@ class Settings:
             if source.get(variable):
                 values[name] = _parse(name, variable, source[variable])
         values.update({name: value for name, value in overrides.items() if value is not None})
+        for name in _KEYS:
+            if values.get(name) is not None:
+                values[name] = values[name].strip()
         for name in ("home", "models_dir"):
             if values.get(name) is not None:
                 values[name] = Path(values[name]).expanduser().resolve()
@@ -135,6 +139,11 @@ class Settings:
             text = getattr(self, name)
             if text is not None and not re.fullmatch(pattern, text):
                 raise SettingsError(f"{_VARIABLES[name]} must be {expected}, not {_shown(text)}")
+        for name in _KEYS:
+            try:
+                usable_key(getattr(self, name))
+            except ValueError as error:
+                raise SettingsError(f"{_VARIABLES[name]}: {error}") from None
         if self.database is not None:
             _check_database(self.database)
         if self.engine_url is not None:
@@ -235,6 +244,7 @@ _VARIABLES = {
     "training_address": "NEMO_LOCAL_TRAINING_ADDRESS",
     "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
 }
+_KEYS = ("token", "nim_key", "engine_key", "hf_token")
 _CHOICES = {"device": get_args(Device), "parallelism": get_args(Parallelism)}
 _NUMBERS = {
     "port": (1, 65_535),

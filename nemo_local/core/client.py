@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from nemo_local.core.errors import PlatformError
+from nemo_local.core.secrets import usable_key
 
 CONNECT_TIMEOUT_S = 5.0
 PASSED_ON = ("retry-after", "x-should-retry")
@@ -52,6 +54,8 @@ class Client:
     """Calls one base URL; returns decoded JSON and raises UpstreamError on status 400 and above.
 
     Client("http://127.0.0.1:8080").get("/v1/models", params={"filter[peft]": "true"})
+
+    A token that no header can carry is a ValueError.
     """
 
     def __init__(self, base_url: str, token: str | None = None, timeout_s: float = 60.0) -> None:
@@ -143,7 +147,8 @@ class AsyncClient:
 
 
 def _options(base_url: str, token: str | None, timeout_s: float | None) -> dict[str, Any]:
-    headers: Mapping[str, str] = {"authorization": f"Bearer {token}"} if token else {}
+    key = usable_key(token)
+    headers: Mapping[str, str] = {"authorization": f"Bearer {key}"} if key else {}
     # Loopback traffic must not leave through a proxy of the environment.
     trust_env = not base_url.startswith(("http://127.", "http://localhost", "http://[::1]"))
     return {
@@ -155,6 +160,15 @@ def _options(base_url: str, token: str | None, timeout_s: float | None) -> dict[
         "trust_env": trust_env,
         "verify": _certificates(trust_env),
     }
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError, which names the URL, when no request could be sent there."""
+    try:
+        urlsplit(url).port  # noqa: B018 - raises
+        httpx.Request("GET", url).url.raw_host.decode().encode("idna")
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ValueError(f"{url!r} is no usable URL ({error})") from None
 
 
 @cache
@@ -182,4 +196,6 @@ def _body(response: httpx.Response) -> Any:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.LocalProtocolError):  # its text quotes headers, and so keys
+        return "the request cannot be sent as HTTP"
     return str(error) or type(error).__name__

@@ -34,10 +34,12 @@ def install_error_handlers(app: FastAPI) -> None:
         return JSONResponse({"detail": masked(plain(problems))}, status_code=422)
 
     async def crashed(request: Request, error: Exception) -> Response:
-        logger.error("%s %s crashed: %r", request.method, request.url.path, error)
-        unexplained = f"internal error ({type(error).__name__}); the platform's log has the details"
+        kind = type(error).__name__  # the server logs the rest
+        logger.error("%s %s crashed: %s", request.method, request.url.path, kind)
+        unexplained = f"internal error ({kind}); the platform's log has the details"
         status, detail = _explained(error) or (500, unexplained)
-        headers = {**NO_RETRY, "X-Error-Message": detail}  # what clients of the Hub API show
+        # Hub clients show X-Error-Message. The server drops the connection after a crash.
+        headers = {**NO_RETRY, "X-Error-Message": detail, "Connection": "close"}
         return JSONResponse({"detail": detail}, status_code=status, headers=headers)
 
     app.add_exception_handler(PlatformError, refused)

@@ -1,10 +1,14 @@
 """Where an inference URL given by a user really leads."""
 
+import re
 from urllib.parse import urlsplit
+
+from nemo_local.core.client import check_url
 
 NIM_HOSTS = ("nim.test", "nemo-nim-proxy", "nim-proxy")
 """Host names of tutorial clusters that mean "the platform's own NIM"."""
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ENDINGS = ("/chat/completions", "/completions")
 
 
@@ -18,13 +22,15 @@ def inference_root(url: str, nim_url: str) -> str:
     with chat tasks. A cluster's own NIM name leads to ours.
 
     Raises:
-        ValueError: not an http or https URL, or one with a password in it, which answers show.
+        ValueError: not an http or https URL that a request can be sent to, or one with a password
+            in it, which answers show.
     """
+    if re.match(r"[^/?#]*//[^/?#]*@", url):
+        raise ValueError("the URL holds a user name or password; send it as api_key instead")
+    check_url(url)
     parts = urlsplit(url.rstrip("/"))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is not an http or https URL")
-    if "@" in parts.netloc:
-        raise ValueError("the URL holds a user name or password; send it as api_key instead")
     path = parts.path
     for ending in _ENDINGS:
         path = path.removesuffix(ending)
@@ -33,7 +39,25 @@ def inference_root(url: str, nim_url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
+def same_address(url: str, other: str) -> bool:
+    """Whether two URLs lead to the same place; all names of the loopback are one.
+
+    same_address("http://localhost:8000/v1/", "http://127.0.0.1:8000/v1") -> True
+    """
+    try:
+        return _address(url) == _address(other)
+    except ValueError:  # a port that is none
+        return False
+
+
 def _is_nim(host: str) -> bool:
     return host in NIM_HOSTS or any(
         host.startswith(f"{name}.") and host.endswith(".svc.cluster.local") for name in NIM_HOSTS
     )
+
+
+def _address(url: str) -> tuple[str, str | None, int | None, str]:
+    parts = urlsplit(url)
+    host = "localhost" if parts.hostname in _LOOPBACK else parts.hostname
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, host, port, parts.path.rstrip("/")

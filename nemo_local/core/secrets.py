@@ -1,4 +1,5 @@
-"""Secrets inside entities: hidden where shown, kept where a client sends back what it saw."""
+"""Secrets: hidden where entities are shown, kept where a client sends back what it saw, and fit to
+be sent."""
 
 from __future__ import annotations
 
@@ -44,6 +45,20 @@ def restored(sent: Any, stored: Any) -> Any:
         padded = [*known_items, *[None] * len(sent)]
         return [restored(item, known) for item, known in zip(sent, padded, strict=False)]
     return sent
+
+
+def usable_key(key: object) -> str | None:
+    """A key or token as a header carries it, without white space around it; None where it is empty.
+
+    usable_key("nvapi-1\n") -> "nvapi-1"
+
+    Raises:
+        ValueError: no header can carry it; the message does not show it.
+    """
+    text = str(key or "").strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("the key holds characters that no HTTP header can carry; copy it again")
+    return text or None
 
 
 def _is_secret(key: str) -> bool:

@@ -142,16 +142,18 @@ def page_body(page: Page, query: ListQuery) -> dict[str, Any]:
     return body
 
 
-def without_nulls(value: Json) -> Json:
-    """The same JSON value without any key whose value is null, but for those in custom_fields."""
+def without_nulls(value: Json, but_in: Collection[str] = ("custom_fields",)) -> Json:
+    """The same JSON value without any key whose value is null, but for those in these fields."""
     if isinstance(value, dict):
         kept = {
-            key: item if key == "custom_fields" else without_nulls(item)
+            key: item if key in but_in else without_nulls(item, but_in)
             for key, item in value.items()
             if item is not None
         }
         return cast(Json, kept)
-    return cast(Json, [without_nulls(item) for item in value]) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return cast(Json, [without_nulls(item, but_in) for item in value])
+    return value
 
 
 def plain(value: Any) -> Any:

@@ -194,7 +194,8 @@ class DeploymentService:
             return list(given)
         model = config.get("model")
         if isinstance(model, dict):
-            model = f"{model.get('namespace') or 'default'}/{model.get('name')}"
+            named = model.get("name")
+            model = named and f"{model.get('namespace') or 'default'}/{named}"
         if not model:
             raise invalid_field("body", "models", "name a model here or in config.model", given)
         return [model]

@@ -15,6 +15,8 @@ from nemo_local.core.client import Client, UpstreamError
 
 Row = dict[str, Any]
 DATA_SUFFIXES = (".jsonl", ".json", ".csv")
+LONGEST_CELL = 2**31 - 1
+"""Characters of a CSV file's cell: as many as fit; Python's own limit is 131,072."""
 _SCHEMES = ("hf://datasets/", "nds://datasets/")
 
 
@@ -162,14 +164,15 @@ def _byte_lines(content: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(lines)
     try:
-        header = _distinct(next(reader, []))
+        header = _distinct(next((cells for cells in reader if "".join(cells).strip()), []))
         for cells in reader:
             if len(cells) not in (0, len(header)):
                 raise DatasetError(
                     f"{path} line {reader.line_num} has {len(cells)} cells, not the {len(header)} "
-                    "of the first line; put cells that hold commas in quotes"
+                    "of the header; put cells that hold commas in quotes"
                 )
             if cells:
                 yield dict(zip(header, cells, strict=True))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import Conflict
+from nemo_local.core.errors import Conflict, invalid_field
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, can_move
 from nemo_local.core.query import ListQuery, Page
@@ -51,13 +51,15 @@ class JobRecords:
         return self._documents.get_by_id(JOB, job_id)
 
     def find(self, query: ListQuery) -> Page:
-        """A page of jobs; `config` and `target` may be filtered by one or more `namespace/name`."""
+        """A page of jobs; `config` and `target` may be filtered by one or more `namespace/name`.
+
+        Raises:
+            Invalid: a filter of those names nothing.
+        """
         filters = dict(query.filter)
         for key in ("config", "target"):
-            given = filters.get(key)
-            if isinstance(given, (str, list)):
-                references = ",".join([given] if isinstance(given, str) else given).split(",")
-                filters[key] = [_named(reference) for reference in references]
+            if key in filters:
+                filters[key] = _references(key, filters[key])
         return self._documents.find(JOB, replace(query, filter=filters))
 
     def unfinished(self) -> list[Entity]:
@@ -119,6 +121,17 @@ def _entering(job: Entity, status: str, details: Entity | None) -> Entity:
 
 def _detailed(job: Entity, details: dict[str, Any]) -> Entity:
     return {"status_details": {**job["status_details"], **details}}
+
+
+def _references(key: str, given: Any) -> list[Entity]:
+    """What a filter names, one or several: as `namespace/name`, or as an object. Raises Invalid."""
+    found: list[Entity] = []
+    for one in given if isinstance(given, list) else [given]:
+        if not isinstance(one, (str, dict)):
+            problem = "write namespace/name, or an object with a name"
+            raise invalid_field("query", f"filter[{key}]", problem, one)
+        found += [one] if isinstance(one, dict) else map(_named, one.split(","))
+    return found
 
 
 def _named(reference: str) -> Entity:

@@ -9,18 +9,18 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
-from nemo_local.core.inference import inference_root
-from nemo_local.core.secrets import MASK
+from nemo_local.core.completions import content_text
+from nemo_local.core.inference import inference_root, same_address
+from nemo_local.core.secrets import MASK, usable_key
 
 RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 LONGEST_WAIT_S = 60.0
 LISTING_TIMEOUT_S = 5.0
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class ModelError(Exception):
@@ -46,12 +46,14 @@ def resolve(
 ) -> Endpoint:
     """The endpoint of a target's `model`: a NIM id, an Entity Store name, or an `api_endpoint`.
 
+    What inference serves comes before an Entity Store model of the same name.
+
     Raises:
-        ModelError: the object names no endpoint, or its URL is none.
+        ModelError: the object names no endpoint, or its URL or key cannot be used.
     """
     if isinstance(model, str):
         given = _entity_endpoint(platform, model)
-        if given is None:
+        if given is None or _serves(nim_url, token, model):
             return Endpoint(f"{nim_url}/v1", model, token)
     else:
         given = model.get("api_endpoint")
@@ -60,32 +62,13 @@ def resolve(
     try:
         root = inference_root(str(given["url"]), nim_url)
         model_id = str(given["model_id"])
-        _address(root)
+        own = usable_key(given.get("api_key"))
     except KeyError as error:
         raise ModelError(f"the target's api_endpoint has no {error.args[0]}") from None
     except ValueError as error:
         raise ModelError(f"the target's api_endpoint is unusable: {error}") from None
-    own = given.get("api_key")
     key = token if token and same_address(root, f"{nim_url}/v1") else own
     return Endpoint(root, model_id, None if key == MASK else key)
-
-
-def same_address(url: str, other: str) -> bool:
-    """Whether two URLs lead to the same place; all names of the loopback are one.
-
-    same_address("http://localhost:8000/v1/", "http://127.0.0.1:8000/v1") -> True
-    """
-    try:
-        return _address(url) == _address(other)
-    except ValueError:  # a port that is none
-        return False
-
-
-def _address(url: str) -> tuple[str, str | None, int | None, str]:
-    parts = urlsplit(url)
-    host = "localhost" if parts.hostname in LOOPBACK else parts.hostname
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 class ModelClient:
@@ -124,10 +107,8 @@ class ModelClient:
             raise ModelError(str(error)) from None
         except UpstreamError:
             return {}
-        models = listing.get("data") if isinstance(listing, dict) else None
-        listed = [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
-        self._listed = [str(m["id"]) for m in listed if "id" in m]
-        return next((m for m in listed if m.get("id") == self.endpoint.model_id), {})
+        self._listed = _ids(listing)
+        return next((m for m in _entries(listing) if m.get("id") == self.endpoint.model_id), {})
 
     async def ask(self, body: dict[str, Any]) -> dict[str, Any]:
         """The response to a chat request (`messages`) or a completion request (`prompt`).
@@ -206,8 +187,30 @@ def output_text(response: Any) -> str:
     """The text of a response's first choice; empty with tool calls alone."""
     first = first_choice(response)
     message = first.get("message")
-    text = message.get("content") if isinstance(message, dict) else first.get("text")
-    return text if isinstance(text, str) else ""
+    content = message.get("content") if isinstance(message, dict) else first.get("text")
+    return content_text(content) or ""
+
+
+def _serves(nim_url: str, token: str | None, model: str) -> bool:
+    """Whether our inference lists this model; False where it does not answer."""
+    nim = Client(nim_url, token, LISTING_TIMEOUT_S)
+    try:
+        listing = nim.get("/v1/models")
+    except UpstreamError:
+        return False
+    finally:
+        nim.close()
+    return model in _ids(listing)
+
+
+def _ids(listing: Any) -> list[str]:
+    return [str(m["id"]) for m in _entries(listing) if "id" in m]
+
+
+def _entries(listing: Any) -> list[dict[str, Any]]:
+    """The models of a list of models, whatever else it holds."""
+    models = listing.get("data") if isinstance(listing, dict) else None
+    return [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
 
 
 def _entity_endpoint(platform: Client, model: str) -> dict[str, Any] | None:

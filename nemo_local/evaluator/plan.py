@@ -13,7 +13,8 @@ from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import BadRequest, Invalid, NotFound, PlatformError
 from nemo_local.core.ids import new_id
-from nemo_local.core.inference import inference_root
+from nemo_local.core.inference import inference_root, same_address
+from nemo_local.core.secrets import usable_key
 from nemo_local.evaluator.datasets import DatasetError, Row, data_files, load_rows
 from nemo_local.evaluator.metrics import (
     ABSOLUTE_DIFFERENCE,
@@ -24,7 +25,6 @@ from nemo_local.evaluator.metrics import (
     first_given,
     number_check_parts,
 )
-from nemo_local.evaluator.models import same_address
 from nemo_local.evaluator.runner import EvaluationFailed, TaskPlan
 
 Entity = dict[str, Any]
@@ -170,7 +170,7 @@ def check(config: Entity, target: Entity) -> None:
     _require(target["type"] in TARGET_TYPES, f"target type {target['type']!r}")
     if not target[target["type"]]:
         raise Invalid(f"target of type {target['type']!r} has no {target['type']!r}")
-    _check_address(target["model"])
+    _check_endpoint(target["model"])
     if not config["tasks"]:
         raise Invalid("a custom evaluation config needs at least one task")
     _check_params(config["params"] or {})
@@ -178,13 +178,16 @@ def check(config: Entity, target: Entity) -> None:
         _check_task(f"tasks.{name}", task, target)
 
 
-def _check_address(model: Any) -> None:
+def _check_endpoint(model: Any) -> None:
     endpoint = model.get("api_endpoint") if isinstance(model, dict) else None
+    field = "url"
     try:
         if endpoint and endpoint.get("url"):
             inference_root(str(endpoint["url"]), nim_url="")
+        field = "api_key"
+        usable_key((endpoint or {}).get("api_key"))
     except ValueError as error:
-        raise Invalid(f"target.model.api_endpoint.url: {error}") from None
+        raise Invalid(f"target.model.api_endpoint.{field}: {error}") from None
 
 
 def check_datasets(config: Entity, target: Entity, platform: Client) -> None:

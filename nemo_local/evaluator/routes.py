@@ -43,6 +43,9 @@ FILTERS = {
     JOB: ("config", "target", "namespace", "project", "status", "created_at", "custom_fields"),
 }
 
+USERS_OWN = ("custom_fields", "params", "rows")
+"""Fields of configs and targets in which a null is a value: data, templates, parameters."""
+
 
 def _as_sdk_types(body: Any) -> Any:
     """A job's body as the SDK's types want it, where the service has a better sentence for it.
@@ -198,7 +201,7 @@ def _page(service: EvaluatorService, kind: str, request: Request) -> Any:
 
 
 def _shown(entity: dict[str, Any]) -> Any:
-    return masked(without_nulls(entity))
+    return masked(without_nulls(entity, USERS_OWN))
 
 
 def _zip(name: str, content: bytes) -> Response:

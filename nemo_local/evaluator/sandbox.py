@@ -16,6 +16,7 @@ from jinja2.exceptions import FilterArgumentError, SecurityError, UndefinedError
 from jinja2.filters import do_round, do_sum, make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 MAX_CHARACTERS = 10_000_000
@@ -49,7 +50,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             keep_trailing_newline=True,
             finalize=_finalized,
         )
-        self.globals = {"range": self.globals["range"]}
+        self.globals = {"range": self.globals["range"], "namespace": _Namespace}
         for name in _GROWING_FILTERS:
             del self.filters[name]
         self.filters |= {
@@ -117,6 +118,13 @@ def json_text(value: Any, indent: int | None = None) -> str:
     if indent is not None and indent not in range(MAX_INDENT + 1):
         raise FilterArgumentError(f"tojson takes an indent of 0 to {MAX_INDENT}, not {indent!r}")
     return json.dumps(value, ensure_ascii=False, indent=indent, default=_not_json)
+
+
+class _Namespace(Namespace):
+    """What `namespace()` makes, without a text: what it holds counts nowhere, and may be itself."""
+
+    def __repr__(self) -> str:
+        return "<namespace>"
 
 
 class _Budget:

@@ -261,7 +261,9 @@ class EvaluatorService:
         except (EvaluationFailed, PlatformError) as error:
             self._end(job_id, "failed", str(error), files)
         except Exception as error:
-            self._end(job_id, "failed", f"internal error: {error!r}", files)
+            kind = type(error).__name__
+            unexplained = f"internal error ({kind}); the platform's log has the details"
+            self._end(job_id, "failed", unexplained, files)
             raise
         finally:
             try:

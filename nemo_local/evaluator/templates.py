@@ -35,7 +35,7 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
         return {key: render(value, context) for key, value in template.items()}
     if isinstance(template, list):
         return [render(value, context) for value in template]
-    if not isinstance(template, str) or not ("{{" in template or "{%" in template):
+    if not isinstance(template, str) or not any(mark in template for mark in ("{{", "{%", "{#")):
         return template
     try:
         value = _compiled(template)(with_budget(context))

@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from nemo_local.core.completions import content_text
 from nemo_local.guardrails.requests import Options
 from nemo_local.guardrails.verdicts import Verdict
 
@@ -85,7 +86,15 @@ def refusal(outcome: Outcome, options: Options, path: str) -> dict[str, Any]:
 def answer_texts(response: dict[str, Any]) -> list[str | None]:
     """The text of each choice; None where it has none, as with tool calls."""
     messages = [c.get("message") or {"content": c.get("text")} for c in response["choices"]]
-    return [_said(message.get("content")) for message in messages]
+    return [judged_text(message.get("content")) for message in messages]
+
+
+def judged_text(content: Any) -> str | None:
+    """Content as a rail reads it; what is neither text nor text parts is judged as JSON."""
+    if not content:
+        return None
+    text = content_text(content)
+    return json.dumps(content) if text is None else text or None
 
 
 def without_blocked(
@@ -109,14 +118,3 @@ def _refused(verdict: Verdict, index: int, is_chat: bool) -> dict[str, Any]:
         message = {"role": verdict.answer.get("role", "assistant"), "content": text}
         return {**choice, "message": message}
     return {**choice, "text": text, "logprobs": None}
-
-
-def _said(content: Any) -> str | None:
-    """Content as a rail reads it; what is neither text nor text parts is judged as JSON."""
-    if not content or isinstance(content, str):
-        return content or None
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
-    ):
-        return "".join(part["text"] for part in content) or None
-    return json.dumps(content)

@@ -15,14 +15,16 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from nemo_local.core.client import AsyncClient
-from nemo_local.core.inference import inference_root
+from nemo_local.core.inference import inference_root, same_address
+from nemo_local.core.secrets import usable_key
 from nemo_local.core.web import without_nulls
 from nemo_local.guardrails.prompts import check_templates, watch
-from nemo_local.guardrails.rules import FLOWS, Direction, flow_name, flows
+from nemo_local.guardrails.rules import FLOWS, KEY_HOSTS, Direction, flow_name, flows
 from nemo_local.guardrails.verdicts import Verdict, verdict_of
 
 logger = logging.getLogger(__name__)
@@ -107,7 +109,8 @@ class Engine:
         """Where this model of a configuration is asked (`…/v1`), and with which key.
 
         Raises:
-            ValueError: the variable that should hold the key of another server is not set.
+            ValueError: no header can carry the key, or the variable that should hold it is not
+                set, or is for other servers.
         """
         parameters = model.get("parameters") or {}
         own = f"{self.nim_url}/v1"
@@ -116,10 +119,29 @@ class Engine:
         if url == own:
             return url, self._token
         variable = model.get("api_key_env_var")
-        key = parameters.get("api_key") or (os.environ.get(variable) if variable else None)
-        if variable and not key:
+        key = usable_key(parameters.get("api_key"))
+        if key or not variable:
+            return url, key
+        if not self._may_have_key(variable, url):
+            raise ValueError(
+                f"the key in {variable} is not for {url}; give the key of that server as "
+                "parameters.api_key"
+            )
+        key = usable_key(os.environ.get(variable))
+        if not key:
             raise ValueError(f"{variable}, for the key of {url}, is not set in the environment")
         return url, key
+
+    def _may_have_key(self, variable: str, url: str) -> bool:
+        """Whether the owner of this environment means the key in `variable` for this server.
+
+        Anybody who may send a request may send a configuration, with any address in it.
+        """
+        parts = urlsplit(url)
+        host = f".{parts.hostname}"
+        if parts.scheme == "https" and host.endswith(f".{KEY_HOSTS[variable]}"):
+            return True
+        return variable != "OPENAI_API_KEY" and same_address(url, f"{self.nim_url}/v1")
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` returns, computed on the engine's own loop."""

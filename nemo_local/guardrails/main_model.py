@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,18 +33,27 @@ class MainModel:
 
     async def models(self, authorization: str | None) -> Any:
         """The endpoint's model list."""
-        headers = {"authorization": authorization} if authorization and not self.key else {}
+        own = authorization if authorization and not self.key else ""
+        headers = {"authorization": own.encode("latin-1")} if own else {}
         async with self._client() as client:
             return await client.get("/models", headers=headers)
 
     async def complete(self, path: str, request: dict[str, Any]) -> dict[str, Any]:
-        """A whole completion."""
+        """A whole completion; fields of the OpenAI form that a server left out are filled in."""
         async with self._client() as client:
             response = await client.post(path, json=request)
         choices = response.get("choices") if isinstance(response, dict) else None
-        if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
+        if not isinstance(choices, list) or not all(map(_says_something, choices)):
             raise ModelFailed(502, f"the model's reply is no completion: {str(response)[:200]!r}")
-        return dict(response)
+        is_chat = path == "/chat/completions"
+        blank = {
+            "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4()}",
+            "object": "chat.completion" if is_chat else "text_completion",
+            "created": int(time.time()),
+            "model": request["model"],
+        }
+        numbered = [{"index": number, **choice} for number, choice in enumerate(choices)]
+        return {**blank, **response, "choices": numbered}
 
     @asynccontextmanager
     async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[Any]:
@@ -62,3 +73,14 @@ class MainModel:
             raise ModelFailed(error.status, error.response_body, error.headers) from None
         finally:
             await client.close()
+
+
+def _says_something(choice: Any) -> bool:
+    """Whether it is a choice of a completion: a message, or text."""
+    if not isinstance(choice, dict):
+        return False
+    message = choice.get("message")
+    if message is None:
+        return isinstance(choice.get("text"), str)
+    calls = message.get("tool_calls") or [] if isinstance(message, dict) else None
+    return isinstance(calls, list) and all(isinstance(call, dict) for call in calls)

@@ -23,7 +23,12 @@ PARSERS = (
     "nemotron_reasoning_parse_prompt_safety",
     "nemotron_reasoning_parse_response_safety",
 )
-KEY_VARIABLES = ("NIM_ENDPOINT_API_KEY", "NVIDIA_API_KEY", "OPENAI_API_KEY")
+KEY_HOSTS = {
+    "NIM_ENDPOINT_API_KEY": "api.nvidia.com",
+    "NVIDIA_API_KEY": "api.nvidia.com",
+    "OPENAI_API_KEY": "api.openai.com",
+}
+"""Variables of the environment that may hold a key, and the domain that it is for."""
 CODE_KEYS = (
     "actions",
     "bot_messages",
@@ -105,8 +110,9 @@ def _check_model(place: str, model: Any, nim_url: str) -> None:
     if model["type"] in ("embeddings", "jailbreak_detection"):
         raise Invalid(f"{place}: a model of type {model['type']!r} is not supported")
     variable = model.get("api_key_env_var")
-    if variable is not None and variable not in KEY_VARIABLES:
-        raise Invalid(f"{place}: api_key_env_var {variable!r} is not one of {KEY_VARIABLES}")
+    if variable is not None and variable not in tuple(KEY_HOSTS):
+        known = ", ".join(KEY_HOSTS)
+        raise Invalid(f"{place}: api_key_env_var {variable!r} is not one of {known}")
     parameters = {} if model.get("parameters") is None else model["parameters"]
     if not isinstance(parameters, dict):
         raise Invalid(f"{place}.parameters must be a JSON object")

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from nemo_local.core.errors import PlatformError
+from nemo_local.guardrails.answers import judged_text
 from nemo_local.guardrails.main_model import ModelFailed
 from nemo_local.guardrails.verdicts import Verdict
 
@@ -21,10 +22,10 @@ Judge = Callable[[str], Awaitable[Verdict | None]]
 
 def finished(response: dict[str, Any], with_usage: bool) -> Iterator[str]:
     """A finished completion: what was said, why it ended, `[DONE]`."""
-    is_chat = response["object"] == "chat.completion"
-    shared = {key: response[key] for key in ("id", "created", "model")}
-    shared["object"] = "chat.completion.chunk" if is_chat else "text_completion"
+    shared = {key: response[key] for key in ("id", "created", "model", "object")}
     for choice in response["choices"]:
+        is_chat = choice.get("message") is not None
+        shared["object"] = "chat.completion.chunk" if is_chat else "text_completion"
         said: dict[str, Any] = {"index": choice["index"], "finish_reason": None}
         if is_chat:
             said["delta"] = _delta(choice["message"])
@@ -116,7 +117,7 @@ async def _chunks(written: AsyncIterator[str]) -> AsyncIterator[dict[str, Any] |
             chunk = json.loads(data)
         except ValueError:
             chunk = None
-        if not isinstance(chunk, dict):
+        if not isinstance(chunk, dict) or not _is_readable(chunk):
             raise ModelFailed(502, f"the model's stream is no completion: {line[:200]!r}")
         yield chunk
     yield None
@@ -145,8 +146,17 @@ def _violation(verdict: Verdict) -> str:
 def _said(chunk: dict[str, Any]) -> str:
     """The text of a chunk's choices."""
     choices = chunk.get("choices") or []
-    texts = [c.get("text") or (c.get("delta") or {}).get("content") for c in choices]
-    return "".join(text for text in texts if text)
+    contents = [c.get("text") or (c.get("delta") or {}).get("content") for c in choices]
+    return "".join(judged_text(content) or "" for content in contents)
+
+
+def _is_readable(chunk: dict[str, Any]) -> bool:
+    """Whether its choices, if it has any, are where a rail would look for them."""
+    choices = chunk.get("choices") or []
+    return isinstance(choices, list) and all(
+        isinstance(choice, dict) and isinstance(choice.get("delta"), (dict, type(None)))
+        for choice in choices
+    )
 
 
 def _delta(message: dict[str, Any]) -> dict[str, Any]:

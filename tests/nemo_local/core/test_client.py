@@ -2,9 +2,31 @@
 
 import asyncio
 
+import httpx
 import pytest
+from fastapi import FastAPI, Request
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
+from nemo_local.core.error_bodies import install_error_handlers
+from tests.scripted_model import serving
+
+
+@pytest.fixture
+def echo():
+    """A server that repeats the authorization it was sent, and crashes where it is asked to."""
+    app = FastAPI()
+    install_error_handlers(app)
+
+    @app.get("/")
+    def heard(request: Request) -> str | None:
+        return request.headers.get("authorization")
+
+    @app.get("/crash")
+    def crash() -> None:
+        raise RuntimeError("the secret is 1234")
+
+    with serving(app) as url:
+        yield url
 
 
 def test_a_refusal_carries_status_and_reason(control_plane):
@@ -32,6 +54,35 @@ def test_nobody_there_is_said_with_the_address(settings):
     with pytest.raises(Unreachable), client.stream("GET", "/x"):
         pass
     client.close()
+
+
+def test_a_key_with_a_line_break_is_sent_without_it(echo):
+    client = Client(echo, "sk-secret\r\n")
+    assert client.get("/") == "Bearer sk-secret"
+    client.close()
+
+
+@pytest.mark.parametrize("key", ["sk-ключ", "sk\nsecret", "sk\x00"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(key):
+    with pytest.raises(ValueError, match="no HTTP header can carry") as refused:
+        Client("http://127.0.0.1:1", key)
+    assert "sk" not in str(refused.value)
+
+
+def test_a_header_that_cannot_be_sent_is_not_quoted(echo):
+    client = Client(echo)
+    with pytest.raises(Unreachable, match="cannot be sent as HTTP") as failed:
+        client.get("/", headers={"x-key": "secret\n"})
+    assert "secret" not in str(failed.value)
+    client.close()
+
+
+def test_the_request_after_a_crash_is_answered(echo):
+    with httpx.Client(base_url=echo) as client:
+        for _ in range(20):
+            crash = client.get("/crash")
+            assert (crash.status_code, crash.headers["connection"]) == (500, "close")
+            assert client.get("/", headers={"authorization": "a"}).json() == "a"
 
 
 def test_the_async_client_behaves_alike(control_plane, settings):

@@ -37,6 +37,17 @@ def test_settings_survive_the_way_into_a_child():
     assert Settings.from_environment(settings.environment()) == settings
 
 
+def test_a_token_with_a_line_break_is_the_token_without_it():
+    settings = Settings.from_environment({"NEMO_LOCAL_TOKEN": "one\r\n"}, nim_key=" two ")
+    assert (settings.token, settings.nim_key) == ("one", "two")
+
+
+def test_a_key_that_no_header_can_carry_is_named_and_not_shown():
+    with pytest.raises(SettingsError, match="NEMO_LOCAL_NIM_KEY: the key holds") as refused:
+        Settings.from_environment({"NEMO_LOCAL_NIM_KEY": "ключ"}).check()
+    assert "ключ" not in str(refused.value)
+
+
 def test_a_remote_endpoint_replaces_the_local_one():
     settings = Settings.from_environment({"NEMO_LOCAL_NIM_URL": "http://gpu:8000/"})
     assert settings.nim_url == "http://gpu:8000"

@@ -58,6 +58,14 @@ def test_a_page_counts_its_pages():
     assert body["filter"] == {"a": "b"} and "search" not in body
 
 
+def test_nulls_stay_where_they_are_a_value():
+    rows = [{"a": None}]
+    assert without_nulls({"rows": rows, "b": {"rows": rows, "c": None}}, ("rows",)) == {
+        "rows": rows,
+        "b": {"rows": rows},
+    }
+
+
 def test_nulls_are_left_out_at_any_depth():
     assert without_nulls({"a": None, "b": [{"c": None, "d": 0}]}) == {"b": [{"d": 0}]}
 

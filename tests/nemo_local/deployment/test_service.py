@@ -179,6 +179,17 @@ def test_an_embedded_model_is_named_by_its_namespace(make: Make, nowhere: str) -
     assert made["namespace"] == "default"
 
 
+@pytest.mark.parametrize("model", [{}, {"namespace": "meta"}, {"name": ""}, None])
+def test_a_model_without_a_name_is_no_model(
+    make: Make, nowhere: str, model: dict[str, str] | None
+) -> None:
+    service = make(nowhere)
+    config = {"model": model, "nim_deployment": NIM}
+    with pytest.raises(Invalid, match="name a model here or in config.model"):
+        service.create({"config": config})
+    assert service.create({"config": config, "models": [SERVED]})["models"] == [SERVED]
+
+
 def test_filters_find_by_status(make: Make, nowhere: str) -> None:
     service = make(nowhere)
     service.create(body(ABSENT))

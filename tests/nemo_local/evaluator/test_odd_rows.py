@@ -134,6 +134,19 @@ def test_an_answer_without_a_choice_is_no_reply_that_could_be_right(
     assert "overloaded" in row_details(evaluator, job, "calls")[2]["error"]
 
 
+def test_a_reply_in_text_parts_is_their_text(evaluator: Evaluator) -> None:
+    parts = [{"type": "text", "text": "Par"}, {"type": "text", "text": "is"}]
+    evaluator.model.respond = lambda body: {"role": "assistant", "content": parts}
+    config = text_config(evaluator.put_rows([{"q": "capital?", "a": "Paris"}]))
+    messages = [{"role": "user", "content": "{{ item.q }}"}]
+    config["tasks"]["qa"] |= {
+        "type": "chat-completion",
+        "params": {"template": {"messages": messages}},
+    }
+    job = evaluator.run(config)
+    assert row_details(evaluator, job, "qa")[0]["sample"]["output_text"] == "Paris"
+
+
 def test_a_row_without_a_reply_is_no_wrong_one_and_a_number_is_a_reply(
     evaluator: Evaluator,
 ) -> None:
@@ -199,7 +212,7 @@ def test_a_message_is_never_longer_than_one_can_read(evaluator: Evaluator) -> No
     [
         pytest.param(b"q,a\n1,b\nHello, you,b\n", "line 3 has 3 cells, not the 2", id="ragged"),
         pytest.param(b"q,a\n1\n", "line 2 has 1 cells, not the 2", id="short"),
-        pytest.param(b"q,a\n" + b"x" * 140_000 + b",b\n", "line 2 is not CSV", id="big field"),
+        pytest.param(b"q,a\nx\ry,b\n", "line 2 is not CSV", id="a line break of its own"),
     ],
 )
 def test_a_csv_file_that_cannot_be_read_is_named_with_its_line(

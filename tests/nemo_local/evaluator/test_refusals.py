@@ -122,6 +122,20 @@ def test_a_task_we_cannot_run_is_refused_by_name(
         pytest.param({"type": "rows", "rows": ["a", 1]}, "'target', 'rows', 0", id="no object"),
         pytest.param("ns/absent", "evaluation target 'ns/absent' not found", id="reference"),
         pytest.param({"model": "m"}, "type", id="no type"),
+        *(
+            pytest.param(
+                {"type": "model", "model": {"api_endpoint": {"url": url, "model_id": "m"}}},
+                "api_endpoint.url: ",
+                id=f"address {url!r}",
+            )
+            for url in (
+                "http://x:abc/v1",
+                "http://h:99999",
+                "http://\0/",
+                "http://xn--a/",
+                "http://../",
+            )
+        ),
     ],
 )
 def test_a_target_we_cannot_reach_is_refused_by_name(
@@ -274,6 +288,54 @@ def test_stored_configs_and_targets_are_listed_changed_used_and_deleted(
         client.get("/v1/evaluation/configs/ns/qa")
 
 
+def test_a_target_that_is_saved_as_it_was_shown_keeps_the_nulls_of_its_rows(
+    evaluator: Evaluator,
+) -> None:
+    rows = [{"q": "a", "answer": None, "calls": [{"id": None}]}]
+    body = {"name": "t", "namespace": "ns", "type": "rows", "rows": rows, "description": None}
+    evaluator.client.post("/v1/evaluation/targets", json=body)
+    path = "/v1/evaluation/targets/ns/t"
+    shown = evaluator.client.get(path)
+    assert shown["rows"] == rows and "description" not in shown
+    evaluator.client.patch(path, json={"rows": shown["rows"], "description": "new"})
+    stored = evaluator.documents.get("evaluation_target", "ns", "t")
+    assert (stored["rows"], stored["description"]) == (rows, "new")
+
+
+def test_a_config_is_shown_with_the_nulls_of_its_templates(evaluator: Evaluator) -> None:
+    config = text_config("hf://datasets/ns/data")
+    message = {"role": "assistant", "content": None, "tool_calls": []}
+    task = config["tasks"]["qa"]
+    task["params"] = {"template": {"messages": [message]}}
+    task["metrics"]["same"]["params"]["default"] = None
+    task["description"] = None
+    evaluator.client.post("/v1/evaluation/configs", json={**config, "name": "c", "namespace": "ns"})
+    shown = evaluator.client.get("/v1/evaluation/configs/ns/c")["tasks"]["qa"]
+    assert shown["params"] == task["params"] and "description" not in shown
+    assert shown["metrics"] == task["metrics"]
+
+
+def test_jobs_are_found_by_one_of_several_configs(evaluator: Evaluator) -> None:
+    config = text_config(evaluator.put_rows([{"q": "a", "a": "b"}]))
+    evaluator.model.respond = lambda body: "b"
+    for name in ("one", "two", "three"):
+        named = {**config, "name": name, "namespace": "ns"}
+        evaluator.client.post("/v1/evaluation/configs", json=named)
+        evaluator.run(f"ns/{name}")  # type: ignore[arg-type]
+
+    def found(given: str) -> list[str]:
+        query = {"filter": f'{{"config": {given}}}'}
+        jobs = evaluator.client.get("/v1/evaluation/jobs", params=query)["data"]
+        return [job["config"]["name"] for job in jobs]
+
+    assert found('"ns/one"') == found('{"name": "one"}') == found('[{"name": "one"}]') == ["one"]
+    assert found('[{"name": "one"}, "ns/two"]') == found('["ns/one", "ns/two"]') == ["one", "two"]
+    assert found('"ns/one,ns/two"') == ["one", "two"]
+    with pytest.raises(UpstreamError, match="write namespace/name, or an object") as caught:
+        found('[["ns/one"]]')
+    assert caught.value.status == 422
+
+
 def test_rows_come_from_jsonl_json_and_csv() -> None:
     text = b'\xef\xbb\xbf{"q": "\xc3\xa9\xe2\x80\xa8"}\r\n\n'
     assert list(read_rows("a.jsonl", [text])) == [{"q": "é\u2028"}]
@@ -281,6 +343,16 @@ def test_rows_come_from_jsonl_json_and_csv() -> None:
     assert list(read_rows("a.json", [b'[{"q": 1}]'])) == [{"q": 1}]
     assert list(read_rows("a.json", [b'{"q": 1}\n{"q": 2}\n'])) == [{"q": 1}, {"q": 2}]
     assert list(read_rows("a.csv", [b"q,a\n1,2\n"])) == [{"q": "1", "a": "2"}]
+
+
+@pytest.mark.parametrize("start", [b"\n", b"\r\n \r\n", b",\n"], ids=["empty", "blank", "commas"])
+def test_a_csv_file_may_begin_with_empty_lines(start: bytes) -> None:
+    assert list(read_rows("a.csv", [start + b"q,a\n1,2\n"])) == [{"q": "1", "a": "2"}]
+
+
+def test_a_cell_may_hold_a_whole_document() -> None:
+    text = "x" * 200_000
+    assert list(read_rows("a.csv", [f"q,a\n{text},2\n".encode()])) == [{"q": text, "a": "2"}]
 
 
 def test_columns_of_one_name_are_all_kept() -> None:

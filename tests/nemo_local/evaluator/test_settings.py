@@ -12,8 +12,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from nemo_local.core.client import UpstreamError
-from nemo_local.evaluator.models import resolve
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.evaluator.models import Endpoint, resolve
 from nemo_local.evaluator.service import EvaluatorService
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import scores, text_config
@@ -229,6 +229,25 @@ def test_an_endpoint_s_key_reaches_it_and_is_hidden_in_the_results(evaluator: Ev
     assert shown["api_key"] == "******"
 
 
+def test_a_key_with_a_line_break_is_sent_without_it(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    endpoint = {"url": f"{evaluator.model.url}/v1", "model_id": "m", "api_key": "sk-secret\n"}
+    target = {"type": "model", "model": {"api_endpoint": endpoint}}
+    job = evaluator.run(text_config(evaluator.put_rows(ROWS[:1])), target)
+    assert job["status"] == "completed", job["status_details"]
+    assert evaluator.model.headers[0]["authorization"] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize("path", ["jobs", "live"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(evaluator: Evaluator, path: str) -> None:
+    endpoint = {"url": f"{evaluator.model.url}/v1", "model_id": "m", "api_key": "sk-ключ"}
+    target = {"type": "model", "model": {"api_endpoint": endpoint}}
+    body = {"config": text_config(evaluator.put_rows(ROWS[:1])), "target": target}
+    with pytest.raises(UpstreamError, match="api_endpoint.api_key: the key holds") as caught:
+        evaluator.client.post(f"/v1/evaluation/{path}", json=body)
+    assert caught.value.status == 422 and "sk-" not in str(caught.value.response_body)
+
+
 def test_a_password_in_an_endpoint_s_url_is_refused_and_stored_nowhere(
     evaluator: Evaluator,
 ) -> None:
@@ -253,6 +272,23 @@ def test_the_platform_s_token_goes_to_its_own_nim_only(evaluator: Evaluator) -> 
     assert key("http://127.0.0.1:9000/v1") == "own"
     assert key("http://elsewhere:8000/v1") == "own"
     assert key("http://elsewhere:8000/v1", "******") is None
+
+
+def test_a_model_that_nim_serves_comes_before_an_entity_of_its_name(evaluator: Evaluator) -> None:
+    entities = FastAPI()
+
+    @entities.get("/v1/models/{namespace}/{name}")
+    def entity(namespace: str, name: str) -> Any:
+        return {"api_endpoint": {"url": "http://elsewhere/v1", "model_id": "theirs"}}
+
+    with serving(entities) as url:
+        platform = Client(url)
+        ours = resolve("scripted/model", platform, evaluator.model.url, None)
+        theirs = resolve("other/model", platform, evaluator.model.url, None)
+        down = resolve("scripted/model", platform, "http://127.0.0.1:9", None)
+        platform.close()
+    assert (ours.root, ours.model_id) == (f"{evaluator.model.url}/v1", "scripted/model")
+    assert theirs == down == Endpoint("http://elsewhere/v1", "theirs")
 
 
 def test_a_job_of_a_platform_with_a_token_sends_it_to_nim(evaluator: Evaluator) -> None:

@@ -83,6 +83,13 @@ def test_a_missing_variable_is_named(template: str) -> None:
         "{{ 9 ** 9 ** 9 }}",
         "{{ range }}",
         "{{ item.n.real.__int__ }}",
+        "{{ namespace }}",
+        "{{ namespace.mro() }}",
+        "{{ namespace(x=1)['_Namespace__attrs'].x }}",
+        "{{ namespace().__init__.__globals__ }}",
+        "{{ namespace(x=item) | tojson }}",
+        "{% set n = namespace(x=item) %}{% set n.x.n = 8 %}",
+        "{% set item.n = 8 %}",
     ],
 )
 def test_an_escape_from_the_sandbox_is_refused(template: str) -> None:
@@ -130,6 +137,16 @@ LARGE = "{% set s = 'a' * 1000000 %}"
             id="lists of lists as literals",
         ),
         pytest.param("{{ [['a' * 1000000]] * 300 }}", id="long texts in a list of lists"),
+        pytest.param(
+            "{% set n = namespace(x='a' * 1000) %}"
+            + "{% set n = namespace(x=[n, n, n]) %}" * 20
+            + "{% set s = n.x | string %}{{ [n] | tojson }}",
+            id="namespaces in namespaces",
+        ),
+        pytest.param(
+            "{% set n = namespace(x=[]) %}" + "{% set n.x = [n.x, n.x] %}" * 40,
+            id="a namespace that grows",
+        ),
         pytest.param(
             "{% set s %}{% for i in range(99999) %}{{ 'a' * 1000000 }}{% endfor %}{% endset %}",
             id="output of a loop",
@@ -182,6 +199,18 @@ def test_what_templates_use_every_day_still_works() -> None:
         "1/2 one! 2/2 two! one-two one, two a+b ab-c xxx f,g 3 [1, 2] 1.26 20 [1, 2] 5 k(1, 2)"
     )
     assert render(template, {"item": row}) == expected
+
+
+def test_a_namespace_carries_a_value_out_of_a_loop() -> None:
+    template = (
+        "{% set found = namespace(sum=0) %}{% for n in item.numbers %}"
+        "{% set found.sum = found.sum + n %}{% endfor %}{{ found.sum }}"
+    )
+    assert render(template, {"item": {"numbers": [1, 2, 3]}}) == "6"
+
+
+def test_a_comment_is_left_out() -> None:
+    assert render("a{# note #}b", {}) == "ab"
 
 
 def test_a_broken_template_is_refused_with_its_text() -> None:

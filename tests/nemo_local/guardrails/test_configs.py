@@ -191,9 +191,65 @@ def test_the_key_of_another_server_must_be_in_the_environment(
 ) -> None:
     monkeypatch.delenv("NVIDIA_API_KEY", raising=False)
     model = {"type": "content_safety", "engine": "nim", "model": GUARD}
-    away = {"api_key_env_var": "NVIDIA_API_KEY", "parameters": {"base_url": "http://guard.example"}}
-    with pytest.raises(UpstreamError, match="NVIDIA_API_KEY, for the key of http://guard.example"):
+    nvidia = "https://integrate.api.nvidia.com/v1"
+    away = {"api_key_env_var": "NVIDIA_API_KEY", "parameters": {"base_url": nvidia}}
+    with pytest.raises(UpstreamError, match=f"NVIDIA_API_KEY, for the key of {nvidia}, is not set"):
         guardrails.create(safety_config(models=[{**model, **away}]))
+
+
+def test_an_inline_config_cannot_fetch_a_key_of_the_environment(
+    guardrails: Guardrails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIM_ENDPOINT_API_KEY", "nvapi-secret")
+    away = {"base_url": guardrails.model.url.replace("127.0.0.1", "localhost") + "/mine/v1"}
+    main = {"type": "main", "engine": "nim", "model": "m", "parameters": away}
+    data = safety_config(models=[*safety_config()["models"], main])
+    data["models"][-1]["api_key_env_var"] = "NIM_ENDPOINT_API_KEY"
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "guardrails": {"config": data},
+    }
+    with pytest.raises(UpstreamError, match="give the key of that server as parameters.api_key"):
+        guardrails.client.post("/v1/guardrail/chat/completions", json=body)
+    with pytest.raises(UpstreamError, match="NIM_ENDPOINT_API_KEY is not for http://localhost"):
+        guardrails.create(data)
+    assert not guardrails.model.requests
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://x:abc/v1",
+        "http://127.0.0.1:99999/v1",
+        "http://\0/v1",
+        "http://xn--a/v1",
+        "http://../v1",
+    ],
+)
+def test_an_address_that_is_none_is_refused_and_not_stored(
+    guardrails: Guardrails, url: str
+) -> None:
+    with pytest.raises(UpstreamError, match="base_url: .* is no usable URL") as caught:
+        guardrails.create(edited("models.0.parameters", {"base_url": url}))
+    assert caught.value.status == 422
+    assert guardrails.client.get("/v1/guardrail/configs")["data"] == []
+
+
+@pytest.mark.parametrize("key", ["sk-ключ", "sk-a\nb"])
+def test_a_key_that_cannot_be_sent_is_refused_unseen(guardrails: Guardrails, key: str) -> None:
+    away = {"base_url": "http://guard.example", "api_key": key}
+    with pytest.raises(UpstreamError, match="no HTTP header can carry") as caught:
+        guardrails.create(edited("models.0.parameters", away))
+    assert caught.value.status == 422 and "sk-" not in str(caught.value.response_body)
+
+
+def test_a_key_with_a_line_break_is_sent_without_it(guardrails: Guardrails) -> None:
+    elsewhere = guardrails.model.url.replace("127.0.0.1", "localhost")
+    away = {"base_url": f"{elsewhere}/v1", "api_key": "sk-secret\n"}
+    guardrails.create(edited("models.0.parameters", away))
+    assert guardrails.check("hi")["status"] == "success"
+    assert guardrails.model.headers[-1]["authorization"] == "Bearer sk-secret"
 
 
 def test_what_the_library_refuses_is_told_in_a_sentence(guardrails: Guardrails) -> None:

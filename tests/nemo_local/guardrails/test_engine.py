@@ -46,14 +46,55 @@ def test_the_platforms_token_goes_to_its_own_nim_alone(
     assert Engine(NIM, "platform").endpoint(model) == expected
 
 
-def test_a_key_variable_of_the_environment_is_for_another_server(
-    monkeypatch: pytest.MonkeyPatch,
+def model_with_key(variable: str, **parameters: str) -> dict[str, Any]:
+    return {
+        "type": "main",
+        "engine": "nim",
+        "api_key_env_var": variable,
+        "parameters": parameters,
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("NVIDIA_API_KEY", "https://integrate.api.nvidia.com/v1"),
+        ("NIM_ENDPOINT_API_KEY", "https://integrate.api.nvidia.com/v1"),
+        ("NIM_ENDPOINT_API_KEY", "http://localhost:8000/v1"),
+        ("OPENAI_API_KEY", "https://api.openai.com/v1"),
+    ],
+)
+def test_a_key_of_the_environment_goes_to_its_own_servers(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str
 ) -> None:
-    monkeypatch.setenv("NVIDIA_API_KEY", "nvapi-1")
-    model: dict[str, Any] = {"type": "main", "engine": "nim", "api_key_env_var": "NVIDIA_API_KEY"}
+    monkeypatch.setenv(variable, "key-1\n")
     engine = Engine(NIM, "platform")
-    assert engine.endpoint({**model, "parameters": {"base_url": AWAY}}) == (AWAY, "nvapi-1")
-    assert engine.endpoint(model) == (f"{NIM}/v1", "platform")
+    assert engine.endpoint(model_with_key(variable, base_url=url)) == (url, "key-1")
+    assert engine.endpoint(model_with_key(variable)) == (f"{NIM}/v1", "platform")
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("NVIDIA_API_KEY", AWAY),
+        ("NIM_ENDPOINT_API_KEY", AWAY),
+        ("NIM_ENDPOINT_API_KEY", "http://localhost:9000/v1"),
+        ("NVIDIA_API_KEY", "https://api.openai.com/v1"),
+        ("NVIDIA_API_KEY", "http://integrate.api.nvidia.com/v1"),
+        ("NVIDIA_API_KEY", "https://integrate.api.nvidia.com.example/v1"),
+        ("NVIDIA_API_KEY", "https://otherapi.nvidia.com.example/v1"),
+        ("OPENAI_API_KEY", "http://localhost:8000/v1"),
+    ],
+)
+def test_a_config_cannot_send_a_key_of_the_environment_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str
+) -> None:
+    monkeypatch.setenv(variable, "key-1")
+    engine = Engine(NIM)
+    with pytest.raises(ValueError, match=f"the key in {variable} is not for {url}; give the key"):
+        engine.endpoint(model_with_key(variable, base_url=url))
+    theirs = model_with_key(variable, base_url=url, api_key="theirs")
+    assert engine.endpoint(theirs) == (url, "theirs")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +113,17 @@ def test_a_callers_key_for_the_model_does_not_replace_the_platforms(
 
     with serving(app) as url:
         assert asyncio.run(MainModel(f"{url}/v1", token, 10).models("Bearer caller")) == heard
+
+
+def test_a_callers_key_of_any_letters_is_passed_on_as_it_came() -> None:
+    app = FastAPI()
+
+    @app.get("/v1/models")
+    def models(request: Request) -> str | None:
+        return request.headers.get("authorization")
+
+    with serving(app) as url:
+        assert asyncio.run(MainModel(f"{url}/v1", None, 10).models("Bearer é")) == "Bearer é"
 
 
 def test_a_guard_on_this_machine_is_not_asked_through_a_proxy(

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,15 +128,14 @@ def test_what_spans_two_pieces_is_judged_with_its_context(guardrails: Guardrails
 
 
 @contextlib.contextmanager
-def writing(data: dict[str, Any], *parts: str) -> Iterator[Guardrails]:
-    """Guardrails beside a main model that streams these parts as they are; its guard passes."""
+def answering(data: dict[str, Any], answer: Callable[[], Any]) -> Iterator[Guardrails]:
+    """Guardrails beside a main model that answers exactly this; its guard passes."""
     app = FastAPI()
 
     @app.post("/v1/chat/completions")
-    def answer(body: dict[str, Any]) -> Any:
-        if body["model"] == GUARD:
-            return completion(body, SAFE)
-        return StreamingResponse(iter(parts), media_type="text/event-stream")
+    @app.post("/v1/completions")
+    def answered(body: dict[str, Any]) -> Any:
+        return completion(body, SAFE) if body["model"] == GUARD else answer()
 
     model = ScriptedModel()
     with (
@@ -146,6 +147,12 @@ def writing(data: dict[str, Any], *parts: str) -> Iterator[Guardrails]:
         yield guardrails
 
 
+def writing(data: dict[str, Any], *parts: str) -> AbstractContextManager[Guardrails]:
+    """Guardrails beside a main model that streams these parts as they are; its guard passes."""
+    stream = partial(StreamingResponse, media_type="text/event-stream")
+    return answering(data, lambda: stream(iter(parts)))
+
+
 @pytest.mark.parametrize("first", [True, False], ids=["sent first", "judged first"])
 def test_a_judged_stream_may_say_a_line_separator(first: bool) -> None:
     chunk = {"choices": [{"index": 0, "delta": {"content": "one\u2028two\x85 😀"}}]}
@@ -155,12 +162,69 @@ def test_a_judged_stream_may_say_a_line_separator(first: bool) -> None:
         assert events(guardrails, "hi") == [chunk]
 
 
-@pytest.mark.parametrize("part", ["data: {\n\n", "data: []\n\n"], ids=["half", "list"])
+def test_text_parts_do_not_end_a_judged_stream() -> None:
+    parts = [{"type": "text", "text": "one"}]
+    chunk = {"choices": [{"index": 0, "delta": {"content": parts}}]}
+    with writing(with_streaming(), f"data: {json.dumps(chunk)}\n\n") as guardrails:
+        assert events(guardrails, "hi") == [chunk]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "data: {\n\n",
+        "data: []\n\n",
+        'data: {"choices": ["one"]}\n\n',
+        'data: {"choices": [{"delta": "one"}]}\n\n',
+    ],
+    ids=["half", "list", "words", "a word as delta"],
+)
 def test_a_judged_stream_that_is_no_completion_is_told_as_that(part: str) -> None:
     with writing(with_streaming(), part) as guardrails, pytest.raises(UpstreamError) as caught:
         events(guardrails, "hi")
     assert caught.value.status == 502
     assert "the model's stream is no completion" in str(caught.value.detail)
+
+
+def test_a_reply_that_lacks_what_no_rail_needs_is_streamed() -> None:
+    reply = {"choices": [{"message": {"content": "hello"}}]}
+    with answering(safety_config(), lambda: reply) as guardrails:
+        first, *_ = parts = events(guardrails, "hi")
+        assert said(parts) == ["hello"]
+        assert first["model"] == "main/model" and first["object"] == "chat.completion.chunk"
+        assert first["id"].startswith("chatcmpl-") and first["choices"][0]["index"] == 0
+        chosen = {"config_id": "ns/toolcalling", "return_choice": True}
+        body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "guardrails": chosen}
+        answer = guardrails.client.post("/v1/guardrail/chat/completions", json=body)
+        assert answer["choices"][1]["message"]["role"] == "guardrails_data"
+
+
+def test_text_that_calls_itself_a_chat_is_streamed_as_text() -> None:
+    reply = {"object": "chat.completion", "choices": [{"text": "hello"}]}
+    with answering(safety_config(), lambda: reply) as guardrails:
+        body = {
+            "model": "main/model",
+            "prompt": "hi",
+            "stream": True,
+            "guardrails": {"config_id": "ns/toolcalling"},
+        }
+        answer = guardrails.client.raw("POST", "/v1/guardrail/completions", json=body)
+    first, *_, last = answer.text.strip().split("\n\n")
+    assert json.loads(first.removeprefix("data: "))["choices"][0]["text"] == "hello"
+    assert last == "data: [DONE]"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{}, {"message": "hello"}, {"message": {"tool_calls": "f"}}, {"text": {}}, "hello"],
+    ids=["nothing", "a word", "no calls", "no text", "no object"],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_reply_that_says_nothing_is_no_completion(choice: Any, stream: bool) -> None:
+    with answering(safety_config(), lambda: {"choices": [choice]}) as guardrails:
+        with pytest.raises(UpstreamError, match="the model's reply is no completion") as caught:
+            events(guardrails, "hi", stream=stream)
+    assert caught.value.status == 502
 
 
 def test_several_choices_are_judged_whole(guardrails: Guardrails) -> None:

@@ -1,0 +1,19 @@
+"""What the completions of OpenAI-compatible servers say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def content_text(content: Any) -> str | None:
+    """The text of a message's content, its parts joined; None where it is neither text nor parts.
+
+    content_text([{"type": "text", "text": "Par"}, {"type": "text", "text": "is"}]) -> "Paris"
+    """
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
+    ):
+        return "".join(part["text"] for part in content)
+    return None
