@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import torch
 import xgrammar
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,8 +37,8 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
     for i, row in enumerate(rows):
         if row.sampling.penalizes:
             _apply_penalties(logits[i], row)
-        if len(row.tokens) < row.sampling.min_tokens:
-            _forbid_end(logits[i], row)
+        if row.matcher is None and _too_short(row):
+            logits[i, list(row.vocabulary.stop_ids)] = _NEVER
     best, highest = _highest(logits)
     for row, value in zip(rows, highest, strict=True):
         if not math.isfinite(value):
@@ -90,6 +91,8 @@ def _apply_grammars(logits: Tensor, rows: list[Generation]) -> None:
         else:  # beside adapters with tokens of their own
             matcher.fill_next_token_bitmask(bitmask[i : i + 1, :words])
             bitmask[i, words:] = 0
+        if _too_short(rows[i]):
+            _forbid_end(bitmask[i].numpy(), rows[i])
     # xgrammar's own way takes a write for each token that is out.
     if logits.device.type == "cpu":
         kernels.forbid(logits.numpy(), bitmask.numpy(), np.array([i for i, _ in held]))
@@ -99,13 +102,18 @@ def _apply_grammars(logits: Tensor, rows: list[Generation]) -> None:
     logits += terms[:, : logits.shape[1]]
 
 
-def _forbid_end(logits: Tensor, row: Generation) -> None:
-    """Leave the tokens out that end the reply, unless its grammar allows no other."""
-    stops = list(row.vocabulary.stop_ids)
-    ends = logits[stops]
-    logits[stops] = _NEVER
-    if row.matcher is not None and logits.max() == _NEVER:
-        logits[stops] = ends
+def _too_short(row: Generation) -> bool:
+    """Whether the reply may not end yet."""
+    return len(row.tokens) < row.sampling.min_tokens
+
+
+def _forbid_end(allowed: NDArray[np.int32], row: Generation) -> None:
+    """Take the tokens that end the reply out of a mask [V / 32], unless it allows no other."""
+    words = allowed.view(np.uint32).copy()
+    for stop in row.vocabulary.stop_ids:
+        words[stop // 32] &= np.uint32(0xFFFFFFFF ^ (1 << stop % 32))
+    if words.any():
+        allowed[:] = words.view(np.int32)
 
 
 def _apply_penalties(logits: Tensor, row: Generation) -> None:
