@@ -62,11 +62,10 @@ clean:
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
-# Not compiled: Python does so for what is imported, and for all packages it takes a minute.
 $(STAMP): pyproject.toml requirements.txt constraints.txt
 	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
 	  f'Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11')"
 	[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --no-compile $(PIP_ARGS) -c constraints.txt torch==2.13.0
-	$(PY) -m pip install --quiet --no-compile $(PIP_ARGS) -c constraints.txt -e ".[local,dev]"
+	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[local,dev]"
 	touch $@
