@@ -102,16 +102,20 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _ruled_out(schema: dict[str, Any]) -> list[Any]:
-    """Values of `enum` or `const` outside the bounds beside them, of which a grammar knows none."""
+    """Values of `enum` or `const` outside the bounds beside them, of which a grammar knows none.
+
+    Raises ValueError for bounds that are no JSON Schema.
+    """
     values = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
     bounds = {keyword: schema[keyword] for keyword in _BOUNDS if keyword in schema}
-    if not values or not bounds:
+    if not isinstance(values, list) or not values or not bounds:
         return []
     try:
-        holds = Draft202012Validator(bounds).is_valid
-        return [value for value in values if not holds(value)]
-    except (SchemaError, TypeError, ValueError, OverflowError):  # xgrammar says what is wrong
-        return []
+        Draft202012Validator.check_schema(bounds)
+    except SchemaError as error:
+        raise ValueError(f"it is no JSON Schema: {error.message}") from None
+    holds = Draft202012Validator(bounds).is_valid
+    return [value for value in values if not holds(value)]
 
 
 def _too_fine(schema: dict[str, Any]) -> bool:

@@ -93,6 +93,9 @@ def test_other_forms(grammars: Grammars, constraint: Constraint, good: str, bad:
         pytest.param(Constraint("grammar", "root ::= ("), "grammar", id="grammar"),
         pytest.param(Constraint("schema", "{"), "schema", id="not JSON"),
         pytest.param(Constraint("schema", {"type": "strange"}), "strange", id="unknown type"),
+        pytest.param(
+            Constraint("schema", {"type": "strange", "enum": [1]}), "strange", id="and values"
+        ),
         pytest.param(Constraint("choice", []), "list of strings", id="no choice"),
         pytest.param(
             Constraint(
