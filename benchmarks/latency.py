@@ -30,7 +30,7 @@ from utils import clients, data_store, jsonl, xlam
 BASE = "meta/llama-3.2-1b-instruct"
 REPOSITORY = "latency/rows"
 BATCH, RATE, RANK, SEED, STEPS, VALIDATION_ROWS = 16, 2e-3, 32, 42, 20, 100
-POLL_S = 0.03
+POLL_S = 0.1
 WAITS = ("submit -> first step", "end of training -> completed", "completed -> first answer")
 Sample = dict[str, Any]
 

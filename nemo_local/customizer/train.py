@@ -3,8 +3,8 @@
 Its standard input names the job in one line: {"folder": "...", "environment": {"NAME": "..."}}. The
 folder holds `job.json` (see runner.py) and `data/`. The process reports to `progress.jsonl`, logs
 to `train.log` and leaves its output in `adapter/` or `model/`. A job for several devices it hands
-on to as many processes (see launch.py). With `--spare` it imports what a training needs before that
-line comes. It ends when its standard input closes: then its parent is gone.
+on to as many processes (see launch.py). With `--spare` it gets ready for one before that line
+comes. It ends when its standard input closes: then its parent is gone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ LIBRARIES = (
     "datasets",
     "peft",
     "nemo_local.customizer.trainer",
-    "transformers.models.llama.modeling_llama",  # of the usual base; found by its name, late
     "torch.utils.tensorboard",  # every job has this tracker
 )
 LOWEST_PRIORITY = 19
@@ -124,8 +123,8 @@ def take_job() -> Path:
     return Path(job["folder"])
 
 
-def import_libraries(taken: threading.Event) -> None:
-    """Import what a training needs, behind all other work, until the job is there.
+def get_ready(taken: threading.Event) -> None:
+    """Import and try what a training needs, behind all other work, until the job is there.
 
     In a thread of its own: on Linux a priority is that of a thread, and who has lowered it may not
     raise it again. The training runs in the main thread, which kept its own.
@@ -137,6 +136,10 @@ def import_libraries(taken: threading.Event) -> None:
             if taken.is_set():
                 return  # the main thread imports the rest, and faster
             importlib.import_module(name)
+        from nemo_local.customizer.rehearsal import rehearse
+
+        if not taken.is_set():
+            rehearse()
 
 
 def end_with_parent() -> None:
@@ -153,14 +156,14 @@ def end_with_parent() -> None:
 def run(spare: bool) -> int:
     """Wait for the job and run it; returns the exit status."""
     taken = threading.Event()
-    importing = threading.Thread(target=import_libraries, args=(taken,), daemon=True)
+    getting_ready = threading.Thread(target=get_ready, args=(taken,), daemon=True)
     if spare:
-        importing.start()
+        getting_ready.start()
     job_dir = take_job()
     stop = stop_on_sigterm()
     taken.set()
     if spare:
-        importing.join()
+        getting_ready.join()
     return main(job_dir, stop)
 
 

@@ -9,6 +9,7 @@ import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import xgrammar
@@ -48,6 +49,31 @@ class Constraint:
     ]
     value: Any
 
+    @cached_property
+    def form(self) -> Any:
+        """What the reply must look like: of calls the names, and a schema of the arguments.
+
+        What tools are said to do is not in it.
+        """
+        if self.kind in ("call", "calls"):
+            names = [tool["function"]["name"] for tool in self.value]
+            return names, _arguments_schema(self.value)
+        return self.value
+
+    @cached_property
+    def key(self) -> str:
+        """Under which a grammar is remembered: building the form anew costs more than writing it.
+
+        Raises:
+            BadValue: the form is too large to be compiled.
+        """
+        if _nested_deeper(self.value, MAX_NESTING):
+            raise _refusal(self, f"it is nested deeper than {MAX_NESTING} levels")
+        key = json.dumps([self.kind, self.form], default=repr)
+        if len(key) > MAX_CHARACTERS:
+            raise _refusal(self, f"it has {len(key)} characters, more than {MAX_CHARACTERS}")
+        return key
+
 
 class Grammars:
     """Compiles constraints for one tokenizer; what was compiled before is remembered."""
@@ -76,7 +102,7 @@ class Grammars:
         Raises:
             BadValue: the form is too large to be compiled.
         """
-        key = _key(constraint)
+        key = constraint.key
         with self._lock:
             compiled = self._compiled.get(key)
             if compiled is None:
@@ -99,7 +125,7 @@ class Grammars:
             # xgrammar begins its messages with its own time, file and line.
             reason = re.sub(r"\[[\d:]+\] \S+: ", "", str(error)) or repr(error)
             raise _refusal(constraint, reason) from error
-        key = _key(constraint)
+        key = constraint.key
         with self._lock:
             if key not in self._compiled:
                 self._bytes += compiled.memory_size_bytes
@@ -112,8 +138,8 @@ class Grammars:
     def _compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
         compiler, value = self._compiler, constraint.value
         match constraint.kind:
-            case "call" | "calls" as kind:
-                text = _calls_grammar(value, self._calls, one=kind == "call")
+            case "call" | "calls":
+                text = _calls_grammar(constraint, self._calls)
                 return compiler.compile_grammar(text, root_rule_name="calls")
             case "json":
                 return compiler.compile_grammar(_schema_grammar({"type": "object"}))
@@ -125,23 +151,6 @@ class Grammars:
                 return compiler.compile_regex(value)
             case "grammar":
                 return compiler.compile_grammar(value)
-
-
-def _key(constraint: Constraint) -> str:
-    """Under which a grammar is remembered: building the form anew costs more than writing it.
-
-    Raises:
-        BadValue: the form is too large to be compiled.
-    """
-    if _nested_deeper(constraint.value, MAX_NESTING):
-        raise _refusal(constraint, f"it is nested deeper than {MAX_NESTING} levels")
-    form = constraint.value
-    if constraint.kind in ("call", "calls"):  # what tools are said to do is not in it
-        form = [[tool["function"]["name"] for tool in form], _arguments_schema(form)]
-    key = json.dumps([constraint.kind, form], default=repr)
-    if len(key) > MAX_CHARACTERS:
-        raise _refusal(constraint, f"it has {len(key)} characters, more than {MAX_CHARACTERS}")
-    return key
 
 
 def _refusal(constraint: Constraint, reason: str) -> BadValue:
@@ -163,23 +172,24 @@ def _nested_deeper(value: Any, levels: int) -> bool:
     return any(isinstance(one, dict | list) for one in inner)
 
 
-def _calls_grammar(tools: list[Tool], form: CallForm, one: bool) -> str:
+def _calls_grammar(calls: Constraint, form: CallForm) -> str:
     """EBNF whose rule `calls` is the whole reply.
 
     What all calls share stands in it once: compiling takes 4 microseconds for each character.
     """
+    tools, schema = calls.form
     try:
-        text = _schema_grammar(_arguments_schema(tools))
+        text = _schema_grammar(schema)
     except RuntimeError:
-        for tool in tools:
+        for tool in calls.value:
             _check_alone(tool)
         raise
     opening, closing = map(_literal, form.around_all)
     before, after = map(_literal, form.around_each)
-    names = [_literal(_literal(tool["function"]["name"])) for tool in tools]
+    names = [_literal(_literal(name)) for name in tools]
     # xgrammar names the alternatives of a schema so.
     either = " | ".join(f"{name} arguments root_case_{i}" for i, name in enumerate(names))
-    more = "" if one else f"({_literal(form.separator)} call)*"
+    more = "" if calls.kind == "call" else f"({_literal(form.separator)} call)*"
     name, arguments = _literal('{"name": '), _literal(f', "{form.arguments}": ')
     return (
         f"calls ::= {opening} call {more} {closing}\n"

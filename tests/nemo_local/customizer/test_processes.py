@@ -14,7 +14,7 @@ import pytest
 from nemo_local.customizer.processes import TrainingProcesses, end_process
 from nemo_local.customizer.progress import read_all
 from nemo_local.customizer.temporary import TemporaryFolder
-from nemo_local.customizer.train import LOWEST_PRIORITY, PARENT_GONE, import_libraries
+from nemo_local.customizer.train import LOWEST_PRIORITY, PARENT_GONE, get_ready
 from nemo_local.processes import wait_until
 from tests.nemo_local.customizer.training import make_job, spares, wait_for_spare
 
@@ -115,7 +115,7 @@ def test_a_spare_that_died_is_no_loss(processes, run_job):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
-def test_only_the_thread_that_imports_gives_way_to_others():
+def test_only_the_thread_that_gets_ready_gives_way_to_others():
     def priority():
         return os.getpriority(os.PRIO_PROCESS, 0)
 
@@ -123,7 +123,7 @@ def test_only_the_thread_that_imports_gives_way_to_others():
     taken.set()  # so that nothing is imported
 
     def run():
-        import_libraries(taken)
+        get_ready(taken)
         seen.append(priority())
 
     thread = threading.Thread(target=run)

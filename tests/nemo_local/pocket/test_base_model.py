@@ -1,6 +1,7 @@
 """The committed base checkpoint: an ordinary folder, small, with a card that tells what it is."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,24 @@ def test_the_request_stands_before_the_tools_which_are_compact_signatures(tokeni
         "get_weather(city: string, days?: integer = 3, points?: [number]) - Gets the weather."
         "<|eot_id|><|assistant|>"
     )
+
+
+@pytest.mark.parametrize(
+    ("schema", "shown"),
+    [
+        (True, "x?: any"),
+        ({}, "x?: any"),
+        ({"type": ["string", "null"], "default": None}, "x?: string|null"),
+        ({"enum": ["a", 1], "default": "a"}, "x?: a|1 = a"),
+        ({"anyOf": [{"type": "integer"}, {"type": "array"}], "default": []}, "x?: integer|[] = []"),
+        ({"type": "string", "default": ""}, "x?: string"),
+    ],
+    ids=json.dumps,
+)
+def test_a_parameter_s_schema_is_shown_in_few_characters(tokenizer, schema, shown):
+    function = {"name": "f", "description": "d", "parameters": {"properties": {"x": schema}}}
+    text = render(tokenizer, [{"role": "user", "content": "?"}], tools=[{"function": function}])
+    assert f"f({shown}) - d" in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""A step of the smallest model, taken before there is a job.
+
+What libraries put off until they are first used would be half a second of a job's first step:
+transformers compiles some hundred patterns for its first checkpoint, and numba gathers all that it
+could compile for its first kernel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from nemo_local.customizer.choices import choose
+from nemo_local.customizer.gather import gather
+from nemo_local.customizer.networks import load_model
+from nemo_local.customizer.objectives import answer_logits, places_before, shared_by
+from nemo_local.customizer.plan import Plan
+from nemo_local.customizer.ranks import Ranks
+from nemo_local.customizer.row_threads import Inputs, RowThreads
+
+ROWS, LENGTH = 2, 16
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def rehearse() -> bool:
+    """Load a model of random weights and take it there and back, as a job on a CPU would.
+
+    Returns whether it did: an idle process takes no GPU's memory.
+    """
+    if torch.cuda.is_available():
+        return False
+    plan, threads = Plan(target_modules=LINEARS), torch.get_num_threads()
+    with TemporaryDirectory() as folder:
+        LlamaForCausalLM(_smallest()).save_pretrained(folder)
+        facts = gather(
+            Path(folder), plan, Ranks(), [LENGTH] * ROWS, LENGTH - 1, precision="bf16-mixed"
+        )
+        choices = choose(facts)
+        model = load_model(Path(folder), plan, Ranks(), choices)
+    ids = torch.zeros(ROWS, LENGTH, dtype=torch.int64)
+    inputs = {"input_ids": ids, "labels": ids, "places": places_before(torch.ones_like(ids) > 0)}
+
+    def loss_of(part: Inputs) -> Tensor:
+        return answer_logits(model, part, part["places"]).sum()
+
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    with torch.autocast("cpu", torch.bfloat16, choices.bf16):
+        parts = shared_by(inputs, min(ROWS, threads))
+        RowThreads(threads).sum(loss_of, parts, trained).backward()
+    return True
+
+
+def _smallest() -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=8,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
