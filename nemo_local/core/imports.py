@@ -1,9 +1,11 @@
-"""Imports of a process that keeps what they make to its end."""
+"""Imports of a process that keeps what they make to its end, and of libraries that import much."""
 
 import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -20,3 +22,20 @@ def imports_that_stay() -> Iterator[None]:
         gc.freeze()
         atexit.register(gc.unfreeze)  # libraries complain of what is not taken apart at the end
         gc.enable()
+
+
+@contextmanager
+def imported_without(name: str) -> Iterator[None]:
+    """Within it this module cannot be imported, if it was not before.
+
+    For a library that goes without.
+    """
+    if name in sys.modules:
+        yield
+        return
+    absent: Any = None  # what Python's import takes for "there is none"
+    sys.modules[name] = absent
+    try:
+        yield
+    finally:
+        del sys.modules[name]

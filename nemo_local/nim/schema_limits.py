@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from jsonschema import Draft202012Validator, SchemaError
+from nemo_local.core.imports import imported_without
+
+with imported_without("rfc3987_syntax"):  # 1.5 s, for a format that nobody checks here
+    from jsonschema import Draft202012Validator, SchemaError
 
 _LEFT_OUT = (
     *("not", "if", "contains", "dependentRequired", "dependentSchemas", "dependencies"),

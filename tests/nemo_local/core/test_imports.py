@@ -1,6 +1,8 @@
-"""The garbage collector around imports."""
+"""Imports: the garbage collector around them, and what is left out."""
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -26,3 +28,16 @@ def test_the_collector_runs_again_when_an_import_fails():
     with pytest.raises(ImportError), imports_that_stay():
         raise ImportError
     assert gc.isenabled()
+
+
+def test_a_library_goes_without_a_module_that_would_take_long():
+    program = (
+        "import sys\n"
+        "import nemo_local.nim.schema_limits\n"
+        "assert 'jsonschema' in sys.modules and 'rfc3987_syntax' not in sys.modules\n"
+        "import rfc3987_syntax\n"
+        "with imported_without('rfc3987_syntax'):\n"
+        "    import rfc3987_syntax\n"
+    )
+    program = "from nemo_local.core.imports import imported_without\n" + program
+    subprocess.run([sys.executable, "-c", program], check=True)
