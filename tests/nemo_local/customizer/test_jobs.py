@@ -1,5 +1,6 @@
 """Jobs over HTTP: what is refused before anything starts, and how a job lives and ends."""
 
+import json
 import os
 import re
 import signal
@@ -121,6 +122,9 @@ def details_of(job, message):
         ({"output_model": "ns/x--y"}, 422, "cannot name a repository"),
         ({"output_model": "ns/x@main"}, 422, "'main' is the branch with the newest version"),
         ({"namespace": "a/b", "output_model": "ns/q"}, 422, "letters, digits"),
+        ({"dataset_parameters": {"tools": [{"function": {
+            "name": "f", "description": "d", "parameters": {"properties": {"a": {"enum": [1]}}},
+        }}]}}, 422, "'tools', 0, 'function', 'parameters', 'properties', 'a', 'type'"),
         ({"config": LORA_ONLY | {"target": {"num_parameters": 5, "precision": "fp32",
                                             "model_path": MODEL}}}, 422, "needs a base_model"),
     ],
@@ -235,6 +239,29 @@ def test_preference_and_distillation_jobs_train(client, running, serves, create,
     body = job_body(output_model="ns/x@v2", hyperparameters={"training_type": "dpo"})
     job = wait_for(client, client.post(JOBS, json=body)["id"], "completed")
     assert "a preference row needs 'prompt'" in details_of(job, "TrainingJob_Failed")
+
+
+def test_the_tools_of_a_job_keep_their_whole_schema(client, running, serves, create):
+    properties = {
+        "unit": {"type": "string", "enum": ["C", "F"], "default": None},
+        "days": {"type": "array", "items": {"type": "integer"}},
+        "place": {"type": "object", "properties": {"city": {"type": "string"}}},
+    }
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    tool = {
+        "type": "function",
+        "function": {"name": "weather", "description": "of a place", "parameters": schema},
+    }
+    job = create(
+        output_model="ns/tools@v1",
+        dataset_parameters={"tools": [tool]},
+        hyperparameters={"max_steps": 1},
+    )
+    serves.append("ns/tools@v1")
+    assert job["dataset_parameters"] == {"tools": [tool]}
+    wait_for(client, job["id"], "completed")
+    (told,) = running.settings.home.glob(f"*/{job['id']}/job.json")
+    assert json.dumps(json.loads(told.read_text())["tools"]) == json.dumps([tool])
 
 
 def test_a_broken_line_fails_the_job_and_is_named(client, running, dataset, tmp_path):
