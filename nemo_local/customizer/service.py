@@ -32,6 +32,7 @@ from nemo_local.customizer.references import (
     default_output,
     find_dataset,
     output_model,
+    refuse_branch,
 )
 from nemo_local.customizer.registry import CONFIG, Registry
 from nemo_local.customizer.runner import JobRun
@@ -128,6 +129,7 @@ class CustomizerService:
         model = self._catalog.get(base_model)
         default_name = default_output(namespace, base_model, source, option["finetuning_type"])
         output = output_model(body.get("output_model"), namespace, default_name, job_id)
+        refuse_branch(output, self._platform)
         shared = {
             "base_model": base_model,
             "max_seq_length": config["max_seq_length"],

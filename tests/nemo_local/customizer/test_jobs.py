@@ -118,6 +118,9 @@ def details_of(job, message):
         ({"output_model": "a/b/c@v1"}, 422, "output_model 'a/b/c' does not have the form"),
         ({"output_model": f"ns/{'x' * 300}"}, 422, "is too long: a name of 300 characters"),
         ({"namespace": "n" * 300, "output_model": "ns/q"}, 422, "300 characters are too long"),
+        ({"output_model": f"ns/{'x' * 97}"}, 422, "a name of 97 characters, of at most 96"),
+        ({"output_model": "ns/x@v1..2"}, 422, "the version 'v1..2' must have letters"),
+        ({"output_model": "a.git/x@v1"}, 422, "cannot name a repository"),
         ({"output_model": "ns/x@v 1"}, 422, "the version 'v 1' must have letters"),
         ({"output_model": "ns/x--y"}, 422, "cannot name a repository"),
         ({"output_model": "ns/x@main"}, 422, "'main' is the branch with the newest version"),
@@ -134,6 +137,29 @@ def test_what_a_job_cannot_start_with_is_told_at_once(client, dataset, changed, 
     found, detail = refusal(client, job_body(**changed))
     assert found == status and words in detail
     assert trainings() == []
+
+
+def test_a_version_that_is_a_branch_of_the_repository_is_refused(client, running, dataset):
+    hub = running.hf()
+    hub.create_repo("ns/branched")
+    hub.create_branch("ns/branched", branch="dev")
+    status, detail = refusal(client, job_body(output_model="ns/branched@dev"))
+    assert status == 422 and "ns/branched has a branch 'dev'" in detail
+
+
+def test_the_data_store_is_known_by_any_name_of_this_machine(client, running, create):
+    for number, host in enumerate(("127.0.0.1", "localhost", "LOCALHOST", "[::1]")):
+        client.post(
+            "/v1/datasets",
+            json={
+                "name": f"own{number}",
+                "namespace": "ns",
+                "files_url": "hf://datasets/ns/nothing",
+                "hf_endpoint": f"http://{host}:{running.settings.port}/v1/hf",
+            },
+        )
+        status, detail = refusal(client, job_body(dataset=f"ns/own{number}"))
+        assert status == 404 and "the Data Store has no dataset repository" in detail
 
 
 def test_a_missing_field_is_a_422_with_its_path(client):
@@ -453,3 +479,10 @@ def test_a_dataset_with_a_long_name_can_be_trained_on_without_naming_the_output(
     name = default_output("default", MODEL, source, "all_weights")
     output = output_model(None, "default", name, "cust-1")
     assert len(output.repository) <= 96 and output.name.endswith("-all_weights")
+
+
+def test_a_target_with_a_version_in_its_name_leaves_the_output_the_jobs_own():
+    source = DatasetSource("x", DatasetUrl("ns/d", None, ""))
+    name = default_output("default", "ns/mine@1.0+x", source, "lora")
+    output = output_model(None, "default", name, "cust-1")
+    assert str(output) == "default/ns-mine-1.0-x-d-lora@cust-1"
