@@ -56,3 +56,11 @@ def how_to_serve(output: OutputModel) -> str:
         f"{output} is a whole model, which is served once it is deployed: POST "
         f"/v1/deployment/model-deployments with config.model {str(output)!r}"
     )
+
+
+def not_registered(output: OutputModel) -> str:
+    """Why a model is not served whose entity somebody deleted while it was trained."""
+    return (
+        f"{output} is stored, but not served: its model entity was deleted; "
+        "POST /v1/models registers it again"
+    )

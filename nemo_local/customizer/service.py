@@ -14,7 +14,7 @@ from pathlib import Path
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document, Documents
-from nemo_local.core.errors import Conflict
+from nemo_local.core.errors import Conflict, NotFound
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
@@ -80,7 +80,8 @@ class CustomizerService:
         self._downloads.resume()
         for job in self._records.all():
             if job["status"] == "cancelling":
-                self._run_of(job).interrupted()
+                with suppress(NotFound):  # deleted a moment ago
+                    self._run_of(job).interrupted()
             elif job["status"] not in FINISHED:
                 logger.info("customization job %s is picked up again", job["id"])
                 self._submit(job)
