@@ -34,6 +34,8 @@ def summary(prepared: dict[str, Any]) -> str:
     for key in ("dropped", "truncated"):
         if prepared[key]:
             parts.append(f"{prepared[key]} {key} at max_seq_length")
+    if not prepared["validation_rows"] and prepared.get("validation_dropped"):
+        parts.append("no validation, as none of its rows fits into max_seq_length")
     if prepared["resumed_from"]:
         parts.append(f"resumed from step {prepared['resumed_from']}")
     return ", ".join(parts)

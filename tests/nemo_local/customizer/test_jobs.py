@@ -290,6 +290,18 @@ def test_the_tools_of_a_job_keep_their_whole_schema(client, running, serves, cre
     assert json.dumps(json.loads(told.read_text())["tools"]) == json.dumps([tool])
 
 
+def test_a_job_whose_validation_rows_are_all_too_long_says_so(client, running, create, tmp_path):
+    too_long = call_row(1)
+    too_long["messages"].insert(0, {"role": "system", "content": "9" * 5000})
+    files = {"training/a.jsonl": ROWS, "validation/a.jsonl": [too_long]}
+    upload(running, tmp_path, files, "ns/unvalidated")
+    job = create(dataset="hf://datasets/ns/unvalidated", hyperparameters=LONG)
+    wait_for_steps(client, job["id"], 1)
+    told = details_of(client.get(f"{JOBS}/{job['id']}"), "TrainingJobRunning")
+    assert "no validation, as none of its rows fits into max_seq_length" in told
+    client.delete(f"{JOBS}/{job['id']}")
+
+
 def test_a_broken_line_fails_the_job_and_is_named(client, running, dataset, tmp_path):
     files = {"training/a.jsonl": ROWS, "training/b.jsonl": '{"messages": []}\n'}
     upload(running, tmp_path, files, "ns/broken")
