@@ -1,4 +1,4 @@
-"""Where an inference URL given by a user really leads."""
+"""Where a URL given by a user really leads."""
 
 import re
 from urllib.parse import urlsplit
@@ -50,6 +50,17 @@ def same_address(url: str, other: str) -> bool:
         return False
 
 
+def same_server(url: str, other: str) -> bool:
+    """As same_address, whatever the paths.
+
+    same_server("http://localhost:8000/v1/hf", "http://127.0.0.1:8000") -> True
+    """
+    try:
+        return _server(url) == _server(other)
+    except ValueError:  # a port that is none
+        return False
+
+
 def _is_nim(host: str) -> bool:
     return host in NIM_HOSTS or any(
         host.startswith(f"{name}.") and host.endswith(".svc.cluster.local") for name in NIM_HOSTS
@@ -57,7 +68,11 @@ def _is_nim(host: str) -> bool:
 
 
 def _address(url: str) -> tuple[str, str | None, int | None, str]:
+    return *_server(url), urlsplit(url).path.rstrip("/")
+
+
+def _server(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     host = "localhost" if parts.hostname in _LOOPBACK else parts.hostname
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, host, port, parts.path.rstrip("/")
+    return parts.scheme, host, port

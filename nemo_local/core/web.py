@@ -61,6 +61,25 @@ entity can do without what became null.
 """
 
 _PATH_PARAMETERS = ("namespace",)
+
+
+def as_sent(**shown_as: type[BaseModel]) -> WrapValidator:
+    """`Annotated[ConfigCreateParams, NULLS, as_sent(pod_spec=TrainingPodSpec)]` keeps a pod_spec.
+
+    Of fields inside fields, the SDK's types of requests drop those that they spell in another way
+    or do not know. What we show the field as checks it instead.
+    """
+
+    def keep(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        checked = validate(value)
+        sent = {key: value[key] for key in shown_as if value.get(key) is not None}
+        for key, item in sent.items():
+            showable(shown_as[key], item, ("body", key))
+        return {**checked, **sent}
+
+    return WrapValidator(keep)
+
+
 _BRACKETS = re.compile(r"(filter|search)((?:\[[^\[\]]+\])+)")
 
 
@@ -166,7 +185,11 @@ def plain(value: Any) -> Any:
     return _plain(value, ("body",))
 
 
-def showable(shown_as: type[BaseModel], entity: dict[str, Any]) -> dict[str, Any]:
+def showable(
+    shown_as: type[BaseModel],
+    entity: dict[str, Any],
+    place: tuple[str | int, ...] = ("body",),
+) -> dict[str, Any]:
     """The entity, when the SDK's type can show it; what a PATCH makes goes through here.
 
         documents.update(kind, id, lambda stored: showable(Dataset, {**stored, **changes}))
@@ -176,7 +199,7 @@ def showable(shown_as: type[BaseModel], entity: dict[str, Any]) -> dict[str, Any
     try:
         shown_as.model_validate(entity)
     except ValidationError as error:
-        raise _invalid(error, ("body",)) from None
+        raise _invalid(error, place) from None
     return entity
 
 

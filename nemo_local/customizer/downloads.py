@@ -18,6 +18,7 @@ from typing import Any
 
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Invalid, NotFound
+from nemo_local.core.inference import same_server
 from nemo_local.customizer.download import Wanted, split_model_uri
 from nemo_local.customizer.processes import Process, child_environment, end_process
 from nemo_local.settings import Settings
@@ -115,7 +116,7 @@ class Downloads:
         own = f"{self._settings.platform_url}/v1/hf"
         endpoint = (target.get("hf_endpoint") or self._settings.hf_endpoint or own).rstrip("/")
         # Each token only where it belongs.
-        token = self._settings.token if endpoint == own else None
+        token = self._settings.token if same_server(endpoint, own) else None
         if endpoint in (HUGGING_FACE, (self._settings.hf_endpoint or "").rstrip("/")):
             token = self._settings.hf_token
         return Wanted(repository, revision, endpoint, token, str(self._folder / target["id"]))

@@ -107,11 +107,12 @@ def make_plan(
         pack_sequences=bool(asked.get("sequence_packing_enabled")) and can_pack,
         max_steps=asked.get("max_steps") if asked.get("max_steps", -1) > 0 else None,
         val_check_interval=asked.get("val_check_interval") or None,
-        min_learning_rate=asked.get(
-            "min_learning_rate", 0.1 * asked.get("learning_rate", Plan.learning_rate)
+        min_learning_rate=(
+            asked.get("min_learning_rate")
+            or 0.1 * asked.get("learning_rate", Plan.learning_rate)
         ),
     )  # fmt: skip
-    if plan.min_learning_rate >= plan.learning_rate:
+    if not plan.is_flat and plan.min_learning_rate >= plan.learning_rate:
         raise Invalid(
             f"hyperparameters.min_learning_rate ({plan.min_learning_rate}) must be lower than "
             f"learning_rate ({plan.learning_rate})"

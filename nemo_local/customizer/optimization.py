@@ -34,7 +34,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, plan: Plan, total_steps: int
     lowest = plan.min_learning_rate / plan.learning_rate
 
     def factor(step: int) -> float:
-        if plan.optimizer.endswith("flat_lr"):
+        if plan.is_flat:
             return 1.0
         if step < warmup:
             return lowest + (1 - lowest) * step / warmup

@@ -88,6 +88,11 @@ class Plan:
         return "adapter" if self.makes_adapter else "model"
 
     @property
+    def is_flat(self) -> bool:
+        """Whether the learning rate stays what it is."""
+        return self.optimizer.endswith("flat_lr")
+
+    @property
     def needs_masks(self) -> bool:
         """Whether attention must do more than look back (packed sequences, dropped weights)."""
         return self.pack_sequences or bool(self.attention_dropout)

@@ -20,8 +20,9 @@ STOPPED, DISK_FULL = 143, 28
 """How a training process exits that was told to end, and one that cannot even say what happened."""
 
 Kind = Literal[
-    "prepared",  # rows, validation_rows, dropped, truncated, steps_per_epoch, total_steps,
-    #              resumed_from (steps kept from an earlier process, 0 = none), note, trackers
+    "prepared",  # rows, validation_rows, dropped, truncated (of both), validation_dropped,
+    #              steps_per_epoch, total_steps, resumed_from (steps kept from an earlier process,
+    #              0 = none), note, trackers
     "step",  # steps (completed)
     "train_loss",  # step (0-based), value
     "val_loss",  # step (0-based), value

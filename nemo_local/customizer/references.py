@@ -11,11 +11,12 @@ from urllib.parse import quote
 from nemo_local.catalog import near_names
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.errors import Invalid, NotFound
+from nemo_local.core.inference import same_server
 from nemo_local.core.web import ENTITY_NAME, LONGEST_NAME
 
 _DATASET_SCHEMES = ("hf://datasets/", "nds://datasets/")
 LONGEST_REPOSITORY = 96
-"""Characters, by the Hub's rules."""
+"""Characters of a repository's name, by the Hub's rules."""
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,254}")
 
 
@@ -64,14 +65,14 @@ class OutputModel:
         return f"/v1/models/{quote(self.namespace)}/{quote(f'{self.name}@{self.version}')}"
 
 
-def split_name(reference: str, what: str) -> tuple[str, str]:
+def split_name(reference: str, what: str, at_most: int = LONGEST_NAME) -> tuple[str, str]:
     """Namespace and name of `ns/name`; the name keeps its `@version`. Raises Invalid."""
     namespace, _, name = reference.partition("/")
     longest = max(len(namespace), len(name))
-    if longest > LONGEST_NAME:
+    if longest > at_most:
         raise Invalid(
             f"{what} {reference!r} is too long: a name of {longest} characters, of at most "
-            f"{LONGEST_NAME}"
+            f"{at_most}"
         )
     if not ENTITY_NAME.fullmatch(namespace) or not ENTITY_NAME.fullmatch(name):
         raise Invalid(f"{what} {reference!r} does not have the form namespace/name")
@@ -125,7 +126,7 @@ def find_dataset(given: Any, platform: Client) -> DatasetSource:
             given,
             parse_dataset_url(entity["files_url"]),
             entity.get("limit"),
-            None if not endpoint or endpoint.startswith(platform.base_url) else endpoint,
+            None if not endpoint or same_server(endpoint, platform.base_url) else endpoint,
         )
     if source.limit is not None and source.limit < 1:
         raise Invalid(f"Dataset {source.shown}: its limit must be at least 1, not {source.limit}")
@@ -138,7 +139,8 @@ def default_output(
     namespace: str, base_model: str, source: DatasetSource, finetuning_type: str
 ) -> str:
     """The name of a model whose user gives none; a long name of the dataset is cut to fit."""
-    before, after = f"{base_model.replace('/', '-')}-", f"-{finetuning_type}"
+    base = re.sub(r"[^A-Za-z0-9_.]+", "-", base_model)  # an `@` would begin the version
+    before, after = f"{base}-", f"-{finetuning_type}"
     room = LONGEST_REPOSITORY - len(f"{namespace}/{before}{after}")
     dataset = source.url.repository.split("/", 1)[1]
     return before + dataset[: max(1, room)].rstrip("-.") + after
@@ -161,19 +163,34 @@ def output_model(given: str | None, namespace: str, default_name: str, job_id: s
     name, at, version = rest.partition("@")
     version = version if at else job_id
     model = OutputModel(model_namespace, name, version)
-    if not _VERSION.fullmatch(version):
+    if not _VERSION.fullmatch(version) or ".." in version:
         raise Invalid(
             f"output_model {text!r}: the version {version!r} must have letters, digits and . _ + - "
-            "only, first a letter or digit"
+            "only, first a letter or digit, and no '..'"
         )
     if version == "main":
         raise Invalid(
             f"output_model {text!r}: 'main' is the branch with the newest version of a model; "
             "choose another version"
         )
-    split_name(model.repository, "output_model")
+    split_name(model.repository, "output_model", LONGEST_REPOSITORY)
     _check_repository_name(model.repository)
     return model
+
+
+def refuse_branch(model: OutputModel, platform: Client) -> None:
+    """Raise Invalid when the version is a branch of the model's repository: it could be no tag."""
+    try:
+        refs = platform.get(f"/v1/hf/api/models/{quote(model.repository)}/refs")
+    except UpstreamError as error:
+        if error.status != 404:
+            raise
+        return
+    if model.version in (branch["name"] for branch in refs["branches"]):
+        raise Invalid(
+            f"output_model '{model}': the Data Store's {model.repository} has a branch "
+            f"{model.version!r}; choose another version"
+        )
 
 
 def _check_repository_name(repository: str) -> None:
@@ -181,7 +198,8 @@ def _check_repository_name(repository: str) -> None:
     from huggingface_hub.utils import validate_repo_id
 
     try:
-        validate_repo_id(repository)
+        for part in repository.split("/"):
+            validate_repo_id(part)
     except HFValidationError as error:
         raise Invalid(f"output_model {repository!r} cannot name a repository: {error}") from None
 

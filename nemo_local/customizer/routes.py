@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
-from nemo_microservices.types import CustomizationConfig, CustomizationTarget
+from nemo_microservices.types import CustomizationConfig, CustomizationTarget, TrainingPodSpec
 from nemo_microservices.types.customization import (
     CustomizationConfigWithWarningMessage,
     CustomizationJob,
     CustomizationStatusDetails,
     CustomizationTargetOutputWithWarningMessage,
+    DatasetParameters,
     JobLogs,
     config_create_params,
     config_update_params,
@@ -23,7 +24,7 @@ from pydantic import BeforeValidator
 from starlette.requests import Request
 
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import NULLS, PATCH, list_query, page_body, plain
+from nemo_local.core.web import NULLS, PATCH, as_sent, list_query, page_body, plain
 from nemo_local.customizer.downloads import TARGET
 from nemo_local.customizer.hyperparameters import refuse_unknown
 from nemo_local.customizer.registry import CONFIG
@@ -52,8 +53,12 @@ def _known_hyperparameters(body: Any) -> Any:
 
 
 JobBody = Annotated[
-    job_create_params.JobCreateParams, NULLS, BeforeValidator(_known_hyperparameters)
+    job_create_params.JobCreateParams,
+    NULLS,
+    as_sent(dataset_parameters=DatasetParameters),
+    BeforeValidator(_known_hyperparameters),
 ]
+POD_SPEC = as_sent(pod_spec=TrainingPodSpec)
 
 
 def router(service: CustomizerService) -> APIRouter:
@@ -116,7 +121,7 @@ def _config_urls(urls: APIRouter, service: CustomizerService) -> None:
 
     @urls.post("/configs", response_model=CustomizationConfig, response_model_exclude_unset=True)
     def create_config(
-        body: Annotated[config_create_params.ConfigCreateParams, NULLS],
+        body: Annotated[config_create_params.ConfigCreateParams, NULLS, POD_SPEC],
     ) -> Any:
         return registry.create_config(plain(body))
 
@@ -136,7 +141,7 @@ def _config_urls(urls: APIRouter, service: CustomizerService) -> None:
     def update_config(
         namespace: str,
         name: str,
-        body: Annotated[config_update_params.ConfigUpdateParams, PATCH],
+        body: Annotated[config_update_params.ConfigUpdateParams, PATCH, POD_SPEC],
     ) -> Any:
         return registry.update_config(namespace, name, plain(body))
 

@@ -99,7 +99,7 @@ class RowReader:
             raise InvalidRow(
                 f"{where}: the row has neither 'messages' nor {', '.join(map(repr, missing))}, "
                 f"which the prompt template {self.prompt_template!r} names; "
-                f"it has {sorted(value)}"
+                f"it has {_keys(value)}"
             )
         *given, (before, answer) = parts
         prompt = "".join(text + _text(value[key]) for text, key in given) + before
@@ -112,7 +112,7 @@ class RowReader:
         """
         prompt = value.get("prompt")
         if not prompt:
-            raise InvalidRow(f"{where}: a preference row needs 'prompt'; it has {sorted(value)}")
+            raise InvalidRow(f"{where}: a preference row needs 'prompt'; it has {_keys(value)}")
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         before = [_message(item, where) for item in _listed(messages, "prompt", where)]
         tools = _tools(value.get("tools"), where) or list(self.default_tools)
@@ -180,6 +180,12 @@ def _lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
 
 def _first_sign(path: Path, name: str) -> str:
     return next((line.lstrip()[0] for _, line in _lines(path, name) if line.strip()), "")
+
+
+def _keys(row: dict[str, Any]) -> str:
+    """_keys({"prompt": "a", "completion": None}) -> "['completion' (null), 'prompt']" """
+    shown = [repr(key) + (" (null)" if row[key] is None else "") for key in sorted(row)]
+    return f"[{', '.join(shown)}]"
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document
+from nemo_local.core.errors import NotFound
 from nemo_local.core.jobs import FINISHED
 from nemo_local.customizer import sentences
 from nemo_local.customizer.cards import model_card
@@ -86,6 +87,24 @@ class JobRun:
     def __call__(self, cancelled: threading.Event) -> None:
         """Run to the end, or until `cancelled`. Every outcome is recorded; nothing is raised."""
         try:
+            self._run(cancelled)
+        except NotFound:  # its model may be another job's by now
+            logger.info("customization job %s was deleted", self.id)
+        finally:
+            # Not before: beside a training it would take its memory and its processor.
+            if not self._stopping():
+                self._processes.prepare()
+
+    def interrupted(self) -> None:
+        """End a cancelled job; a job the platform left when it stopped stays as it is."""
+        if self._records.get(self.id)["status"] != "cancelling":
+            return
+        self._mark_entity("upload_failed")
+        self._records.move(self.id, "cancelled", "Cancelled")
+        self._clean()
+
+    def _run(self, cancelled: threading.Event) -> None:
+        try:
             job = self._begin()
             if job is None:
                 return
@@ -102,21 +121,11 @@ class JobRun:
             self.interrupted()
         except JobFailed as failure:
             self._fail(failure, cancelled)
+        except NotFound:
+            raise
         except Exception as error:
             logger.exception("customization job %s crashed", self.id)
             self._fail(JobFailed("Job", f"{type(error).__name__}: {error}"), cancelled)
-        finally:
-            # Not before: beside a training it would take its memory and its processor.
-            if not self._stopping():
-                self._processes.prepare()
-
-    def interrupted(self) -> None:
-        """End a cancelled job; a job the platform left when it stopped stays as it is."""
-        if self._records.get(self.id)["status"] != "cancelling":
-            return
-        self._mark_entity("upload_failed")
-        self._records.move(self.id, "cancelled", "Cancelled")
-        self._clean()
 
     def _begin(self) -> Document | None:
         job = self._records.get(self.id)
@@ -219,10 +228,12 @@ class JobRun:
             message = f"Output of job {self.id}"
             _until(cancelled, lambda: self._hub.upload(folder, self.output, message, cancelled))
             _raise_if(cancelled)
-            self._set_artifact_status("upload_completed")
+            registered = self._set_artifact_status("upload_completed")
         except (FilesUnavailable, UpstreamError) as error:
             raise JobFailed("EntityHandler_1", str(error)) from error
-        if plan.makes_adapter:
+        if not registered:
+            self._records.log(self.id, "ModelNotServed", sentences.not_registered(self.output))
+        elif plan.makes_adapter:
             warning = self._wait_until_served(str(self.output), cancelled)
             if warning:
                 self._records.log(self.id, "ModelNotServed", warning)
@@ -272,6 +283,8 @@ class JobRun:
                 self._records.keep_error(self.id, {**failure.error, "message": reason})
                 self._records.move(self.id, "failed", f"{failure.phase}_Failed", reason)
                 return None
+            except NotFound:
+                raise
             except Exception:  # of the database: most likely its disk is full
                 logger.exception("that customization job %s failed cannot be stored", self.id)
             if cancelled.wait(TELL_AGAIN_S):
@@ -284,10 +297,17 @@ class JobRun:
         except Exception as error:  # a job ends whatever others made of the entity
             logger.warning("job %s: %s is not marked %s: %s", self.id, self.output, status, error)
 
-    def _set_artifact_status(self, status: str) -> None:
-        artifact = self._platform.get(self.output.entity_path).get("artifact") or {}
-        changed = {"artifact": {**artifact, "status": status}}
-        self._platform.patch(self.output.entity_path, json=changed)
+    def _set_artifact_status(self, status: str) -> bool:
+        """Whether the model is still in the Entity Store, where it has this status now."""
+        try:
+            artifact = self._platform.get(self.output.entity_path).get("artifact") or {}
+            changed = {"artifact": {**artifact, "status": status}}
+            self._platform.patch(self.output.entity_path, json=changed)
+        except UpstreamError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
 
     def _clean(self, *names: str) -> None:
         """Keep the logs of a finished job; its files are in the Data Store."""

@@ -34,6 +34,8 @@ def summary(prepared: dict[str, Any]) -> str:
     for key in ("dropped", "truncated"):
         if prepared[key]:
             parts.append(f"{prepared[key]} {key} at max_seq_length")
+    if not prepared["validation_rows"] and prepared.get("validation_dropped"):
+        parts.append("no validation, as none of its rows fits into max_seq_length")
     if prepared["resumed_from"]:
         parts.append(f"resumed from step {prepared['resumed_from']}")
     return ", ".join(parts)
@@ -55,4 +57,12 @@ def how_to_serve(output: OutputModel) -> str:
     return (
         f"{output} is a whole model, which is served once it is deployed: POST "
         f"/v1/deployment/model-deployments with config.model {str(output)!r}"
+    )
+
+
+def not_registered(output: OutputModel) -> str:
+    """Why a model is not served whose entity somebody deleted while it was trained."""
+    return (
+        f"{output} is stored, but not served: its model entity was deleted; "
+        "POST /v1/models registers it again"
     )

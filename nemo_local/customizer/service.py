@@ -14,7 +14,7 @@ from pathlib import Path
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document, Documents
-from nemo_local.core.errors import Conflict
+from nemo_local.core.errors import Conflict, NotFound
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
@@ -32,6 +32,7 @@ from nemo_local.customizer.references import (
     default_output,
     find_dataset,
     output_model,
+    refuse_branch,
 )
 from nemo_local.customizer.registry import CONFIG, Registry
 from nemo_local.customizer.runner import JobRun
@@ -79,7 +80,8 @@ class CustomizerService:
         self._downloads.resume()
         for job in self._records.all():
             if job["status"] == "cancelling":
-                self._run_of(job).interrupted()
+                with suppress(NotFound):  # deleted a moment ago
+                    self._run_of(job).interrupted()
             elif job["status"] not in FINISHED:
                 logger.info("customization job %s is picked up again", job["id"])
                 self._submit(job)
@@ -128,6 +130,7 @@ class CustomizerService:
         model = self._catalog.get(base_model)
         default_name = default_output(namespace, base_model, source, option["finetuning_type"])
         output = output_model(body.get("output_model"), namespace, default_name, job_id)
+        refuse_branch(output, self._platform)
         shared = {
             "base_model": base_model,
             "max_seq_length": config["max_seq_length"],

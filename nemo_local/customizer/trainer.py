@@ -251,6 +251,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
         "prepared",
         rows=rows_count,
         validation_rows=len(validation.lengths),
+        validation_dropped=validation.dropped,
         dropped=training.dropped + validation.dropped,
         truncated=training.truncated + validation.truncated,
         steps_per_epoch=steps_per_epoch(rows_count, plan.batch_size),

@@ -89,9 +89,28 @@ def test_a_config_of_ones_own(client):
     assert refused(client.get, path) == (404, "Config ns/mine@v1 not found.")
 
 
+def test_a_pod_spec_is_kept_as_it_was_sent(client):
+    terms = [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}]
+    spec = {
+        "node_affinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}
+        },
+        "tolerations": [{"key": "gpu", "operator": "Exists", "tolerationSeconds": 5}],
+    }
+    body = {"max_seq_length": 100, "training_options": [OPTION], "target": f"{MODEL}@2.0"}
+    names = {"name": "pod@v1", "namespace": "ns"}
+    made = client.post(f"{BASE}/configs", json={**body, **names, "pod_spec": spec})
+    assert made["pod_spec"] == spec
+    other = {"tolerations": [{"tolerationSeconds": 6}]}
+    path = f"{BASE}/configs/ns/pod@v1"
+    assert client.patch(path, json={"pod_spec": other})["pod_spec"] == other
+    assert client.get(path)["pod_spec"] == other
+
+
 @pytest.mark.parametrize(
     ("changed", "status", "words"),
     [
+        ({"pod_spec": {"tolerations": [{"tolerationSeconds": "x"}]}}, 422, "tolerationSeconds"),
         ({"target": "meta/llama-3.2-1b-instruct@3.0"}, 404, "Did you mean meta/llama-3.2-1b-instr"),
         ({"target": "nothing"}, 422, "does not have the form namespace/name"),
         ({"training_options": []}, 422, "at least one option"),

@@ -156,6 +156,8 @@ def test_a_token_goes_to_the_hub_it_is_for_and_nowhere_else(documents, settings)
         return wanted.endpoint, wanted.token
 
     assert sent(None) == (own, "ours")
+    by_name = own.replace("127.0.0.1", "localhost")
+    assert sent(by_name) == (by_name, "ours")
     assert sent(f"{HUGGING_FACE}/") == (HUGGING_FACE, "theirs")
     assert sent("http://elsewhere") == ("http://elsewhere", None)
     assert sent(None, hf_endpoint="http://mirror") == ("http://mirror", "theirs")

@@ -64,9 +64,13 @@ def test_defaults_are_the_documented_ones():
     assert (made.adapter_dim, made.alpha, made.adapter_dropout) == (8, 16, 0.0)
 
 
-def test_a_least_learning_rate_of_zero_is_zero():
-    assert plan(min_learning_rate=0).min_learning_rate == 0
-    assert plan(min_learning_rate=None).min_learning_rate == pytest.approx(1e-5)
+def test_a_least_learning_rate_of_zero_is_as_if_none_was_given():
+    for given in (0, None):
+        assert plan(min_learning_rate=given).min_learning_rate == pytest.approx(1e-5)
+
+
+def test_a_least_learning_rate_does_not_bound_a_flat_one():
+    assert plan(optimizer="adam_with_flat_lr", min_learning_rate=1).learning_rate == 1e-4
 
 
 def test_preference_training_has_defaults_of_its_own():

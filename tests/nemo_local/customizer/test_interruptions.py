@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from nemo_local.core.client import UpstreamError
+from nemo_local.core.documents import Documents
 from nemo_local.customizer.hub import Hub
-from nemo_local.customizer.records import Records
+from nemo_local.customizer.records import KIND, Records
 from nemo_local.customizer.references import OutputModel
 from nemo_local.processes import wait_until
 from tests.conftest import running_control_plane
@@ -48,22 +49,75 @@ def cancel(client, job_id):
     return time.monotonic() - began
 
 
+def register_far(client, name, url):
+    """A dataset on another hub; its name, as a job gives it."""
+    entity = {"namespace": "ns", "files_url": "hf://datasets/ns/d", "hf_endpoint": url}
+    client.post("/v1/datasets", json={**entity, "name": name})
+    return f"ns/{name}"
+
+
+def test_a_job_that_was_deleted_in_the_queue_leaves_its_name_to_the_next(client, dataset):
+    with silent_server() as url:
+        far = register_far(client, "far-too", url)
+        first = client.post(JOBS, json=job_body(dataset=far))
+        body = job_body(dataset=far, output_model="ns/queued@v1")
+        client.delete(f"{JOBS}/{client.post(JOBS, json=body)['id']}")
+        again = client.post(JOBS, json=body)
+        cancel(client, first["id"])
+        wait_for_line(client, again["id"], "EntityHandler_0_Running")
+        assert client.get("/v1/models/ns/queued@v1")["artifact"]["status"] == "created"
+        with pytest.raises(UpstreamError) as error:
+            client.post(JOBS, json=body)
+        assert error.value.status == 409
+        cancel(client, again["id"])
+
+
 def test_a_job_whose_hub_never_answers_can_be_cancelled(client, dataset):
     with silent_server() as url:
-        client.post(
-            "/v1/datasets",
-            json={
-                "name": "far",
-                "namespace": "ns",
-                "files_url": "hf://datasets/ns/d",
-                "hf_endpoint": url,
-            },
-        )
-        job = client.post(JOBS, json=job_body(dataset="ns/far"))
+        far = register_far(client, "far", url)
+        job = client.post(JOBS, json=job_body(dataset=far))
         wait_for_line(client, job["id"], "EntityHandler_0_Running")
         assert cancel(client, job["id"]) < CANCELLED_WITHIN_S
     after = client.post(JOBS, json=job_body())
     assert wait_for(client, after["id"], "running", "completed")["status"] != "failed"
+
+
+def test_a_job_that_is_deleted_while_the_platform_starts_holds_up_no_other(
+    own_settings, tmp_path, monkeypatch
+):
+    def all_before_a_delete(records):
+        found = every(records)
+        monkeypatch.undo()
+        for job_id in deleted:
+            records.delete(job_id)
+        return found
+
+    with silent_server() as url:
+        with running_control_plane(own_settings) as running:
+            client = running.client()
+            far = register_far(client, "far", url)
+            jobs = [client.post(JOBS, json=job_body(dataset=far))["id"] for _ in range(3)]
+            wait_for_line(client, jobs[0], "EntityHandler_0_Running")
+        *deleted, last = jobs
+        documents = Documents(own_settings.database_url)
+        documents.update(KIND, jobs[1], {"status": "cancelling"})
+        documents.close()
+        every = Records.all
+        monkeypatch.setattr(Records, "all", all_before_a_delete)
+        with running_control_plane(own_settings) as running:
+            client = running.client()
+            wait_for_line(client, last, "EntityHandler_0_Running")
+            cancel(client, last)
+
+
+def test_a_job_whose_model_entity_is_deleted_meanwhile_is_complete(client, running, dataset):
+    body = job_body(output_model="ns/gone@v1", hyperparameters={"max_steps": 1})
+    job = client.post(JOBS, json=body)
+    client.delete("/v1/models/ns/gone@v1")
+    job = wait_for(client, job["id"], "completed")
+    assert job["status"] == "completed", job["status_details"]["status_logs"][-1]
+    assert "its model entity was deleted" in details_of(job, "ModelNotServed")
+    assert "v1" in [tag.name for tag in running.hf().list_repo_refs("ns/gone").tags]
 
 
 @pytest.mark.parametrize("finetuning_type", ["lora", "all_weights"])

@@ -1,5 +1,6 @@
 """Jobs over HTTP: what is refused before anything starts, and how a job lives and ends."""
 
+import json
 import os
 import re
 import signal
@@ -117,10 +118,16 @@ def details_of(job, message):
         ({"output_model": "a/b/c@v1"}, 422, "output_model 'a/b/c' does not have the form"),
         ({"output_model": f"ns/{'x' * 300}"}, 422, "is too long: a name of 300 characters"),
         ({"namespace": "n" * 300, "output_model": "ns/q"}, 422, "300 characters are too long"),
+        ({"output_model": f"ns/{'x' * 97}"}, 422, "a name of 97 characters, of at most 96"),
+        ({"output_model": "ns/x@v1..2"}, 422, "the version 'v1..2' must have letters"),
+        ({"output_model": "a.git/x@v1"}, 422, "cannot name a repository"),
         ({"output_model": "ns/x@v 1"}, 422, "the version 'v 1' must have letters"),
         ({"output_model": "ns/x--y"}, 422, "cannot name a repository"),
         ({"output_model": "ns/x@main"}, 422, "'main' is the branch with the newest version"),
         ({"namespace": "a/b", "output_model": "ns/q"}, 422, "letters, digits"),
+        ({"dataset_parameters": {"tools": [{"function": {
+            "name": "f", "description": "d", "parameters": {"properties": {"a": {"enum": [1]}}},
+        }}]}}, 422, "'tools', 0, 'function', 'parameters', 'properties', 'a', 'type'"),
         ({"config": LORA_ONLY | {"target": {"num_parameters": 5, "precision": "fp32",
                                             "model_path": MODEL}}}, 422, "needs a base_model"),
     ],
@@ -130,6 +137,29 @@ def test_what_a_job_cannot_start_with_is_told_at_once(client, dataset, changed, 
     found, detail = refusal(client, job_body(**changed))
     assert found == status and words in detail
     assert trainings() == []
+
+
+def test_a_version_that_is_a_branch_of_the_repository_is_refused(client, running, dataset):
+    hub = running.hf()
+    hub.create_repo("ns/branched")
+    hub.create_branch("ns/branched", branch="dev")
+    status, detail = refusal(client, job_body(output_model="ns/branched@dev"))
+    assert status == 422 and "ns/branched has a branch 'dev'" in detail
+
+
+def test_the_data_store_is_known_by_any_name_of_this_machine(client, running, create):
+    for number, host in enumerate(("127.0.0.1", "localhost", "LOCALHOST", "[::1]")):
+        client.post(
+            "/v1/datasets",
+            json={
+                "name": f"own{number}",
+                "namespace": "ns",
+                "files_url": "hf://datasets/ns/nothing",
+                "hf_endpoint": f"http://{host}:{running.settings.port}/v1/hf",
+            },
+        )
+        status, detail = refusal(client, job_body(dataset=f"ns/own{number}"))
+        assert status == 404 and "the Data Store has no dataset repository" in detail
 
 
 def test_a_missing_field_is_a_422_with_its_path(client):
@@ -235,6 +265,41 @@ def test_preference_and_distillation_jobs_train(client, running, serves, create,
     body = job_body(output_model="ns/x@v2", hyperparameters={"training_type": "dpo"})
     job = wait_for(client, client.post(JOBS, json=body)["id"], "completed")
     assert "a preference row needs 'prompt'" in details_of(job, "TrainingJob_Failed")
+
+
+def test_the_tools_of_a_job_keep_their_whole_schema(client, running, serves, create):
+    properties = {
+        "unit": {"type": "string", "enum": ["C", "F"], "default": None},
+        "days": {"type": "array", "items": {"type": "integer"}},
+        "place": {"type": "object", "properties": {"city": {"type": "string"}}},
+    }
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    tool = {
+        "type": "function",
+        "function": {"name": "weather", "description": "of a place", "parameters": schema},
+    }
+    job = create(
+        output_model="ns/tools@v1",
+        dataset_parameters={"tools": [tool]},
+        hyperparameters={"max_steps": 1},
+    )
+    serves.append("ns/tools@v1")
+    assert job["dataset_parameters"] == {"tools": [tool]}
+    wait_for(client, job["id"], "completed")
+    (told,) = running.settings.home.glob(f"*/{job['id']}/job.json")
+    assert json.dumps(json.loads(told.read_text())["tools"]) == json.dumps([tool])
+
+
+def test_a_job_whose_validation_rows_are_all_too_long_says_so(client, running, create, tmp_path):
+    too_long = call_row(1)
+    too_long["messages"].insert(0, {"role": "system", "content": "9" * 5000})
+    files = {"training/a.jsonl": ROWS, "validation/a.jsonl": [too_long]}
+    upload(running, tmp_path, files, "ns/unvalidated")
+    job = create(dataset="hf://datasets/ns/unvalidated", hyperparameters=LONG)
+    wait_for_steps(client, job["id"], 1)
+    told = details_of(client.get(f"{JOBS}/{job['id']}"), "TrainingJobRunning")
+    assert "no validation, as none of its rows fits into max_seq_length" in told
+    client.delete(f"{JOBS}/{job['id']}")
 
 
 def test_a_broken_line_fails_the_job_and_is_named(client, running, dataset, tmp_path):
@@ -426,3 +491,10 @@ def test_a_dataset_with_a_long_name_can_be_trained_on_without_naming_the_output(
     name = default_output("default", MODEL, source, "all_weights")
     output = output_model(None, "default", name, "cust-1")
     assert len(output.repository) <= 96 and output.name.endswith("-all_weights")
+
+
+def test_a_target_with_a_version_in_its_name_leaves_the_output_the_jobs_own():
+    source = DatasetSource("x", DatasetUrl("ns/d", None, ""))
+    name = default_output("default", "ns/mine@1.0+x", source, "lora")
+    output = output_model(None, "default", name, "cust-1")
+    assert str(output) == "default/ns-mine-1.0-x-d-lora@cust-1"

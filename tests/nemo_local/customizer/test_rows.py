@@ -79,6 +79,7 @@ def test_messages_are_normalised_as_inference_normalises_them(tmp_path):
         ('{"messages": [', "training/a.jsonl line 3: not JSON (Expecting value, column 15)"),
         ("[1]", "line 3: a row must be a JSON object, not list"),
         ('{"text": "x"}', "line 3: the row has neither 'messages' nor 'prompt', 'completion'"),
+        ('{"prompt": "x", "completion": null}', "it has ['completion' (null), 'prompt']"),
         ('{"messages": []}', "'messages' must be a list with at least one message"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "no assistant message"),
         ('{"messages": [{"role": "bot"}]}', "message 1: role 'bot' is not one of"),
