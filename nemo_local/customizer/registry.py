@@ -6,14 +6,13 @@ from pathlib import Path
 
 from nemo_microservices.types import CustomizationConfig, CustomizationTarget
 
-from nemo_local.catalog import DEFAULT_MODEL, Catalog, CatalogModel, near_names
+from nemo_local.catalog import DEFAULT_MODEL, Catalog, near_names, why_unreadable
 from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.web import check_name, deleted, showable
 from nemo_local.customizer.config_fields import (
     CONFIG_DEFAULTS,
-    SEEDED_OPTIONS,
     check,
     complete_option,
     schema_of,
@@ -25,11 +24,6 @@ from nemo_local.customizer.special_tokens import check_tokenizer
 
 CONFIG = "customization_config"
 NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
-
-TARGET_VERSION, CONFIG_VERSION = "2.0", "v1.0.0"
-HARDWARE = {DEFAULT_MODEL: ("80GB", "A100", "L40")}
-"""Further names of a seeded config; the others come as +80GB only."""
-MAX_SEQ_LENGTH = 4096
 
 
 class Registry:
@@ -46,14 +40,6 @@ class Registry:
         self._catalog = catalog
         self._models_dir = models_dir
         self._downloads = downloads
-
-    def seed(self) -> None:
-        """Offer every chat model of the catalogue; those without weights are disabled."""
-        for model in self._catalog.models.values():
-            if model.role == "chat":
-                weights_changed = self._seed_target(model)
-                for hardware in HARDWARE.get(model.id, ("80GB",)):
-                    self._seed_config(model, hardware, weights_changed)
 
     def create_target(self, body: Document) -> Document:
         """The new target; its download begins, if it needs one. Raises Conflict, Invalid."""
@@ -203,15 +189,15 @@ class Registry:
             path = Path(target["model_path"])
             if not path.is_absolute():
                 path = (self._models_dir or Path.cwd()) / path
-            if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
-                return path, f"weights found in {path}"
-            return None, f"no checkpoint (config.json, *.safetensors) in {path}"
+            why = why_unreadable(path)
+            return (None, why) if why else (path, f"weights found in {path}")
         if is_downloaded(target):
-            why = (target.get("custom_fields") or {}).get("why")
-            return None, why or "only targets that are created first are downloaded"
+            told = (target.get("custom_fields") or {}).get("why")
+            return None, told or "only targets that are created first are downloaded"
         model = self._catalog.get(target.get("base_model") or "")
         if model is not None:
-            return model.path, model.why
+            why = why_unreadable(model.path) if model.path else ""
+            return (None, why) if why else (model.path, model.why)
         return None, (
             "checkpoints are downloaded from hf://namespace/name only; put others into the "
             "models folder (NEMO_LOCAL_MODELS) and give their folder as model_path"
@@ -272,60 +258,18 @@ class Registry:
         self._downloads.check(target)
 
     def _with_state(self, target: Document, stored: bool = True) -> Document:
-        path, _ = self._checkpoint(target)
+        path, reason = self._checkpoint(target)
         without = "pending" if stored and is_downloaded(target) else "failed"
-        state = {"model_type": "hf", "status": "ready" if path else without}
-        return {**target, "model_path": target.get("model_path") or "", **state}
-
-    def _seed_target(self, model: CatalogModel) -> bool:
-        """Whether other weights stand behind the target than at the last start."""
-        namespace, name = model.id.split("/", 1)
-        there = model.path is not None
-        state: Document = {
-            "num_parameters": model.num_parameters,
-            "status": "ready" if there else "created",
-            "custom_fields": {
-                "answered_by": model.answered_by,
-                "stand_in": str(model.stand_in).lower(),
-                "why": model.why,
-            },
+        fields = target.get("custom_fields") or {}
+        if "why" in fields or (path is None and target.get("model_path")):
+            fields = {**fields, "why": reason}
+        return {
+            **target,
+            "model_path": target.get("model_path") or "",
+            "model_type": "hf",
+            "status": "ready" if path else without,
+            "custom_fields": fields,
         }
-        full_name = f"{name}@{TARGET_VERSION}"
-        try:
-            found = self._documents.get(TARGET, namespace, full_name)
-        except NotFound:
-            document = {
-                "base_model": model.id,
-                "enabled": there,
-                "precision": "bf16-mixed",
-                "model_type": "hf",
-                "model_path": "",
-                "model_uri": None,
-                **state,
-            }
-            self._documents.create(TARGET, namespace, full_name, document)
-            return True
-        if found["status"] != state["status"]:
-            state["enabled"] = there  # weights came or went
-        self._documents.update(TARGET, found["id"], state)
-        return bool(found["num_parameters"] != model.num_parameters)
-
-    def _seed_config(self, model: CatalogModel, hardware: str, weights_changed: bool) -> None:
-        namespace, name = model.id.split("/", 1)
-        full_name = f"{name}@{CONFIG_VERSION}+{hardware}"
-        length = min(MAX_SEQ_LENGTH, model.max_model_len)
-        try:
-            found = self._documents.get(CONFIG, namespace, full_name)
-        except NotFound:
-            body = {
-                "target": f"{model.id}@{TARGET_VERSION}",
-                "max_seq_length": length,
-                "training_options": SEEDED_OPTIONS,
-            }
-            self._documents.create(CONFIG, namespace, full_name, self._complete(body))
-            return
-        if weights_changed or found["max_seq_length"] > model.max_model_len:
-            self._documents.update(CONFIG, found["id"], {"max_seq_length": length})
 
     def _names_of(self, kind: str) -> list[str]:
         return [f"{entity['namespace']}/{entity['name']}" for entity in self._documents.all(kind)]

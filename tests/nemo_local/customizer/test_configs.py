@@ -1,6 +1,7 @@
 """Configs and targets over HTTP."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -204,3 +205,88 @@ def test_a_seed_that_a_user_disabled_stays_disabled(own_settings):
             client = running.client()
             assert client.get(path)["enabled"] is expected
             client.patch(path, json={"enabled": False})
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(LFS_POINTER, "is a Git LFS pointer; fetch the file", id="LFS pointer"),
+        pytest.param(b"\x10\x27\0\0\0\0\0\0{", "no safetensors file, or a part of", id="cut short"),
+        pytest.param(b"", "no safetensors file, or a part of one", id="empty"),
+    ],
+)
+def test_a_target_whose_weights_cannot_be_read_says_why_and_its_jobs_are_refused(
+    client, dataset, checkpoint, tmp_path, content, words
+):
+    folder = shutil.copytree(checkpoint, tmp_path / "base")
+    weights = (folder / "model.safetensors").read_bytes()
+    body = {"name": "lfs@1", "namespace": "ns", "num_parameters": 5, "precision": "fp32"}
+    path = f"{BASE}/targets/ns/lfs@1"
+    config = {"max_seq_length": 100, "training_options": [OPTION], "target": "ns/lfs@1"}
+
+    (folder / "model.safetensors").write_bytes(content)
+    made = client.post(f"{BASE}/targets", json=body | {"model_path": str(folder)})
+    assert made["status"] == "failed" and words in made["custom_fields"]["why"]
+    status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=config))
+    assert status == 422 and words in detail
+
+    (folder / "model.safetensors").write_bytes(weights)
+    changed = client.patch(path, json={"model_path": str(folder)})
+    assert changed["status"] == "ready"
+    assert changed["custom_fields"]["why"] == f"weights found in {folder}"
+
+    (folder / "model.safetensors").write_bytes(content)
+    status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=config))
+    assert status == 422 and "has no weights any more" in detail and words in detail
+    client.delete(path)
+
+
+def test_a_path_that_is_too_long_for_the_system_is_a_target_without_weights(client):
+    body = {"name": "long@1", "namespace": "ns", "num_parameters": 5, "precision": "fp32"}
+    longest = {"model_path": "a" * 5000}
+    assert client.post(f"{BASE}/targets", json=body | longest)["status"] == "failed"
+    path = f"{BASE}/targets/ns/long@1"
+    client.patch(path, json={"model_path": MODEL})
+    assert client.patch(path, json=longest)["status"] == "failed"
+    client.delete(path)
+
+
+def test_folders_that_cannot_be_trained_stop_no_platform(own_settings, checkpoint, tmp_path):
+    models = tmp_path / "models"
+    for name in ("broken", "with space"):
+        shutil.copytree(checkpoint, models / "me" / name)
+    weights = (models / "me/broken/model.safetensors").read_bytes()
+    settings = replace(own_settings, models_dir=models)
+    path = "me/broken@v1.0.0+80GB"
+    for content, enabled, length in (
+        (LFS_POINTER, False, 4096),
+        (weights, True, 512),
+        (LFS_POINTER, False, 512),
+    ):
+        (models / "me/broken/model.safetensors").write_bytes(content)
+        with running_control_plane(settings) as running:
+            config = running.client().get(f"{BASE}/configs/{path}")
+            assert (config["target"]["enabled"], config["max_seq_length"]) == (enabled, length)
+            assert ("Git LFS pointer" in config["target"]["custom_fields"]["why"]) is not enabled
+
+
+def test_what_a_user_gave_a_seeded_target_is_there_after_a_restart(own_settings, checkpoint):
+    path = f"{BASE}/targets/meta/llama-3.1-8b-instruct@2.0"
+    given = {"model_path": str(checkpoint), "enabled": True, "num_parameters": 42}
+    with running_control_plane(own_settings) as running:
+        client = running.client()
+        client.patch(f"{BASE}/targets/{MODEL}@2.0", json={"custom_fields": {"a": "b"}})
+        before = client.patch(path, json=given | {"custom_fields": {"a": "b"}})
+        assert before["status"] == "ready"
+        config = {"max_seq_length": 9000, "description": "mine"}
+        client.patch(f"{BASE}/configs/meta/llama-3.1-8b-instruct@v1.0.0+80GB", json=config)
+    with running_control_plane(own_settings) as running:
+        client = running.client()
+        assert client.get(path).items() <= before.items()
+        config = client.get(f"{BASE}/configs/meta/llama-3.1-8b-instruct@v1.0.0+80GB")
+        assert config["max_seq_length"] == 9000
+        fields = client.get(f"{BASE}/targets/{MODEL}@2.0")["custom_fields"]
+        assert fields["a"] == "b" and fields["stand_in"] == "false"
