@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from nemo_microservices.types import CustomizationConfig, CustomizationTarget
@@ -18,12 +19,21 @@ from nemo_local.customizer.config_fields import (
     schema_of,
     types_of,
 )
-from nemo_local.customizer.downloads import TARGET, Downloads, is_downloaded
+from nemo_local.customizer.downloads import (
+    LOADING,
+    TARGET,
+    Downloads,
+    hub_of,
+    is_downloaded,
+    source_of,
+)
 from nemo_local.customizer.references import did_you_mean, split_name
 from nemo_local.customizer.special_tokens import check_tokenizer
 
 CONFIG = "customization_config"
 NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
+WEIGHTS = {"base_model", "model_path", "model_uri", "hf_endpoint"}
+"""Fields of a target that say which weights it means."""
 
 
 class Registry:
@@ -40,6 +50,7 @@ class Registry:
         self._catalog = catalog
         self._models_dir = models_dir
         self._downloads = downloads
+        self._changing = threading.Lock()  # a target and its download, as one
 
     def create_target(self, body: Document) -> Document:
         """The new target; its download begins, if it needs one. Raises Conflict, Invalid."""
@@ -73,25 +84,38 @@ class Registry:
             raise NotFound(f"{what} {reference} not found.{did_you_mean(near)}") from None
 
     def update_target(self, namespace: str, name: str, body: Document) -> Document:
-        """The target after a shallow merge, with a `warning_message`. Raises Invalid."""
+        """The target after a shallow merge, with a `warning_message`.
+
+        Raises Invalid; Conflict when downloaded weights would go that a job needs.
+        """
         found = self.get(TARGET, namespace, name)
-        defaults = {"base_model": f"{namespace}/{name}", "enabled": True, "custom_fields": {}}
+        defaults = {
+            "base_model": f"{namespace}/{name}",
+            "enabled": True,
+            "custom_fields": {},
+            "model_path": "",
+        }
         changes = {
             key: defaults.get(key) if value is None else value for key, value in _rest(body).items()
         }
         self._check_target({**found, **changes})
-        if {"model_uri", "hf_endpoint"} & changes.keys():
-            changes.setdefault("model_path", "")  # of the old download
-        moved = {"base_model", "model_path", "model_uri"} & changes.keys()
+        before = found
 
         def merge(target: Document) -> Document:
-            merged = {**target, **changes}
-            return showable(CustomizationTarget, self._with_state(merged) if moved else merged)
+            nonlocal before
+            before, merged = target, {**target, **changes}
+            if hub_of(merged) != hub_of(target):
+                self._downloads.check_unused(target)
+                if merged["model_path"] == str(self._downloads.folder_of(target["id"])):
+                    merged["model_path"] = ""
+            moved = source_of(merged) != source_of(target)
+            if WEIGHTS & changes.keys() and (moved or target["status"] not in LOADING):
+                merged = self._with_state(merged)
+            return showable(CustomizationTarget, merged)
 
-        target = self._documents.update(TARGET, found["id"], merge)
-        if moved and target["status"] == "pending":
-            self._downloads.forget(target["id"])
-            self._downloads.begin(target)
+        with self._changing:
+            target = self._documents.update(TARGET, found["id"], merge)
+            self._downloads.follow(before, target)
         return {**target, "warning_message": None}
 
     def update_config(self, namespace: str, name: str, body: Document) -> Document:
@@ -129,7 +153,7 @@ class Registry:
         return {**config, "warning_message": warning}
 
     def delete(self, kind: str, namespace: str, name: str) -> Document:
-        """The answer to the delete. A target that a config uses cannot go: Conflict."""
+        """The answer to the delete. A target that a config or a job uses cannot go: Conflict."""
         found = self.get(kind, namespace, name)
         if kind == TARGET:
             reference = f"{namespace}/{name}"
@@ -139,6 +163,7 @@ class Registry:
                     f"Target {reference} is used by config {users[0]['namespace']}/"
                     f"{users[0]['name']}; delete that first"
                 )
+            self._downloads.check_unused(found)
             self._downloads.forget(found["id"])
         return deleted(
             self._documents.delete(kind, found["id"]), timestamp(self._documents.clock())
