@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 from nemo_microservices.types import CustomizationConfig, CustomizationTarget
 
@@ -14,10 +15,10 @@ from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.web import check_name, deleted, showable
 from nemo_local.customizer.config_fields import (
     CONFIG_DEFAULTS,
+    change_options,
     check,
     complete_option,
     schema_of,
-    types_of,
 )
 from nemo_local.customizer.downloads import (
     LOADING,
@@ -124,27 +125,25 @@ class Registry:
         Raises Invalid when it could not be shown, or no job could train with it.
         """
         found = self.get(CONFIG, namespace, name)
-        adding = [
-            complete_option(option) for option in body.pop("add_training_options", None) or []
-        ]
-        removing = [types_of(option) for option in body.pop("remove_training_options", None) or []]
+        adding = body.pop("add_training_options", None) or []
+        removing = body.pop("remove_training_options", None) or []
         changes = {
             key: CONFIG_DEFAULTS.get(key) if value is None else value
             for key, value in _rest(body).items()
         }
-        options = [
-            complete_option(o) for o in changes.get("training_options") or found["training_options"]
-        ]
-        missing = [pair for pair in removing if pair not in map(types_of, options)]
-        replaced = {*map(types_of, adding), *removing}
-        options = [o for o in options if types_of(o) not in replaced] + adding
-        if not options:
-            raise Invalid("a config needs at least one training option; none would be left")
-        changes["training_options"] = options
+        if changes.get("training_options") is None:
+            changes.pop("training_options", None)
+        missing: list[tuple[Any, Any]] = []
 
         def merge(config: Document) -> Document:
-            merged = showable(CustomizationConfig, {**config, **changes})
-            check(merged)
+            nonlocal missing
+            merged = {**config, **changes}
+            if adding or removing or "training_options" in changes:
+                options = merged["training_options"]
+                merged["training_options"], missing = change_options(options, adding, removing)
+            check(showable(CustomizationConfig, merged))
+            if merged["dataset_schemas"] in (None, [schema_of(config["prompt_template"])]):
+                merged["dataset_schemas"] = [schema_of(merged["prompt_template"])]
             return merged
 
         config = self.shown_config(self._documents.update(CONFIG, found["id"], merge))
@@ -266,7 +265,7 @@ class Registry:
         if not config["training_options"]:
             raise Invalid("training_options must hold at least one option")
         check(config)
-        if body.get("dataset_schemas") is None:
+        if config.get("dataset_schemas") is None:
             config["dataset_schemas"] = [schema_of(config["prompt_template"])]
         target = config.get("target")
         if isinstance(target, str):

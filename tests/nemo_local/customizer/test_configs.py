@@ -1,6 +1,7 @@
 """Configs and targets over HTTP."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,15 @@ from tests.nemo_local.customizer.conftest import CONFIG, MODEL, job_body
 
 BASE = "/v1/customization"
 OPTION = {"training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 2}
+
+
+@pytest.fixture
+def option_config(client):
+    """The path of a config with one option."""
+    body = {"name": "one@v1", "namespace": "ns", "max_seq_length": 9, "target": f"{MODEL}@2.0"}
+    client.post(f"{BASE}/configs", json=body | {"training_options": [OPTION]})
+    yield f"{BASE}/configs/ns/one@v1"
+    client.delete(f"{BASE}/configs/ns/one@v1")
 
 
 def refused(call, *arguments, **options):
@@ -148,6 +158,44 @@ def test_a_config_with_a_template_of_its_own_names_the_keys_of_its_rows(client):
     body |= {"training_options": [OPTION], "prompt_template": "Q {q} A {a}"}
     (schema,) = client.post(f"{BASE}/configs", json=body)["dataset_schemas"]
     assert schema["required"] == ["q", "a"] and list(schema["properties"]) == ["q", "a"]
+
+
+def test_the_keys_of_rows_follow_a_new_template_unless_they_were_given(client, option_config):
+    def required(**changed):
+        (schema,) = client.patch(option_config, json=changed)["dataset_schemas"]
+        return schema["required"]
+
+    assert required(prompt_template="{a} {b}") == ["a", "b"]
+    assert required(description="mine", dataset_schemas=None) == ["a", "b"]
+    own = [{"type": "object", "required": ["c"]}]
+    assert required(dataset_schemas=own) == ["c"]
+    assert required(prompt_template="{d} {e}") == ["c"]
+    assert required(dataset_schemas=None) == ["d", "e"]
+
+
+def test_a_config_cannot_lose_all_its_options(client, option_config):
+    before = client.get(option_config)
+    status, detail = refused(client.patch, option_config, json={"training_options": []})
+    assert status == 422 and "at least one training option" in detail
+    assert client.get(option_config) == before
+    other = OPTION | {"finetuning_type": "all_weights"}
+    replaced = client.patch(option_config, json={"training_options": [other]})
+    assert [o["finetuning_type"] for o in replaced["training_options"]] == ["all_weights"]
+
+
+def test_options_that_are_added_at_once_are_all_there(client, option_config):
+    def patch(change):
+        client.patch(option_config, json=change)
+
+    kinds = [("sft", "all_weights"), *((t, "lora") for t in ("dpo", "distillation"))]
+    types = [{"training_type": t, "finetuning_type": f} for t, f in kinds]
+    for _ in range(5):
+        adding = [{"add_training_options": [OPTION | pair]} for pair in types]
+        words = [{"description": str(number)} for number in range(4)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(patch, [*adding, *words]))
+        assert len(client.get(option_config)["training_options"]) == 4
+        client.patch(option_config, json={"remove_training_options": types})
 
 
 def test_a_target_in_use_stays(client):
