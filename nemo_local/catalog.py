@@ -146,7 +146,8 @@ def load_catalog(settings: Settings, pocket_weights: Path = POCKET_WEIGHTS) -> C
 
     `settings.models_dir` may hold `<official id>/`, `<hub id>/` or the Hub's cache layout
     (`models--meta-llama--Llama-3.2-1B-Instruct/snapshots/<revision>/`). A further folder
-    `<namespace>/<name>/` with a checkpoint is served as a chat model under that id.
+    `<namespace>/<name>/` with a checkpoint is served as a chat model under that id, if it can be
+    the name of one.
     """
     root = settings.models_dir
     models = [
@@ -159,9 +160,17 @@ def load_catalog(settings: Settings, pocket_weights: Path = POCKET_WEIGHTS) -> C
         for config in sorted(root.glob("*/*/config.json")):
             folder = config.parent
             if _is_checkpoint(folder) and folder not in taken:
-                model_id = f"{folder.parent.name}/{folder.name}"
-                models.append(_real(model_id, folder, "chat"))
+                if _can_be_names(folder.parent.name, folder.name):
+                    models.append(_real(f"{folder.parent.name}/{folder.name}", folder, "chat"))
+                else:
+                    logger.warning("%s is left out: its name cannot be that of a model", folder)
     return Catalog(models)
+
+
+def _can_be_names(*parts: str) -> bool:
+    from nemo_local.core.web import ENTITY_NAME  # training processes have no use for its imports
+
+    return all(ENTITY_NAME.fullmatch(part) for part in parts)
 
 
 def _entry(official: _Official, root: Path | None, pocket: Path) -> CatalogModel:
@@ -197,23 +206,19 @@ def _entry(official: _Official, root: Path | None, pocket: Path) -> CatalogModel
 
 def _real(model_id: str, folder: Path, role: Role) -> CatalogModel:
     """The model of a folder; one that cannot be read is listed with the reason and no path."""
-    path, tokens, parameters = None, 0, 0
-    try:
-        tokens, parameters = context_length(folder), count_parameters(folder)
-        path, why = folder, f"weights found in {folder}"
-    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
-        why = f"the weights in {folder} cannot be read: {error}"
+    why = why_unreadable(folder)
+    if why:
         logger.warning("%s: %s", model_id, why)
     return CatalogModel(
         id=model_id,
-        path=path,
-        answered_by=model_id if path else "",
+        path=None if why else folder,
+        answered_by="" if why else model_id,
         stand_in=False,
-        max_model_len=tokens,
-        num_parameters=parameters,
+        max_model_len=0 if why else context_length(folder),
+        num_parameters=0 if why else count_parameters(folder),
         role=role,
-        why=why,
-        broken=path is None,
+        why=why or f"weights found in {folder}",
+        broken=bool(why),
     )
 
 
@@ -223,13 +228,31 @@ def _real_folders(root: Path, official: _Official) -> list[Path]:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    try:
+        return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+    except OSError:  # a path that is too long, a folder that is not ours to read
+        return False
+
+
+def why_unreadable(folder: Path) -> str:
+    """Why there is no checkpoint in the folder that can be read; empty when there is one."""
+    if not _is_checkpoint(folder):
+        return f"no checkpoint (config.json, *.safetensors) in {folder}"
+    try:
+        context_length(folder)
+        count_parameters(folder)
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        return f"the weights in {folder} cannot be read: {error}"
+    return ""
 
 
 def context_length(folder: Path) -> int:
     """Tokens the checkpoint was made for (`max_position_embeddings` of its config.json)."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return int(config.get("max_position_embeddings", 2048))
+    tokens = int(config.get("max_position_embeddings", 2048))
+    if tokens < 1:
+        raise ValueError(f"max_position_embeddings of config.json is {tokens}")
+    return tokens
 
 
 def count_parameters(folder: Path) -> int:
@@ -240,13 +263,16 @@ def count_parameters(folder: Path) -> int:
 def _parameters_in(path: Path) -> int:
     # Format: 8 bytes little-endian header length, then a JSON header
     # {"tensor": {"dtype": ..., "shape": [...], "data_offsets": [...]}, "__metadata__": {...}}.
+    in_part = f"{path.name} is no safetensors file, or a part of one"
     with path.open("rb") as file:
-        begin = file.read(8)
+        begin, size = file.read(8), path.stat().st_size
         length = int.from_bytes(begin, "little")
         if begin == b"version ":
             raise ValueError(f"{path.name} is a Git LFS pointer; fetch the file (git lfs pull)")
-        if len(begin) < 8 or length > path.stat().st_size:
-            raise ValueError(f"{path.name} is no safetensors file, or a part of one")
+        if len(begin) < 8 or length > size:
+            raise ValueError(in_part)
         header = json.loads(file.read(length))
     tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+    if 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0) > size:
+        raise ValueError(in_part)
     return sum(math.prod(tensor["shape"]) for tensor in tensors)

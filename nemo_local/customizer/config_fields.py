@@ -25,7 +25,6 @@ CONFIG_DEFAULTS: Document = {
     "prompt_template": DEFAULT_PROMPT_TEMPLATE,
     "chat_prompt_template": None,
     "training_precision": "bf16-mixed",
-    "dataset_schemas": [schema_of(DEFAULT_PROMPT_TEMPLATE)],
     "custom_fields": {},
 }
 """What a config says where its user says nothing, or null."""
@@ -70,6 +69,23 @@ def complete_option(option: Document) -> Document:
         if option.get(name) is not None and option[name] < 1:
             raise Invalid(f"training_options: {name} must be at least 1, not {option[name]}")
     return {**OPTION_DEFAULTS, **{key: value for key, value in option.items() if value is not None}}
+
+
+def change_options(
+    options: list[Document], adding: list[Document], removing: list[Document]
+) -> tuple[list[Document], list[tuple[Any, Any]]]:
+    """The options after some were removed and added, and the types to remove that were not there.
+
+    What is added replaces the option of its types. Raises Invalid when none would be left.
+    """
+    gone = list(map(types_of, removing))
+    missing = [types for types in gone if types not in map(types_of, options)]
+    replaced = {*map(types_of, adding), *gone}
+    kept = [option for option in options if types_of(option) not in replaced]
+    changed = [complete_option(option) for option in (*kept, *adding)]
+    if not changed:
+        raise Invalid("a config needs at least one training option; none would be left")
+    return changed, missing
 
 
 def types_of(option: Document) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_local.catalog import why_unreadable
 from nemo_local.core.errors import Invalid
 
 FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
@@ -86,6 +87,9 @@ def download(wanted: Wanted) -> None:
             allow_patterns=list(FILES),
             ignore_patterns=["*/*"],
         )
+        why = why_unreadable(partial)
+        if why:
+            raise CannotDownload(f"{wanted.repository} is no checkpoint that can be trained: {why}")
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)

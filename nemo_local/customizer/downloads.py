@@ -14,13 +14,17 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nemo_local.core.documents import Document, Documents
-from nemo_local.core.errors import Invalid, NotFound
+from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.inference import same_server
+from nemo_local.core.jobs import FINISHED
 from nemo_local.customizer.download import Wanted, split_model_uri
 from nemo_local.customizer.processes import Process, child_environment, end_process
+from nemo_local.customizer.records import KIND as JOB
 from nemo_local.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,6 +33,27 @@ TARGET = "customization_target"
 HUGGING_FACE = "https://huggingface.co"
 AT_ONCE = 2
 """Downloads that run at the same time; others are pending."""
+LOADING = ("pending", "downloading")
+"""States of a target whose download has not ended."""
+
+
+@dataclass(eq=False)
+class _Download:
+    """One download of a target; another begins when the target is changed."""
+
+    target: Document
+    process: Process | None = None
+    """None while it waits for its turn."""
+
+
+def hub_of(target: Document) -> tuple[str | None, ...]:
+    """What is downloaded for a target, and from where."""
+    return target.get("model_uri"), target.get("hf_endpoint")
+
+
+def source_of(target: Document) -> tuple[str | None, ...]:
+    """Where the weights of a target come from."""
+    return *hub_of(target), target.get("model_path") or None
 
 
 def is_downloaded(target: Document) -> bool:
@@ -44,7 +69,7 @@ class Downloads:
         self._settings = settings
         self._folder = settings.home / "models"
         self._lock = threading.Lock()
-        self._running: dict[str, Process | None] = {}
+        self._running: dict[str, _Download] = {}
         self._slots = threading.BoundedSemaphore(AT_ONCE)
         self._stopping = False
 
@@ -56,49 +81,76 @@ class Downloads:
             if endpoint and not str(endpoint).startswith(("http://", "https://")):
                 raise Invalid(f"hf_endpoint {endpoint!r} is not a URL of http or https")
 
+    def check_unused(self, target: Document) -> None:
+        """Raise Conflict while a job that has not ended needs what was downloaded."""
+        folder = str(self.folder_of(target["id"]))
+        for job in self._documents.all(JOB):
+            task = job["run"]["task"]
+            used = folder in (task["model_path"], task.get("teacher_path"))
+            if used and job["status"] not in FINISHED:
+                raise Conflict(
+                    f"Target {target['namespace']}/{target['name']} is used by job {job['id']}; "
+                    "cancel that first, or wait until it has ended"
+                )
+
+    def folder_of(self, target_id: str) -> Path:
+        """Where the weights of a target are once they are downloaded."""
+        return self._folder / target_id
+
     def resume(self) -> None:
         """Go on with what an earlier platform left."""
         for target in self._documents.all(TARGET):
-            if target["status"] in ("pending", "downloading"):
+            if target["status"] in LOADING:
                 self.begin(target)
 
     def begin(self, target: Document) -> None:
         """Download the weights of a stored target; returns at once."""
+        download = _Download(target)
         with self._lock:
-            self._running[target["id"]] = None
+            self._running[target["id"]] = download
         threading.Thread(
-            target=self._run, args=(target,), name=f"download {target['id']}", daemon=True
+            target=self._run, args=(download,), name=f"download {target['id']}", daemon=True
         ).start()
+
+    def follow(self, before: Document, after: Document) -> None:
+        """End the download that a changed target no longer wants, and begin the one it does."""
+        loading = before["status"] in LOADING
+        moved = source_of(after) != source_of(before)
+        if moved and (loading or hub_of(after) != hub_of(before)):
+            self.forget(after["id"])
+        if after["status"] == "pending" and (moved or not loading):
+            self.begin(after)
 
     def forget(self, target_id: str) -> None:
         """End a download, and remove what it brought."""
         with self._lock:
-            process = self._running.pop(target_id, None)
-        if process is not None:
-            end_process(process, 0)
-        for suffix in ("", ".partial"):
-            shutil.rmtree(self._folder / f"{target_id}{suffix}", ignore_errors=True)
+            download = self._running.pop(target_id, None)
+        if download is not None and download.process is not None:
+            end_process(download.process, 0)
+        folder = self.folder_of(target_id)
+        for path in (folder, folder.with_name(f"{target_id}.partial")):
+            shutil.rmtree(path, ignore_errors=True)
 
     def stop(self) -> None:
         """End every download; the next start goes on with it."""
         with self._lock:
             self._stopping = True
             running, self._running = self._running, {}
-        for process in running.values():
-            if process is not None:
-                end_process(process, 0)
+        for download in running.values():
+            if download.process is not None:
+                end_process(download.process, 0)
 
-    def _run(self, target: Document) -> None:
-        target_id = target["id"]
+    def _run(self, download: _Download) -> None:
+        target_id = download.target["id"]
         with self._slots:
-            wanted = self._wanted(target)
-            process = self._start(target_id)
+            wanted = self._wanted(download.target)
+            process = self._start(download)
             if process is None:
                 return
-            self._tell(target_id, "downloading", f"downloading from {wanted.endpoint}")
+            self._tell(download, "downloading", f"downloading from {wanted.endpoint}")
             answer = _answer(process, wanted)
         with self._lock:
-            if self._stopping or self._running.get(target_id) is not process:
+            if self._stopping or self._running.get(target_id) is not download:
                 return  # ended on purpose
             del self._running[target_id]
         try:
@@ -106,10 +158,10 @@ class Downloads:
         except (ValueError, KeyError):
             reason = f"the download ended with status {process.returncode}"
         if reason is None:
-            why = f"weights of {target['model_uri']} from {wanted.endpoint}"
-            self._tell(target_id, "ready", why, model_path=wanted.folder)
+            why = f"weights of {download.target['model_uri']} from {wanted.endpoint}"
+            self._tell(download, "ready", why, model_path=wanted.folder)
         else:
-            self._tell(target_id, "failed", reason)
+            self._tell(download, "failed", reason)
 
     def _wanted(self, target: Document) -> Wanted:
         repository, revision = split_model_uri(target["model_uri"])
@@ -119,29 +171,32 @@ class Downloads:
         token = self._settings.token if same_server(endpoint, own) else None
         if endpoint in (HUGGING_FACE, (self._settings.hf_endpoint or "").rstrip("/")):
             token = self._settings.hf_token
-        return Wanted(repository, revision, endpoint, token, str(self._folder / target["id"]))
+        return Wanted(repository, revision, endpoint, token, str(self.folder_of(target["id"])))
 
-    def _start(self, target_id: str) -> Process | None:
+    def _start(self, download: _Download) -> Process | None:
         """The process, or None when nobody wants it any more."""
         self._folder.mkdir(parents=True, exist_ok=True)
         environment = child_environment()
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             del environment[name]
         with self._lock:
-            if self._stopping or target_id not in self._running:
+            if self._stopping or self._running.get(download.target["id"]) is not download:
                 return None
-            process = subprocess.Popen(
+            download.process = subprocess.Popen(
                 [sys.executable, "-m", "nemo_local.customizer.download"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
                 start_new_session=True,
             )
-            self._running[target_id] = process
-        return process
+        return download.process
 
-    def _tell(self, target_id: str, status: str, why: str, **changes: Any) -> None:
+    def _tell(self, download: _Download, status: str, why: str, **changes: Any) -> None:
+        target_id = download.target["id"]
+
         def change(target: Document) -> Document:
+            if source_of(target) != source_of(download.target):  # changed a moment ago
+                return {}
             fields = {**(target.get("custom_fields") or {}), "why": why}
             return {"status": status, "custom_fields": fields, **changes}
 

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 from nemo_microservices.types import CustomizationConfig, CustomizationTarget
 
-from nemo_local.catalog import DEFAULT_MODEL, Catalog, CatalogModel, near_names
+from nemo_local.catalog import DEFAULT_MODEL, Catalog, near_names, why_unreadable
 from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.web import check_name, deleted, showable
 from nemo_local.customizer.config_fields import (
     CONFIG_DEFAULTS,
-    SEEDED_OPTIONS,
+    change_options,
     check,
     complete_option,
     schema_of,
-    types_of,
 )
-from nemo_local.customizer.downloads import TARGET, Downloads, is_downloaded
+from nemo_local.customizer.downloads import (
+    LOADING,
+    TARGET,
+    Downloads,
+    hub_of,
+    is_downloaded,
+    source_of,
+)
 from nemo_local.customizer.references import did_you_mean, split_name
 from nemo_local.customizer.special_tokens import check_tokenizer
 
 CONFIG = "customization_config"
 NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
-
-TARGET_VERSION, CONFIG_VERSION = "2.0", "v1.0.0"
-HARDWARE = {DEFAULT_MODEL: ("80GB", "A100", "L40")}
-"""Further names of a seeded config; the others come as +80GB only."""
-MAX_SEQ_LENGTH = 4096
+WEIGHTS = {"base_model", "model_path", "model_uri", "hf_endpoint"}
+"""Fields of a target that say which weights it means."""
 
 
 class Registry:
@@ -46,14 +51,7 @@ class Registry:
         self._catalog = catalog
         self._models_dir = models_dir
         self._downloads = downloads
-
-    def seed(self) -> None:
-        """Offer every chat model of the catalogue; those without weights are disabled."""
-        for model in self._catalog.models.values():
-            if model.role == "chat":
-                weights_changed = self._seed_target(model)
-                for hardware in HARDWARE.get(model.id, ("80GB",)):
-                    self._seed_config(model, hardware, weights_changed)
+        self._changing = threading.Lock()  # a target and its download, as one
 
     def create_target(self, body: Document) -> Document:
         """The new target; its download begins, if it needs one. Raises Conflict, Invalid."""
@@ -87,25 +85,38 @@ class Registry:
             raise NotFound(f"{what} {reference} not found.{did_you_mean(near)}") from None
 
     def update_target(self, namespace: str, name: str, body: Document) -> Document:
-        """The target after a shallow merge, with a `warning_message`. Raises Invalid."""
+        """The target after a shallow merge, with a `warning_message`.
+
+        Raises Invalid; Conflict when downloaded weights would go that a job needs.
+        """
         found = self.get(TARGET, namespace, name)
-        defaults = {"base_model": f"{namespace}/{name}", "enabled": True, "custom_fields": {}}
+        defaults = {
+            "base_model": f"{namespace}/{name}",
+            "enabled": True,
+            "custom_fields": {},
+            "model_path": "",
+        }
         changes = {
             key: defaults.get(key) if value is None else value for key, value in _rest(body).items()
         }
         self._check_target({**found, **changes})
-        if {"model_uri", "hf_endpoint"} & changes.keys():
-            changes.setdefault("model_path", "")  # of the old download
-        moved = {"base_model", "model_path", "model_uri"} & changes.keys()
+        before = found
 
         def merge(target: Document) -> Document:
-            merged = {**target, **changes}
-            return showable(CustomizationTarget, self._with_state(merged) if moved else merged)
+            nonlocal before
+            before, merged = target, {**target, **changes}
+            if hub_of(merged) != hub_of(target):
+                self._downloads.check_unused(target)
+                if merged["model_path"] == str(self._downloads.folder_of(target["id"])):
+                    merged["model_path"] = ""
+            moved = source_of(merged) != source_of(target)
+            if WEIGHTS & changes.keys() and (moved or target["status"] not in LOADING):
+                merged = self._with_state(merged)
+            return showable(CustomizationTarget, merged)
 
-        target = self._documents.update(TARGET, found["id"], merge)
-        if moved and target["status"] == "pending":
-            self._downloads.forget(target["id"])
-            self._downloads.begin(target)
+        with self._changing:
+            target = self._documents.update(TARGET, found["id"], merge)
+            self._downloads.follow(before, target)
         return {**target, "warning_message": None}
 
     def update_config(self, namespace: str, name: str, body: Document) -> Document:
@@ -114,27 +125,25 @@ class Registry:
         Raises Invalid when it could not be shown, or no job could train with it.
         """
         found = self.get(CONFIG, namespace, name)
-        adding = [
-            complete_option(option) for option in body.pop("add_training_options", None) or []
-        ]
-        removing = [types_of(option) for option in body.pop("remove_training_options", None) or []]
+        adding = body.pop("add_training_options", None) or []
+        removing = body.pop("remove_training_options", None) or []
         changes = {
             key: CONFIG_DEFAULTS.get(key) if value is None else value
             for key, value in _rest(body).items()
         }
-        options = [
-            complete_option(o) for o in changes.get("training_options") or found["training_options"]
-        ]
-        missing = [pair for pair in removing if pair not in map(types_of, options)]
-        replaced = {*map(types_of, adding), *removing}
-        options = [o for o in options if types_of(o) not in replaced] + adding
-        if not options:
-            raise Invalid("a config needs at least one training option; none would be left")
-        changes["training_options"] = options
+        if changes.get("training_options") is None:
+            changes.pop("training_options", None)
+        missing: list[tuple[Any, Any]] = []
 
         def merge(config: Document) -> Document:
-            merged = showable(CustomizationConfig, {**config, **changes})
-            check(merged)
+            nonlocal missing
+            merged = {**config, **changes}
+            if adding or removing or "training_options" in changes:
+                options = merged["training_options"]
+                merged["training_options"], missing = change_options(options, adding, removing)
+            check(showable(CustomizationConfig, merged))
+            if merged["dataset_schemas"] in (None, [schema_of(config["prompt_template"])]):
+                merged["dataset_schemas"] = [schema_of(merged["prompt_template"])]
             return merged
 
         config = self.shown_config(self._documents.update(CONFIG, found["id"], merge))
@@ -143,7 +152,7 @@ class Registry:
         return {**config, "warning_message": warning}
 
     def delete(self, kind: str, namespace: str, name: str) -> Document:
-        """The answer to the delete. A target that a config uses cannot go: Conflict."""
+        """The answer to the delete. A target that a config or a job uses cannot go: Conflict."""
         found = self.get(kind, namespace, name)
         if kind == TARGET:
             reference = f"{namespace}/{name}"
@@ -153,6 +162,7 @@ class Registry:
                     f"Target {reference} is used by config {users[0]['namespace']}/"
                     f"{users[0]['name']}; delete that first"
                 )
+            self._downloads.check_unused(found)
             self._downloads.forget(found["id"])
         return deleted(
             self._documents.delete(kind, found["id"]), timestamp(self._documents.clock())
@@ -203,15 +213,15 @@ class Registry:
             path = Path(target["model_path"])
             if not path.is_absolute():
                 path = (self._models_dir or Path.cwd()) / path
-            if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
-                return path, f"weights found in {path}"
-            return None, f"no checkpoint (config.json, *.safetensors) in {path}"
+            why = why_unreadable(path)
+            return (None, why) if why else (path, f"weights found in {path}")
         if is_downloaded(target):
-            why = (target.get("custom_fields") or {}).get("why")
-            return None, why or "only targets that are created first are downloaded"
+            told = (target.get("custom_fields") or {}).get("why")
+            return None, told or "only targets that are created first are downloaded"
         model = self._catalog.get(target.get("base_model") or "")
         if model is not None:
-            return model.path, model.why
+            why = why_unreadable(model.path) if model.path else ""
+            return (None, why) if why else (model.path, model.why)
         return None, (
             "checkpoints are downloaded from hf://namespace/name only; put others into the "
             "models folder (NEMO_LOCAL_MODELS) and give their folder as model_path"
@@ -255,7 +265,7 @@ class Registry:
         if not config["training_options"]:
             raise Invalid("training_options must hold at least one option")
         check(config)
-        if body.get("dataset_schemas") is None:
+        if config.get("dataset_schemas") is None:
             config["dataset_schemas"] = [schema_of(config["prompt_template"])]
         target = config.get("target")
         if isinstance(target, str):
@@ -272,60 +282,18 @@ class Registry:
         self._downloads.check(target)
 
     def _with_state(self, target: Document, stored: bool = True) -> Document:
-        path, _ = self._checkpoint(target)
+        path, reason = self._checkpoint(target)
         without = "pending" if stored and is_downloaded(target) else "failed"
-        state = {"model_type": "hf", "status": "ready" if path else without}
-        return {**target, "model_path": target.get("model_path") or "", **state}
-
-    def _seed_target(self, model: CatalogModel) -> bool:
-        """Whether other weights stand behind the target than at the last start."""
-        namespace, name = model.id.split("/", 1)
-        there = model.path is not None
-        state: Document = {
-            "num_parameters": model.num_parameters,
-            "status": "ready" if there else "created",
-            "custom_fields": {
-                "answered_by": model.answered_by,
-                "stand_in": str(model.stand_in).lower(),
-                "why": model.why,
-            },
+        fields = target.get("custom_fields") or {}
+        if "why" in fields or (path is None and target.get("model_path")):
+            fields = {**fields, "why": reason}
+        return {
+            **target,
+            "model_path": target.get("model_path") or "",
+            "model_type": "hf",
+            "status": "ready" if path else without,
+            "custom_fields": fields,
         }
-        full_name = f"{name}@{TARGET_VERSION}"
-        try:
-            found = self._documents.get(TARGET, namespace, full_name)
-        except NotFound:
-            document = {
-                "base_model": model.id,
-                "enabled": there,
-                "precision": "bf16-mixed",
-                "model_type": "hf",
-                "model_path": "",
-                "model_uri": None,
-                **state,
-            }
-            self._documents.create(TARGET, namespace, full_name, document)
-            return True
-        if found["status"] != state["status"]:
-            state["enabled"] = there  # weights came or went
-        self._documents.update(TARGET, found["id"], state)
-        return bool(found["num_parameters"] != model.num_parameters)
-
-    def _seed_config(self, model: CatalogModel, hardware: str, weights_changed: bool) -> None:
-        namespace, name = model.id.split("/", 1)
-        full_name = f"{name}@{CONFIG_VERSION}+{hardware}"
-        length = min(MAX_SEQ_LENGTH, model.max_model_len)
-        try:
-            found = self._documents.get(CONFIG, namespace, full_name)
-        except NotFound:
-            body = {
-                "target": f"{model.id}@{TARGET_VERSION}",
-                "max_seq_length": length,
-                "training_options": SEEDED_OPTIONS,
-            }
-            self._documents.create(CONFIG, namespace, full_name, self._complete(body))
-            return
-        if weights_changed or found["max_seq_length"] > model.max_model_len:
-            self._documents.update(CONFIG, found["id"], {"max_seq_length": length})
 
     def _names_of(self, kind: str) -> list[str]:
         return [f"{entity['namespace']}/{entity['name']}" for entity in self._documents.all(kind)]

@@ -36,6 +36,7 @@ from nemo_local.customizer.references import (
 )
 from nemo_local.customizer.registry import CONFIG, Registry
 from nemo_local.customizer.runner import JobRun
+from nemo_local.customizer.seeds import Seeds
 from nemo_local.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class CustomizerService:
 
     def start(self) -> None:
         """Offer the catalogue, and pick up the jobs that an earlier process left."""
-        self.registry.seed()
+        Seeds(self._documents, self._catalog, self.registry).offer()
         self._downloads.resume()
         for job in self._records.all():
             if job["status"] == "cancelling":

@@ -85,6 +85,9 @@ def reason_of(error: Exception, job_dir: Path) -> str:
     """Why a run failed, as a sentence for who started it."""
     if isinstance(error, InvalidRow | UntrainableData | TrainingFailed):
         return str(error)
+    for folder in _weights_of(job_dir):
+        if not folder.is_dir():  # transformers takes the path for the name of a repository
+            return f"the weights in {folder} are gone"
     # safetensors and torch wrap the system's error in one of their own.
     if any(sign in str(error) for sign in ("No space left", "StorageFull", "os error 28")):
         free = shutil.disk_usage(job_dir).free / 1e9
@@ -94,6 +97,15 @@ def reason_of(error: Exception, job_dir: Path) -> str:
             "make room and start the job again"
         )
     return f"{type(error).__name__}: {error}"
+
+
+def _weights_of(job_dir: Path) -> list[Path]:
+    """The folders of the base model and the teacher."""
+    try:
+        job = json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [Path(job[name]) for name in ("model_path", "teacher_path") if name in job]
 
 
 def stop_on_sigterm() -> threading.Event:

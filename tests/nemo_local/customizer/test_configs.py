@@ -1,6 +1,8 @@
 """Configs and targets over HTTP."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +12,15 @@ from tests.nemo_local.customizer.conftest import CONFIG, MODEL, job_body
 
 BASE = "/v1/customization"
 OPTION = {"training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 2}
+
+
+@pytest.fixture
+def option_config(client):
+    """The path of a config with one option."""
+    body = {"name": "one@v1", "namespace": "ns", "max_seq_length": 9, "target": f"{MODEL}@2.0"}
+    client.post(f"{BASE}/configs", json=body | {"training_options": [OPTION]})
+    yield f"{BASE}/configs/ns/one@v1"
+    client.delete(f"{BASE}/configs/ns/one@v1")
 
 
 def refused(call, *arguments, **options):
@@ -168,6 +179,44 @@ def test_a_config_with_a_template_of_its_own_names_the_keys_of_its_rows(client):
     assert schema["required"] == ["q", "a"] and list(schema["properties"]) == ["q", "a"]
 
 
+def test_the_keys_of_rows_follow_a_new_template_unless_they_were_given(client, option_config):
+    def required(**changed):
+        (schema,) = client.patch(option_config, json=changed)["dataset_schemas"]
+        return schema["required"]
+
+    assert required(prompt_template="{a} {b}") == ["a", "b"]
+    assert required(description="mine", dataset_schemas=None) == ["a", "b"]
+    own = [{"type": "object", "required": ["c"]}]
+    assert required(dataset_schemas=own) == ["c"]
+    assert required(prompt_template="{d} {e}") == ["c"]
+    assert required(dataset_schemas=None) == ["d", "e"]
+
+
+def test_a_config_cannot_lose_all_its_options(client, option_config):
+    before = client.get(option_config)
+    status, detail = refused(client.patch, option_config, json={"training_options": []})
+    assert status == 422 and "at least one training option" in detail
+    assert client.get(option_config) == before
+    other = OPTION | {"finetuning_type": "all_weights"}
+    replaced = client.patch(option_config, json={"training_options": [other]})
+    assert [o["finetuning_type"] for o in replaced["training_options"]] == ["all_weights"]
+
+
+def test_options_that_are_added_at_once_are_all_there(client, option_config):
+    def patch(change):
+        client.patch(option_config, json=change)
+
+    kinds = [("sft", "all_weights"), *((t, "lora") for t in ("dpo", "distillation"))]
+    types = [{"training_type": t, "finetuning_type": f} for t, f in kinds]
+    for _ in range(5):
+        adding = [{"add_training_options": [OPTION | pair]} for pair in types]
+        words = [{"description": str(number)} for number in range(4)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(patch, [*adding, *words]))
+        assert len(client.get(option_config)["training_options"]) == 4
+        client.patch(option_config, json={"remove_training_options": types})
+
+
 def test_a_target_in_use_stays(client):
     status, detail = refused(client.delete, f"{BASE}/targets/{MODEL}@2.0")
     assert status == 409 and "is used by config meta/llama-3.2-1b-instruct@v1.0.0+80GB" in detail
@@ -223,3 +272,88 @@ def test_a_seed_that_a_user_disabled_stays_disabled(own_settings):
             client = running.client()
             assert client.get(path)["enabled"] is expected
             client.patch(path, json={"enabled": False})
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(LFS_POINTER, "is a Git LFS pointer; fetch the file", id="LFS pointer"),
+        pytest.param(b"\x10\x27\0\0\0\0\0\0{", "no safetensors file, or a part of", id="cut short"),
+        pytest.param(b"", "no safetensors file, or a part of one", id="empty"),
+    ],
+)
+def test_a_target_whose_weights_cannot_be_read_says_why_and_its_jobs_are_refused(
+    client, dataset, checkpoint, tmp_path, content, words
+):
+    folder = shutil.copytree(checkpoint, tmp_path / "base")
+    weights = (folder / "model.safetensors").read_bytes()
+    body = {"name": "lfs@1", "namespace": "ns", "num_parameters": 5, "precision": "fp32"}
+    path = f"{BASE}/targets/ns/lfs@1"
+    config = {"max_seq_length": 100, "training_options": [OPTION], "target": "ns/lfs@1"}
+
+    (folder / "model.safetensors").write_bytes(content)
+    made = client.post(f"{BASE}/targets", json=body | {"model_path": str(folder)})
+    assert made["status"] == "failed" and words in made["custom_fields"]["why"]
+    status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=config))
+    assert status == 422 and words in detail
+
+    (folder / "model.safetensors").write_bytes(weights)
+    changed = client.patch(path, json={"model_path": str(folder)})
+    assert changed["status"] == "ready"
+    assert changed["custom_fields"]["why"] == f"weights found in {folder}"
+
+    (folder / "model.safetensors").write_bytes(content)
+    status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=config))
+    assert status == 422 and "has no weights any more" in detail and words in detail
+    client.delete(path)
+
+
+def test_a_path_that_is_too_long_for_the_system_is_a_target_without_weights(client):
+    body = {"name": "long@1", "namespace": "ns", "num_parameters": 5, "precision": "fp32"}
+    longest = {"model_path": "a" * 5000}
+    assert client.post(f"{BASE}/targets", json=body | longest)["status"] == "failed"
+    path = f"{BASE}/targets/ns/long@1"
+    client.patch(path, json={"model_path": MODEL})
+    assert client.patch(path, json=longest)["status"] == "failed"
+    client.delete(path)
+
+
+def test_folders_that_cannot_be_trained_stop_no_platform(own_settings, checkpoint, tmp_path):
+    models = tmp_path / "models"
+    for name in ("broken", "with space"):
+        shutil.copytree(checkpoint, models / "me" / name)
+    weights = (models / "me/broken/model.safetensors").read_bytes()
+    settings = replace(own_settings, models_dir=models)
+    path = "me/broken@v1.0.0+80GB"
+    for content, enabled, length in (
+        (LFS_POINTER, False, 4096),
+        (weights, True, 512),
+        (LFS_POINTER, False, 512),
+    ):
+        (models / "me/broken/model.safetensors").write_bytes(content)
+        with running_control_plane(settings) as running:
+            config = running.client().get(f"{BASE}/configs/{path}")
+            assert (config["target"]["enabled"], config["max_seq_length"]) == (enabled, length)
+            assert ("Git LFS pointer" in config["target"]["custom_fields"]["why"]) is not enabled
+
+
+def test_what_a_user_gave_a_seeded_target_is_there_after_a_restart(own_settings, checkpoint):
+    path = f"{BASE}/targets/meta/llama-3.1-8b-instruct@2.0"
+    given = {"model_path": str(checkpoint), "enabled": True, "num_parameters": 42}
+    with running_control_plane(own_settings) as running:
+        client = running.client()
+        client.patch(f"{BASE}/targets/{MODEL}@2.0", json={"custom_fields": {"a": "b"}})
+        before = client.patch(path, json=given | {"custom_fields": {"a": "b"}})
+        assert before["status"] == "ready"
+        config = {"max_seq_length": 9000, "description": "mine"}
+        client.patch(f"{BASE}/configs/meta/llama-3.1-8b-instruct@v1.0.0+80GB", json=config)
+    with running_control_plane(own_settings) as running:
+        client = running.client()
+        assert client.get(path).items() <= before.items()
+        config = client.get(f"{BASE}/configs/meta/llama-3.1-8b-instruct@v1.0.0+80GB")
+        assert config["max_seq_length"] == 9000
+        fields = client.get(f"{BASE}/targets/{MODEL}@2.0")["custom_fields"]
+        assert fields["a"] == "b" and fields["stand_in"] == "false"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from nemo_local.processes import wait_until
 from tests.conftest import free_port, running_control_plane
 from tests.nemo_local.customizer.conftest import job_body
 from tests.nemo_local.customizer.test_configs import BASE, OPTION, refused
+from tests.nemo_local.customizer.test_interruptions import silent_server
 from tests.nemo_local.customizer.test_jobs import wait_for
 
 BODY = {"namespace": "ns", "num_parameters": 5, "precision": "fp32"}
@@ -18,7 +20,8 @@ BODY = {"namespace": "ns", "num_parameters": 5, "precision": "fp32"}
 
 @pytest.fixture(scope="module")
 def hub(running, checkpoint, tmp_path_factory):
-    """The Data Store with a checkpoint (`ns/tiny`), and one that is only pickled (`ns/pickled`)."""
+    """The Data Store with checkpoints: `ns/tiny@v1`, `ns/other`; one that is only pickled, and
+    one whose weights are cut short."""
     hub, folder = running.hf(), tmp_path_factory.mktemp("hub")
     shutil.copytree(checkpoint, folder / "tiny")
     (folder / "tiny/original").mkdir()
@@ -27,7 +30,12 @@ def hub(running, checkpoint, tmp_path_factory):
     (folder / "pickled").mkdir()
     for name in ("config.json", "pytorch_model.bin"):
         (folder / "pickled" / name).write_text("{}")
-    for name in ("tiny", "pickled"):
+    for name in ("other", "cut"):
+        shutil.copytree(checkpoint, folder / name)
+    config = json.loads((folder / "other/config.json").read_text())
+    (folder / "other/config.json").write_text(json.dumps(config | {"which": "other"}))
+    (folder / "cut/model.safetensors").write_bytes(bytes([99]))
+    for name in ("tiny", "pickled", "other", "cut"):
         hub.create_repo(f"ns/{name}", repo_type="model")
         hub.upload_folder(repo_id=f"ns/{name}", folder_path=folder / name, repo_type="model")
     hub.create_tag("ns/tiny", tag="v1", repo_type="model")
@@ -79,6 +87,7 @@ def test_a_checkpoint_of_a_hub_is_fetched_and_trained(client, running, hub, serv
         ("b", "hf://ns/tiny@v9", "has no revision 'v9'"),
         ("c", "hf://ns/tiny", "ns/tiny is no checkpoint that can be trained: it needs config.json"),
         ("d", "hf://ns/pickled", "*.safetensors (other formats are not loaded) and has"),
+        ("e", "hf://ns/cut", "ns/cut is no checkpoint that can be trained: the weights in"),
     ],
 )
 def test_a_download_that_fails_says_why(client, hub, dataset, name, uri, words):
@@ -100,6 +109,70 @@ def test_another_uri_is_another_download(client, hub):
     assert ready["status"] == "ready"
     changed = client.patch(f"{BASE}/targets/ns/moved", json={"description": "mine"})
     assert (changed["status"], changed["model_path"]) == ("ready", ready["model_path"])
+
+
+def test_a_target_sent_back_with_a_new_description_keeps_its_weights(client, hub):
+    create(client, "kept", "hf://ns/tiny@v1")
+    ready = settled(client, "kept")
+    changed = client.patch(f"{BASE}/targets/ns/kept", json=ready | {"description": "mine"})
+    assert (changed["status"], changed["description"]) == ("ready", "mine")
+    assert Path(ready["model_path"], "config.json").is_file()
+
+
+def test_a_failed_download_is_tried_again_with_the_same_uri(client, running, hub, checkpoint):
+    create(client, "again", "hf://ns/late")
+    assert settled(client, "again")["status"] == "failed"
+    hub.create_repo("ns/late", repo_type="model")
+    hub.upload_folder(repo_id="ns/late", folder_path=checkpoint, repo_type="model")
+    client.patch(f"{BASE}/targets/ns/again", json={"model_uri": "hf://ns/late"})
+    assert settled(client, "again")["status"] == "ready"
+
+
+def test_another_hub_does_not_take_the_weights_of_a_folder(client, checkpoint):
+    body = BODY | {"name": "local", "model_path": str(checkpoint)}
+    client.post(f"{BASE}/targets", json=body)
+    changed = client.patch(f"{BASE}/targets/ns/local", json={"hf_endpoint": "http://elsewhere"})
+    assert (changed["status"], changed["model_path"]) == ("ready", str(checkpoint))
+
+
+def test_a_download_that_waits_brings_what_its_target_was_changed_to(client, hub, checkpoint):
+    def status(name):
+        return client.get(f"{BASE}/targets/ns/{name}")["status"]
+
+    names = ("slow-1", "slow-2")
+    with silent_server() as url:
+        for name in names:
+            create(client, name, "hf://x/y", hf_endpoint=url)
+        wait_until(lambda: {*map(status, names)} == {"downloading"}, 60, "both are downloaded")
+        same = client.patch(f"{BASE}/targets/ns/slow-1", json={"model_uri": "hf://x/y"})
+        assert same["status"] == "downloading"
+        create(client, "waiting", "hf://ns/tiny@v1")
+        client.patch(f"{BASE}/targets/ns/waiting", json={"model_uri": "hf://ns/other"})
+        client.delete(f"{BASE}/targets/ns/slow-1")
+        target = settled(client, "waiting")
+        assert "weights of hf://ns/other from" in target["custom_fields"]["why"]
+        config = json.loads(Path(target["model_path"], "config.json").read_text())
+        assert config["which"] == "other"
+        path = {"model_path": str(checkpoint)}
+        assert client.patch(f"{BASE}/targets/ns/slow-2", json=path)["status"] == "ready"
+
+
+def test_weights_that_a_job_needs_stay(client, hub, dataset):
+    create(client, "used", "hf://ns/tiny@v1")
+    settled(client, "used")
+    path = f"{BASE}/targets/ns/used"
+    config = {"max_seq_length": 256, "training_options": [OPTION], "target": "ns/used"}
+    with silent_server() as url:
+        far = {"name": "far", "namespace": "ns", "files_url": "hf://datasets/ns/d"}
+        client.post("/v1/datasets", json=far | {"hf_endpoint": url})
+        job = client.post(f"{BASE}/jobs", json=job_body(config=config, dataset="ns/far"))
+        for call in (client.delete, partial(client.patch, json={"model_uri": "hf://ns/other"})):
+            status, detail = refused(call, path)
+            assert status == 409 and f"Target ns/used is used by job {job['id']}; " in detail
+        assert client.get(path)["status"] == "ready"
+        client.post(f"{BASE}/jobs/{job['id']}/cancel")
+        wait_for(client, job["id"], "cancelled")
+    client.delete(path)
 
 
 def test_a_hub_that_does_not_answer_is_named(client):

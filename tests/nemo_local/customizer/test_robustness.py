@@ -17,7 +17,7 @@ from nemo_local.customizer.progress import (
     TrainingFailed,
     read_all,
 )
-from nemo_local.customizer.train import reason_of
+from nemo_local.customizer.train import main, reason_of
 from nemo_local.processes import wait_until
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
@@ -179,6 +179,13 @@ def test_a_full_disk_is_told_as_that(error, tmp_path):
 def test_other_errors_keep_their_type_and_words(tmp_path):
     assert reason_of(TrainingFailed("so"), tmp_path) == "so"
     assert reason_of(ValueError("so"), tmp_path) == "ValueError: so"
+
+
+def test_weights_that_are_gone_are_told_as_that(job_dir, job):
+    (job_dir / "job.json").write_text(json.dumps(job | {"model_path": str(job_dir / "gone")}))
+    assert main(job_dir, Event()) == 1
+    failure = read_all(job_dir).failure
+    assert failure is not None and failure["message"] == f"the weights in {job_dir}/gone are gone"
 
 
 def test_dropouts_act_in_training_only_and_are_not_stored(checkpoint, job_dir):
