@@ -102,6 +102,7 @@ class Reconciler:
             wanted = self._wanted()
             self._staying = wanted.ids.intersection(self._models.ids())
             self._models.forget_replaced()
+            self._models.forget_lost()
             self._unload(wanted)
             self._load_bases(wanted)
             self._load_stored(wanted)

@@ -14,12 +14,10 @@ from nemo_local.core.web import CLIENT_CLOSED, json_object, unless_client_leaves
 from nemo_local.nim.errors import Busy, TimeUp
 from nemo_local.nim.models import Served
 from nemo_local.nim.reconcile import Reconciler
-from nemo_local.nim.remote import RemoteModels
+from nemo_local.nim.remote import ANSWERS_WITHIN_S, RemoteModels
 from nemo_local.nim.routes import MAX_JSON_DEPTH, BaseHandlers
 
 Json = dict[str, Any]
-ANSWERS_WITHIN_S = 10.0
-"""What computes nothing."""
 
 
 class RemoteHandlers(BaseHandlers):

@@ -50,11 +50,12 @@ class Platform:
 
 
 class Models(Registry):
-    """Takes everything, unless it is told what is wrong with adapters."""
+    """Takes everything, unless it is told what is `wrong` with adapters, or what it has `lost`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.wrong = ""
+        self.lost: set[str] = set()
 
     def load_base(self, entry: CatalogModel) -> None:
         self._put(Served(entry.id, entry, root=entry.id))
@@ -66,6 +67,10 @@ class Models(Registry):
 
     def unload(self, model_id: str) -> None:
         self._pop(model_id)
+
+    def forget_lost(self) -> None:
+        while self.lost:
+            self._pop(self.lost.pop())
 
 
 class Downloads:
@@ -121,6 +126,16 @@ def test_a_connection_that_breaks_in_a_download_leaves_the_version_before_served
     downloads.error = None
     assert reconciler.refresh()["failed"] == {}
     assert models.get(ADAPTER).root == "hf://ns/a"
+
+
+def test_an_adapter_that_the_server_has_lost_is_loaded_again(
+    tmp_path: Path, models: Models, downloads: Downloads
+) -> None:
+    reconciler = reconciler_of(Platform(), models, tmp_path)
+    reconciler.refresh()
+    models.lost = {ADAPTER}
+    assert ADAPTER in reconciler.refresh()["models"]
+    assert downloads.commits == ["1", "1"]
 
 
 @pytest.mark.parametrize("files_url", ["hf://ns/a", "hf://ns/a@v1"])

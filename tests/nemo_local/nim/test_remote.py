@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,13 @@ def test_a_body_that_no_json_could_repeat_is_422_whatever_its_type(
         assert refusal.value.status == 422
 
 
-def fake_vllm(loaded: dict[str, str], load_path: str) -> FastAPI:
-    """The two routes of vLLM or SGLang that load adapters, as they answer."""
+def fake_vllm(loaded: dict[str, str], load_path: str, lists: bool = False) -> FastAPI:
+    """The routes of vLLM or SGLang that load adapters and maybe list them, as they answer."""
     app = FastAPI()
+
+    @app.get("/v1/models")
+    def models() -> dict[str, Any]:
+        return {"data": [{"id": name} for name in ("big", *(loaded if lists else ()))]}
 
     @app.post(load_path)
     def load(body: dict[str, str]) -> str:
@@ -183,6 +188,47 @@ def test_adapters_are_loaded_where_the_server_can(served: Any, tmp_path: Path) -
     models.load_adapter("ns/a@v1", "acme/base", folder, "hf://ns/a@v1")
     models.unload("acme/base")
     assert loaded == {} and models.ids() == []
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_adapters_that_a_server_lost_when_it_restarted_are_served_no_more(
+    tmp_path: Path, lists: bool
+) -> None:
+    loaded: dict[str, str] = {}
+    with serving(fake_vllm(loaded, "/load_lora_adapter", lists)) as url:
+        client = Client(url)
+        models = RemoteModels(client)
+        models.load_base(entry("acme/base", None))
+        for name in ("ns/a", "ns/b"):
+            models.load_adapter(name, "acme/base", make_adapter(tmp_path / name, 1), f"hf://{name}")
+        models.forget_lost()
+        assert models.ids() == ["acme/base", "ns/a", "ns/b"]
+        del loaded["ns/a"]
+        models.forget_lost()
+        assert ("ns/a" in models.ids()) is not lists
+    models.forget_lost()  # nobody is there: nothing is known to be lost
+    assert "ns/b" in models.ids()
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(400, Unservable), (408, OSError), (429, OSError), (500, OSError), (503, OSError)],
+)
+def test_a_server_that_cannot_load_an_adapter_now_is_asked_again(
+    tmp_path: Path, status: int, expected: type[Exception]
+) -> None:
+    there = FastAPI()
+
+    @there.post("/v1/load_lora_adapter")
+    def load() -> None:
+        raise HTTPException(status, "not now")
+
+    with serving(there) as url, closing(Client(url)) as client:
+        models = RemoteModels(client)
+        models.load_base(entry("acme/base", None))
+        with pytest.raises(expected, match="not now"):
+            models.load_adapter("ns/a", "acme/base", make_adapter(tmp_path, 1), "hf://ns/a")
 
 
 def test_what_another_server_would_not_see_of_an_adapter_is_told(
