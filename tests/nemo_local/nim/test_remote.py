@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import StreamingResponse
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from nemo_local.core.client import Client, UpstreamError
@@ -261,6 +261,99 @@ def test_the_model_map_names_ids_and_their_names_there(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="NEMO_LOCAL_ENGINE_MODELS.* id=name"):
             replace(settings, engine_models=wrong).engine_names()
     assert remote_url("http://host:8000/v1/") == "http://host:8000"
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Response], Client]]:
+    """The one reply of a server that computes, for tests to put in, and a client of ours."""
+    replies: list[Response] = []
+    there = FastAPI()
+
+    @there.get("/v1/models")
+    def models() -> None:
+        return None
+
+    @there.post(CHAT)
+    def chat() -> Response:
+        return replies[-1]
+
+    with serving(there) as url:
+        settings = Settings.from_environment(
+            {}, home=tmp_path_factory.mktemp("odd"), port=free_port(), nim_port=free_port(),
+            engine_url=url, engine_models=f"{OURS}=big",
+        )  # fmt: skip
+        with running_nim(settings) as nim:
+            yield replies, nim
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("<html>", "text/html", "it is no JSON"),
+        ("", "application/json", "it is no JSON"),
+        ("[1]", "application/json", "must be a JSON object"),
+        ('{"logprob": NaN}', "application/json", "NaN is no JSON number"),
+        ('{"logprob": -Infinity}', "application/json", "-Infinity is no JSON number"),
+        (r'{"content": "\ud83d"}', "application/json", "half of a surrogate pair"),
+    ],
+    ids=["HTML", "empty", "list", "NaN", "infinity", "half"],
+)
+def test_a_reply_that_no_json_could_repeat_is_502(
+    odd: Any, text: str, kind: str, words: str, stream: bool
+) -> None:
+    replies, nim = odd
+    replies.append(Response(text, media_type=kind))
+    with pytest.raises(UpstreamError) as failure:
+        nim.post(CHAT, json={"model": OURS, "messages": HELLO, "stream": stream})
+    body = failure.value.body()
+    assert (failure.value.status, body["type"]) == (502, "BadGatewayError")
+    assert words in body["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_stream_that_is_answered_whole_names_the_model_too(odd: Any, stream: bool) -> None:
+    replies, nim = odd
+    replies.append(JSONResponse({"model": "big", "choices": []}))
+    reply = nim.post(CHAT, json={"model": OURS, "messages": HELLO, "stream": stream})
+    assert reply == {"model": OURS, "choices": []}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        RedirectResponse(CHAT),
+        Response("{}", headers={"content-encoding": "gzip"}, media_type="application/json"),
+    ],
+    ids=["circle of redirects", "wrong encoding"],
+)
+def test_a_reply_that_cannot_be_read_is_503(odd: Any, reply: Response, stream: bool) -> None:
+    replies, nim = odd
+    replies.append(reply)
+    with pytest.raises(UpstreamError, match="does not answer") as failure:
+        nim.post(CHAT, json={"model": OURS, "messages": HELLO, "stream": stream})
+    assert failure.value.status == 503
+
+
+@pytest.mark.parametrize(
+    ("headers", "begun"),
+    [({}, ['data: {"model": "acme/large"}']), ({"content-encoding": "gzip"}, [])],
+    ids=["cut off", "wrong encoding"],
+)
+def test_a_stream_that_breaks_off_inside_an_event_ends_with_an_error_of_its_own(
+    odd: Any, headers: dict[str, str], begun: list[str]
+) -> None:
+    async def events() -> AsyncIterator[bytes]:
+        yield b'data: {"model": "big"}\n'
+        raise ConnectionAbortedError
+
+    replies, nim = odd
+    replies.append(StreamingResponse(events(), media_type="text/event-stream", headers=headers))
+    reply = nim.raw("POST", CHAT, json={"model": OURS, "messages": HELLO, "stream": True})
+    *before, error, end, _ = reply.text.split("\n\n")
+    assert (before, end) == (begun, "data: [DONE]")
+    assert "does not answer" in json.loads(error.strip().removeprefix("data: "))["error"]["detail"]
 
 
 class Trickle:
