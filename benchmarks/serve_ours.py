@@ -20,6 +20,7 @@ from nemo_local.catalog import DEFAULT_MODEL, POCKET_WEIGHTS, Catalog, load_cata
 from nemo_local.core.client import Client
 from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.nim.engine import Engine
+from nemo_local.nim.hub import Hub
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
 from nemo_local.nim.reconcile import Reconciler
@@ -80,7 +81,7 @@ def main() -> None:
     catalog = load(models, given.work, given.adapters, given.merged)
     nowhere = Client("http://127.0.0.1:9")
     # Never started: nothing comes or goes while we measure.
-    reconciler = Reconciler(models, catalog, nowhere, "http://127.0.0.1:9", None, given.work)
+    reconciler = Reconciler(models, catalog, nowhere, Hub(nowhere, None, given.work))
     reconciler.settled.set()
 
     @asynccontextmanager

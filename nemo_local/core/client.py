@@ -41,7 +41,7 @@ class UpstreamError(PlatformError):
 
 
 class Unreachable(UpstreamError):
-    """Another service did not answer at all."""
+    """Another service did not answer at all, or nothing that can be read as HTTP."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(503, f"{url} does not answer ({reason}); is it running?", url)
@@ -85,7 +85,7 @@ class Client:
         """The whole response, for bytes and headers."""
         try:
             return _checked(self._http.request(method, path, **options))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Unreachable(self.base_url + path, _reason(error)) from error
 
     @contextmanager
@@ -96,7 +96,7 @@ class Client:
                 if response.is_error:
                     response.read()
                 yield _checked(response)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Unreachable(self.base_url + path, _reason(error)) from error
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class AsyncClient:
     async def raw(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             return _checked(await self._http.request(method, path, **options))
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Unreachable(self.base_url + path, _reason(error)) from error
 
     @asynccontextmanager
@@ -134,7 +134,7 @@ class AsyncClient:
                 if response.is_error:
                     await response.aread()
                 yield _checked(response)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Unreachable(self.base_url + path, _reason(error)) from error
 
     @property

@@ -131,12 +131,26 @@ class Activations:
         self, models: list[str], served: list[str], failed: dict[str, str]
     ) -> Document | None:
         """The status to store; None while NIM may come to serve the models."""
-        missing = [model for model in models if model not in served]
+        missing = [model for model in models if not self._is_served(model, served)]
         if not missing:
             return status("ready", self._who_answers(models), self._nim.base_url)
-        reasons = [failed.get(model) or self._absent(model) for model in missing]
+        reasons = [
+            failed.get(model) or failed.get(self._known_as(model)) or self._absent(model)
+            for model in missing
+        ]
         known = [reason for reason in reasons if reason]
         return status("failed", "; ".join(known)) if known else None
+
+    def _is_served(self, model_id: str, served: list[str]) -> bool:
+        """Whether NIM serves it, be it as a target's version of a model of the catalogue."""
+        if model_id in served:
+            return True
+        return self._known_as(model_id) in served and not self._is_stored(model_id)
+
+    def _known_as(self, model_id: str) -> str:
+        """The catalogue's own id of the model, such as without `@v1.0.0+80GB`."""
+        entry = self._catalog.get(model_id)
+        return entry.id if entry else model_id
 
     def _absent(self, model_id: str) -> str | None:
         """Why a model cannot be loaded here, or None when it can."""

@@ -103,8 +103,10 @@ class DeploymentService:
         changes = {key: body[key] for key in _DEPLOYMENT_FIELDS if key in body}
         moves = body.get("config") is not None or body.get("models") is not None
         if moves:
-            config = body.get("config") or found["config"]
-            changes |= {"config": config, "models": self._models_of(config, body.get("models"))}
+            config, models = body.get("config") or found["config"], body.get("models")
+            if config != found["config"] or not models:  # the same one may be deleted by now
+                models = self._models_of(config, models)
+            changes |= {"config": config, "models": list(models)}
             changes |= status("pending", "waiting for NIM")
 
         def merge(deployment: Document) -> Document:

@@ -14,6 +14,7 @@ from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
 from nemo_local.nim.engine import Engine
+from nemo_local.nim.hub import Hub
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models
 from nemo_local.nim.reconcile import POLL_S, Reconciler
@@ -37,9 +38,7 @@ def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:
     reconciler_of = partial(
         Reconciler,
         platform=platform,
-        hub_url=f"{settings.platform_url}/v1/hf",
-        token=settings.token,
-        folder=settings.home / "nim" / "adapters",
+        hub=Hub(platform, settings.token, settings.home / "nim" / "adapters"),
         poll_s=poll_s,
     )
     build = _own_engine if settings.engine_url is None else _remote_engine

@@ -47,6 +47,14 @@ class UnknownModel(NimError):
     type = "NotFoundError"
 
 
+class BadReply(NimError):
+    """502: the server that computes answered something else; it would do so again."""
+
+    status = 502
+    type = "BadGatewayError"
+    advice = NO_RETRY
+
+
 class TimeUp(NimError):
     """504: the reply took longer than a request may; trying again would take as long."""
 

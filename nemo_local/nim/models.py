@@ -144,6 +144,10 @@ class Registry:
         """Unload versions of adapters whose place others took, unless they are still answering."""
         return None
 
+    def forget_lost(self) -> None:
+        """Serve no more what the server that computes has lost, so that it is loaded again."""
+        return None
+
 
 class Models(Registry):
     """The served models; loading and unloading go through the engine between two steps."""

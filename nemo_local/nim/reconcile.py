@@ -6,23 +6,21 @@ serve every base model of the catalogue.
 """
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
-
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.nim.errors import Busy
+from nemo_local.nim.failures import Failures
+from nemo_local.nim.hub import Hub
 from nemo_local.nim.lora import Unservable
 from nemo_local.nim.models import Registry
-from nemo_local.nim.stored import Stored, WantedAdapter, WantedCheckpoint, split_files_url
+from nemo_local.nim.stored import Stored, WantedAdapter, WantedCheckpoint
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T", bound=Stored)
@@ -57,24 +55,20 @@ class Reconciler:
         models: Registry,
         catalog: Catalog,
         platform: Client,
-        hub_url: str,
-        token: str | None,
-        folder: Path,
+        hub: Hub,
         poll_s: float = POLL_S,
         fixed: bool = False,
     ) -> None:
         self._models = models
         self._catalog = catalog
         self._platform = platform
-        self._hub_url = hub_url
-        self._token = token
-        self._folder = folder
+        self._hub = hub
         self._poll_s = poll_s
         self._fixed = fixed  # every model of the catalogue is served, whatever is deployed
         self._lock = threading.Lock()
         self._loaded: dict[str, Stored] = {}
-        self._refused: dict[str, tuple[tuple[str, str], str]] = {}
-        self._retrying: dict[str, str] = {}
+        self._failures = Failures()
+        self._broken_bases: dict[str, str] = {}
         self._unusable: dict[str, str] = {}
         self._known: Wanted | None = None
         self._staying: set[str] = set()
@@ -86,7 +80,7 @@ class Reconciler:
 
     def start(self) -> None:
         """Begin to poll."""
-        shutil.rmtree(self._folder, ignore_errors=True)  # of a process that was killed
+        self._hub.clear()
         self._thread.start()
 
     def stop(self) -> None:
@@ -95,21 +89,26 @@ class Reconciler:
         if self._thread.is_alive():
             self._thread.join()
 
-    def refresh(self) -> dict[str, Any]:
+    def refresh(self, hurry: bool = True) -> dict[str, Any]:
         """One pass now. Returns what is served, and what could not be and why.
 
         {"models": ["meta/llama-3.2-1b-instruct"], "failed": {"ns/a@v1": "no adapter_config.json"}}
+
+        In a `hurry`, what failed is tried again before its time.
         """
         with self._lock:
+            if hurry:
+                self._failures.hurry()
             wanted = self._wanted()
             self._staying = wanted.ids.intersection(self._models.ids())
             self._models.forget_replaced()
+            self._models.forget_lost()
             self._unload(wanted)
             self._load_bases(wanted)
-            self._retrying = {**self._load_stored(wanted), **self._load_adapters(wanted)}
+            self._load_stored(wanted)
+            self._load_adapters(wanted)
             self._staying = set()
-            refused = {model_id: reason for model_id, (_, reason) in self._refused.items()}
-            failed = {**self._unusable, **self._retrying, **refused}
+            failed = {**self._unusable, **self._broken_bases, **self._failures.reasons()}
         self.settled.set()
         return {"models": self._models.ids(), "failed": failed}
 
@@ -125,7 +124,7 @@ class Reconciler:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.refresh()
+                self.refresh(hurry=False)
             except Exception:
                 logger.exception("a pass of loading and unloading failed; trying again")
             self._stopping.wait(self._poll_s)
@@ -241,17 +240,14 @@ class Reconciler:
                 self._models.unload(one.id)
         served = set(self._models.ids())
         for model_id in [known for known in self._loaded if known not in served]:
-            self._delete_files(self._loaded.pop(model_id))
-        for model_id, (key, _) in list(self._refused.items()):
-            current = wanted.adapters.get(model_id) or wanted.stored.get(model_id)
-            same = current.key == key if current else model_id in wanted.bases
-            if not same:
-                del self._refused[model_id]
+            self._hub.delete(self._loaded.pop(model_id))
+        self._failures.keep({**wanted.adapters, **wanted.stored})
 
     def _load_bases(self, wanted: Wanted) -> None:
-        served = set(self._models.ids())
+        served, broken = set(self._models.ids()), self._broken_bases
+        self._broken_bases = {known: why for known, why in broken.items() if known in wanted.bases}
         for model_id in wanted.bases:
-            if model_id in served or model_id in self._refused:
+            if model_id in served or model_id in self._broken_bases:
                 continue
             entry = self._catalog.models[model_id]
             try:
@@ -259,11 +255,10 @@ class Reconciler:
             except Busy:
                 raise
             except Exception as error:  # a broken file lets libraries raise what they like
-                self._refuse(model_id, ("", str(entry.path)), f"{entry.path}: {error}")
+                logger.error("%s cannot be served: %s", model_id, error)
+                self._broken_bases[model_id] = f"{entry.path}: {error}"
 
-    def _load_stored(self, wanted: Wanted) -> dict[str, str]:
-        """Load whole models. Returns those to try again, and why."""
-
+    def _load_stored(self, wanted: Wanted) -> None:
         def load(one: WantedCheckpoint, folder: Path) -> None:
             if one.model_id in self._models.ids():
                 self._models.unload(one.model_id)  # two versions may be too much for the memory
@@ -272,72 +267,54 @@ class Reconciler:
             except (OSError, ValueError, RuntimeError, KeyError) as error:
                 raise Unservable(f"{one.files_url}: {error}") from error
 
-        return self._fetch_and_load(wanted.stored.values(), CHECKPOINT_FILES, load)
+        self._fetch_and_load(wanted.stored.values(), CHECKPOINT_FILES, load)
 
-    def _load_adapters(self, wanted: Wanted) -> dict[str, str]:
-        """Load adapters. Returns those to try again, and why."""
-
+    def _load_adapters(self, wanted: Wanted) -> None:
         def load(one: WantedAdapter, folder: Path) -> None:
             self._models.load_adapter(one.model_id, one.base_id, folder, one.files_url)
 
         served = set(self._models.ids())
         with_base = [one for one in wanted.adapters.values() if one.base_id in served]
-        return self._fetch_and_load(with_base, ADAPTER_FILES, load)
+        self._fetch_and_load(with_base, ADAPTER_FILES, load)
 
     def _fetch_and_load(
         self, wanted: Iterable[T], files: tuple[str, ...], load: Callable[[T, Path], None]
-    ) -> dict[str, str]:
+    ) -> None:
         served = set(self._models.ids())
-        retrying: dict[str, str] = {}
         for one in wanted:
-            before = self._loaded.get(one.model_id, one)
-            if one.model_id in self._refused or (one.model_id in served and before.key == one.key):
+            before = self._loaded.get(one.model_id) if one.model_id in served else None
+            stays = before and before.source == one.source and before.has_revision
+            if stays or self._failures.is_too_early(one):
                 continue
-            folder = self._folder / one.folder
             try:
-                self._download(one.files_url, folder, files)
-                load(one, folder)
-                self._loaded[one.model_id] = one
-                if before.key != one.key:
-                    self._delete_files(before)
+                one = replace(one, commit=self._hub.commit_of(one.files_url))
+                if self._failures.is_refused(one):
+                    continue
+                if before is None or before.key != one.key:
+                    load(one, self._hub.fetch(one, files))
+                    self._replace(one)
+                self._failures.forget(one.model_id)
                 continue
             except Unservable as error:
-                self._refuse(one.model_id, one.key, str(error))
-            except (HfHubHTTPError, OSError, Busy) as error:
-                retrying[one.model_id] = self._noted(one.model_id, error)
+                self._refuse(one, str(error))
+            except (UpstreamError, OSError, Busy) as error:
+                self._failures.put_off(one, error)
             except Exception as error:  # whatever a broken file leads to, the others are served
                 logger.exception("%s broke the loading", one.model_id)
-                self._refuse(one.model_id, one.key, f"{type(error).__name__}: {error}")
-            self._delete_files(one)
-        return retrying
+                self._refuse(one, f"{type(error).__name__}: {error}")
+            self._hub.delete(one)
 
-    def _noted(self, model_id: str, error: Exception) -> str:
-        reason = f"{type(error).__name__}: {error}"
-        if self._retrying.get(model_id) != reason:
-            logger.warning("%s not loaded, trying again: %s", model_id, error)
-        return reason
+    def _replace(self, one: Stored) -> None:
+        """Take note that it is loaded, and delete the files of the version before."""
+        before = self._loaded.get(one.model_id)
+        self._loaded[one.model_id] = one
+        if before and before.key != one.key:
+            self._hub.delete(before)
 
-    def _refuse(self, model_id: str, key: tuple[str, str], reason: str) -> None:
-        logger.error("%s cannot be served: %s", model_id, reason)
-        self._refused[model_id] = (key, reason)
-        if model_id in self._loaded and model_id in self._models.ids():
-            self._models.unload(model_id)  # its name means the version that cannot be served
-
-    def _delete_files(self, one: Stored) -> None:
-        shutil.rmtree(self._folder / one.folder, ignore_errors=True)
-
-    def _download(self, files_url: str, folder: Path, files: tuple[str, ...]) -> None:
-        """Fetch a model's files into `folder`; only data is fetched, never a pickle."""
-        namespace, name, revision = split_files_url(files_url)
-        snapshot_download(
-            f"{namespace}/{name}",
-            revision=revision,
-            endpoint=self._hub_url,
-            # The platform's own token or none; never the user's Hub token.
-            token=self._token or False,
-            local_dir=folder,
-            allow_patterns=list(files),
-        )
+    def _refuse(self, one: Stored, reason: str) -> None:
+        self._failures.refuse(one, reason)
+        if one.model_id in self._loaded and one.model_id in self._models.ids():
+            self._models.unload(one.model_id)  # its name means the version that cannot be served
 
 
 def _name_of(base_model: Any) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_local.catalog import Catalog, CatalogModel
-from nemo_local.core.client import Client, Unreachable, UpstreamError
+from nemo_local.core.client import Client, UpstreamError
 from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.models import Registry, Served
 
@@ -27,6 +27,8 @@ LOAD_PATHS = {
 }
 LOADS_WITHIN_S = 300.0
 """What the remote server gets to load an adapter."""
+ANSWERS_WITHIN_S = 10.0
+"""What it gets where it computes nothing."""
 
 
 def remote_url(url: str) -> str:
@@ -56,6 +58,8 @@ class RemoteModels(Registry):
         super().__init__()
         self._remote = remote
         self._unload_path = ""
+        self._listed: set[str] = set()
+        """Names that the remote server has listed at some time."""
 
     def name_of(self, served: Served) -> str:
         """What the remote server calls a model."""
@@ -70,7 +74,7 @@ class RemoteModels(Registry):
 
         Raises:
             Unservable: the adapter is no plain LoRA, or the server refuses it or cannot.
-            ConnectionError: the server does not answer; trying again may help.
+            ConnectionError: the server does not answer, or not now; trying again may help.
         """
         if read_adapter(folder).token_ids:
             raise Unservable("the remote server would not see its rows of tokens; merge it instead")
@@ -81,13 +85,16 @@ class RemoteModels(Registry):
         for path, unload_path in LOAD_PATHS.items():
             try:
                 self._call(unload_path, {"lora_name": model_id})  # of a run before ours
-                self._post(path, body)
+                self._remote.raw("POST", path, json=body, timeout=LOADS_WITHIN_S)
             except UpstreamError as error:
                 if error.status in (404, 405):
                     continue
+                if error.status in (408, 429) or error.status >= 500:
+                    raise ConnectionError(str(error)) from error
                 raise Unservable(f"the remote server refused it: {error.detail}") from error
             self._unload_path = unload_path
             self._put(served)
+            self._listed |= self._names() or set()
             logger.info("the remote server loaded adapter %s", model_id)
             return
         raise Unservable(
@@ -102,11 +109,27 @@ class RemoteModels(Registry):
             if served.folder is not None:
                 self._call(self._unload_path, {"lora_name": served.id})
 
-    def _post(self, path: str, body: dict[str, Any]) -> None:
+    def forget_lost(self) -> None:
+        """Serve no more the adapters that the remote server lists no more: it has restarted.
+
+        One that it never listed stays: there are servers that list base models only.
+        """
+        adapters = {one.id for one in self.all() if one.folder}
+        names = self._names() if adapters else None
+        if names is None:
+            return
+        for model_id in adapters & self._listed - names:
+            logger.warning("the remote server has lost adapter %s; loading it again", model_id)
+            self._pop(model_id)
+        self._listed |= names
+
+    def _names(self) -> set[str] | None:
+        """What the remote server lists; None when it does not tell."""
         try:
-            self._remote.raw("POST", path, json=body, timeout=LOADS_WITHIN_S)
-        except Unreachable as error:
-            raise ConnectionError(str(error)) from error
+            listing = self._remote.get("/v1/models", timeout=ANSWERS_WITHIN_S)
+            return {model["id"] for model in listing["data"]}
+        except (UpstreamError, LookupError, TypeError):
+            return None
 
     def _call(self, path: str, body: dict[str, Any]) -> None:
         """Ask for something that may just as well be done already."""

@@ -10,16 +10,16 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from nemo_local.core.client import AsyncClient, UpstreamError
+from nemo_local.core.errors import Invalid
 from nemo_local.core.web import CLIENT_CLOSED, json_object, unless_client_leaves
-from nemo_local.nim.errors import Busy, TimeUp
+from nemo_local.nim.errors import BadReply, Busy, TimeUp
 from nemo_local.nim.models import Served
 from nemo_local.nim.reconcile import Reconciler
-from nemo_local.nim.remote import RemoteModels
+from nemo_local.nim.remote import ANSWERS_WITHIN_S, RemoteModels
 from nemo_local.nim.routes import MAX_JSON_DEPTH, BaseHandlers
 
 Json = dict[str, Any]
-ANSWERS_WITHIN_S = 10.0
-"""What computes nothing."""
+EVENTS = "text/event-stream"
 
 
 class RemoteHandlers(BaseHandlers):
@@ -60,13 +60,16 @@ class RemoteHandlers(BaseHandlers):
     async def _whole(self, path: str, sent: Json, served: Served) -> Response:
         try:
             async with asyncio.timeout(self._time_limit_s):
-                reply = await self._remote.post(path, json=sent)
+                reply = await self._remote.raw("POST", path, json=sent)
         except TimeoutError:
             raise self._time_up() from None
-        return JSONResponse({**reply, "model": served.id} if isinstance(reply, dict) else reply)
+        return _renamed(reply.content, served.id)
 
     async def _stream(self, path: str, sent: Json, served: Served) -> Response:
-        """The remote server's lines as they come; its refusals are ordinary errors."""
+        """The remote server's lines as they come; its refusals are ordinary errors.
+
+        What is no stream of events is passed on whole.
+        """
         stack = AsyncExitStack()
         stream = self._remote.stream("POST", path, json=sent)
         limit = self._time_limit_s
@@ -74,6 +77,10 @@ class RemoteHandlers(BaseHandlers):
         try:
             async with asyncio.timeout_at(deadline):
                 response = await stack.enter_async_context(stream)
+                kind = response.headers.get("content-type", "")
+                if not kind.startswith(EVENTS):
+                    async with stack:
+                        return _renamed(await response.aread(), served.id)
         except TimeoutError:
             raise self._time_up() from None
 
@@ -90,9 +97,9 @@ class RemoteHandlers(BaseHandlers):
                         yield _named(begun, served.id)
             except (UpstreamError, TimeoutError) as failure:
                 error = self._time_up() if isinstance(failure, TimeoutError) else failure
-                yield f"data: {json.dumps({'error': error.body()})}\n\ndata: [DONE]\n\n".encode()
+                event = f"data: {json.dumps({'error': error.body()})}"
+                yield f"\n{event}\n\ndata: [DONE]\n\n".encode()  # the last event may lack its end
 
-        kind = response.headers.get("content-type", "text/event-stream")
         return StreamingResponse(pieces(), media_type=kind)
 
     def _time_up(self) -> TimeUp:
@@ -104,6 +111,14 @@ class RemoteHandlers(BaseHandlers):
     async def metrics(self) -> PlainTextResponse:
         reply = await self._remote.raw("GET", "/metrics", timeout=ANSWERS_WITHIN_S)
         return PlainTextResponse(reply.text, media_type="text/plain; version=0.0.4")
+
+
+def _renamed(reply: bytes, model_id: str) -> JSONResponse:
+    """A whole reply, with our id of the model. Raises BadReply where it is no JSON object."""
+    try:
+        return JSONResponse({**json_object(reply, MAX_JSON_DEPTH), "model": model_id})
+    except Invalid as error:
+        raise BadReply(f"the remote server's reply cannot be passed on: {error.detail}") from error
 
 
 def _named(line: bytes, model_id: str) -> bytes:

@@ -2,7 +2,7 @@
 weights."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nemo_local.catalog import CatalogModel, context_length, count_parameters
@@ -16,16 +16,29 @@ class Stored:
     model_id: str
     entity_id: str
     files_url: str
+    commit: str = field(default="", kw_only=True)
+    """What the URL means at the moment; empty until it is looked up."""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Changes when the same name comes to mean other weights."""
+    def source(self) -> tuple[str, str]:
+        """What the platform says of the files."""
         return (self.entity_id, self.files_url)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Changes when the same name comes to mean other weights."""
+        return (*self.source, self.commit)
+
+    @property
+    def has_revision(self) -> bool:
+        """Whether the URL names a revision, which stays what it is once it is loaded."""
+        return split_files_url(self.files_url)[2] is not None
 
     @property
     def folder(self) -> str:
         """Name of the folder for its files, where no other version keeps any."""
-        return f"{self.entity_id}-{hashlib.sha256(self.files_url.encode()).hexdigest()[:16]}"
+        files = f"{self.files_url} {self.commit}"
+        return f"{self.entity_id}-{hashlib.sha256(files.encode()).hexdigest()[:16]}"
 
     @property
     def beside(self) -> str:

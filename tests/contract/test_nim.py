@@ -181,6 +181,23 @@ def test_a_whole_model_that_gets_a_new_version_is_never_unknown_nor_are_its_adap
     client.delete("/v1/models/ns/whole")
 
 
+def test_an_adapter_without_a_revision_follows_what_is_uploaded(
+    running: Running, openai: Any, tmp_path: Path
+) -> None:
+    model, hub = "ns/late", running.hf()
+    hub.create_repo(model, repo_type="model")
+    register(running, model, f"hf://{model}")
+    assert model in refresh(running)["failed"]
+    replies = set()
+    for seed in (1, 2):
+        hub.upload_folder(
+            repo_id=model, folder_path=make_adapter(tmp_path / "a", seed), repo_type="model"
+        )
+        assert model in refresh(running)["models"]
+        replies.add(ask(openai, model))
+    assert len(replies) == 2
+
+
 def test_only_finished_uploads_of_served_bases_are_listed(running: Running, tmp_path: Path) -> None:
     url = upload(running, make_adapter(tmp_path / "a", 1), "gamma", "v1")
     register(running, "ns/unfinished@v1", url, status="created")
@@ -200,7 +217,7 @@ def test_an_adapter_that_cannot_be_served_is_reported_and_harms_nothing(
     register(running, "ns/odd@v1", "https://example.com/adapter")
     state = refresh(running)
     assert "use_dora" in state["failed"]["ns/dora@v1"]
-    assert "NotFound" in state["failed"]["ns/nowhere@v1"]
+    assert "'ns/nowhere' not found" in state["failed"]["ns/nowhere@v1"]
     assert "hf://namespace/name" in state["failed"]["ns/odd@v1"]
     assert MODEL in state["models"] and ask(openai, MODEL)
 

@@ -5,6 +5,7 @@ import asyncio
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
 from nemo_local.core.error_bodies import install_error_handlers
@@ -25,8 +26,21 @@ def echo():
     def crash() -> None:
         raise RuntimeError("the secret is 1234")
 
+    @app.get("/circle")
+    def circle() -> RedirectResponse:
+        return RedirectResponse("/circle")
+
     with serving(app) as url:
         yield url
+
+
+def test_a_circle_of_redirects_is_no_answer(echo):
+    client = Client(echo)
+    with pytest.raises(Unreachable, match="redirects"):
+        client.get("/circle")
+    with pytest.raises(Unreachable, match="redirects"), client.stream("GET", "/circle"):
+        pass
+    client.close()
 
 
 def test_a_refusal_carries_status_and_reason(control_plane):

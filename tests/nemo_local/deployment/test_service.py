@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client
@@ -15,7 +16,7 @@ from nemo_local.core.query import ListQuery
 from nemo_local.deployment.service import DeploymentService
 from nemo_local.processes import wait_until
 from tests.conftest import free_port
-from tests.scripted_model import scripted_model
+from tests.scripted_model import scripted_model, serving
 from tests.tiny_checkpoint import entry
 
 SERVED, ABSENT = "meta/served", "meta/absent"
@@ -28,9 +29,10 @@ def make(documents: Documents, tmp_path: Path) -> Iterator[Make]:
     catalog = Catalog([entry(SERVED, tmp_path), entry(ABSENT, None)])
     with ExitStack() as clients:
 
-        def service(nim_url: str, within_s: float = 0) -> DeploymentService:
+        def service(nim_url: str, within_s: float = 0, platform_url: str = "") -> DeploymentService:
             nim = clients.enter_context(closing(Client(nim_url)))
-            platform = clients.enter_context(closing(Client(f"http://127.0.0.1:{free_port()}")))
+            platform_url = platform_url or f"http://127.0.0.1:{free_port()}"
+            platform = clients.enter_context(closing(Client(platform_url)))
             made = DeploymentService(documents, nim, catalog, platform, within_s)
             clients.callback(made.stop)
             return made
@@ -99,6 +101,49 @@ def test_a_patch_mends_a_deployment_that_still_waits(make: Make) -> None:
         service.create(body(SERVED))
         service.update("ns", "d", {"models": [ABSENT]})
         assert state(service) == ("ready", "ready")
+
+
+def test_a_version_of_a_model_that_nim_serves_is_ready(make: Make) -> None:
+    with scripted_model() as nim, scripted_model() as platform:
+        nim.models = [{"id": ABSENT}]
+        service = make(nim.url, within_s=300, platform_url=platform.url)
+        service.create(body(f"{ABSENT}@v1.0.0+80GB"))
+        assert state(service)[0] == "ready"
+
+
+def test_a_version_of_a_model_that_nim_cannot_load_fails_with_the_reason(make: Make) -> None:
+    nim = FastAPI()
+
+    @nim.post("/internal/refresh")
+    def refresh() -> dict[str, Any]:
+        return {"models": [], "failed": {SERVED: "its weights are cut off"}}
+
+    with serving(nim) as url:
+        service = make(url, within_s=300)
+        service.create(body(f"{SERVED}@v1.0.0+80GB"))
+        assert state(service) == ("failed", "its weights are cut off")
+
+
+def test_a_version_that_is_a_stored_model_is_not_ready_with_the_model_it_is_named_after(
+    make: Make, nowhere: str
+) -> None:
+    with scripted_model() as nim:
+        nim.models = [{"id": SERVED}]
+        service = make(nim.url, platform_url=nowhere)  # whoever is not there may store it
+        service.create(body(f"{SERVED}@mine"))
+        assert state(service)[0] == "failed"
+
+
+def test_models_of_a_deployment_can_be_patched_once_its_configuration_is_deleted(
+    make: Make, nowhere: str
+) -> None:
+    service = make(nowhere)
+    service.create_config({"name": "c", "namespace": "ns", "model": SERVED, "nim_deployment": NIM})
+    service.create({"name": "d", "namespace": "ns", "config": "ns/c"})
+    service.delete_config("ns", "c")
+    assert service.update("ns", "d", {"models": [ABSENT]})["models"] == [ABSENT]
+    shown = {**service.get("ns", "d"), "models": [SERVED]}
+    assert service.update("ns", "d", shown)["models"] == [SERVED]
 
 
 @pytest.mark.parametrize("listing", [None, "<html>", [], {"object": "list"}, {"data": [7]}])

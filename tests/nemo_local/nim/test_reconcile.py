@@ -3,73 +3,207 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from nemo_local.catalog import CatalogModel
-from nemo_local.core.errors import NotFound
+from nemo_local.core.client import UpstreamError
+from nemo_local.nim import hub
+from nemo_local.nim.failures import LONGEST_WAIT_S, Failures
+from nemo_local.nim.hub import Hub
+from nemo_local.nim.lora import Unservable
+from nemo_local.nim.models import Registry, Served
 from nemo_local.nim.reconcile import Reconciler
-from tests.conftest import free_port
+from nemo_local.nim.stored import Stored
 from tests.tiny_checkpoint import catalog_of, entry
 
 BASE = "meta/tiny"
-ADAPTER = {
-    "id": "model-1",
-    "namespace": "ns",
-    "name": "a@v1",
-    "base_model": BASE,
-    "artifact": {"status": "upload_completed", "files_url": "hf://ns/a@v1"},
-}
+ADAPTER = "ns/a@v1"
 
 
-class Deployed:
-    """A platform with one deployment of the base model, and an adapter for it."""
+class Platform:
+    """A deployment of the base model, an adapter for it, and the commits of the Data Store."""
 
-    def __init__(self, nim: dict[str, Any]) -> None:
-        status = {"status": "ready"}
-        config = {"model": BASE, "nim_deployment": nim}
-        self._pages = {
-            "/v1/deployment/model-deployments": [
-                {"models": [BASE], "config": config, "status_details": status}
-            ],
-            "/v1/models": [ADAPTER],
-        }
+    base_url = "http://platform"
+
+    def __init__(self, files_url: str = "hf://ns/a@v1", nim: dict[str, Any] | None = None) -> None:
+        self.config = {"model": BASE, "nim_deployment": nim or {}}
+        self.artifact = {"status": "upload_completed", "files_url": files_url}
+        self.commits = {"/v1/hf/api/models/ns/a/revision/v1": "1", "/v1/hf/api/models/ns/a": "1"}
+        self.asked: list[str] = []
 
     def get(self, path: str, params: dict[str, str] | None = None) -> Any:
-        if path not in self._pages:
-            raise NotFound(path)
-        return {"data": self._pages[path], "pagination": {"total_pages": 1}}
+        self.asked.append(path)
+        if path in self.commits:
+            return {"sha": self.commits[path]}
+        status = {"status": "ready"}
+        adapter = {"id": "model-1", "namespace": "ns", "name": "a@v1", "base_model": BASE}
+        pages = {
+            "/v1/deployment/model-deployments": {
+                "models": [BASE], "config": self.config, "status_details": status
+            },
+            "/v1/models": {**adapter, "artifact": self.artifact},
+        }  # fmt: skip
+        if path not in pages:
+            raise UpstreamError(404, {"detail": "not found"}, path)
+        return {"data": [pages[path]], "pagination": {"total_pages": 1}}
 
 
-class Models:
-    """Takes base models, and holds nothing."""
+class Models(Registry):
+    """Takes everything, unless it is told what is `wrong` with adapters, or what it has `lost`."""
 
     def __init__(self) -> None:
-        self._ids: list[str] = []
-
-    def all(self) -> list[Any]:
-        return []
-
-    def ids(self) -> list[str]:
-        return self._ids
-
-    def forget_replaced(self) -> None:
-        pass
+        super().__init__()
+        self.wrong = ""
+        self.lost: set[str] = set()
 
     def load_base(self, entry: CatalogModel) -> None:
-        self._ids.append(entry.id)
+        self._put(Served(entry.id, entry, root=entry.id))
+
+    def load_adapter(self, model_id: str, base_id: str, folder: Path, root: str) -> None:
+        if self.wrong:
+            raise Unservable(self.wrong)
+        self._put(Served(model_id, self.get(base_id).entry, root=root, folder=folder))
+
+    def unload(self, model_id: str) -> None:
+        self._pop(model_id)
+
+    def forget_lost(self) -> None:
+        while self.lost:
+            self._pop(self.lost.pop())
+
+
+class Downloads:
+    """The commits that were downloaded; it fails with `error` while there is one."""
+
+    def __init__(self) -> None:
+        self.commits: list[str] = []
+        self.error: Exception | None = None
+
+    def __call__(self, repo_id: str, *, revision: str, **options: object) -> None:
+        self.commits.append(revision)
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
+    monkeypatch.setattr(hub, "snapshot_download", made := Downloads())
+    return made
+
+
+@pytest.fixture
+def models() -> Models:
+    return Models()
+
+
+def reconciler_of(platform: Any, models: Models, folder: Path) -> Reconciler:
+    catalog = catalog_of(entry(BASE, folder))
+    return Reconciler(models, catalog, platform, Hub(platform, None, folder / "adapters"))
 
 
 @pytest.mark.parametrize(
-    ("nim", "wanted"), [({}, ["ns/a@v1"]), ({"disable_lora_support": True}, [])], ids=str
+    ("nim", "wanted"), [({}, [ADAPTER]), ({"disable_lora_support": True}, [])], ids=str
 )
 def test_a_deployment_without_lora_support_serves_no_adapters(
-    tmp_path: Path, nim: dict[str, Any], wanted: list[str]
+    tmp_path: Path, models: Models, downloads: Downloads, nim: dict[str, Any], wanted: list[str]
 ) -> None:
-    nowhere = f"http://127.0.0.1:{free_port()}"
-    catalog = catalog_of(entry(BASE, tmp_path))
-    platform: Any = Deployed(nim)
-    models: Any = Models()
-    reconciler = Reconciler(models, catalog, platform, nowhere, None, tmp_path / "adapters")
-    result = reconciler.refresh()
-    # An adapter that is wanted is fetched from a hub that is not there.
-    assert (result["models"], list(result["failed"])) == ([BASE], wanted)
+    reconciler = reconciler_of(Platform(nim=nim), models, tmp_path)
+    assert reconciler.refresh() == {"models": [BASE, *wanted], "failed": {}}
+
+
+def test_a_connection_that_breaks_in_a_download_leaves_the_version_before_served(
+    tmp_path: Path, models: Models, downloads: Downloads
+) -> None:
+    platform = Platform()
+    reconciler = reconciler_of(platform, models, tmp_path)
+    reconciler.refresh()
+    platform.artifact["files_url"] = "hf://ns/a"
+    downloads.error = httpx.RemoteProtocolError("the peer closed the connection")
+    state = reconciler.refresh()
+    assert "the peer closed the connection" in state["failed"][ADAPTER]
+    assert models.get(ADAPTER).root == "hf://ns/a@v1"
+    downloads.error = None
+    assert reconciler.refresh()["failed"] == {}
+    assert models.get(ADAPTER).root == "hf://ns/a"
+
+
+def test_an_adapter_that_the_server_has_lost_is_loaded_again(
+    tmp_path: Path, models: Models, downloads: Downloads
+) -> None:
+    reconciler = reconciler_of(Platform(), models, tmp_path)
+    reconciler.refresh()
+    models.lost = {ADAPTER}
+    assert ADAPTER in reconciler.refresh()["models"]
+    assert downloads.commits == ["1", "1"]
+
+
+@pytest.mark.parametrize("files_url", ["hf://ns/a", "hf://ns/a@v1"])
+def test_an_adapter_that_is_registered_before_its_files_is_served_once_they_are_there(
+    tmp_path: Path, models: Models, downloads: Downloads, files_url: str
+) -> None:
+    platform = Platform(files_url)
+    reconciler = reconciler_of(platform, models, tmp_path)
+    models.wrong = "no adapter_config.json"
+    for _ in range(2):
+        assert reconciler.refresh()["failed"] == {ADAPTER: models.wrong}
+    assert downloads.commits == ["1"]
+    models.wrong = ""
+    platform.commits = dict.fromkeys(platform.commits, "2")
+    assert reconciler.refresh() == {"models": [BASE, ADAPTER], "failed": {}}
+
+
+def test_files_uploaded_anew_are_noticed_where_the_url_names_no_revision(
+    tmp_path: Path, models: Models, downloads: Downloads
+) -> None:
+    platform = Platform("hf://ns/a")
+    reconciler = reconciler_of(platform, models, tmp_path)
+    for commit in ("1", "1", "2"):
+        platform.commits["/v1/hf/api/models/ns/a"] = commit
+        reconciler.refresh()
+    assert downloads.commits == ["1", "2"]
+    platform.commits.clear()  # such as a repository that was deleted
+    assert ADAPTER in reconciler.refresh()["models"]
+
+
+def test_the_data_store_is_not_asked_again_for_a_revision_that_is_served(
+    tmp_path: Path, models: Models, downloads: Downloads
+) -> None:
+    platform = Platform()
+    reconciler = reconciler_of(platform, models, tmp_path)
+    for _ in range(3):
+        reconciler.refresh()
+    assert platform.asked.count("/v1/hf/api/models/ns/a/revision/v1") == 1
+
+
+def test_a_repository_that_is_gone_is_not_asked_for_all_the_time(
+    tmp_path: Path, models: Models, downloads: Downloads
+) -> None:
+    platform = Platform()
+    platform.commits.clear()
+    reconciler = reconciler_of(platform, models, tmp_path)
+
+    def asked() -> int:
+        return sum(path.startswith("/v1/hf/") for path in platform.asked)
+
+    for _ in range(3):
+        state = reconciler.refresh(hurry=False)
+        assert asked() == 1 and "answered 404" in state["failed"][ADAPTER]
+    reconciler.refresh()
+    assert asked() == 2
+    platform.artifact["files_url"] = "hf://ns/b"
+    reconciler.refresh(hurry=False)
+    assert asked() == 3
+
+
+def test_what_fails_waits_twice_as_long_each_time_up_to_a_minute() -> None:
+    now = [0.0]
+    failures, one = Failures(lambda: now[0]), Stored(ADAPTER, "model-1", "hf://ns/a")
+    waits = []
+    for _ in range(8):
+        failures.put_off(one, OSError("away"))
+        begun = now[0]
+        while failures.is_too_early(one):
+            now[0] += 1
+        waits.append(now[0] - begun)
+    assert waits == [1, 2, 4, 8, 16, 32, LONGEST_WAIT_S, LONGEST_WAIT_S]

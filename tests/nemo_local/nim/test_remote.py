@@ -4,14 +4,15 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import StreamingResponse
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from nemo_local.core.client import Client, UpstreamError
@@ -134,9 +135,13 @@ def test_a_body_that_no_json_could_repeat_is_422_whatever_its_type(
         assert refusal.value.status == 422
 
 
-def fake_vllm(loaded: dict[str, str], load_path: str) -> FastAPI:
-    """The two routes of vLLM or SGLang that load adapters, as they answer."""
+def fake_vllm(loaded: dict[str, str], load_path: str, lists: bool = False) -> FastAPI:
+    """The routes of vLLM or SGLang that load adapters and maybe list them, as they answer."""
     app = FastAPI()
+
+    @app.get("/v1/models")
+    def models() -> dict[str, Any]:
+        return {"data": [{"id": name} for name in ("big", *(loaded if lists else ()))]}
 
     @app.post(load_path)
     def load(body: dict[str, str]) -> str:
@@ -185,6 +190,47 @@ def test_adapters_are_loaded_where_the_server_can(served: Any, tmp_path: Path) -
     assert loaded == {} and models.ids() == []
 
 
+@pytest.mark.parametrize("lists", [True, False])
+def test_adapters_that_a_server_lost_when_it_restarted_are_served_no_more(
+    tmp_path: Path, lists: bool
+) -> None:
+    loaded: dict[str, str] = {}
+    with serving(fake_vllm(loaded, "/load_lora_adapter", lists)) as url:
+        client = Client(url)
+        models = RemoteModels(client)
+        models.load_base(entry("acme/base", None))
+        for name in ("ns/a", "ns/b"):
+            models.load_adapter(name, "acme/base", make_adapter(tmp_path / name, 1), f"hf://{name}")
+        models.forget_lost()
+        assert models.ids() == ["acme/base", "ns/a", "ns/b"]
+        del loaded["ns/a"]
+        models.forget_lost()
+        assert ("ns/a" in models.ids()) is not lists
+    models.forget_lost()  # nobody is there: nothing is known to be lost
+    assert "ns/b" in models.ids()
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(400, Unservable), (408, OSError), (429, OSError), (500, OSError), (503, OSError)],
+)
+def test_a_server_that_cannot_load_an_adapter_now_is_asked_again(
+    tmp_path: Path, status: int, expected: type[Exception]
+) -> None:
+    there = FastAPI()
+
+    @there.post("/v1/load_lora_adapter")
+    def load() -> None:
+        raise HTTPException(status, "not now")
+
+    with serving(there) as url, closing(Client(url)) as client:
+        models = RemoteModels(client)
+        models.load_base(entry("acme/base", None))
+        with pytest.raises(expected, match="not now"):
+            models.load_adapter("ns/a", "acme/base", make_adapter(tmp_path, 1), "hf://ns/a")
+
+
 def test_what_another_server_would_not_see_of_an_adapter_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -215,6 +261,99 @@ def test_the_model_map_names_ids_and_their_names_there(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="NEMO_LOCAL_ENGINE_MODELS.* id=name"):
             replace(settings, engine_models=wrong).engine_names()
     assert remote_url("http://host:8000/v1/") == "http://host:8000"
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Response], Client]]:
+    """The one reply of a server that computes, for tests to put in, and a client of ours."""
+    replies: list[Response] = []
+    there = FastAPI()
+
+    @there.get("/v1/models")
+    def models() -> None:
+        return None
+
+    @there.post(CHAT)
+    def chat() -> Response:
+        return replies[-1]
+
+    with serving(there) as url:
+        settings = Settings.from_environment(
+            {}, home=tmp_path_factory.mktemp("odd"), port=free_port(), nim_port=free_port(),
+            engine_url=url, engine_models=f"{OURS}=big",
+        )  # fmt: skip
+        with running_nim(settings) as nim:
+            yield replies, nim
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("<html>", "text/html", "it is no JSON"),
+        ("", "application/json", "it is no JSON"),
+        ("[1]", "application/json", "must be a JSON object"),
+        ('{"logprob": NaN}', "application/json", "NaN is no JSON number"),
+        ('{"logprob": -Infinity}', "application/json", "-Infinity is no JSON number"),
+        (r'{"content": "\ud83d"}', "application/json", "half of a surrogate pair"),
+    ],
+    ids=["HTML", "empty", "list", "NaN", "infinity", "half"],
+)
+def test_a_reply_that_no_json_could_repeat_is_502(
+    odd: Any, text: str, kind: str, words: str, stream: bool
+) -> None:
+    replies, nim = odd
+    replies.append(Response(text, media_type=kind))
+    with pytest.raises(UpstreamError) as failure:
+        nim.post(CHAT, json={"model": OURS, "messages": HELLO, "stream": stream})
+    body = failure.value.body()
+    assert (failure.value.status, body["type"]) == (502, "BadGatewayError")
+    assert words in body["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_stream_that_is_answered_whole_names_the_model_too(odd: Any, stream: bool) -> None:
+    replies, nim = odd
+    replies.append(JSONResponse({"model": "big", "choices": []}))
+    reply = nim.post(CHAT, json={"model": OURS, "messages": HELLO, "stream": stream})
+    assert reply == {"model": OURS, "choices": []}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        RedirectResponse(CHAT),
+        Response("{}", headers={"content-encoding": "gzip"}, media_type="application/json"),
+    ],
+    ids=["circle of redirects", "wrong encoding"],
+)
+def test_a_reply_that_cannot_be_read_is_503(odd: Any, reply: Response, stream: bool) -> None:
+    replies, nim = odd
+    replies.append(reply)
+    with pytest.raises(UpstreamError, match="does not answer") as failure:
+        nim.post(CHAT, json={"model": OURS, "messages": HELLO, "stream": stream})
+    assert failure.value.status == 503
+
+
+@pytest.mark.parametrize(
+    ("headers", "begun"),
+    [({}, ['data: {"model": "acme/large"}']), ({"content-encoding": "gzip"}, [])],
+    ids=["cut off", "wrong encoding"],
+)
+def test_a_stream_that_breaks_off_inside_an_event_ends_with_an_error_of_its_own(
+    odd: Any, headers: dict[str, str], begun: list[str]
+) -> None:
+    async def events() -> AsyncIterator[bytes]:
+        yield b'data: {"model": "big"}\n'
+        raise ConnectionAbortedError
+
+    replies, nim = odd
+    replies.append(StreamingResponse(events(), media_type="text/event-stream", headers=headers))
+    reply = nim.raw("POST", CHAT, json={"model": OURS, "messages": HELLO, "stream": True})
+    *before, error, end, _ = reply.text.split("\n\n")
+    assert (before, end) == (begun, "data: [DONE]")
+    assert "does not answer" in json.loads(error.strip().removeprefix("data: "))["error"]["detail"]
 
 
 class Trickle:
