@@ -14,7 +14,8 @@ from typing import Any, Literal
 from nemo_local.catalog import load_catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.home import read_records
-from nemo_local.processes import cannot_listen, is_answering, roles
+from nemo_local.ports import cannot_listen
+from nemo_local.processes import is_answering, roles
 from nemo_local.settings import Settings, SettingsError
 
 PACKAGES = (

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Collection
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -28,7 +25,8 @@ from nemo_local.home import (
     remove_state,
     write_records,
 )
-from nemo_local.settings import Settings
+from nemo_local.ports import cannot_listen
+from nemo_local.settings import LOOPBACK_HOSTS, Settings
 
 Role = Literal[
     "control plane",  # every service but inference
@@ -63,7 +61,11 @@ LOCAL_PROFILE = {
 }
 """Environment of both processes: no telemetry, no Xet, threads that soon yield."""
 
-_NOT_INHERITED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT")
+_NOT_INHERITED = (
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"),
+    # The Hub's client would not even ask our own Data Store.
+    *("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"),
+)
 
 
 class StartFailed(RuntimeError):
@@ -143,30 +145,6 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout_s:g} s in vain until {what}")
         time.sleep(POLL_S)
-
-
-def cannot_listen(host: str, port: int) -> str:
-    """Why we could not listen there, as the end of a sentence; empty when we could."""
-    family_ = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family_, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                home = _home_on(port)
-                return f"is taken by {f'the platform of {home}' if home else 'another program'}"
-            return f"cannot be listened on ({error.strerror})"
-    return ""
-
-
-def _home_on(port: int) -> str | None:
-    """The home whose platform was started on this port and lives; None when there is none."""
-    for home in {home for process in psutil.process_iter() if (home := home_of(process))}:
-        for record in read_records(Path(home)).values():
-            if urlsplit(record.url).port == port and record.process():
-                return home
-    return None
 
 
 def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:
@@ -302,6 +280,11 @@ def child_environment(settings: Settings) -> dict[str, str]:
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [root, inherited.get("PYTHONPATH", "")]))
     own = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", HOME_VARIABLE: str(settings.home)}
+    # A proxy would be asked for our own addresses, too. Of two spellings the small one counts.
+    hosts = inherited.get("no_proxy") or inherited.get("NO_PROXY", "")
+    if hosts.strip() != "*":
+        hosts = ",".join(dict.fromkeys(filter(None, [hosts, *LOOPBACK_HOSTS, settings.host])))
+    own |= {"no_proxy": hosts, "NO_PROXY": hosts}
     return {**inherited, **LOCAL_PROFILE, **settings.environment(), **own}
 
 

@@ -19,8 +19,9 @@ import psutil
 import pytest
 
 from nemo_local.home import HOME_VARIABLE, ProcessRecord, read_records, write_records
+from nemo_local.ports import cannot_listen
 from nemo_local.processes import (
-    cannot_listen,
+    child_environment,
     family,
     is_answering,
     start_platform,
@@ -124,6 +125,29 @@ def test_a_platform_can_listen_on_every_address_of_the_sixth_protocol(alone):
         pytest.skip("this machine has no such addresses")
     done = alone.run("up", "--detach", "--host", "::", NEMO_LOCAL_TOKEN="secret")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "corp.example"}, "corp.example,127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "other", "no_proxy": "corp"}, "corp,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+    ids=["none", "one", "both", "all"],
+)
+def test_a_shell_that_is_offline_or_has_a_proxy_keeps_no_process_from_the_platform_itself(
+    settings, monkeypatch, given, hosts
+):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+    for name, value in (offline | given).items():
+        monkeypatch.setenv(name, value)
+    environment = child_environment(settings)
+    assert not offline.keys() & environment.keys()
+    assert (environment["NO_PROXY"], environment["no_proxy"]) == (hosts, hosts)
 
 
 def test_a_process_is_found_again_after_the_clock_was_set(tmp_path, monkeypatch):
