@@ -218,12 +218,10 @@ def _say_where(settings: Settings) -> None:
 
 
 def _say_models(settings: Settings) -> None:
-    try:
-        listed = Client(settings.nim_url, settings.nim_token, 5).get("/v1/models")["data"]
-    except UpstreamError as error:
-        typer.echo(f"models         unknown: {doctor_module.reason(error, settings)}")
-        return
-    if not listed:
+    listed, problem = doctor_module.served_models(settings)
+    if problem:
+        typer.echo(f"models         unknown: {problem}")
+    elif not listed:
         typer.echo(f"models         none is served; {settings.home / 'logs'} says why")
     for model in listed:
         note = ""

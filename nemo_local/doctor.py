@@ -80,6 +80,19 @@ def reason(error: UpstreamError, settings: Settings) -> str:
     return f"{error.url} wants a token: set {what}"
 
 
+def served_models(settings: Settings) -> tuple[list[dict[str, Any]], str]:
+    """The models that inference lists, and why they are not known; empty where they are."""
+    client = Client(settings.nim_url, settings.nim_token, 5)
+    try:
+        return [{**model, "id": model["id"]} for model in client.get("/v1/models")["data"]], ""
+    except UpstreamError as error:
+        return [], reason(error, settings)
+    except (LookupError, TypeError):
+        return [], f"what {settings.nim_url}/v1/models answers is no list of models"
+    finally:
+        client.close()
+
+
 def _python() -> Check:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     return Check("ok" if sys.version_info >= (3, 11) else "fail", "python", found)
@@ -143,19 +156,23 @@ def _canary(settings: Settings) -> Check:
         return Check(
             "warn", "tool call", f"inference does not answer at {settings.nim_url}; not tried"
         )
+    listed, problem = served_models(settings)
+    if not listed:
+        return Check("fail", "tool call", problem or f"{settings.nim_url} serves no model")
+    model = listed[0]["id"]
     client = Client(settings.nim_url, settings.nim_token)
     try:
-        model = client.get("/v1/models")["data"][0]["id"]
         reply = client.post("/v1/chat/completions", json={**CANARY, "model": model})
         calls = reply["choices"][0]["message"].get("tool_calls") or []
+        called = [(call["function"]["name"], call["function"]["arguments"]) for call in calls]
     except UpstreamError as error:
         return Check("fail", "tool call", reason(error, settings))
-    except LookupError as error:
-        return Check("fail", "tool call", str(error))
-    if [call["function"]["name"] for call in calls] == ["get_weather"]:
-        return Check(
-            "ok", "tool call", f"{model} called get_weather({calls[0]['function']['arguments']})"
-        )
+    except (LookupError, TypeError, AttributeError):
+        return Check("fail", "tool call", f"what {model} answered is no chat completion")
+    finally:
+        client.close()
+    if [name for name, _ in called] == ["get_weather"]:
+        return Check("ok", "tool call", f"{model} called get_weather({called[0][1]})")
     return Check(
         "fail",
         "tool call",

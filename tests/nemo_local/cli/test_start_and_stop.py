@@ -17,7 +17,10 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from fastapi import FastAPI
 
+from nemo_local.cli import _say_models
+from nemo_local.doctor import checks
 from nemo_local.home import HOME_VARIABLE, ProcessRecord, read_records, write_records
 from nemo_local.ports import cannot_listen
 from nemo_local.processes import (
@@ -28,6 +31,7 @@ from nemo_local.processes import (
     stop_platform,
 )
 from tests.running_nim import running_nim
+from tests.scripted_model import scripted_model, serving
 
 
 @pytest.fixture
@@ -196,6 +200,27 @@ def test_an_inference_with_a_token_says_which_setting_doctor_and_up_lack(termina
         elsewhere = {"NEMO_LOCAL_NIM_URL": settings.nim_url, "NEMO_LOCAL_DATASET_ROWS": "0"}
         assert "set NEMO_LOCAL_NIM_KEY to" in terminal.run("doctor", **elsewhere).stdout
         assert "set NEMO_LOCAL_NIM_KEY to" in terminal.run("up", "--detach", **elsewhere).stdout
+
+
+@pytest.mark.parametrize("listing", ["<html>", {"models": []}, {"data": ["m"]}, None])
+def test_an_inference_elsewhere_that_lists_no_models_is_named(settings, listing, capsys):
+    with scripted_model() as model:
+        model.listing = listing
+        there = replace(settings, remote_nim_url=model.url)
+        _say_models(there)
+    assert f"unknown: what {model.url}/v1/models answers is no list of models" in (
+        capsys.readouterr().out
+    )
+
+
+def test_doctor_names_an_inference_elsewhere_that_answers_nonsense(settings):
+    app = FastAPI()
+    app.get("/v1/health/ready")(lambda: "ready")
+    app.get("/v1/models")(lambda: {"data": [{"id": "m"}]})
+    app.post("/v1/chat/completions")(lambda: "<html>")
+    with serving(app) as url:
+        *_, last = checks(replace(settings, remote_nim_url=url))
+    assert (last.verdict, last.finding) == ("fail", "what m answered is no chat completion")
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
