@@ -37,6 +37,8 @@ READY_WITHIN_S = {"control plane": 90.0, "inference": 300.0}
 LOADED_WITHIN_S = 10.0
 STOPPED_WITHIN_S = 15.0
 POLL_S = 0.1
+LOG_BYTES = 10_000_000
+"""A start sets a longer log aside, in the place of the one before."""
 
 LOCAL_PROFILE = {
     "HF_HUB_DISABLE_XET": "1",
@@ -89,7 +91,8 @@ def start_platform(
     ends what it began, and nothing that ran before.
 
     Raises:
-        StartFailed: a port cannot be used, or a process ended or did not answer in time.
+        StartFailed: a port or the home cannot be used, or a process ended or did not answer in
+            time.
     """
     home = settings.home
     try:
@@ -97,15 +100,30 @@ def start_platform(
         (home / LOCK).touch()
     except OSError as error:
         raise StartFailed(f"{home} cannot be the folder of all state: {error}") from None
-    with locked(home, say):
-        return _start(settings, say)
+    try:
+        with locked(home, say):
+            return _start(settings, say)
+    except OSError as error:
+        raise StartFailed(f"the platform cannot be started in {home}: {error}") from None
 
 
-def stop_platform(home: Path, say: Callable[[str], None] = lambda text: None) -> list[str]:
-    """Stop both processes and every child of theirs; returns the roles that were running."""
+def stop_platform(
+    home: Path,
+    say: Callable[[str], None] = lambda text: None,
+    only: ProcessRecord | None = None,
+) -> list[str]:
+    """Stop both processes and every child of theirs; returns the roles that were running.
+
+    With `only`, nothing is stopped where another control plane has taken its place.
+    """
     # A folder that is no home gets no lock: it would look like one.
     with locked(home, say) if is_home(home) else nullcontext():
-        return _stop(home)
+        return [] if only and is_replaced(home, only) else _stop(home)
+
+
+def is_replaced(home: Path, control_plane: ProcessRecord) -> bool:
+    """Whether an `up` has started this home's platform anew since."""
+    return read_records(home).get("control plane", control_plane) != control_plane
 
 
 def reset_platform(settings: Settings, say: Callable[[str], None] = lambda text: None) -> list[str]:
@@ -193,7 +211,8 @@ def _stop(home: Path) -> list[str]:
     alive = {role: record for role, record in read_records(home).items() if record.process()}
     pids = [record.pid for record in alive.values()]
     # First, so that an `up` that watches them knows that they were asked to end.
-    (home / "processes.json").unlink(missing_ok=True)
+    with suppress(OSError):  # in a home that cannot be written any more they end all the same
+        (home / "processes.json").unlink(missing_ok=True)
     # The control plane ends its own children, so that jobs are left in an honest state.
     _end(pids)
     _end([process.pid for process in family(home)])
@@ -237,6 +256,8 @@ def _check_port(settings: Settings, role: Role) -> None:
 def _spawn(settings: Settings, role: Role, url: str) -> ProcessRecord:
     log = settings.home / "logs" / f"{role.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".old.log"))
     command = {
         "control plane": [sys.executable, "-m", "nemo_local", "serve"],
         "inference": [sys.executable, "-m", "nemo_local.nim"],
