@@ -17,11 +17,12 @@ from nemo_local import doctor as doctor_module
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.errors import DatabaseError
 from nemo_local.core.imports import imports_that_stay
-from nemo_local.home import check_home, read_records
+from nemo_local.home import check_home, locked, read_records
 from nemo_local.processes import (
     StartFailed,
     family,
     is_answering,
+    is_replaced,
     reset_platform,
     roles,
     start_platform,
@@ -46,6 +47,8 @@ NimPort = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Port of inference [NEMO_LOCAL_NIM_PORT].")
 ]
 RECENT_JOBS = 5
+STOPPED = "Stopped by `down`."
+ANOTHER = "Another `up` has started this platform anew; `status` says where it listens."
 
 
 @cli.command()
@@ -90,7 +93,11 @@ def down(home: Home = None) -> None:
     """Stop the platform and its training runs; everything stored stays."""
     # No other setting matters, and so none can keep the platform from being stopped.
     only = {"NEMO_LOCAL_HOME": os.environ.get("NEMO_LOCAL_HOME", "")}
-    stopped = stop_platform(Settings.from_environment(only, home=home).home, typer.echo)
+    where = Settings.from_environment(only, home=home).home
+    try:
+        stopped = stop_platform(where, typer.echo)
+    except OSError as error:
+        _fail(f"The platform of {where} cannot be stopped: {error}")
     typer.echo(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
 
 
@@ -154,6 +161,8 @@ def reset(
             f"The database of NEMO_LOCAL_DATABASE_URL cannot be emptied: {error}. The platform is "
             "stopped and nothing was removed; correct the URL, or reset without it."
         )
+    except OSError as error:
+        _fail(f"Not everything in {settings.home} can be removed: {error}")
     if left:
         typer.echo(f"Removed what the platform stored in {settings.home}.")
         typer.echo(f"Not the platform's, so still there: {', '.join(left)}.")
@@ -218,12 +227,10 @@ def _say_where(settings: Settings) -> None:
 
 
 def _say_models(settings: Settings) -> None:
-    try:
-        listed = Client(settings.nim_url, settings.nim_token, 5).get("/v1/models")["data"]
-    except UpstreamError as error:
-        typer.echo(f"models         unknown: {doctor_module.reason(error, settings)}")
-        return
-    if not listed:
+    listed, problem = doctor_module.served_models(settings)
+    if problem:
+        typer.echo(f"models         unknown: {problem}")
+    elif not listed:
         typer.echo(f"models         none is served; {settings.home / 'logs'} says why")
     for model in listed:
         note = ""
@@ -264,7 +271,12 @@ def _let_signals_interrupt() -> None:
 
 def _stay(settings: Settings) -> None:
     """Watch both processes until Ctrl-C; say so when one ends, and stop when the first one does."""
-    records = read_records(settings.home)
+    home = settings.home
+    records = read_records(home)
+    platform = records.get("control plane")
+    if platform is None:
+        typer.echo(STOPPED)
+        return
     watched = {role: records[role] for role in roles(settings) if role in records}
 
     def some_ended() -> bool:
@@ -274,19 +286,28 @@ def _stay(settings: Settings) -> None:
         typer.echo("Ctrl-C stops it.")
         while watched:
             wait_until(some_ended, float("inf"), "a process ends")
-            if not read_records(settings.home):
-                typer.echo("Stopped by `down`.")
+            if read_records(home):  # no `down`, but perhaps another `up` that is still at work
+                with locked(home, lambda text: None):
+                    pass
+            if not read_records(home):
+                typer.echo(STOPPED)
+                return
+            if is_replaced(home, platform):
+                typer.echo(ANOTHER)
                 return
             for role in [role for role, record in watched.items() if record.process() is None]:
                 record = watched.pop(role)
                 typer.echo(f"\nThe {role} ended. Its log says:\n{record.last_lines()}", err=True)
                 if role == "control plane":
-                    stop_platform(settings.home)
+                    stop_platform(home, only=platform)
                     raise typer.Exit(1)
                 typer.echo("The rest goes on; `up` in another terminal starts it again.", err=True)
     except KeyboardInterrupt:
         with suppress(OSError):  # the terminal may be gone
             typer.echo("\nStopping ...")
-        stop_platform(settings.home)
-        left = len(family(settings.home))
+        stop_platform(home, only=platform)
+        if is_replaced(home, platform):
+            typer.echo(ANOTHER)
+            return
+        left = len(family(home))
         typer.echo("Stopped." if not left else f"{left} process(es) would not stop.")

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from nemo_local.catalog import load_catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.home import read_records
-from nemo_local.processes import cannot_listen, is_answering, roles
+from nemo_local.ports import cannot_listen
+from nemo_local.processes import is_answering, roles
 from nemo_local.settings import Settings, SettingsError
 
 PACKAGES = (
@@ -77,6 +78,19 @@ def reason(error: UpstreamError, settings: Settings) -> str:
     if settings.remote_nim_url and error.url.startswith(f"{settings.nim_url}/"):
         what = "NEMO_LOCAL_NIM_KEY to the key of that server"
     return f"{error.url} wants a token: set {what}"
+
+
+def served_models(settings: Settings) -> tuple[list[dict[str, Any]], str]:
+    """The models that inference lists, and why they are not known; empty where they are."""
+    client = Client(settings.nim_url, settings.nim_token, 5)
+    try:
+        return [{**model, "id": model["id"]} for model in client.get("/v1/models")["data"]], ""
+    except UpstreamError as error:
+        return [], reason(error, settings)
+    except (LookupError, TypeError):
+        return [], f"what {settings.nim_url}/v1/models answers is no list of models"
+    finally:
+        client.close()
 
 
 def _python() -> Check:
@@ -142,19 +156,23 @@ def _canary(settings: Settings) -> Check:
         return Check(
             "warn", "tool call", f"inference does not answer at {settings.nim_url}; not tried"
         )
+    listed, problem = served_models(settings)
+    if not listed:
+        return Check("fail", "tool call", problem or f"{settings.nim_url} serves no model")
+    model = listed[0]["id"]
     client = Client(settings.nim_url, settings.nim_token)
     try:
-        model = client.get("/v1/models")["data"][0]["id"]
         reply = client.post("/v1/chat/completions", json={**CANARY, "model": model})
         calls = reply["choices"][0]["message"].get("tool_calls") or []
+        called = [(call["function"]["name"], call["function"]["arguments"]) for call in calls]
     except UpstreamError as error:
         return Check("fail", "tool call", reason(error, settings))
-    except LookupError as error:
-        return Check("fail", "tool call", str(error))
-    if [call["function"]["name"] for call in calls] == ["get_weather"]:
-        return Check(
-            "ok", "tool call", f"{model} called get_weather({calls[0]['function']['arguments']})"
-        )
+    except (LookupError, TypeError, AttributeError):
+        return Check("fail", "tool call", f"what {model} answered is no chat completion")
+    finally:
+        client.close()
+    if [name for name, _ in called] == ["get_weather"]:
+        return Check("ok", "tool call", f"{model} called get_weather({called[0][1]})")
     return Check(
         "fail",
         "tool call",

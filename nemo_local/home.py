@@ -88,7 +88,11 @@ def write_records(home: Path, records: Mapping[str, ProcessRecord]) -> None:
 @contextmanager
 def locked(home: Path, say: Callable[[str], None]) -> Iterator[None]:
     """One command at a time starts, stops or removes the platform of a home; others wait."""
-    with (home / LOCK).open("a") as file:
+    try:
+        file = (home / LOCK).open("a")
+    except OSError:  # a home that cannot be written any more
+        file = (home / LOCK).open()
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Collection
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -28,7 +25,8 @@ from nemo_local.home import (
     remove_state,
     write_records,
 )
-from nemo_local.settings import Settings
+from nemo_local.ports import cannot_listen
+from nemo_local.settings import LOOPBACK_HOSTS, Settings
 
 Role = Literal[
     "control plane",  # every service but inference
@@ -39,6 +37,8 @@ READY_WITHIN_S = {"control plane": 90.0, "inference": 300.0}
 LOADED_WITHIN_S = 10.0
 STOPPED_WITHIN_S = 15.0
 POLL_S = 0.1
+LOG_BYTES = 10_000_000
+"""A start sets a longer log aside, in the place of the one before."""
 
 LOCAL_PROFILE = {
     "HF_HUB_DISABLE_XET": "1",
@@ -63,7 +63,11 @@ LOCAL_PROFILE = {
 }
 """Environment of both processes: no telemetry, no Xet, threads that soon yield."""
 
-_NOT_INHERITED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT")
+_NOT_INHERITED = (
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"),
+    # The Hub's client would not even ask our own Data Store.
+    *("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"),
+)
 
 
 class StartFailed(RuntimeError):
@@ -87,7 +91,8 @@ def start_platform(
     ends what it began, and nothing that ran before.
 
     Raises:
-        StartFailed: a port cannot be used, or a process ended or did not answer in time.
+        StartFailed: a port or the home cannot be used, or a process ended or did not answer in
+            time.
     """
     home = settings.home
     try:
@@ -95,15 +100,30 @@ def start_platform(
         (home / LOCK).touch()
     except OSError as error:
         raise StartFailed(f"{home} cannot be the folder of all state: {error}") from None
-    with locked(home, say):
-        return _start(settings, say)
+    try:
+        with locked(home, say):
+            return _start(settings, say)
+    except OSError as error:
+        raise StartFailed(f"the platform cannot be started in {home}: {error}") from None
 
 
-def stop_platform(home: Path, say: Callable[[str], None] = lambda text: None) -> list[str]:
-    """Stop both processes and every child of theirs; returns the roles that were running."""
+def stop_platform(
+    home: Path,
+    say: Callable[[str], None] = lambda text: None,
+    only: ProcessRecord | None = None,
+) -> list[str]:
+    """Stop both processes and every child of theirs; returns the roles that were running.
+
+    With `only`, nothing is stopped where another control plane has taken its place.
+    """
     # A folder that is no home gets no lock: it would look like one.
     with locked(home, say) if is_home(home) else nullcontext():
-        return _stop(home)
+        return [] if only and is_replaced(home, only) else _stop(home)
+
+
+def is_replaced(home: Path, control_plane: ProcessRecord) -> bool:
+    """Whether an `up` has started this home's platform anew since."""
+    return read_records(home).get("control plane", control_plane) != control_plane
 
 
 def reset_platform(settings: Settings, say: Callable[[str], None] = lambda text: None) -> list[str]:
@@ -143,30 +163,6 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout_s:g} s in vain until {what}")
         time.sleep(POLL_S)
-
-
-def cannot_listen(host: str, port: int) -> str:
-    """Why we could not listen there, as the end of a sentence; empty when we could."""
-    family_ = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family_, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                home = _home_on(port)
-                return f"is taken by {f'the platform of {home}' if home else 'another program'}"
-            return f"cannot be listened on ({error.strerror})"
-    return ""
-
-
-def _home_on(port: int) -> str | None:
-    """The home whose platform was started on this port and lives; None when there is none."""
-    for home in {home for process in psutil.process_iter() if (home := home_of(process))}:
-        for record in read_records(Path(home)).values():
-            if urlsplit(record.url).port == port and record.process():
-                return home
-    return None
 
 
 def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:
@@ -215,7 +211,8 @@ def _stop(home: Path) -> list[str]:
     alive = {role: record for role, record in read_records(home).items() if record.process()}
     pids = [record.pid for record in alive.values()]
     # First, so that an `up` that watches them knows that they were asked to end.
-    (home / "processes.json").unlink(missing_ok=True)
+    with suppress(OSError):  # in a home that cannot be written any more they end all the same
+        (home / "processes.json").unlink(missing_ok=True)
     # The control plane ends its own children, so that jobs are left in an honest state.
     _end(pids)
     _end([process.pid for process in family(home)])
@@ -259,6 +256,8 @@ def _check_port(settings: Settings, role: Role) -> None:
 def _spawn(settings: Settings, role: Role, url: str) -> ProcessRecord:
     log = settings.home / "logs" / f"{role.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".old.log"))
     command = {
         "control plane": [sys.executable, "-m", "nemo_local", "serve"],
         "inference": [sys.executable, "-m", "nemo_local.nim"],
@@ -302,6 +301,11 @@ def child_environment(settings: Settings) -> dict[str, str]:
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [root, inherited.get("PYTHONPATH", "")]))
     own = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", HOME_VARIABLE: str(settings.home)}
+    # A proxy would be asked for our own addresses, too. Of two spellings the small one counts.
+    hosts = inherited.get("no_proxy") or inherited.get("NO_PROXY", "")
+    if hosts.strip() != "*":
+        hosts = ",".join(dict.fromkeys(filter(None, [hosts, *LOOPBACK_HOSTS, settings.host])))
+    own |= {"no_proxy": hosts, "NO_PROXY": hosts}
     return {**inherited, **LOCAL_PROFILE, **settings.environment(), **own}
 
 

@@ -7,10 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nemo_local.core.secrets import usable_key
 from nemo_local.core.tool_formats import ToolFormat, formats_by_model
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 Device = Literal[
     "auto",  # a GPU where there is one
@@ -154,10 +157,6 @@ class Settings:
                 f"the control plane and inference cannot both listen on port {self.port}; choose "
                 "another one with --nim-port (or NEMO_LOCAL_NIM_PORT)"
             )
-        if "?" in str(self.home):  # begins the query of a database's URL
-            raise SettingsError(
-                f"{_VARIABLES['home']}: the path {self.home} must not have a question mark in it"
-            )
         if self.models_dir is not None and not self.models_dir.is_dir():
             raise SettingsError(f"{_VARIABLES['models_dir']}: there is no folder {self.models_dir}")
 
@@ -203,8 +202,11 @@ class Settings:
         return self.nim_key if self.remote_nim_url else self.token
 
     @property
-    def database_url(self) -> str:
-        return self.database or f"sqlite:///{self.home / 'platform.db'}"
+    def database_url(self) -> str | URL:
+        # Only now: other commands start in half the time without SQLAlchemy.
+        from sqlalchemy.engine import URL
+
+        return self.database or URL.create("sqlite", database=str(self.home / "platform.db"))
 
     @property
     def _local_host(self) -> str:

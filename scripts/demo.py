@@ -101,8 +101,12 @@ def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
         "NEMO_LOCAL_NIM_PORT": str(nim_port),
     }  # fmt: skip
     command = [sys.executable, "-m", "nemo_local"]
+    failed = 0
     try:
-        subprocess.run([*command, "up", "--detach"], cwd=ROOT, env=environment, check=True)
+        up = [*command, "up", "--detach"]
+        failed = subprocess.run(up, cwd=ROOT, env=environment, check=False).returncode
+        if failed:
+            sys.exit(failed)  # it has said why, and left nothing behind
         url = f"http://127.0.0.1:{port}"
         nim_url = environment.get("NEMO_LOCAL_NIM_URL") or f"http://127.0.0.1:{nim_port}"
         yield {
@@ -111,7 +115,8 @@ def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
             "NEMO_TOKEN": environment.get("NEMO_LOCAL_TOKEN", ""),
         }
     finally:
-        subprocess.run([*command, "down"], cwd=ROOT, env=environment, check=False)
+        if not failed:
+            subprocess.run([*command, "down"], cwd=ROOT, env=environment, check=False)
 
 
 def publish(nds_url: str, dataset: str, rows: Path, token: str | None = None) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import (
     inspect,
     select,
 )
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import NullPool
@@ -64,7 +64,7 @@ class Documents:
     Threads may share it. One writes at a time, so an `update` function sees the latest state.
     """
 
-    def __init__(self, database_url: str, clock: Clock = utc_now) -> None:
+    def __init__(self, database_url: str | URL, clock: Clock = utc_now) -> None:
         self.clock = clock
         url = make_url(database_url)
         if url.get_backend_name() == "sqlite" and url.database:

@@ -1,6 +1,7 @@
 """File contents by SHA-256: written to a temporary file, synced, then renamed into place.
 
-An empty file in `incoming`, named by a SHA-256, marks a content that perhaps no commit names.
+An empty file in `incoming`, named by a SHA-256, marks a content that perhaps no commit names. The
+file `databases` has the id of each database that the contents were served with, one a line.
 """
 
 from __future__ import annotations
@@ -35,17 +36,31 @@ class Blobs:
         self.incoming = folder / "incoming"
         self.incoming.mkdir(parents=True, exist_ok=True)
 
-    def remove_interrupted(self, named: Callable[[], set[str]]) -> None:
+    def remove_interrupted(self, database: str, named: Callable[[], set[str]]) -> None:
         """Delete contents that no commit names; call before serving.
 
-        `named()` gives the SHA-256 of every content that a commit names; called only if needed.
+        `named()` gives the SHA-256 of every content that a commit of the database with this id
+        names; called only if needed. What was ever served with another one stays: its commits may
+        name any content.
         """
         left = list(self.incoming.iterdir())
         marked = {path.name for path in left if self.size(path.name) is not None}
-        for sha256 in marked - (named() if marked else set()):
-            self.path(sha256).unlink()
+        if self._note_database(database) == {database}:
+            for sha256 in marked - (named() if marked else set()):
+                self.path(sha256).unlink()
+        else:
+            left = [path for path in left if path.name not in marked]
         for path in left:
             path.unlink()
+
+    def _note_database(self, database: str) -> set[str]:
+        """The databases of earlier starts; this one belongs to them from now on."""
+        with (self.folder / "databases").open("a+") as file:
+            file.seek(0)
+            noted = set(file.read().split())
+            if database not in noted:
+                file.write(f"{database}\n")
+        return noted
 
     def mark_unnamed(self, sha256: str) -> None:
         """Have the content deleted at the next start unless a commit names it by then."""

@@ -48,7 +48,7 @@ class DataStoreService:
 
     def start(self) -> None:
         """Drop contents that no commit names: of interrupted uploads and deleted repositories."""
-        self.blobs.remove_interrupted(self._named_contents)
+        self.blobs.remove_interrupted(self._database_id(), self._named_contents)
 
     # Namespaces
 
@@ -230,6 +230,12 @@ class DataStoreService:
                 "Bring both back from one copy, or upload the file again",
             )
         return path
+
+    def _database_id(self) -> str:
+        """Made at the first start with a database: `blobs` must not take another one for it."""
+        with contextlib.suppress(Conflict):
+            self.documents.create("datastore_database", "", "this", {})
+        return str(self.documents.get("datastore_database", "", "this")["id"])
 
     def _named_contents(self) -> set[str]:
         return _contents_of(self.documents.all("commit"))

@@ -46,6 +46,18 @@ def test_an_option_that_cannot_work_is_refused_before_anything_is_made(tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_platform_that_cannot_start_has_the_last_word(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "scripts/demo.py", "--results", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "NEMO_LOCAL_DEVICE": "tpu"},
+        capture_output=True,
+        text=True,
+    )
+    refusal = "NEMO_LOCAL_DEVICE must be one of auto, cpu, cuda, not 'tpu'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", refusal)
+
+
 def test_a_shell_set_up_for_a_cluster_does_not_lead_the_demo_there(monkeypatch, tmp_path):
     for name in (*URLS, "NIM_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -11,22 +11,32 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import psutil
 import pytest
+from fastapi import FastAPI
 
-from nemo_local.home import HOME_VARIABLE, ProcessRecord, read_records, write_records
+from nemo_local.cli import _say_models, _stay
+from nemo_local.doctor import checks
+from nemo_local.home import HOME_VARIABLE, LOCK, ProcessRecord, locked, read_records, write_records
+from nemo_local.ports import cannot_listen
 from nemo_local.processes import (
-    cannot_listen,
+    LOG_BYTES,
+    StartFailed,
+    child_environment,
     family,
     is_answering,
     start_platform,
     stop_platform,
+    wait_until,
 )
 from tests.running_nim import running_nim
+from tests.scripted_model import scripted_model, serving
 
 
 @pytest.fixture
@@ -126,17 +136,108 @@ def test_a_platform_can_listen_on_every_address_of_the_sixth_protocol(alone):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_process_is_found_again_after_the_clock_was_set(tmp_path, monkeypatch):
-    child = subprocess.Popen(
-        [sys.executable, "-c", "input()"],
-        env={**os.environ, HOME_VARIABLE: str(tmp_path)},
-        stdin=subprocess.PIPE,
-    )
-    write_records(tmp_path, {"x": ProcessRecord(child.pid, str(tmp_path), "http://x:1", "/none")})
+@pytest.fixture
+def child(tmp_path) -> Iterator[Callable[[], tuple[subprocess.Popen, ProcessRecord]]]:
+    """Starts a process of the home `tmp_path` that does nothing."""
+    with ExitStack() as closing:
+
+        def start() -> tuple[subprocess.Popen, ProcessRecord]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", "input()"],
+                env={**os.environ, HOME_VARIABLE: str(tmp_path)},
+                stdin=subprocess.PIPE,
+            )
+            closing.enter_context(process)
+            closing.callback(process.kill)
+            record = ProcessRecord(process.pid, str(tmp_path), "http://x:1", "/none")
+            wait_until(lambda: record.process() is not None, 10, "it has its environment")
+            return process, record
+
+        yield start
+
+
+def test_an_up_that_watches_leaves_a_platform_alone_that_another_up_started_anew(
+    tmp_path, settings, child, capsys
+):
+    (first, old), (second, new) = child(), child()
+    write_records(tmp_path, {"control plane": old})
+    watched = replace(settings, home=tmp_path)
+
+    def move() -> None:
+        with locked(tmp_path, print):
+            first.communicate(b"\n")
+            write_records(tmp_path, {"control plane": new})
+
+    moving = threading.Timer(0, move)
+    moving.start()
+    _stay(watched)
+    moving.join()
+    assert "Another `up` has started this platform anew" in capsys.readouterr().out
+    assert stop_platform(tmp_path, only=old) == [] and second.poll() is None
+
+
+def test_a_home_that_cannot_be_written_is_named_and_nothing_stays_there(settings):
+    (settings.home / "processes.json").mkdir(parents=True)
+    with pytest.raises(StartFailed, match=rf"cannot be started in {settings.home}: .*json"):
+        start_platform(settings)
+    assert family(settings.home) == []
+
+
+def test_a_platform_ends_although_its_home_can_no_longer_be_written(tmp_path, child):
+    child()
+    (tmp_path / "processes.json").mkdir()
+    (tmp_path / LOCK).symlink_to(sys.executable)  # Linux opens no program that runs for writing
+    (tmp_path / "platform.db").touch()
+    stop_platform(tmp_path)
+    assert family(tmp_path) == []
+
+
+def test_a_file_in_place_of_a_home_has_no_platform_to_stop(tmp_path):
+    (tmp_path / "file").touch()
+    assert stop_platform(tmp_path / "file") == []
+
+
+def test_a_long_log_is_set_aside_at_the_next_start(settings):
+    (settings.home / "processes.json").mkdir(parents=True)  # so that the start ends soon
+    log = settings.home / "logs" / "control-plane.log"
+    log.parent.mkdir()
+    with log.open("wb") as file:
+        file.truncate(LOG_BYTES + 1)
+    with pytest.raises(StartFailed):
+        start_platform(settings)
+    assert log.stat().st_size < LOG_BYTES < log.with_suffix(".old.log").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ({}, "127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "corp.example"}, "corp.example,127.0.0.1,localhost,::1"),
+        ({"NO_PROXY": "other", "no_proxy": "corp"}, "corp,127.0.0.1,localhost,::1"),
+        ({"no_proxy": "*"}, "*"),
+    ],
+    ids=["none", "one", "both", "all"],
+)
+def test_a_shell_that_is_offline_or_has_a_proxy_keeps_no_process_from_the_platform_itself(
+    settings, monkeypatch, given, hosts
+):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+    for name, value in (offline | given).items():
+        monkeypatch.setenv(name, value)
+    environment = child_environment(settings)
+    assert not offline.keys() & environment.keys()
+    assert (environment["NO_PROXY"], environment["no_proxy"]) == (hosts, hosts)
+
+
+def test_a_process_is_found_again_after_the_clock_was_set(tmp_path, monkeypatch, child):
+    process, record = child()
+    write_records(tmp_path, {"x": record})
     # What psutil says of a start is counted from the boot, whose time moves with the clock.
     monkeypatch.setattr(psutil.Process, "create_time", lambda self: 0.0)
     assert read_records(tmp_path)["x"].process() is not None
-    child.communicate(b"\n")
+    process.communicate(b"\n")
     assert read_records(tmp_path)["x"].process() is None
 
 
@@ -172,6 +273,27 @@ def test_an_inference_with_a_token_says_which_setting_doctor_and_up_lack(termina
         elsewhere = {"NEMO_LOCAL_NIM_URL": settings.nim_url, "NEMO_LOCAL_DATASET_ROWS": "0"}
         assert "set NEMO_LOCAL_NIM_KEY to" in terminal.run("doctor", **elsewhere).stdout
         assert "set NEMO_LOCAL_NIM_KEY to" in terminal.run("up", "--detach", **elsewhere).stdout
+
+
+@pytest.mark.parametrize("listing", ["<html>", {"models": []}, {"data": ["m"]}, None])
+def test_an_inference_elsewhere_that_lists_no_models_is_named(settings, listing, capsys):
+    with scripted_model() as model:
+        model.listing = listing
+        there = replace(settings, remote_nim_url=model.url)
+        _say_models(there)
+    assert f"unknown: what {model.url}/v1/models answers is no list of models" in (
+        capsys.readouterr().out
+    )
+
+
+def test_doctor_names_an_inference_elsewhere_that_answers_nonsense(settings):
+    app = FastAPI()
+    app.get("/v1/health/ready")(lambda: "ready")
+    app.get("/v1/models")(lambda: {"data": [{"id": "m"}]})
+    app.post("/v1/chat/completions")(lambda: "<html>")
+    with serving(app) as url:
+        *_, last = checks(replace(settings, remote_nim_url=url))
+    assert (last.verdict, last.finding) == ("fail", "what m answered is no chat completion")
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])

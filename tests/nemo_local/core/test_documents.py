@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from dataclasses import replace
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -96,6 +97,15 @@ def test_entities_survive_a_restart(documents, settings):
     again = Documents(settings.database_url)
     assert again.get("model", "ns", "m")["a"] == 1
     again.close()
+
+
+@pytest.mark.parametrize("name", ["50%25 off", "what?", "a#b"])
+def test_the_database_lies_in_a_home_with_any_signs_in_its_name(settings, name):
+    home = settings.home.with_name(name)
+    store = Documents(replace(settings, home=home).database_url)
+    store.create("model", "ns", "m", {})
+    store.close()
+    assert (home / "platform.db").is_file()
 
 
 def test_all_lists_by_fields_oldest_first(documents):

@@ -20,7 +20,9 @@ HEADER: dict[str, Any] = {
 
 @pytest.fixture
 def blobs(tmp_path):
-    return Blobs(tmp_path / "blobs")
+    blobs = Blobs(tmp_path / "blobs")
+    blobs.remove_interrupted("database-1", set)
+    return blobs
 
 
 def file_line(path: str, content: bytes, **more):
@@ -124,5 +126,5 @@ def test_what_is_no_commit_is_refused(blobs, text, message):
     with pytest.raises(HubError, match=message) as refused:
         parse(blobs, text=text)
     assert refused.value.status == 400
-    blobs.remove_interrupted(set)
-    assert [path for path in blobs.folder.rglob("*") if path.is_file()] == []
+    blobs.remove_interrupted("database-1", set)
+    assert [path.name for path in blobs.folder.rglob("*") if path.is_file()] == ["databases"]

@@ -17,18 +17,19 @@ HEADER = Operation("header", {"summary": "s"})
 @pytest.fixture
 def service(documents, settings):
     service = DataStoreService(documents, settings.home / "blobs")
+    service.start()
     service.create_repo("dataset", "ns", "d")
     return service
 
 
-def commit(service, path, content):
+def commit(service, path, content, repo="ns/d"):
     operation = Operation("file", {"path": path}, service.blobs.put(content))
-    service.commit(service.repo("dataset", "ns/d"), "main", [HEADER, operation])
+    service.commit(service.repo("dataset", repo), "main", [HEADER, operation])
 
 
 def contents(service):
     paths = (path for path in service.blobs.folder.rglob("*") if path.is_file())
-    return {path.read_bytes() for path in paths}
+    return {path.read_bytes() for path in paths if path.name != "databases"}
 
 
 def test_contents_of_refused_commits_do_not_stay_for_ever(service):
@@ -72,6 +73,39 @@ def test_a_content_of_a_deleted_repository_that_is_committed_again_stays(service
     commit(service, "kept", b"kept")
     service.start()
     assert b"kept" in contents(service)
+
+
+def start_with_other_database(settings, tmp_path):
+    documents = Documents(f"sqlite:///{tmp_path / 'other.db'}")
+    service = DataStoreService(documents, settings.home / "blobs")
+    service.start()
+    return service
+
+
+def have_and_delete(service, content):
+    """Have a content in a repository that stays and in one that is deleted, which marks it."""
+    for repo in ("kept", "gone"):
+        service.create_repo("dataset", "ns", repo)
+        commit(service, "own", content, f"ns/{repo}")
+    service.delete_repo("dataset", "ns/gone")
+
+
+def test_contents_survive_a_start_with_another_database(service, settings, tmp_path):
+    have_and_delete(service, b"own")
+    before = contents(service)
+    for _ in range(2):
+        start_with_other_database(settings, tmp_path).documents.close()
+    service.start()
+    assert before <= contents(service)
+
+
+def test_contents_survive_a_start_with_the_database_of_before(service, settings, tmp_path):
+    newer = start_with_other_database(settings, tmp_path)
+    have_and_delete(newer, b"own")
+    newer.documents.close()
+    for _ in range(2):
+        service.start()
+    assert b"own" in contents(service)
 
 
 def test_a_full_disk_leaves_no_temporary_file(tmp_path):
