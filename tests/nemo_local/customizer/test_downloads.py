@@ -114,9 +114,10 @@ def test_another_uri_is_another_download(client, hub):
 def test_a_target_sent_back_with_a_new_description_keeps_its_weights(client, hub):
     create(client, "kept", "hf://ns/tiny@v1")
     ready = settled(client, "kept")
-    changed = client.patch(f"{BASE}/targets/ns/kept", json=ready | {"description": "mine"})
-    assert (changed["status"], changed["description"]) == ("ready", "mine")
-    assert Path(ready["model_path"], "config.json").is_file()
+    for sent in (ready, {"model_uri": ready["model_uri"]}):
+        changed = client.patch(f"{BASE}/targets/ns/kept", json=sent | {"description": "mine"})
+        assert (changed["status"], changed["description"]) == ("ready", "mine")
+        assert Path(changed["model_path"], "config.json").is_file()
 
 
 def test_a_failed_download_is_tried_again_with_the_same_uri(client, running, hub, checkpoint):
