@@ -7,8 +7,8 @@ PIP_ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# Three tests at a time, on two cores: many of them mostly wait.
-WORKERS := -n 3 --dist worksteal
+# Four tests at a time, on two cores: many of them mostly wait.
+WORKERS := -n 4 --dist worksteal
 
 # The local profile: no telemetry, no Xet (a self-hosted Hub has none), idle threads that yield.
 export HF_HUB_DISABLE_XET := 1
