@@ -5,7 +5,7 @@ import os
 import sys
 
 from nemo_local.core.imports import imports_that_stay
-from nemo_local.processes import LOCAL_PROFILE
+from nemo_local.environment import LOCAL_PROFILE
 from nemo_local.settings import Settings
 
 

@@ -23,12 +23,12 @@ from fastapi import FastAPI
 
 from nemo_local.cli import _say_models, _stay
 from nemo_local.doctor import checks
+from nemo_local.environment import child_environment
 from nemo_local.home import HOME_VARIABLE, LOCK, ProcessRecord, locked, read_records, write_records
 from nemo_local.ports import cannot_listen
 from nemo_local.processes import (
     LOG_BYTES,
     StartFailed,
-    child_environment,
     family,
     is_answering,
     start_platform,

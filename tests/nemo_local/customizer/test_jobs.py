@@ -19,7 +19,8 @@ from nemo_local.customizer.references import (
     default_output,
     output_model,
 )
-from nemo_local.processes import child_environment, is_answering, wait_until
+from nemo_local.environment import child_environment
+from nemo_local.processes import is_answering, wait_until
 from tests.conftest import Running, running_control_plane
 from tests.nemo_local.customizer.conftest import CONFIG, MODEL, ROWS, job_body, serving, upload
 from tests.nemo_local.customizer.tiny_llama import call_row
