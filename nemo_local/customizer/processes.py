@@ -1,8 +1,8 @@
-"""Training processes: each job gets one of its own, which may have been waiting for it.
+"""Training processes: each job gets one of its own, for which much may have been done already.
 
 To import torch and the libraries around it takes seconds of a processor. One process, the spare,
-does so before there is a job and then waits for the line that names it (see train.py). A job that
-finds no spare starts a process with its line at hand.
+does so before there is a job, and copies itself for each line that names one (see spare.py). A job
+that finds no spare starts a process with its line at hand.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ CHILD_ENVIRONMENT = {
     "WANDB_MODE": "offline",
     "WANDB_ERROR_REPORTING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "TOKENIZERS_PARALLELISM": "true",  # nothing forks here
+    "TOKENIZERS_PARALLELISM": "true",  # what forks has no tokenizer yet
     # Threads that spin for long starve every other process on a small machine; a short spin saves
     # an eighth of a step.
     "OMP_WAIT_POLICY": "passive",
@@ -58,7 +59,53 @@ NOT_INHERITED = (
 )
 """Secrets, which a training has from its job or not at all."""
 
+
 Process = subprocess.Popen[bytes]
+
+
+class TrainingOfSpare:
+    """The process that a spare forked off for a job, or the spare where it does the job itself."""
+
+    def __init__(self, spare: Process) -> None:
+        self._spare = spare
+        self.pid = spare.pid
+        self.stdin: IO[bytes] | None = None  # that of the spare stays open
+        self.returncode: int | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._listen, name="training", daemon=True).start()
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self._ended.wait(timeout) or self.returncode is None:
+            raise subprocess.TimeoutExpired(self._spare.args, timeout or 0)
+        return self.returncode
+
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def _listen(self) -> None:
+        """Take in what the spare reports, or how it ends itself; what it forked ends with it."""
+        reports = self._spare.stdout
+        assert reports is not None, "it is a pipe"
+        forked = reports.readline()
+        if forked:
+            self.pid = int(forked)
+        status = reports.readline()
+        self.returncode = int(status) if status else self._spare.wait()
+        self._ended.set()
+
+
+Training = Process | TrainingOfSpare
 
 
 class TrainingProcesses:
@@ -77,15 +124,16 @@ class TrainingProcesses:
         with self._lock:
             if not self._with_spare or (self._spare and self._spare.poll() is None):
                 return
+            self._end_spare()
             try:
-                self._spare = self._spawn("--spare", Path.cwd(), subprocess.DEVNULL)
+                self._spare = self._spawn("spare", Path.cwd(), subprocess.PIPE, subprocess.DEVNULL)
             except OSError as error:
                 logger.warning("no spare training process, the next job starts its own: %s", error)
 
     def start(
         self, folder: Path, log: IO[bytes], environment: Mapping[str, str] | None = None
-    ) -> Process:
-        """The process that trains the job of this folder: the spare, or a new one.
+    ) -> Training:
+        """The process that trains the job of this folder: one of the spare, or a new one.
 
         `environment` is for this job only. It reaches the process over a pipe, so that a key in it
         is seen in no list of processes.
@@ -93,13 +141,12 @@ class TrainingProcesses:
         job = {"folder": str(folder), "environment": dict(environment or {})}
         line = json.dumps(job).encode() + b"\n"
         with self._lock:
-            spare, self._spare = self._spare, None
+            spare = self._spare
         if spare is not None:
             if spare.poll() is None and _told(spare, line):
-                return spare
+                return TrainingOfSpare(spare)
             logger.warning("the spare training process had ended (%s)", spare.poll())
-            end_process(spare, 0)
-        process = self._spawn("--job", folder, log)
+        process = self._spawn("train", folder, log, subprocess.STDOUT)
         _told(process, line)  # one that ended at once is reported by its status
         return process
 
@@ -107,12 +154,16 @@ class TrainingProcesses:
         """End the spare, for good, and remove what trainings left; none is under way."""
         with self._lock:
             self._with_spare = False
-            spare, self._spare = self._spare, None
-        if spare is not None:
-            end_process(spare, 0)
+            self._end_spare()
         self._temporary.close()
 
-    def _spawn(self, mode: str, folder: Path, output: IO[bytes] | int) -> Process:
+    def _end_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            with spare:
+                end_process(spare, 0)
+
+    def _spawn(self, module: str, folder: Path, output: IO[bytes] | int, errors: int) -> Process:
         environment = {
             # Where torch.compile keeps what it compiled, for the next platform, too.
             "TORCHINDUCTOR_CACHE_DIR": f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}",
@@ -123,11 +174,11 @@ class TrainingProcesses:
             environment["OMP_NUM_THREADS"] = str(self._threads)
             environment["RAYON_NUM_THREADS"] = str(self._threads)  # of the tokenizer
         return subprocess.Popen(
-            [sys.executable, "-m", "nemo_local.customizer.train", mode],
+            [sys.executable, "-m", f"nemo_local.customizer.{module}"],
             bufsize=0,
             stdin=subprocess.PIPE,  # its end of file tells the child that we are gone
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             cwd=folder,
             env=environment,
             start_new_session=True,  # Ctrl-C in the platform's terminal must not fail the job
@@ -141,7 +192,7 @@ def child_environment() -> dict[str, str]:
     return {**inherited, **CHILD_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(path)}
 
 
-def end_process(process: Process, within_s: float) -> None:
+def end_process(process: Training, within_s: float) -> None:
     """Ask the process to end, and end it by force when it has not `within_s` seconds later."""
     if process.poll() is None:
         process.terminate()

@@ -11,16 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor
+from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nemo_local.customizer.choices import choose
 from nemo_local.customizer.gather import gather
 from nemo_local.customizer.networks import load_model
-from nemo_local.customizer.objectives import answer_logits, places_before, shared_by
+from nemo_local.customizer.objectives import answer_logits, places_before
 from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.ranks import Ranks
-from nemo_local.customizer.row_threads import Inputs, RowThreads
 
 ROWS, LENGTH = 2, 16
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -29,11 +28,22 @@ LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 def rehearse() -> bool:
     """Load a model of random weights and take it there and back, as a job on a CPU would.
 
-    Returns whether it did: an idle process takes no GPU's memory.
+    Returns whether it did: an idle process takes no GPU's memory. It leaves no threads behind, so
+    that the process can fork.
     """
     if torch.cuda.is_available():
         return False
-    plan, threads = Plan(target_modules=LINEARS), torch.get_num_threads()
+    threads, tqdm.monitor_interval = torch.get_num_threads(), 0
+    torch.set_num_threads(1)
+    try:
+        _rehearse()
+    finally:
+        torch.set_num_threads(threads)
+    return True
+
+
+def _rehearse() -> None:
+    plan = Plan(target_modules=LINEARS)
     with TemporaryDirectory() as folder:
         LlamaForCausalLM(_smallest()).save_pretrained(folder)
         facts = gather(
@@ -43,15 +53,8 @@ def rehearse() -> bool:
         model = load_model(Path(folder), plan, Ranks(), choices)
     ids = torch.zeros(ROWS, LENGTH, dtype=torch.int64)
     inputs = {"input_ids": ids, "labels": ids, "places": places_before(torch.ones_like(ids) > 0)}
-
-    def loss_of(part: Inputs) -> Tensor:
-        return answer_logits(model, part, part["places"]).sum()
-
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
     with torch.autocast("cpu", torch.bfloat16, choices.bf16):
-        parts = shared_by(inputs, min(ROWS, threads))
-        RowThreads(threads).sum(loss_of, parts, trained).backward()
-    return True
+        answer_logits(model, inputs, inputs["places"]).sum().backward()
 
 
 def _smallest() -> LlamaConfig:

@@ -20,7 +20,7 @@ from nemo_local.customizer import sentences
 from nemo_local.customizer.cards import model_card
 from nemo_local.customizer.hub import FilesUnavailable, Hub
 from nemo_local.customizer.plan import Plan
-from nemo_local.customizer.processes import Process, TrainingProcesses, end_process
+from nemo_local.customizer.processes import Training, TrainingProcesses, end_process
 from nemo_local.customizer.progress import Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
 from nemo_local.customizer.references import DatasetSource, DatasetUrl, OutputModel
@@ -194,7 +194,7 @@ class JobRun:
 
     def _follow(
         self,
-        process: Process,
+        process: Training,
         reader: ProgressReader,
         progress: Progress,
         cancelled: threading.Event,

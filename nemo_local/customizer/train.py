@@ -1,15 +1,14 @@
-"""The training process of one job: `python -m nemo_local.customizer.train --job`.
+"""The training process of one job: `python -m nemo_local.customizer.train`.
 
 Its standard input names the job in one line: {"folder": "...", "environment": {"NAME": "..."}}. The
 folder holds `job.json` (see runner.py) and `data/`. The process reports to `progress.jsonl`, logs
 to `train.log` and leaves its output in `adapter/` or `model/`. A job for several devices it hands
-on to as many processes (see launch.py). With `--spare` it gets ready for one before that line
-comes. It ends when its standard input closes: then its parent is gone.
+on to as many processes (see launch.py). It ends when its standard input closes: then its parent is
+gone.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from nemo_local.core.imports import imports_that_stay
 from nemo_local.customizer.batches import read_rows
@@ -32,15 +32,6 @@ from nemo_local.customizer.progress import (
 from nemo_local.customizer.rendering import UntrainableData
 from nemo_local.customizer.rows import InvalidRow
 
-LIBRARIES = (
-    "torch",
-    "transformers",
-    "datasets",
-    "peft",
-    "nemo_local.customizer.trainer",
-    "torch.utils.tensorboard",  # every job has this tracker
-)
-LOWEST_PRIORITY = 19
 PARENT_GONE = 3
 """How the process exits when nobody is there to give it work, or to read its reports."""
 
@@ -115,15 +106,17 @@ def stop_on_sigterm() -> threading.Event:
     return stop
 
 
-def take_job() -> Path:
-    """The folder of the job that standard input names, whose environment and log are ours now.
-
-    Returns once the line is there. Ends the process if the input closes first.
-    """
+def next_job() -> bytes:
+    """The line of standard input that names a job. Ends the process if there is none any more."""
     with open(0, "rb", buffering=0, closefd=False) as lines:
         line = lines.readline()
     if not line.endswith(b"\n"):
         os._exit(PARENT_GONE)
+    return line
+
+
+def take(line: bytes) -> Path:
+    """The folder of the job that a line names, whose environment and log are ours now."""
     end_with_parent()
     job = json.loads(line)
     os.environ.update(job["environment"])
@@ -133,25 +126,6 @@ def take_job() -> Path:
         os.dup2(log, output)
     os.close(log)
     return Path(job["folder"])
-
-
-def get_ready(taken: threading.Event) -> None:
-    """Import and try what a training needs, behind all other work, until the job is there.
-
-    In a thread of its own: on Linux a priority is that of a thread, and who has lowered it may not
-    raise it again. The training runs in the main thread, which kept its own.
-    """
-    if sys.platform == "linux":
-        os.nice(LOWEST_PRIORITY)
-    with imports_that_stay():
-        for name in LIBRARIES:
-            if taken.is_set():
-                return  # the main thread imports the rest, and faster
-            importlib.import_module(name)
-        from nemo_local.customizer.rehearsal import rehearse
-
-        if not taken.is_set():
-            rehearse()
 
 
 def end_with_parent() -> None:
@@ -165,23 +139,17 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, name="parent watch", daemon=True).start()
 
 
-def run(spare: bool) -> int:
-    """Wait for the job and run it; returns the exit status."""
-    taken = threading.Event()
-    getting_ready = threading.Thread(target=get_ready, args=(taken,), daemon=True)
-    if spare:
-        getting_ready.start()
-    job_dir = take_job()
-    stop = stop_on_sigterm()
-    taken.set()
-    if spare:
-        getting_ready.join()
-    return main(job_dir, stop)
+def run(line: bytes) -> NoReturn:
+    """Do the job that a line names, and end the process."""
+    status = 1
+    try:
+        job_dir = take(line)
+        status = main(job_dir, stop_on_sigterm())
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)  # taking torch apart politely lasts a second and more
 
 
 if __name__ == "__main__":
-    status = run(spare="--spare" in sys.argv)
-    with suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(status)  # taking torch apart politely lasts a second and more
+    run(next_job())

@@ -22,8 +22,17 @@ from nemo_local.customizer.references import (
 from nemo_local.environment import child_environment
 from nemo_local.processes import is_answering, wait_until
 from tests.conftest import Running, running_control_plane
-from tests.nemo_local.customizer.conftest import CONFIG, MODEL, ROWS, job_body, serving, upload
+from tests.nemo_local.customizer.conftest import (
+    CONFIG,
+    MODEL,
+    ROWS,
+    job_body,
+    make_settings,
+    serving,
+    upload,
+)
 from tests.nemo_local.customizer.tiny_llama import call_row
+from tests.nemo_local.customizer.training import spares
 
 JOBS = "/v1/customization/jobs"
 LONG = {"epochs": 400, "log_every_n_steps": 2}
@@ -38,6 +47,12 @@ LORA_ONLY = {
 
 def teacher(target):
     return {"training_type": "distillation", "distillation": {"teacher": target}}
+
+
+@pytest.fixture(scope="module")
+def module_settings(tmp_path_factory, models_dir):
+    """One spare trains all jobs of this module."""
+    return make_settings(tmp_path_factory.mktemp("home"), models_dir, spare_training=1)
 
 
 @pytest.fixture
@@ -71,12 +86,14 @@ def wait_for_steps(client, job_id, steps):
 
 
 def trainings():
-    """The training processes of this test run."""
+    """The processes that train in this test run, of a spare or by themselves."""
+    me = psutil.Process()
     return [
         process
-        for process in psutil.Process().children()
+        for parent in (me, *spares())
+        for process in parent.children()
         if process.status() != psutil.STATUS_ZOMBIE
-        and "nemo_local.customizer.train" in process.cmdline()
+        and (parent != me or "nemo_local.customizer.train" in process.cmdline())
     ]
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,9 +14,10 @@ import psutil
 import pytest
 
 from nemo_local.customizer.processes import TrainingProcesses, end_process
-from nemo_local.customizer.progress import read_all
+from nemo_local.customizer.progress import STOPPED, read_all
+from nemo_local.customizer.spare import LOWEST_PRIORITY, get_ready_at_leisure
 from nemo_local.customizer.temporary import TemporaryFolder
-from nemo_local.customizer.train import LOWEST_PRIORITY, PARENT_GONE, get_ready
+from nemo_local.customizer.train import PARENT_GONE
 from nemo_local.processes import wait_until
 from tests.nemo_local.customizer.training import make_job, spares, wait_for_spare
 
@@ -62,18 +65,33 @@ def test_a_spare_ends_when_nobody_holds_its_input(processes):
 def test_what_a_job_brings_along_is_seen_by_its_process_only(processes, run_job, job_dir):
     processes.prepare()
     spare = wait_for_spare()
-    process = run_job(processes, {"WANDB_API_KEY": "secret", "TRANSFORMERS_VERBOSITY": "info"})
-    assert process.pid == spare.pid and process.returncode == 0
+    run_job(processes, {"WANDB_API_KEY": "secret", "TRANSFORMERS_VERBOSITY": "info"})
     assert read_all(job_dir).finished
     assert "secret" not in (job_dir / "train.log").read_text()
-    assert "secret" not in " ".join(process.args)
+    assert "secret" not in " ".join(spare.cmdline())
+
+
+def test_a_spare_trains_one_job_after_the_other(processes, run_job, job_dir):
+    processes.prepare()
+    spare = wait_for_spare()
+    pids, losses = {spare.pid}, set()
+    for _ in range(3):
+        for name in ("checkpoints", "adapter", "best"):
+            shutil.rmtree(job_dir / name, ignore_errors=True)
+        (job_dir / "progress.jsonl").unlink(missing_ok=True)
+        process = run_job(processes)
+        assert process.returncode == 0
+        pids.add(process.pid)
+        losses.add(read_all(job_dir).train_loss[-1]["value"])
+    assert len(pids) == 4 and len(losses) == 1
+    assert spare.is_running() and spare.children() == []
 
 
 def test_without_a_spare_a_job_starts_its_own_process(run_job, job_dir, temporary):
     with closing(TrainingProcesses(threads=1)) as processes:
         process = run_job(processes)
         left = list(temporary.rglob("*wandb*"))
-    assert process.args[-1] == "--job" and process.returncode == 0
+    assert process.returncode == 0
     assert read_all(job_dir).finished and spares() == []
     assert left and list(temporary.iterdir()) == [], "temporary folders outlive a training"
 
@@ -114,6 +132,72 @@ def test_a_spare_that_died_is_no_loss(processes, run_job):
     assert spares() == []
 
 
+@pytest.fixture
+def training(processes, checkpoint, job_dir):
+    """A spare, and the process in which it trains without end."""
+    (job_dir / "job.json").write_text(json.dumps(make_job(checkpoint, epochs=400)))
+    processes.prepare()
+    with (job_dir / "train.log").open("ab") as log:
+        process = processes.start(job_dir, log)
+        try:
+            wait_until(lambda: read_all(job_dir).steps > 0, 120, "it trains")
+            yield wait_for_spare(), process
+        finally:
+            end_process(process, 0)
+
+
+def test_a_training_that_is_killed_leaves_the_spare(training):
+    spare, process = training
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL
+    assert spare.is_running() and spare.children() == []
+
+
+def test_a_training_ends_with_its_spare(training):
+    spare, process = training
+    trains = psutil.Process(process.pid)
+    spare.kill()
+    assert process.wait(10) == -signal.SIGKILL
+    trains.wait(10)
+
+
+def test_a_training_of_a_spare_leaves_a_checkpoint_when_it_is_told_to_end(training, job_dir):
+    _, process = training
+    end_process(process, 60)
+    assert process.returncode == STOPPED and list((job_dir / "checkpoints").iterdir())
+
+
+@pytest.fixture
+def begins_with(tmp_path, monkeypatch):
+    """Has Python processes begin with this code."""
+
+    def begins_with(code):
+        (tmp_path / "sitecustomize.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+
+    return begins_with
+
+
+def test_a_spare_that_cannot_be_copied_trains_itself(processes, run_job, job_dir, begins_with):
+    begins_with("import errno, os\ndef no(): raise OSError(errno.ENOMEM, '')\nos.fork = no")
+    processes.prepare()
+    spare = wait_for_spare()
+    process = run_job(processes)
+    assert process.pid == spare.pid and process.returncode == 0
+    assert read_all(job_dir).finished and not spare.is_running()
+    processes.prepare()
+    assert wait_for_spare().pid != spare.pid
+
+
+def test_a_library_that_cannot_be_imported_is_the_reason_of_a_job(
+    processes, run_job, job_dir, begins_with
+):
+    begins_with("import sys\nsys.modules['peft'] = None")
+    processes.prepare()
+    assert run_job(processes).returncode == 1
+    assert "import of peft halted" in read_all(job_dir).failure["message"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
 def test_only_the_thread_that_gets_ready_gives_way_to_others():
     def priority():
@@ -123,7 +207,7 @@ def test_only_the_thread_that_gets_ready_gives_way_to_others():
     taken.set()  # so that nothing is imported
 
     def run():
-        get_ready(taken)
+        get_ready_at_leisure(taken)
         seen.append(priority())
 
     thread = threading.Thread(target=run)

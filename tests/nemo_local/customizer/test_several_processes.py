@@ -267,7 +267,8 @@ def test_a_cancelled_training_ends_at_once(checkpoint, job_dir):
 
 
 def test_a_job_of_the_platform_trains_in_the_processes_it_may_have(tmp_path, models_dir):
-    settings = replace(make_settings(tmp_path / "home", models_dir), training_processes=2)
+    settings = make_settings(tmp_path / "home", models_dir, spare_training=1)
+    settings = replace(settings, training_processes=2)
     with serving(settings) as serves, running_control_plane(settings) as running:
         client = running.client()
         upload(running, tmp_path, {"training/a.jsonl": ROWS})

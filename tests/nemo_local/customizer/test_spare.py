@@ -43,7 +43,7 @@ def create(client, dataset="ns/d", **changed):
     return client.post(JOBS, json=job_body(dataset=f"hf://datasets/{dataset}", **changed))
 
 
-def test_a_job_takes_the_spare_and_leaves_another_when_its_adapter_answers(running, client):
+def test_a_job_of_the_spare_ends_when_its_adapter_answers(running, client):
     spare = wait_for_spare()
     job = create(client, output_model="ns/quick@v1", hyperparameters={"log_every_n_steps": 1})
     job = wait_for(client, job["id"], "completed")
@@ -53,19 +53,20 @@ def test_a_job_takes_the_spare_and_leaves_another_when_its_adapter_answers(runni
             model="ns/quick@v1", messages=[{"role": "user", "content": "add 3"}], max_tokens=4
         )
     assert answer.usage.completion_tokens > 0
-    assert job["status"] == "completed" and not spare.is_running()
+    assert job["status"] == "completed"
     assert job["status_details"]["steps_completed"] == 3
     logs = client.get(f"{JOBS}/{job['id']}/container-logs")["entries"]
     assert "step 2: train_loss" in next(iter(logs.values()))["logs"]["main"]
-    assert wait_for_spare().pid != spare.pid
+    assert spare.is_running() and spares() == [spare]
 
 
-def test_a_job_that_fails_in_the_spare_ends_it(running, client, tmp_path):
+def test_a_job_that_fails_leaves_the_spare(running, client, tmp_path):
     files = {"training/a.jsonl": ROWS, "training/b.jsonl": '{"messages": []}\n'}
     upload(running, tmp_path, files, "ns/broken")
     spare = wait_for_spare()
     job = wait_for(client, create(client, "ns/broken")["id"], "completed")
-    assert job["status"] == "failed" and not spare.is_running()
+    assert job["status"] == "failed"
+    assert spare.is_running() and spare.children() == []
 
 
 def waiting_bytes(process):
@@ -87,14 +88,15 @@ def test_a_job_whose_spare_is_killed_as_it_gets_it_starts_another_process(client
     assert job["status"] == "completed" and job["status_details"]["steps_completed"] == 1
 
 
-def test_a_cancelled_job_ends_the_spare_it_took(client):
+def test_a_cancelled_job_ends_and_leaves_the_spare(client):
     spare = wait_for_spare()
     job = create(client, hyperparameters={"epochs": 400})
     wait_for_steps(client, job["id"], 1)
-    assert spare.is_running() and spares() == [spare]  # no second one beside a training
+    (training,) = spare.children()
+    assert spares() == [spare]
     client.post(f"{JOBS}/{job['id']}/cancel")
     assert wait_for(client, job["id"], "cancelled")["status"] == "cancelled"
-    assert not spare.is_running()
+    assert not training.is_running() and spare.is_running()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])

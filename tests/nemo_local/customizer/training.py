@@ -62,7 +62,8 @@ def spares(parent=None):
     return [
         process
         for process in (parent or psutil.Process()).children()
-        if process.status() != psutil.STATUS_ZOMBIE and "--spare" in process.cmdline()
+        if process.status() != psutil.STATUS_ZOMBIE
+        and "nemo_local.customizer.spare" in process.cmdline()
     ]
 
 
