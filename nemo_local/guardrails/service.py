@@ -119,8 +119,11 @@ class GuardrailsService:
         if checked.blocked:
             response = refusal(checked, options, path)
             return finished(response, False) if options.stream else response
-        request = {**sampling_of(main_model_of(guard.data)), **options.llm_params, **body}
-        request = {key: request[key] for key in request if key not in ("guardrails", "stream")}
+        layers = (sampling_of(main_model_of(guard.data)), options.llm_params, body)
+        given = {
+            key: value for layer in layers for key, value in layer.items() if value is not None
+        }
+        request = {key: given[key] for key in given if key not in ("guardrails", "stream")}
         model = MainModel(*self._engine.endpoint(main_model_of(guard.data)), self._timeout_s)
         if options.stream and not guard.flows("output"):
             return await begun(_passed_on(model, path, request))
