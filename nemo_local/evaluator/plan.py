@@ -252,7 +252,8 @@ def _task_plan(
 
 
 def _least(*limits: int | None) -> int | None:
-    given = [int(limit) for limit in limits if limit is not None]
+    # `islice`, which takes the first rows, counts no further.
+    given = [min(int(limit), sys.maxsize) for limit in limits if limit is not None]
     return min(given) if given else None
 
 

@@ -42,6 +42,16 @@ def test_limits_keep_the_first_rows(evaluator: Evaluator) -> None:
     assert prompts(evaluator) == ["0", "1", "2"]
 
 
+def test_a_limit_beyond_every_count_takes_all_rows(evaluator: Evaluator) -> None:
+    limit = 10**30
+    dataset = {"files_url": evaluator.put_rows(ROWS), "limit": limit}
+    config = {**offline(["{{ item.a }}", "==", "b"]), "params": {"limit_samples": limit}}
+    for target in ({"type": "rows", "rows": ROWS}, {"type": "dataset", "dataset": dataset}):
+        assert evaluator.run(config, target)["status_details"]["samples_processed"] == len(ROWS)
+        live = {"config": config, "target": target}
+        assert evaluator.client.post("/v1/evaluation/live", json=live)["status"] == "completed"
+
+
 def test_a_task_s_limit_counts_for_rows_of_the_target_too(evaluator: Evaluator) -> None:
     url = evaluator.put_rows(ROWS)
     config = offline(["{{ item.a }}", "==", "b"], dataset={"files_url": url, "limit": 2})
