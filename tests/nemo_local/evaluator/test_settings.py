@@ -72,6 +72,18 @@ def test_a_split_keeps_its_own_files(evaluator: Evaluator) -> None:
     assert prompts(evaluator) == ["test"]
 
 
+def test_a_split_counts_for_a_single_file_too(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    config = text_config(evaluator.put_rows(ROWS[:1], "data/test-0.jsonl"))
+    dataset = config["tasks"]["qa"]["dataset"]
+    dataset["split"] = "test"
+    assert evaluator.run(config)["status"] == "completed"
+    dataset["split"] = "train"
+    with pytest.raises(UpstreamError, match="test-0.jsonl is no file of split 'train'") as caught:
+        evaluator.run(config)
+    assert caught.value.status == 422
+
+
 @pytest.mark.parametrize(
     ("path", "format"),
     [
