@@ -173,7 +173,7 @@ def test_a_server_says_when_and_whether_it_is_asked_again(
     assert len(at) == asked and at[-1] - at[0] >= seconds
 
 
-def test_a_request_without_an_answer_ends_after_request_timeout(evaluator: Evaluator) -> None:
+def test_a_request_that_ends_after_request_timeout_names_it(evaluator: Evaluator) -> None:
     asked, over = threading.Event(), threading.Event()
 
     def respond(body: dict[str, Any]) -> str:
@@ -188,7 +188,9 @@ def test_a_request_without_an_answer_ends_after_request_timeout(evaluator: Evalu
     finally:
         over.set()
     assert asked.is_set() and job["status"] == "failed"
-    assert "does not answer" in job["status_details"]["message"]
+    message = job["status_details"]["message"]
+    assert "/v1/completions gave no whole answer in 1 s (config.params.request_timeout)" in message
+    assert "is it running?" not in message
 
 
 def test_an_answer_that_comes_byte_by_byte_ends_after_request_timeout(evaluator: Evaluator) -> None:
