@@ -60,7 +60,7 @@ def parse_url(files_url: str) -> DatasetUrl:
 def data_files(platform: Client, dataset: dict[str, Any]) -> list[str]:
     """Paths of the dataset's data files, sorted.
 
-    A `split` keeps the files that carry its name in their path.
+    A `split` keeps the files that carry its name in their path; a single file must, too.
 
     Raises:
         DatasetError: the repository, the path or the split does not exist, or has no data file.
@@ -75,13 +75,17 @@ def data_files(platform: Client, dataset: dict[str, Any]) -> list[str]:
             raise
         raise DatasetError(f"{files_url} is not present on datastore") from None
     paths = sorted(entry["path"] for entry in entries if entry["type"] == "file")
+    split = dataset.get("split")
     if url.path in paths:
+        if split and not _names_split(url.path, str(split)):
+            raise DatasetError(
+                f"{files_url} is no file of split {split!r}: its path does not name it"
+            )
         return [url.path]
     inside = [path for path in paths if not url.path or path.startswith(f"{url.path}/")]
     found = [path for path in inside if path.lower().endswith(DATA_SUFFIXES)]
     if not inside:
         raise DatasetError(f"{files_url} is not present on datastore")
-    split = dataset.get("split")
     chosen = [path for path in found if not split or _names_split(path, str(split))]
     if not chosen:
         wanted = f" of split {split!r}" if split else ""

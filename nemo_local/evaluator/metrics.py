@@ -275,8 +275,14 @@ def _arguments(raw: Any) -> Any:
 
 
 def _truth_and_prediction(params: Params, context: Context) -> tuple[str, str]:
+    truth = render(first_given(params, GROUND_TRUTH), context)
+    if isinstance(truth, list):
+        raise RowError(
+            f"the ground truth is a list of {len(truth)}, and is compared as one reference; "
+            "pick one, as in {{ item.answers[0] }}"
+        )
     prediction = first_given(params, PREDICTION, OUTPUT_TEXT)
-    return _text(first_given(params, GROUND_TRUTH), context), _text(prediction, context)
+    return _as_text(truth), _text(prediction, context)
 
 
 def _text(template: Any, context: Context) -> str:

@@ -31,6 +31,10 @@ class RequestFailed(Exception):
     """One request failed for good; the message carries status and reason."""
 
 
+class _Late(Unreachable):
+    """No whole answer in time; the server may well be running."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a model answers."""
@@ -124,6 +128,11 @@ class ModelClient:
             raise RequestFailed(f"the request is no JSON ({error})") from None
         try:
             answer = await self._attempts("POST", path, self._timeout_s, json=body)
+        except _Late:
+            limit = f"{self._timeout_s:g} s (config.params.request_timeout)"
+            raise RequestFailed(
+                f"{self.endpoint.root}{path} gave no whole answer in {limit}"
+            ) from None
         except UpstreamError as error:
             known = self._answered or self.endpoint.model_id in self._listed
             if error.status == 404 and not known:
@@ -156,7 +165,7 @@ class ModelClient:
             async with asyncio.timeout(timeout_s):
                 return await request
         except TimeoutError:
-            raise Unreachable(self.endpoint.root, f"no whole answer in {timeout_s:g} s") from None
+            raise _Late(self.endpoint.root, f"no whole answer in {timeout_s:g} s") from None
 
     def _unknown(self, error: UpstreamError) -> str:
         near = difflib.get_close_matches(self.endpoint.model_id, self._listed, n=3, cutoff=0.3)

@@ -44,6 +44,8 @@ NUMBERS: tuple[tuple[str, float, float, bool], ...] = (
     ("top_p", 0, 1, False),
 )
 """Parameters of a config: name, lowest and highest value, whether it counts something."""
+MORE_THAN_LOWEST = ("top_p",)
+"""Parameters that may come near their lowest value, and not be it."""
 
 
 class Expander:
@@ -252,7 +254,8 @@ def _task_plan(
 
 
 def _least(*limits: int | None) -> int | None:
-    given = [int(limit) for limit in limits if limit is not None]
+    # `islice`, which takes the first rows, counts no further.
+    given = [min(int(limit), sys.maxsize) for limit in limits if limit is not None]
     return min(given) if given else None
 
 
@@ -262,11 +265,12 @@ def _check_params(params: Entity) -> None:
         if value is None:
             continue
         number = _is_whole(value) if whole else _is_number(value)
-        if not number or not lowest <= value <= highest:
+        excluded = key in MORE_THAN_LOWEST
+        if not number or not lowest <= value <= highest or (excluded and value == lowest):
             kind = "a whole number" if whole else "a number"
-            bounds = (
-                f"of {lowest} or more" if highest == math.inf else f"from {lowest} to {highest}"
-            )
+            bounds = f"of {lowest} or more"
+            if highest != math.inf:
+                bounds = f"from {lowest}{' (excluded)' if excluded else ''} to {highest}"
             raise Invalid(f"config.params.{key} must be {kind} {bounds}, not {value!r}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -11,6 +12,10 @@ from typing import Any
 
 from nemo_local.core.client import AsyncClient, Unreachable, UpstreamError
 from nemo_local.core.errors import NO_RETRY, PlatformError
+
+# In a JSON text that holds one of these names as words, quotes are escaped.
+_END = re.compile(r'data:(\s*\[DONE\]|.*"finish_reason"\s*:\s*"|.*"error"\s*:\s*[{"])')
+"""A line of a stream that ends its answer: why it does, that it failed, or just that."""
 
 
 class ModelFailed(PlatformError):
@@ -56,11 +61,15 @@ class MainModel:
         return {**blank, **response, "choices": numbered}
 
     @asynccontextmanager
-    async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[Any]:
-        """A completion while it is written, as server-sent events: an httpx response to read."""
+    async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[AsyncIterator[str]]:
+        """A completion while it is written: server-sent events, in pieces of text."""
         body = {**request, "stream": True}
         async with self._client() as client, client.stream("POST", path, json=body) as response:
-            yield response
+            written = response.aiter_text()
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                said = await anext(written, "")
+                raise ModelFailed(502, f"the model's reply is no stream: {said[:200]!r}")
+            yield _whole(written)
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[AsyncClient]:
@@ -73,6 +82,17 @@ class MainModel:
             raise ModelFailed(error.status, error.response_body, error.headers) from None
         finally:
             await client.close()
+
+
+async def _whole(written: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The pieces of a stream. Raises ModelFailed when it closes before its answer ends."""
+    rest, ended = "", False
+    async for text in written:
+        *lines, rest = (rest + text).split("\n")
+        ended = ended or any(map(_END.match, lines))
+        yield text
+    if not (ended or _END.match(rest)):
+        raise ModelFailed(502, "the model's stream broke off before its answer ended")
 
 
 def _says_something(choice: Any) -> bool:

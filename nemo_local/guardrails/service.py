@@ -118,9 +118,12 @@ class GuardrailsService:
         checked = await guard.judge(talk, "input")
         if checked.blocked:
             response = refusal(checked, options, path)
-            return finished(response, False) if options.stream else response
-        request = {**sampling_of(main_model_of(guard.data)), **options.llm_params, **body}
-        request = {key: request[key] for key in request if key not in ("guardrails", "stream")}
+            return finished(response, options.stream_usage) if options.stream else response
+        layers = (sampling_of(main_model_of(guard.data)), options.llm_params, body)
+        given = {
+            key: value for layer in layers for key, value in layer.items() if value is not None
+        }
+        request = {key: given[key] for key in given if key not in ("guardrails", "stream")}
         model = MainModel(*self._engine.endpoint(main_model_of(guard.data)), self._timeout_s)
         if options.stream and not guard.flows("output"):
             return await begun(_passed_on(model, path, request))
@@ -165,8 +168,8 @@ class GuardrailsService:
 
 async def _passed_on(model: MainModel, path: str, request: dict[str, Any]) -> AsyncGenerator[str]:
     """The model's stream as it comes, since no rail judges it."""
-    async with model.stream(path, request) as response:
-        async for text in response.aiter_text():
+    async with model.stream(path, request) as written:
+        async for text in written:
             yield text
 
 
@@ -180,6 +183,6 @@ async def _judged(
         return (await guard.judge(said, "output")).blocked
 
     sizes = [guard.streaming[key] for key in ("chunk_size", "context_size", "stream_first")]
-    async with model.stream(path, request) as response:
-        async for event in judged(response.aiter_text(), judge, *sizes):
+    async with model.stream(path, request) as written:
+        async for event in judged(written, judge, *sizes):
             yield event

@@ -26,16 +26,18 @@ def finished(response: dict[str, Any], with_usage: bool) -> Iterator[str]:
     for choice in response["choices"]:
         is_chat = choice.get("message") is not None
         shared["object"] = "chat.completion.chunk" if is_chat else "text_completion"
-        said: dict[str, Any] = {"index": choice["index"], "finish_reason": None}
-        if is_chat:
-            said["delta"] = _delta(choice["message"])
-        else:
-            said["text"] = choice["text"]
-        ended: dict[str, Any] = {
+        words: dict[str, Any] = (
+            {"delta": _delta(choice["message"])} if is_chat else {"text": choice["text"]}
+        )
+        said = {
             "index": choice["index"],
-            "finish_reason": choice.get("finish_reason"),
-            **({"delta": {}} if is_chat else {"text": ""}),
+            **words,
+            "logprobs": choice.get("logprobs"),
+            "finish_reason": None,
         }
+        rest = {key: choice[key] for key in choice if key not in ("message", "text", "logprobs")}
+        nothing: dict[str, Any] = {"delta": {}} if is_chat else {"text": ""}
+        ended = {"finish_reason": None, **rest, **nothing}
         for part in (said, ended):
             yield _event({**shared, "choices": [part]})
     if with_usage:

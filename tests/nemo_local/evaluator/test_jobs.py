@@ -125,6 +125,16 @@ def test_a_job_scores_every_row_and_keeps_dataset_order(evaluator: Evaluator) ->
     }
 
 
+def test_a_result_is_dated_from_the_creation_of_its_job(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    job = evaluator.run(text_config(evaluator.put_rows([{"q": "1", "a": "b"}])))
+    result = evaluator.client.get(f"/v1/evaluation/jobs/{job['id']}/results")
+    assert result["created_at"] == job["created_at"]
+    assert job["created_at"] < result["updated_at"] < job["updated_at"]
+    (listed,) = evaluator.client.get("/v1/evaluation/results")["data"]
+    assert listed["created_at"] == job["created_at"]
+
+
 def test_a_score_that_no_row_could_give_is_null(evaluator: Evaluator) -> None:
     evaluator.model.respond = lambda body: tool_call("f", "{")
     job = evaluator.run(tool_config(evaluator.put_rows([tool_row(1), tool_row(2)])))

@@ -161,6 +161,21 @@ def test_a_row_without_a_reply_is_no_wrong_one_and_a_number_is_a_reply(
     assert "'output_text'" in row_details(evaluator, job, "t")[0]["error"]
 
 
+@pytest.mark.parametrize("kind", ["em", "f1", "rouge"])
+def test_a_ground_truth_that_is_a_list_in_a_row_is_no_wrong_answer(
+    evaluator: Evaluator, kind: str
+) -> None:
+    params = {"ground_truth": "{{ item.a }}", "prediction": "Paris"}
+    metrics = {"m": {"type": kind, "params": params}}
+    config = {"type": "custom", "tasks": {"t": {"type": "data", "metrics": metrics}}}
+    rows = [{"a": "Paris"}, {"a": ["Paris", "paris city"]}]
+    job = evaluator.run(config, {"type": "rows", "rows": rows})
+    for score in scores(evaluator, job, "t", "m").values():
+        assert (score["stats"]["count"], score["stats"]["nan_count"]) == (1, 1)
+    message = "the ground truth is a list of 2, and is compared as one reference"
+    assert message in row_details(evaluator, job, "t")[1]["error"]
+
+
 def test_a_task_that_fails_leaves_the_other_tasks_their_scores(evaluator: Evaluator) -> None:
     evaluator.model.respond = lambda body: 400 if body["prompt"] == "bad" else "b"
     config = text_config(evaluator.put_rows([{"q": "1", "a": "b"}] * 3, "testing/good.jsonl"))

@@ -35,7 +35,8 @@ def changed(config: dict[str, Any], **task: Any) -> dict[str, Any]:
         pytest.param({"params": {"parallelism": 0}}, "params.parallelism", id="parallelism"),
         pytest.param({"params": {"max_retries": -1}}, "params.max_retries", id="retries"),
         pytest.param({"params": {"temperature": -5}}, "from 0 to 2, not -5", id="temperature"),
-        pytest.param({"params": {"top_p": 9}}, "from 0 to 1, not 9", id="top_p"),
+        pytest.param({"params": {"top_p": 9}}, "from 0 (excluded) to 1, not 9", id="top_p"),
+        pytest.param({"params": {"top_p": 0}}, "from 0 (excluded) to 1, not 0", id="top_p of 0"),
         pytest.param({"params": {"max_tokens": HUGE}}, "params.max_tokens", id="huge"),
     ],
 )

@@ -42,6 +42,16 @@ def test_limits_keep_the_first_rows(evaluator: Evaluator) -> None:
     assert prompts(evaluator) == ["0", "1", "2"]
 
 
+def test_a_limit_beyond_every_count_takes_all_rows(evaluator: Evaluator) -> None:
+    limit = 10**30
+    dataset = {"files_url": evaluator.put_rows(ROWS), "limit": limit}
+    config = {**offline(["{{ item.a }}", "==", "b"]), "params": {"limit_samples": limit}}
+    for target in ({"type": "rows", "rows": ROWS}, {"type": "dataset", "dataset": dataset}):
+        assert evaluator.run(config, target)["status_details"]["samples_processed"] == len(ROWS)
+        live = {"config": config, "target": target}
+        assert evaluator.client.post("/v1/evaluation/live", json=live)["status"] == "completed"
+
+
 def test_a_task_s_limit_counts_for_rows_of_the_target_too(evaluator: Evaluator) -> None:
     url = evaluator.put_rows(ROWS)
     config = offline(["{{ item.a }}", "==", "b"], dataset={"files_url": url, "limit": 2})
@@ -60,6 +70,18 @@ def test_a_split_keeps_its_own_files(evaluator: Evaluator) -> None:
     config["tasks"]["qa"]["dataset"]["split"] = "test"
     evaluator.run(config)
     assert prompts(evaluator) == ["test"]
+
+
+def test_a_split_counts_for_a_single_file_too(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    config = text_config(evaluator.put_rows(ROWS[:1], "data/test-0.jsonl"))
+    dataset = config["tasks"]["qa"]["dataset"]
+    dataset["split"] = "test"
+    assert evaluator.run(config)["status"] == "completed"
+    dataset["split"] = "train"
+    with pytest.raises(UpstreamError, match="test-0.jsonl is no file of split 'train'") as caught:
+        evaluator.run(config)
+    assert caught.value.status == 422
 
 
 @pytest.mark.parametrize(
@@ -151,7 +173,7 @@ def test_a_server_says_when_and_whether_it_is_asked_again(
     assert len(at) == asked and at[-1] - at[0] >= seconds
 
 
-def test_a_request_without_an_answer_ends_after_request_timeout(evaluator: Evaluator) -> None:
+def test_a_request_that_ends_after_request_timeout_names_it(evaluator: Evaluator) -> None:
     asked, over = threading.Event(), threading.Event()
 
     def respond(body: dict[str, Any]) -> str:
@@ -166,7 +188,9 @@ def test_a_request_without_an_answer_ends_after_request_timeout(evaluator: Evalu
     finally:
         over.set()
     assert asked.is_set() and job["status"] == "failed"
-    assert "does not answer" in job["status_details"]["message"]
+    message = job["status_details"]["message"]
+    assert "/v1/completions gave no whole answer in 1 s (config.params.request_timeout)" in message
+    assert "is it running?" not in message
 
 
 def test_an_answer_that_comes_byte_by_byte_ends_after_request_timeout(evaluator: Evaluator) -> None:

@@ -203,6 +203,17 @@ def test_the_answer_comes_from_the_main_model_of_the_configuration(guarded: Guar
         assert [body["model"] for body in guarded.model.requests] == [GUARD, GUARD]
 
 
+def test_a_null_in_the_body_does_not_hide_a_parameter(guarded: Guardrails) -> None:
+    parameters = {"base_url": f"{guarded.model.url}/v1", "temperature": 0.25, "top_p": 0.5}
+    main = {"type": "main", "engine": "nim", "parameters": parameters}
+    data = safety_config()
+    guarded.create({**data, "models": [*data["models"], main]}, "own")
+    options = {"config_id": "ns/own", "options": {"llm_params": {"temperature": 0.3}}}
+    chat(guarded, "hi", options=options, temperature=None, top_p=None, seed=None)
+    asked = next(body for body in guarded.model.requests if body["model"] == "main/model")
+    assert (asked["temperature"], asked["top_p"]) == (0.3, 0.5) and "seed" not in asked
+
+
 def test_a_message_cut_into_parts_is_judged_as_the_model_reads_it(guarded: Guardrails) -> None:
     def parts(*texts: str) -> list[dict[str, Any]]:
         content = [{"type": "text", "text": text} for text in texts]

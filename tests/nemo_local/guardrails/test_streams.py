@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.responses import StreamingResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 
 from nemo_local.core.client import UpstreamError
 from nemo_local.guardrails.streams import begun
@@ -84,6 +84,12 @@ def test_a_stream_that_a_rail_judges_comes_once_it_was_judged(guardrails: Guardr
     assert "stream" not in asked and "stream_options" not in asked
     says(guardrails, "evil")
     assert said(events(guardrails, "a bomb")) == said(events(guardrails, "hi")) == [REFUSAL]
+
+
+def test_a_stream_whose_question_is_blocked_has_its_usage(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    parts = events(guardrails, "a bomb", stream_options={"include_usage": True})
+    assert parts[-1]["choices"] == [] and parts[-1]["usage"]["total_tokens"] == 0
 
 
 def test_a_stream_judged_while_it_is_written_ends_at_the_block(guardrails: Guardrails) -> None:
@@ -165,8 +171,73 @@ def test_a_judged_stream_may_say_a_line_separator(first: bool) -> None:
 def test_text_parts_do_not_end_a_judged_stream() -> None:
     parts = [{"type": "text", "text": "one"}]
     chunk = {"choices": [{"index": 0, "delta": {"content": parts}}]}
-    with writing(with_streaming(), f"data: {json.dumps(chunk)}\n\n") as guardrails:
+    written = [f"data: {json.dumps(chunk)}\n\n", "data: [DONE]\n\n"]
+    with writing(with_streaming(), *written) as guardrails:
         assert events(guardrails, "hi") == [chunk]
+
+
+def chunk_of(content: str, finish_reason: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": finish_reason}
+    return {"choices": [choice]}
+
+
+UNGUARDED = safety_config(rails={"input": safety_config()["rails"]["input"]})
+
+
+@pytest.mark.parametrize(
+    "data", [with_streaming(chunk_size=1), UNGUARDED], ids=["judged", "not judged"]
+)
+@pytest.mark.parametrize("said_last", ["two", '"finish_reason": "stop"'], ids=["a word", "a quote"])
+def test_a_stream_that_the_model_breaks_off_does_not_look_finished(
+    data: dict[str, Any], said_last: str
+) -> None:
+    chunks = [chunk_of("one "), chunk_of(said_last)]
+    written = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    with writing(data, *written) as guardrails:
+        *sent, last = events(guardrails, "hi")
+    assert sent == chunks
+    message = "the model's stream broke off before its answer ended"
+    assert last == {"error": {"message": message, "type": "upstream_error"}}
+
+
+def test_a_stream_that_breaks_off_before_anything_is_sent_is_a_502() -> None:
+    written = f"data: {json.dumps(chunk_of('one'))}\n\n"
+    with writing(with_streaming(stream_first=False), written) as guardrails:
+        with pytest.raises(UpstreamError, match="broke off before its answer ended") as caught:
+            events(guardrails, "hi")
+    assert caught.value.status == 502
+
+
+def test_a_stream_that_says_why_it_ends_needs_no_done() -> None:
+    chunk = chunk_of("one", "stop")
+    raw = f"data: {json.dumps(chunk)}"
+    with writing(with_streaming(), raw[:-20], raw[-20:]) as guardrails:
+        assert events(guardrails, "hi") == [chunk]
+
+
+@pytest.mark.parametrize("data", [with_streaming(), UNGUARDED], ids=["judged", "not judged"])
+def test_a_page_in_place_of_a_stream_is_no_empty_stream(data: dict[str, Any]) -> None:
+    with answering(data, lambda: HTMLResponse("<html>hello</html>")) as guardrails:
+        with pytest.raises(UpstreamError, match="no stream: '<html>hello") as caught:
+            events(guardrails, "hi")
+    assert caught.value.status == 502
+
+
+def test_a_stream_that_was_judged_whole_keeps_the_logprobs() -> None:
+    logprobs = {"content": [{"token": "hello", "logprob": -0.5}]}
+    choice = {"message": {"content": "hello"}, "logprobs": logprobs}
+    reply = {"choices": [{**choice, "finish_reason": "stop", "stop_reason": "."}]}
+    with answering(safety_config(), lambda: reply) as guardrails:
+        parts = events(guardrails, "hi", logprobs=True)
+    assert [part["choices"][0] for part in parts] == [
+        {
+            "index": 0,
+            "delta": {"content": "hello"},
+            "logprobs": logprobs,
+            "finish_reason": None,
+        },
+        {"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": "."},
+    ]
 
 
 @pytest.mark.parametrize(
