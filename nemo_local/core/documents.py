@@ -78,14 +78,22 @@ class Documents:
         self._writing = threading.RLock()
 
     def create(
-        self, kind: str, namespace: str, name: str | None, document: Document, id: str | None = None
+        self,
+        kind: str,
+        namespace: str,
+        name: str | None,
+        document: Document,
+        id: str | None = None,
+        created_at: str | None = None,
     ) -> Document:
         """The new entity; its name defaults to its id, its id to a new one made from `kind`.
+
+        `created_at` is a time on the wire; by default it is now.
 
         Raises:
             Conflict: (kind, namespace, name) or (kind, id) exists.
         """
-        now = self.clock()
+        now = parse_timestamp(created_at) if created_at else self.clock()
         entity_id = id or new_id(kind)
         row = _Row(
             kind=kind,

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from nemo_microservices.types import EvaluationConfig, EvaluationTarget
 from pydantic import BaseModel
 
 from nemo_local.core.client import Client, UpstreamError
-from nemo_local.core.clock import parse_timestamp, timestamp
+from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import Invalid, NotFound, PlatformError, invalid_field
 from nemo_local.core.ids import new_id
@@ -294,10 +293,9 @@ class EvaluatorService:
         files.write("aggregate.json", result)
         files.log(_completion(outcome))
         done = {"message": _completion(outcome), "progress": 100.0}
-        # A result is as old as its job, as the real service has it.
-        then = copy(self._documents)
-        then.clock = lambda: parse_timestamp(job["created_at"])
-        entity = then.create(RESULT, job["namespace"], None, result, new_id(RESULT))
+        entity = self._documents.create(
+            RESULT, job["namespace"], None, result, created_at=job["created_at"]
+        )
         self._records.move(job["id"], "completed", done, result=entity["id"])
 
     def _end(self, job_id: str, status: str, reason: str, files: JobFiles) -> None:
