@@ -22,6 +22,7 @@ from nemo_local.customizer.modules import why_not_packed
 from nemo_local.customizer.packing import padding_shares
 from nemo_local.customizer.passes import pass_sizes
 from nemo_local.customizer.plan import Plan
+from nemo_local.customizer.positions import check_positions
 from nemo_local.customizer.ranks import Ranks
 
 PACKAGES = ("flash_attn", "liger_kernel", "triton")
@@ -43,12 +44,16 @@ def gather(
     `most_learnt` are the tokens that are learnt in the row that has most of them, and
     `longest_validated` those of the longest row of validation.
     The first process answers for all, with the least memory that one of them has.
+
+    Raises:
+        TrainingFailed: a row is longer than a model has positions for.
     """
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
     text, longest = config.get_text_config(), max(lengths)
     heads = getattr(text, "num_attention_heads", 1)
     sizes = pass_sizes(plan, longest, ranks.count, ranks.device.type)
     longest_of_all = max(longest, longest_validated)
+    check_positions(checkpoint, teacher, longest_of_all)
     model: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
     device = _Device.of(ranks.device)
     free = ranks.least(device.free_bytes)

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.liger import apply_liger_kernel
 
 from nemo_local.customizer.answers_only import end_at_answers
 from nemo_local.customizer.choices import Choices
-from nemo_local.customizer.dropout import add_hidden_dropout
+from nemo_local.customizer.dropout import OF_HIDDEN_STATES, add_hidden_dropout, switches
 from nemo_local.customizer.facts import FLASH, ROW_BY_ROW, UNMASKED
 from nemo_local.customizer.fused_compiled import Compiled
 from nemo_local.customizer.fused_layers import Operations, fuse_layers
@@ -36,8 +36,14 @@ def load_model(
     choices: Choices,
     special: SpecialTokens = NO_TOKENS,
 ) -> Any:
-    """The checkpoint with what the plan trains, where this process computes."""
+    """The checkpoint with what the plan trains, where this process computes.
+
+    Raises:
+        TrainingFailed: the architecture does not have a dropout that the plan asks for.
+    """
     attention = choices.attention.value
+    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+    dropouts = switches(config, plan)
     split = ranks.count > 1 and ranks.parallelism == "fsdp"
     model: Any = AutoModelForCausalLM.from_pretrained(
         checkpoint,
@@ -45,15 +51,17 @@ def load_model(
         use_safetensors=True,
         dtype=torch.bfloat16 if choices.weights.value == "bf16" else torch.float32,
         attn_implementation=attention if attention in (ROW_BY_ROW, UNMASKED, FLASH) else None,
-        **({} if plan.attention_dropout is None else {"attention_dropout": plan.attention_dropout}),
+        **dropouts,
         **(_split_over(ranks) if split else {}),
     )
+    for name in dropouts.keys() - {"attention_dropout"}:  # which some read later, and saving resets
+        setattr(model.config, name, getattr(config, name))
     add_rows(model, special)
     if not ranks.sharded:
         model.to(ranks.device)
     if not ranks.sharded and not choices.compile.on:  # its graphs would be cut at the answers
         end_at_answers(model)
-    if plan.hidden_dropout:
+    if plan.hidden_dropout and config.model_type not in OF_HIDDEN_STATES:
         add_hidden_dropout(model, plan.hidden_dropout)
     if choices.liger.on:
         # Not by the Trainer's `use_liger_kernel`, at which TRL's trainers may change their losses.

@@ -40,6 +40,8 @@ class Rendered:
     text: str
     spans: list[Span]
     where: str
+    answers: bool = True
+    """Whether what is learnt answers something; a completion may be all there is."""
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Tokens:
     numbers: list[int] = field(default_factory=list)
     """Which sequence each one was, counted before any was dropped."""
     dropped: int = 0
-    """Sequences left out because a tool call did not fit."""
+    """Sequences left out because nothing that is learnt, or no whole tool call, did fit."""
     cut: set[int] = field(default_factory=set)
     """Numbers of the sequences that lost their end."""
 
@@ -105,11 +107,12 @@ class Renderer:
         """The rows as sequences of tokens with labels.
 
         A sequence that is too long loses turns from its end; when not even its first answer
-        fits, a text answer is cut and a tool call is dropped and counted.
+        fits, a text answer is cut and a tool call is dropped and counted. So is a sequence of
+        which nothing is left to learn.
 
         Raises:
             UntrainableData: the template refuses a row, hides a tool, or ends an answer with a
-                token at which inference does not stop.
+                token at which inference does not stop; or no token is known that ends a text.
         """
         sequences = self.rendered(rows)
         return self.labelled(sequences, self.encoded(sequences), max_length)
@@ -143,14 +146,15 @@ class Renderer:
 
         A template may move text when the conversation goes on (tools after the *last* user
         message, say). An earlier answer then was given to another prompt than the whole
-        conversation shows, and gets a sequence of its own.
+        conversation shows, and gets a sequence of its own. What the assistant says first of all
+        answers nothing, and is given.
         """
         if isinstance(row, TextRow):
             return [self._completion(row)]
         sequences: list[Rendered] = []
         text, spans = "", list[Span]()
         for number, message in enumerate(row.messages):
-            if message["role"] != "assistant" or number < row.learn_from:
+            if message["role"] != "assistant" or number < max(1, row.learn_from):
                 continue
             prompt = self._render(row, number, add_generation_prompt=True)
             self._check_tools(row, number, prompt)
@@ -169,10 +173,21 @@ class Renderer:
 
     def _completion(self, row: TextRow) -> Rendered:
         prompt = self._text_start + row.prompt
-        text = prompt + row.completion + self._tokenizer.eos_token
+        text = prompt + row.completion + self._end_of_text(row)
         # A space before a word is part of its token, so inference is asked without it.
         start = len(prompt.removesuffix(" ")) or len(prompt)
-        return Rendered(text, [Span(start, len(text), whole=False)], row.where)
+        return Rendered(text, [Span(start, len(text), whole=False)], row.where, answers=False)
+
+    def _end_of_text(self, row: TextRow) -> str:
+        if self._tokenizer.eos_token is not None:
+            return str(self._tokenizer.eos_token)
+        if not self._stop_ids:
+            raise UntrainableData(
+                f"{row.where}: neither the checkpoint's tokenizer (eos_token) nor its "
+                "generation_config.json (eos_token_id) names a token that ends a text; name one "
+                "in the target's tokenizer.eos_token"
+            )
+        return str(self._tokenizer.decode([min(self._stop_ids)], skip_special_tokens=False))
 
     def _render(self, row: ChatRow, count: int, add_generation_prompt: bool) -> str:
         try:
@@ -225,14 +240,20 @@ class Renderer:
         if last is None:
             tokens.dropped += 1
             return
-        length = len(ids)
-        if last < len(sequence.spans) - 1 or length > max_length:
-            tokens.cut.add(number)
+        length, cut = len(ids), last < len(sequence.spans) - 1 or len(ids) > max_length
+        if cut:
             end = sequence.spans[last].end
             length = min(max_length, sum(1 for _, stop in offsets if stop <= end))
         kept = sequence.spans[: last + 1]
         labels = _labels(ids, offsets, kept)
         self._check(sequence, kept, ids, offsets, labels)
+        labels[0] = IGNORED  # nothing stands before it that it could be told from
+        # The last token that fits may be both the prompt's end and the answer's start.
+        if labels[:length].count(IGNORED) == length:
+            tokens.dropped += 1
+            return
+        if cut:
+            tokens.cut.add(number)
         tokens.input_ids.append(ids[:length])
         tokens.labels.append(labels[:length])
         tokens.numbers.append(number)
@@ -259,7 +280,7 @@ class Renderer:
         labels: list[int],
     ) -> None:
         learnt = len(labels) - labels.count(IGNORED)
-        if learnt in (0, len(labels)):
+        if not learnt or (sequence.answers and learnt == len(labels)):
             raise UntrainableData(
                 f"{sequence.where}: {learnt} of {len(labels)} tokens would be learnt; expected "
                 "the answers and nothing else"

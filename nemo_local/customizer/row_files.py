@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,11 +52,14 @@ class Rows:
 def find_files(root: Path) -> tuple[list[Path], list[Path]]:
     """The training and the validation files of a dataset folder, each in name order.
 
-    `training/` and `validation/` first; else files that are called so; else, without any
-    other hint, every file at the top is training data.
+    `training/` and `validation/` first; else files that are called so, by a word of their own
+    (`dev-1.jsonl`, not `devices.jsonl`) or as the real service has it (`train*`, and beside those
+    `val*`); else, without any other hint, every file at the top is training data.
     """
-    training = _in_folders(root, TRAINING_FOLDERS) or _called(root, TRAINING_FOLDERS)
-    validation = _in_folders(root, VALIDATION_FOLDERS) or _called(root, VALIDATION_FOLDERS)
+    training = _in_folders(root, TRAINING_FOLDERS) or _called(root, "train")
+    words = rf"({'|'.join(VALIDATION_FOLDERS)})(?![a-zA-Z])"
+    called = _called(root, f"{words}|val" if training else words)
+    validation = _in_folders(root, VALIDATION_FOLDERS) or called
     if not training and not validation:
         training = _files(root.glob("*"))
     return training, validation
@@ -75,8 +79,8 @@ def _in_folders(root: Path, names: tuple[str, ...]) -> list[Path]:
     return _files(path for name in names for path in (root / name).rglob("*"))
 
 
-def _called(root: Path, names: tuple[str, ...]) -> list[Path]:
-    return [path for path in _files(root.glob("*")) if path.name.startswith(names)]
+def _called(root: Path, beginning: str) -> list[Path]:
+    return [path for path in _files(root.glob("*")) if re.match(beginning, path.name)]
 
 
 def _files(paths: Iterator[Path]) -> list[Path]:

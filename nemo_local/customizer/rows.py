@@ -209,6 +209,11 @@ def _messages(value: Any, where: str) -> list[dict[str, Any]]:
     messages = [_message(item, f"{where}, message {i}") for i, item in enumerate(value, start=1)]
     if not any(message["role"] == "assistant" for message in messages):
         raise InvalidRow(f"{where}: no assistant message, so there is nothing to learn")
+    if not any(message["role"] == "assistant" for message in messages[1:]):
+        raise InvalidRow(
+            f"{where}: the only assistant message is the first, which answers nothing, so there "
+            "is nothing to learn"
+        )
     return messages
 
 
@@ -230,7 +235,9 @@ def _message(value: Any, where: str) -> dict[str, Any]:
 
 
 def _answer(row: dict[str, Any], name: str, where: str) -> dict[str, Any]:
-    given = row.get(name, row.get(f"{name}_response"))
+    given = row.get(name)
+    if given is None:
+        given = row.get(f"{name}_response")
     if isinstance(given, str):
         given = {"role": "assistant", "content": given}
     listed = given if isinstance(given, list) else [given]

@@ -7,9 +7,11 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
+from nemo_local.customizer.preferences import make_pairs
 from nemo_local.customizer.rendering import IGNORED, Renderer, UntrainableData
-from nemo_local.customizer.rows import ChatRow, TextRow
+from nemo_local.customizer.rows import ChatRow, PreferenceRow, TextRow
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer
+from tests.tiny_checkpoint import make_tokenizer
 
 EOT, PAD = 1, 2
 
@@ -226,3 +228,63 @@ def test_half_of_a_surrogate_pair_is_refused_with_its_row(renderer):
     rows = [chat(("user", "a"), ("assistant", "b")), chat(("user", "\ud800"), ("assistant", "b"))]
     with pytest.raises(UntrainableData, match=r"line 1: '\\ud800' is half of a surrogate pair"):
         renderer.tokens(rows, 500)
+
+
+def test_a_greeting_before_the_first_question_is_given_and_later_answers_are_learnt(tok, renderer):
+    row = chat(("assistant", "hi"), ("user", "a"), ("assistant", "b"), ("user", "c"),
+               ("assistant", "d"))  # fmt: skip
+    tokens = renderer.tokens([row], 500)
+    assert tok.decode(tokens.input_ids[0]).startswith("<|bos|><|assistant|>hi<|eot_id|><|user|>a")
+    assert learnt(tok, tokens) == "b<|eot_id|>|d<|eot_id|>"
+
+
+def test_a_row_cut_where_prompt_and_answer_share_a_token_is_dropped_and_counted():
+    tok = make_tokenizer()
+    renderer = Renderer(tok, [tok.eos_token_id])
+    row = TextRow("What time is it in the city? ti", "me zones", "w")
+    shared = tok.tokenize(row.prompt + row.completion).index("Ġtime", 2)
+    tokens = renderer.tokens([row, TextRow("What ", "time", "w")], shared + 1)
+    assert (tokens.dropped, tokens.truncated, tokens.numbers) == (1, 0, [1])
+    whole = renderer.tokens([row], shared + 2)
+    assert (whole.dropped, whole.truncated, whole.learnt) == (0, 1, [1])
+
+
+def test_a_pair_cut_where_prompt_and_answer_share_a_token_is_dropped_and_counted():
+    tok = make_tokenizer()
+    tok.chat_template = (
+        "{% for m in messages %}{{ 'ti' if m.role == 'assistant' }}{{ m.content }}"
+        "{{ '<|eot_id|>' if m.role == 'assistant' else ' ' }}{% endfor %}"
+        "{% if add_generation_prompt %}ti{% endif %}"
+    )
+    chosen, rejected = (
+        chat(("user", "it in the city?"), ("assistant", answer)) for answer in ("me zones", "no")
+    )
+    shared = tok.tokenize("it in the city? time zones").index("Ġtime")
+    renderer = Renderer(tok, [tok.eos_token_id])
+    pairs = make_pairs(renderer, [PreferenceRow(chosen, rejected, "w")], shared + 1)
+    assert (pairs.dropped, pairs.truncated, pairs.lengths) == (1, 0, [])
+
+
+def test_a_completion_with_nothing_before_it_is_learnt_from_its_second_token_on(tok, renderer):
+    tokens = renderer.tokens([TextRow("", "abc", "w"), TextRow("Q", "d", "w")], 500)
+    assert tok.decode(tokens.input_ids[0]) == "abc<|eot_id|>"
+    # As the loss is: nothing stands before the first token that it could be told from.
+    assert learnt(tok, tokens) == "bc<|eot_id|>" and tokens.learnt == [3, 2]
+
+
+def test_a_chat_template_that_shows_the_answers_alone_is_refused():
+    tok = tokenizer()
+    tok.chat_template = (
+        "{% for m in messages if m.role == 'assistant' %}{{ m.content }}<|eot_id|>{% endfor %}"
+    )
+    with pytest.raises(UntrainableData, match="2 of 2 tokens would be learnt; expected the answ"):
+        Renderer(tok, [EOT]).tokens([chat(("user", "a"), ("assistant", "b"))], 500)
+
+
+def test_a_completion_ends_where_generation_stops_if_the_tokenizer_has_no_end_of_text():
+    tok = tokenizer()
+    tok.eos_token = None
+    tokens = Renderer(tok, [EOT]).tokens([TextRow("Q", "d", "w")], 500)
+    assert learnt(tok, tokens) == "d<|eot_id|>"
+    with pytest.raises(UntrainableData, match="names a token that ends a text; name one in the ta"):
+        Renderer(tok, []).tokens([TextRow("Q", "d", "w")], 500)

@@ -198,7 +198,7 @@ def test_dropouts_act_in_training_only_and_are_not_stored(checkpoint, job_dir):
     add_hidden_dropout(model, 0.5)
     torch.testing.assert_close(model.eval()(ids).logits, before)
     assert (model.train()(ids).logits - before).abs().max() > 0.1
-    with pytest.raises(TrainingFailed, match="Linear has no blocks named self_attn or mlp"):
+    with pytest.raises(TrainingFailed, match="Linear has no layers of one block named self_attn"):
         add_hidden_dropout(torch.nn.Linear(2, 2), 0.5)
 
     plain, seen = make_job(checkpoint, max_steps=2, log_every_n_steps=1), []

@@ -24,8 +24,9 @@ def read(tmp_path, *lines, reader=None, name="training/a.jsonl", limit=None):
         (["train-1.jsonl", "val.jsonl", "README.md"], ["train-1.jsonl"], ["val.jsonl"]),
         (["rows.jsonl"], ["rows.jsonl"], []),
         (["validation/v.jsonl", "rows.jsonl"], [], ["validation/v.jsonl"]),
+        (["trainset.jsonl", "valset.jsonl", "devices.jsonl"], ["trainset.jsonl"], ["valset.jsonl"]),
     ],
-    ids=["tutorial", "other folders", "root files", "anything", "no training data"],
+    ids=["tutorial", "other folders", "root files", "anything", "no training data", "beginnings"],
 )  # fmt: skip
 def test_files_are_found_by_folder_then_by_name(tmp_path, files, training, validation):
     for name in files:
@@ -33,6 +34,18 @@ def test_files_are_found_by_folder_then_by_name(tmp_path, files, training, valid
     found = find_files(tmp_path)
     names = [[str(path.relative_to(tmp_path)) for path in paths] for paths in found]
     assert names == [training, validation]
+
+
+@pytest.mark.parametrize("name", ["devices", "values", "validity", "developers"])
+def test_a_file_whose_name_only_begins_like_validation_is_training_data(tmp_path, name):
+    path = write_rows(tmp_path / f"{name}.jsonl", [])
+    assert find_files(tmp_path) == ([path], [])
+
+
+@pytest.mark.parametrize("name", ["dev", "dev-1", "val_2", "val2", "valid.a", "validation-b"])
+def test_a_file_whose_name_begins_with_a_word_for_validation_is_that(tmp_path, name):
+    path = write_rows(tmp_path / f"{name}.jsonl", [])
+    assert find_files(tmp_path) == ([], [path])
 
 
 def test_arguments_and_tools_may_be_objects_or_json_text(tmp_path):
@@ -82,6 +95,8 @@ def test_messages_are_normalised_as_inference_normalises_them(tmp_path):
         ('{"prompt": "x", "completion": null}', "it has ['completion' (null), 'prompt']"),
         ('{"messages": []}', "'messages' must be a list with at least one message"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "no assistant message"),
+        ('{"messages": [{"role": "assistant", "content": "Hello!"}, {"role": "user"}]}',
+         "the only assistant message is the first, which answers nothing, so there is nothing"),
         ('{"messages": [{"role": "bot"}]}', "message 1: role 'bot' is not one of"),
         ('{"messages": [{"role": "user", "content": 3}]}', "content must be text"),
         ('{"messages": [{"role": "assistant", "tool_calls": [{}]}]}', "needs function.name"),
@@ -235,6 +250,13 @@ def test_the_tenth_that_is_split_off_is_that_of_every_release():
 def test_a_preference_row_that_lacks_something_is_named(tmp_path, row, words):
     with pytest.raises(InvalidRow, match=f"training/a.jsonl line 1.*{words}"):
         read(tmp_path, json.dumps(row), reader=RowReader(preferences=True))
+
+
+def test_an_answer_that_is_null_is_taken_from_its_other_name(tmp_path):
+    line = json.dumps({"prompt": "x", "chosen": None, "chosen_response": "a", "rejected": "b"})
+    (row,) = read(tmp_path, line, reader=RowReader(preferences=True))
+    assert row.chosen.messages[-1] == {"role": "assistant", "content": "a"}
+    assert row.rejected.messages[-1] == {"role": "assistant", "content": "b"}
 
 
 @pytest.mark.parametrize(
