@@ -55,8 +55,8 @@ def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
     message. Then an earlier answer was given to another prompt, and has a sequence of its own.
 
     Raises:
-        ValueError: there is no assistant message, or the template shows an answer differently from
-            the prompt that it follows, so that training would refuse the example too.
+        ValueError: no assistant message follows another, or the template shows an answer
+            differently from the prompt that it follows, so that training would refuse it, too.
     """
     messages = [_normal(message) for message in example["messages"]]
     tools = _decoded(example.get("tools")) or None
@@ -70,7 +70,7 @@ def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
 
     texts: list[tuple[str, list[tuple[int, int]]]] = []
     for number, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or number == 0:  # a greeting answers nothing
             continue
         prompt, full = render(number, True), render(number + 1, False)
         if not full.startswith(prompt):
@@ -85,7 +85,7 @@ def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
         else:
             texts.append((full, [span]))
     if not texts:
-        raise ValueError("the example has no assistant message, so there is nothing to learn")
+        raise ValueError("no assistant message follows another, so there is nothing to learn")
     return [_view(text, spans, tokenizer) for text, spans in texts]
 
 

@@ -35,6 +35,7 @@ EXAMPLES = {
     "two answers": conversation(
         ("developer", "s"), ("user", "é1"), ("assistant", "ü"), ("user", "c"), ("assistant", "d")
     ),
+    "a greeting first": conversation(("assistant", "a"), ("user", "b"), ("assistant", "c")),
     "tools that move": conversation(
         ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), tools=TOOLS
     ),
