@@ -157,13 +157,13 @@ class NimService:
             )
         constraint = constraint_of(request, answer.use)
         choices = [
-            (prompt, _with_seed(rule, number))
+            (prompt, _with_seed(rule, number), number > 0)
             for prompt, rule in zip(answer.prompts, rules, strict=True)
             for number in range(request.n or 1)
         ]
         decode = checkpoint.decode if answer.use.mode == "none" else checkpoint.decode_calls
         calls = self._calls_of(asyncio.get_running_loop())
-        for index, (prompt, rule) in enumerate(choices):
+        for index, (prompt, rule, again) in enumerate(choices):
             matcher = None
             if constraint is not None:
                 compile_ = partial(checkpoint.grammars.matcher, constraint)
@@ -189,6 +189,7 @@ class NimService:
                     pieces=bool(request.stream),
                     deadline=deadline,
                 )
+                    again=again,
             )
         self._engine.submit(checkpoint.id, answer.replies)
         return answer
