@@ -4,6 +4,7 @@ A schema that someone holds a reply to is refused for it. Of the parameters of a
 out, as it would be in a call that nothing holds to them.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -78,6 +79,9 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
             yield place, f"more than {MAX_OPTIONAL} 'properties' that are not 'required'"
     if schema.get("multipleOf") and schema.get("type") != "integer":
         yield place, "'multipleOf' without 'type' integer"
+    least, different = schema.get("minProperties"), _different_keys(schema)
+    if isinstance(least, int | float) and least > different:
+        yield place, f"'minProperties' above {different}, where a key may be written twice,"
     if schema.get("format") in _POINTERS:
         yield place, f"'format' {schema['format']}"
     if "format" in schema and {"minLength", "maxLength"} & schema.keys():
@@ -106,6 +110,15 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
 
 def _ruled_out(schema: dict[str, Any]) -> list[Any]:
     """Values of `enum` or `const` outside the bounds beside them, of which a grammar knows none.
+def _different_keys(schema: dict[str, Any]) -> float:
+    """Of so many properties a grammar, which counts a repeated key anew, knows that they differ."""
+    names = schema.get("required")
+    required = len(names) if isinstance(names, list) else 0
+    if schema.get("patternProperties") or schema.get("propertyNames"):
+        return max(required, 1)
+    return math.inf if schema.get("additionalProperties") is False else required + 1
+
+
 
     Raises ValueError for bounds that are no JSON Schema.
     """
