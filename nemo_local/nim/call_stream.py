@@ -97,10 +97,12 @@ class CallStream:
 
 def read_constrained(text: str, format_: ToolFormat, cut: bool) -> Reading:
     """A constrained reply as calls, the last one as far as it came; `cut` if it ended early."""
-    reading = format_.read(text, constrained=True)
-    # Whole replies, too, may hold numbers that Python does not read, such as 1e999.
-    begun = _begun_calls(text, format_) if cut or not reading.calls else []
-    return Reading(None, begun, cut=cut) if len(begun) > len(reading.calls) else reading
+    calls = _begun_calls(text, format_)
+    if not calls:
+        return Reading(text, [])
+    # As a stream spells them: read as values, arguments would lose a key that is written twice.
+    whole = format_.read(text, constrained=True).calls
+    return Reading(None, calls, cut=cut and len(whole) < len(calls))
 
 
 def _begun_calls(text: str, format_: ToolFormat) -> list[ToolCall]:

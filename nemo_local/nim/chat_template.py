@@ -32,13 +32,14 @@ def render_chat(
     Templates run in transformers' Jinja sandbox. Tools reach the template as they came.
 
     Raises:
-        BadValue: the model has no chat template, or the template refuses the conversation.
+        BadValue: the model has no chat template, or it or `normalise_messages` refuses.
     Source: https://huggingface.co/docs/transformers/chat_templating
     """
     if not tokenizer.chat_template:
         raise BadValue("this model has no chat template; use /v1/completions", "messages")
+    normal = normalise_messages(messages)
     try:
-        return render(tokenizer, normalise_messages(messages), tools, prompt=True)
+        return render(tokenizer, normal, tools, prompt=True)
     except Exception as error:  # a template raises what it likes
         message = f"the chat template refused this conversation: {error}"
         raise BadValue(message, "messages") from error
@@ -55,7 +56,8 @@ def normalise_messages(messages: list[Message]) -> list[Message]:
     Content parts are joined, `developer` becomes `system`, `function` becomes `tool`.
 
     Raises:
-        BadValue: an unknown role, a part that is not text, arguments that are no JSON object.
+        BadValue: an unknown role, a part that is not text, calls that are no list, arguments that
+            are no JSON object.
     """
     if not messages:
         raise BadValue("messages must hold at least one message", "messages")
@@ -68,8 +70,10 @@ def _normalise(message: Message, where: str) -> Message:
         known = ", ".join(sorted(_ROLES))
         raise BadValue(f"{where}.role must be one of {known}; not {message.get('role')!r}", where)
     normal: Message = {"role": role, "content": _text(message.get("content"), where)}
-    if message.get("tool_calls"):
-        normal["tool_calls"] = [_call(call, where) for call in message["tool_calls"]]
+    if calls := message.get("tool_calls"):
+        if not isinstance(calls, list):
+            raise BadValue(f"{where}.tool_calls must be a list of calls", where)
+        normal["tool_calls"] = [_call(call, where) for call in calls]
     for key in ("name", "tool_call_id"):
         if message.get(key) is not None:
             normal[key] = message[key]
@@ -100,7 +104,7 @@ def _call(call: Any, where: str) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadValue(f"{where}.tool_calls: arguments are not JSON: {error}", where) from error
     arguments = {} if arguments is None else arguments
     if not isinstance(arguments, dict):

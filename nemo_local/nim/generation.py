@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import xgrammar
 
 from nemo_local.nim.errors import NimError
+from nemo_local.nim.matcher import Matcher
 
 logger = logging.getLogger(__name__)
 
@@ -196,10 +196,12 @@ class Generation:
     stream: TextStream
     emit: Callable[[str | None], None]
     """Called on the engine's thread with each new piece of text, and with None at the end."""
-    matcher: xgrammar.GrammarMatcher | None = None
+    matcher: Matcher | None = None
     """Grammar of the reply; None when it is free."""
     pieces: bool = False
     """Whether text is wanted piece by piece; else only the end is told."""
+    again: bool = False
+    """Whether another choice of the same request has the same prompt, and counts its tokens."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None

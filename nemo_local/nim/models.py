@@ -56,7 +56,7 @@ class Served:
             "owned_by": "system",
             "root": self.root,
             "parent": self.entry.id if self.folder else None,
-            "max_model_len": None if self.folder else self.entry.max_model_len,
+            "max_model_len": None if self.folder else self.entry.max_model_len or None,
             "permission": [
                 {
                     "id": self.permission,

@@ -155,3 +155,17 @@ def test_a_call_whose_arguments_no_json_can_say_is_text(nim: Client, stream: boo
         assert "".join(delta.get("content") or "" for delta in deltas) == text
     else:
         assert json.loads(reply)["choices"][0]["message"]["content"] == text
+
+
+def test_a_key_that_is_written_twice_stands_twice_streamed_and_whole(openai: Any) -> None:
+    twice = {"type": "object", "patternProperties": {"^b$": {"enum": [1]}}, "minProperties": 2,
+             "maxProperties": 2, "additionalProperties": False}  # fmt: skip
+    request = {
+        "model": MODEL, "messages": HELLO, "tool_choice": "required", "parallel_tool_calls": False,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": twice}}],
+    }  # fmt: skip
+    (call,) = openai.chat.completions.create(**request).choices[0].message.tool_calls
+    chunks = openai.chat.completions.create(**request, stream=True)
+    pieces = [c for chunk in chunks for c in chunk.choices[0].delta.tool_calls or []]
+    assert "".join(piece.function.arguments or "" for piece in pieces) == '{"b": 1, "b": 1}'
+    assert call.function.arguments == '{"b": 1, "b": 1}'

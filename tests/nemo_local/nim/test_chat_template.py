@@ -57,11 +57,25 @@ def test_roles_and_parts_are_brought_to_one_form() -> None:
             id="arguments",
         ),
         pytest.param([{"role": "assistant", "tool_calls": [{}]}], "function.name", id="call"),
+        pytest.param([{"role": "assistant", "tool_calls": 5}], "must be a list", id="no list"),
+        pytest.param(
+            [{"role": "assistant",
+              "tool_calls": [{"function": {"name": "f", "arguments": "[" * 10**5}}]}],
+            "not JSON",
+            id="deep arguments",
+        ),
     ],
-)
+)  # fmt: skip
 def test_messages_no_template_could_render_are_refused(messages: list, reason: str) -> None:
     with pytest.raises(BadValue, match=reason):
         normalise_messages(messages)
+
+
+def test_an_error_of_a_message_names_its_place_and_not_the_chat_template() -> None:
+    messages = [{"role": "user", "content": "hi"}, {"role": "boss", "content": ""}]
+    with pytest.raises(BadValue, match=r"^messages\[1\].role must be one of") as caught:
+        render_chat(make_tokenizer(), messages, [])
+    assert caught.value.param == "messages[1]"
 
 
 def test_a_template_that_refuses_is_the_clients_error() -> None:

@@ -248,6 +248,11 @@ def test_what_another_server_would_not_see_of_an_adapter_is_told(
     client.close()
 
 
+def test_the_length_of_a_model_outside_the_catalogue_is_not_told(engines: Any) -> None:
+    _, ours = engines
+    assert ours.models.retrieve(OURS).max_model_len is None
+
+
 def test_the_model_map_names_ids_and_their_names_there(tmp_path: Path) -> None:
     known = catalog_of(replace(entry("meta/x", tmp_path), max_model_len=4096))
     settings = Settings.from_environment(
