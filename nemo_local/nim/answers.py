@@ -1,7 +1,6 @@
 """Finished replies in the shapes of the OpenAI API, whole and as stream chunks."""
 
 import asyncio
-import codecs
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -12,6 +11,7 @@ from nemo_local.core.tool_formats import Reading
 from nemo_local.nim.call_stream import ReplyStream, read_constrained
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
+from nemo_local.nim.logprobs import Logprobs
 from nemo_local.nim.tool_calls import ToolUse
 
 Json = dict[str, Any]
@@ -38,8 +38,10 @@ class Answer:
     """For each prompt in turn its `n` choices."""
     streams: list[ReplyStream] = field(default_factory=list)
     """Per choice, what its text becomes; the engine's thread pushes until it is finished."""
-    events: "asyncio.Queue[tuple[int, list[Json] | None]]" = field(default_factory=asyncio.Queue)
-    """(choice, new deltas), or (choice, None) when that choice is finished."""
+    events: "asyncio.Queue[tuple[int, list[Json] | None, int]]" = field(
+        default_factory=asyncio.Queue
+    )
+    """(choice, new deltas, tokens that it has by then); deltas are None when it is finished."""
     created: int = field(default_factory=lambda: int(time.time()))
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -63,19 +65,23 @@ class Answer:
         """Whether there is nothing to say until more is written."""
         return self.events.empty() and not all(reply.closed for reply in self.replies)
 
-    async def next(self) -> tuple[int, list[Json] | None]:
+    async def next(self) -> tuple[int, list[Json] | None, int]:
         """The next event. Raises the error of a choice that failed."""
-        index, deltas = await self.events.get()
+        index, deltas, written = await self.events.get()
         error = self.replies[index].error
         if deltas is None and error is not None:
             raise error
-        return index, deltas
+        return index, deltas, written
+
+    def logprobs(self) -> list[Logprobs]:
+        """Those of each choice, none given out yet."""
+        return [Logprobs(reply, self.checkpoint) for reply in self.replies]
 
     async def finish(self) -> None:
         """Wait for every choice. Raises the error of the first that failed."""
         open_choices = len(self.replies)
         while open_choices:
-            _, deltas = await self.next()
+            _, deltas, _ = await self.next()
             open_choices -= deltas is None
 
     def usage(self) -> Json:
@@ -101,23 +107,25 @@ async def completion_body(answer: Answer) -> Json:
     await answer.finish()
     choices = []
     for i, (reply, echo) in enumerate(zip(answer.replies, answer.echoes, strict=True)):
-        logprobs = text_logprobs(reply, answer.checkpoint)
+        logprobs = Logprobs(reply, answer.checkpoint).of_text()
         choices.append(text_choice(i, reply, echo + reply.text, logprobs, finished=True))
     return {**answer.body(choices), "usage": answer.usage()}
 
 
 async def chat_chunks(answer: Answer) -> AsyncIterator[Json]:
-    """A chat completion, chunk by chunk; log probabilities ride with a choice's last chunk."""
+    """A chat completion, chunk by chunk; log probabilities come with what their tokens became."""
+    logprobs = answer.logprobs()
     for i in range(len(answer.replies)):
         yield answer.body([_delta(i, {"role": "assistant", "content": ""})], chunk=True)
     open_choices = len(answer.replies)
     while open_choices:
-        index, deltas = await answer.next()
+        index, deltas, written = await answer.next()
         if deltas is None:
             open_choices -= 1
             choices = _last_choices(answer, index)
         else:
             choices = [_delta(index, delta) for delta in deltas]
+        choices[0]["logprobs"] = logprobs[index].of_chat(written)
         for choice in choices:
             yield answer.body([choice], chunk=True)
     if answer.include_usage:
@@ -126,19 +134,18 @@ async def chat_chunks(answer: Answer) -> AsyncIterator[Json]:
 
 async def completion_chunks(answer: Answer) -> AsyncIterator[Json]:
     """A plain completion, chunk by chunk."""
+    logprobs = answer.logprobs()
     for i, (reply, echo) in enumerate(zip(answer.replies, answer.echoes, strict=True)):
         if echo:
             yield answer.body([text_choice(i, reply, echo, None, finished=False)])
     open_choices = len(answer.replies)
     while open_choices:
-        index, deltas = await answer.next()
-        reply = answer.replies[index]
-        if deltas is None:
-            open_choices -= 1
-            logprobs = text_logprobs(reply, answer.checkpoint)
-            yield answer.body([text_choice(index, reply, "", logprobs, finished=True)])
-        for delta in deltas or []:
-            yield answer.body([text_choice(index, reply, delta["content"], None, finished=False)])
+        index, deltas, written = await answer.next()
+        finished = deltas is None
+        open_choices -= finished
+        for delta in deltas or [{"content": ""}]:
+            new, reply = logprobs[index].of_text(written), answer.replies[index]
+            yield answer.body([text_choice(index, reply, delta["content"], new, finished)])
     if answer.include_usage:
         yield {**answer.body([]), "usage": answer.usage()}
 
@@ -181,7 +188,7 @@ def chat_choice(answer: Answer, index: int) -> Json:
     return {
         "index": index,
         "message": message,
-        "logprobs": chat_logprobs(reply, answer.checkpoint),
+        "logprobs": Logprobs(reply, answer.checkpoint).of_chat(),
         "finish_reason": finish_reason(reply, reading, answer.use),
         "stop_reason": reply.stop_reason,
     }
@@ -201,46 +208,10 @@ def text_choice(
     }
 
 
-def chat_logprobs(reply: Generation, checkpoint: Checkpoint) -> Json | None:
-    """Log probabilities of the written tokens, or None when they were not asked for."""
-    if reply.sampling.logprobs is None:
-        return None
-    content = []
-    for token in reply.logprobs:
-        alternatives = [_token(checkpoint, id_, logprob) for id_, logprob in token.top]
-        chosen = _token(checkpoint, token.token_id, token.logprob)
-        content.append({**chosen, "top_logprobs": alternatives})
-    return {"content": content}
-
-
-def text_logprobs(reply: Generation, checkpoint: Checkpoint) -> Json | None:
-    """The same in the older shape of plain completions."""
-    if reply.sampling.logprobs is None:
-        return None
-    tokens, offsets, offset = [], [], 0
-    whole_characters = codecs.getincrementaldecoder("utf-8")("replace")
-    for token in reply.logprobs:
-        text, encoded = checkpoint.decode_token(token.token_id)
-        tokens.append(text)
-        offsets.append(offset)
-        offset += len(whole_characters.decode(bytes(encoded)))
-    top = [
-        {checkpoint.decode_token(id_)[0]: logprob for id_, logprob in token.top}
-        for token in reply.logprobs
-    ]
-    return {
-        "tokens": tokens,
-        "token_logprobs": [token.logprob for token in reply.logprobs],
-        "top_logprobs": top if reply.sampling.logprobs else None,
-        "text_offset": offsets,
-    }
-
-
 def _last_choices(answer: Answer, index: int) -> list[Json]:
     """What a finished choice still has to say: its calls or held-back text, and why it ended."""
     reply, reading = answer.replies[index], reading_of(answer, index)
     last = _delta(index, {})
-    last["logprobs"] = chat_logprobs(reply, answer.checkpoint)
     last["finish_reason"] = finish_reason(reply, reading, answer.use)
     last["stop_reason"] = reply.stop_reason
     return [*(_delta(index, delta) for delta in answer.streams[index].finish(reading)), last]
@@ -248,9 +219,3 @@ def _last_choices(answer: Answer, index: int) -> list[Json]:
 
 def _delta(index: int, delta: Json) -> Json:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-
-
-def _token(checkpoint: Checkpoint, token_id: int, logprob: float) -> Json:
-    text, encoded = checkpoint.decode_token(token_id)
-    # JSON knows no infinity; vLLM writes the same number for an impossible token.
-    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": encoded}

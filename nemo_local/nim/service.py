@@ -170,13 +170,13 @@ class NimService:
                 compile_ = partial(checkpoint.grammars.matcher, constraint)
                 known = checkpoint.grammars.known(constraint)
                 matcher = known or await self._compiling.run(compile_, deadline)
-            stream = ReplyStream(checkpoint.tool_format, answer.use)
-            answer.streams.append(stream)
+            answer.streams.append(ReplyStream(checkpoint.tool_format, answer.use))
 
-            def emit(text: str | None, index: int = index, stream: ReplyStream = stream) -> None:
-                deltas = None if text is None else stream.push(text)
+            def emit(text: str | None, index: int = index) -> None:
+                deltas = None if text is None else answer.streams[index].push(text)
                 if deltas != []:
-                    calls.ask(answer.events.put_nowait, (index, deltas))
+                    written = len(answer.replies[index].tokens)
+                    calls.ask(answer.events.put_nowait, (index, deltas, written))
 
             answer.replies.append(
                 Generation(

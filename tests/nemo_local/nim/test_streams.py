@@ -29,6 +29,29 @@ def test_streamed_text_equals_the_whole_reply(openai: Any) -> None:
     assert len({(c.id, c.created) for c in chunks}) == 1
 
 
+def test_log_probabilities_come_with_the_text_of_their_tokens(openai: Any) -> None:
+    text = "日本 add 3"
+    asked: dict[str, Any] = {
+        "model": MODEL, "max_tokens": 40, "temperature": 0, "extra_body": {"guided_choice": [text]},
+    }  # fmt: skip
+    chat = {**asked, "messages": HELLO, "logprobs": True}
+    whole = openai.chat.completions.create(**chat).choices[0].logprobs.content
+    seen: list[Any] = []
+    for chunk in openai.chat.completions.create(stream=True, **chat):
+        (choice,) = chunk.choices
+        new = choice.logprobs.content if choice.logprobs else []
+        if choice.delta.content:
+            assert b"".join(bytes(t.bytes) for t in new).decode() == choice.delta.content
+        seen += new
+    assert [(t.token, t.logprob) for t in seen] == [(t.token, t.logprob) for t in whole]
+
+    plain = {**asked, "prompt": "Hello", "logprobs": 1}
+    expected = openai.completions.create(**plain).choices[0].logprobs
+    parts = [c.choices[0].logprobs for c in openai.completions.create(stream=True, **plain)]
+    offsets = [offset for part in parts if part for offset in part.text_offset]
+    assert len([part for part in parts if part]) > 3 and offsets == expected.text_offset
+
+
 def test_the_end_of_a_stream_is_sent_in_one_piece(settings: Settings, nim: Client) -> None:
     body = {"model": MODEL, "messages": HELLO, "max_tokens": 300, "ignore_eos": True}
     body |= {"stream": True, "stream_options": {"include_usage": True}}

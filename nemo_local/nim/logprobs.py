@@ -1,0 +1,60 @@
+"""Log probabilities of written tokens in the shapes of the OpenAI API, whole or part by part."""
+
+import codecs
+from typing import Any
+
+from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.generation import Generation, TokenLogprob
+
+Json = dict[str, Any]
+
+
+class Logprobs:
+    """Those of one choice, each given out once."""
+
+    def __init__(self, reply: Generation, checkpoint: Checkpoint) -> None:
+        self._reply = reply
+        self._checkpoint = checkpoint
+        self._given = 0
+        self._offset = 0
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of_chat(self, written: int | None = None) -> Json | None:
+        """What is new of the first `written` tokens, or of all; None without any."""
+        content = []
+        for token in self._new(written):
+            alternatives = [self._token(id_, logprob) for id_, logprob in token.top]
+            chosen = self._token(token.token_id, token.logprob)
+            content.append({**chosen, "top_logprobs": alternatives})
+        return {"content": content} if content else None
+
+    def of_text(self, written: int | None = None) -> Json | None:
+        """The same in the older shape of plain completions."""
+        new, tokens, offsets = self._new(written), [], []
+        if not new:
+            return None
+        for token in new:
+            text, encoded = self._checkpoint.decode_token(token.token_id)
+            tokens.append(text)
+            offsets.append(self._offset)
+            self._offset += len(self._characters.decode(bytes(encoded)))
+        top = [
+            {self._checkpoint.decode_token(id_)[0]: logprob for id_, logprob in token.top}
+            for token in new
+        ]
+        return {
+            "tokens": tokens,
+            "token_logprobs": [token.logprob for token in new],
+            "top_logprobs": top if self._reply.sampling.logprobs else None,
+            "text_offset": offsets,
+        }
+
+    def _new(self, written: int | None) -> list[TokenLogprob]:
+        new = self._reply.logprobs[self._given : written]
+        self._given += len(new)
+        return new
+
+    def _token(self, token_id: int, logprob: float) -> Json:
+        text, encoded = self._checkpoint.decode_token(token_id)
+        # JSON knows no infinity; vLLM writes the same number for an impossible token.
+        return {"token": text, "logprob": max(logprob, -9999.0), "bytes": encoded}
