@@ -182,7 +182,7 @@ def _calls_grammar(calls: Constraint, form: CallForm) -> str:
     """
     tools, schema = calls.form
     try:
-        text = schema_grammar(schema)
+        text = schema_grammar(schema, loosely=True)
     except (RuntimeError, ValueError):
         for tool in calls.value:
             _check_alone(tool)
@@ -213,7 +213,7 @@ def _arguments_schema(tools: list[Tool]) -> Schema:
 def _check_alone(tool: Tool) -> None:
     """Raises ValueError, with the tool's name, when its parameters cannot be compiled."""
     try:
-        schema_grammar(_arguments_schema([tool]))
+        schema_grammar(_arguments_schema([tool]), loosely=True)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"tool {tool['function']['name']!r}: {error}") from error
 

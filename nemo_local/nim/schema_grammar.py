@@ -21,8 +21,8 @@ characters, which no JSON has, and without those that JSON escapes."""
 _OF_JSON = r' ::= (([^\0-\x1f\"\\]) | ("\\" basic_escape))'
 
 
-def schema_grammar(schema: Schema) -> str:
-    """EBNF whose rule `root` is a value of this schema.
+def schema_grammar(schema: Schema, loosely: bool = False) -> str:
+    """EBNF whose rule `root` is a value of this schema; `loosely` without patterns it cannot read.
 
     xgrammar keeps numbers in 64 bits and spells 1.1 with 17 digits, so that strings stand in for
     the values of `enum` and `const` until it is done.
@@ -38,9 +38,17 @@ def schema_grammar(schema: Schema) -> str:
         values.append(json_text(value))
         return f"{mark}{len(values) - 1}"
 
+    def pattern(expression: str) -> str | None:
+        try:
+            return readable(expression)
+        except ValueError:
+            if loosely:
+                return None
+            raise
+
     # Not xgrammar's strict mode: it also forbids what a schema leaves open on purpose.
     grammar = xgrammar.Grammar.from_json_schema(
-        json.dumps(_respelt(schema, stand_in)), any_whitespace=False, strict_mode=False
+        json.dumps(_respelt(schema, stand_in, pattern)), any_whitespace=False, strict_mode=False
     )
     return re.sub(
         rf'"\\"{mark}(\d+)\\""',
@@ -54,24 +62,29 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _respelt(schema: Any, stand_in: Callable[[Any], Any]) -> Any:
-    """The schema with its patterns as xgrammar reads them, and `stand_in` for listed values."""
+def _respelt(
+    schema: Any, stand_in: Callable[[Any], Any], pattern: Callable[[str], str | None]
+) -> Any:
+    """The schema with other patterns, or none, and `stand_in` for listed values."""
     if isinstance(schema, list):
-        return [_respelt(item, stand_in) for item in schema]
+        return [_respelt(item, stand_in, pattern) for item in schema]
     if not isinstance(schema, dict):
         return schema
     result: Schema = {}
     for key, value in schema.items():
         if key in OF_SCHEMAS and isinstance(value, dict):
-            names = map(readable, value) if key == "patternProperties" else value
-            inner = (_respelt(one, stand_in) for one in value.values())
-            result[key] = dict(zip(names, inner, strict=True))
+            names = map(pattern, value) if key == "patternProperties" else value
+            inner = (_respelt(one, stand_in, pattern) for one in value.values())
+            result[key] = {
+                name: one for name, one in zip(names, inner, strict=True) if name is not None
+            }
         elif key == "enum" and isinstance(value, list):
             result[key] = [stand_in(one) for one in value]
         elif key == "const":
             result[key] = stand_in(value)
         elif key == "pattern" and isinstance(value, str):
-            result[key] = readable(value)
+            if (known := pattern(value)) is not None:
+                result[key] = known
         else:
-            result[key] = value if key in ANNOTATIONS else _respelt(value, stand_in)
+            result[key] = value if key in ANNOTATIONS else _respelt(value, stand_in, pattern)
     return result

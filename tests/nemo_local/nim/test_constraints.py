@@ -278,6 +278,23 @@ def test_a_tool_with_a_keyword_that_no_grammar_keeps_can_be_called(grammars: Gra
     assert accepts(grammars, Constraint("calls", [tool]), '{"name": "f", "parameters": {"a": [1]}}')
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": r"^\bx\b$"},
+        {"type": "object", "patternProperties": {r"^\p{L}$": {"type": "boolean"}}},
+    ],
+    ids=["a pattern", "a pattern of keys"],
+)
+def test_a_tool_with_a_pattern_that_cannot_be_read_is_called_without_it(
+    grammars: Grammars, schema: dict
+) -> None:
+    function = {"name": "f", "parameters": {"properties": {"a": schema}, "required": ["a"]}}
+    calls = Constraint("calls", [{"type": "function", "function": function}])
+    value = "x y" if schema["type"] == "string" else {"k": 1}
+    assert accepts(grammars, calls, call({"a": value}, "f"))
+
+
 def nested(levels: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "integer"}
     for _ in range(levels):
