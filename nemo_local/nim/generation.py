@@ -200,6 +200,8 @@ class Generation:
     """Grammar of the reply; None when it is free."""
     pieces: bool = False
     """Whether text is wanted piece by piece; else only the end is told."""
+    again: bool = False
+    """Whether another choice of the same request has the same prompt, and counts its tokens."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None

@@ -64,7 +64,7 @@ class NimService:
 
             def render() -> list[int]:
                 text = render_chat(checkpoint.tokenizer, request.messages, use.tools)
-                return _encoded(text, checkpoint, special=False)
+                return _encoded(text, checkpoint, "messages")
 
             answer = Answer(
                 "chat.completion",
@@ -145,8 +145,9 @@ class NimService:
         checkpoint = answer.checkpoint
         longest = self.models.longest(lease)
         cut = longest if max_tokens is None else None
+        field = "messages" if isinstance(request, ChatRequest) else "prompt"
         rules = [
-            sampling_of(request, max_tokens, logprobs, _room(prompt, checkpoint, cut))
+            sampling_of(request, max_tokens, logprobs, _room(prompt, checkpoint, cut, field))
             for prompt in answer.prompts
         ]
         if longest is not None:
@@ -157,13 +158,13 @@ class NimService:
             )
         constraint = constraint_of(request, answer.use)
         choices = [
-            (prompt, _with_seed(rule, number))
+            (prompt, _with_seed(rule, number), number > 0)
             for prompt, rule in zip(answer.prompts, rules, strict=True)
             for number in range(request.n or 1)
         ]
         decode = checkpoint.decode if answer.use.mode == "none" else checkpoint.decode_calls
         calls = self._calls_of(asyncio.get_running_loop())
-        for index, (prompt, rule) in enumerate(choices):
+        for index, (prompt, rule, again) in enumerate(choices):
             matcher = None
             if constraint is not None:
                 compile_ = partial(checkpoint.grammars.matcher, constraint)
@@ -188,6 +189,7 @@ class NimService:
                     matcher=matcher,
                     pieces=bool(request.stream),
                     deadline=deadline,
+                    again=again,
                 )
             )
         self._engine.submit(checkpoint.id, answer.replies)
@@ -199,8 +201,10 @@ class NimService:
         return self._calls
 
 
-def _room(prompt: list[int], checkpoint: Checkpoint, longest: int | None) -> int:
+def _room(prompt: list[int], checkpoint: Checkpoint, longest: int | None, field: str) -> int:
     """Tokens that the context, and memory for the `longest` reply, leave for a reply.
+
+    `field` of the request is where the prompt came from.
 
     Raises:
         BadValue: the context leaves none.
@@ -209,12 +213,12 @@ def _room(prompt: list[int], checkpoint: Checkpoint, longest: int | None) -> int
     if not prompt:
         raise BadValue("the prompt is empty", "prompt")
     if room < 1:
-        raise _overflow(checkpoint, str(len(prompt)))
+        raise _overflow(checkpoint, str(len(prompt)), field)
     return room if longest is None else max(1, min(room, longest - len(prompt)))
 
 
-def _encoded(text: str, checkpoint: Checkpoint, special: bool) -> list[int]:
-    """The text as token ids.
+def _encoded(text: str, checkpoint: Checkpoint, field: str) -> list[int]:
+    """The text as token ids; `field` of the request is where it came from.
 
     Raises:
         BadValue: it is so long that no tokens could cover it within the context; to count those
@@ -222,15 +226,16 @@ def _encoded(text: str, checkpoint: Checkpoint, special: bool) -> list[int]:
     """
     least = len(text) // checkpoint.longest_token
     if least >= checkpoint.context:
-        raise _overflow(checkpoint, f"at least {least}")
-    return checkpoint.encode(text, special)
+        raise _overflow(checkpoint, f"at least {least}", field)
+    # A chat template writes its control tokens itself.
+    return checkpoint.encode(text, special=field == "prompt")
 
 
-def _overflow(checkpoint: Checkpoint, tokens: str) -> BadValue:
+def _overflow(checkpoint: Checkpoint, tokens: str, field: str) -> BadValue:
     return BadValue(
         f"This model's maximum context length is {checkpoint.context} tokens. However, your "
         f"prompt has {tokens} tokens. Please shorten the messages, tools or prompt.",
-        "messages",
+        field,
     )
 
 
@@ -255,7 +260,7 @@ def _as_ids(prompts: list[Any], checkpoint: Checkpoint) -> list[list[int]]:
     vocabulary = checkpoint.vocabulary.size
     encoded: list[list[int]] = []
     for item in prompts:
-        ids = _encoded(item, checkpoint, special=True) if isinstance(item, str) else item
+        ids = _encoded(item, checkpoint, "prompt") if isinstance(item, str) else item
         if not isinstance(ids, list) or not all(0 <= int(i) < vocabulary for i in ids):
             raise BadValue(f"token ids must be between 0 and {vocabulary - 1}", "prompt")
         encoded.append([int(i) for i in ids])

@@ -77,9 +77,11 @@ class Worker:
         everyone = [*batch.rows, *newcomers]
         if not everyone:
             return
+        written = _tokens(everyone)
         try:
             for row in batch.drop_given_up():
                 everyone.remove(row)
+                written -= len(row.tokens)
                 give_up(row, self._metrics)
             if batch.rows:
                 batch.step()
@@ -92,16 +94,22 @@ class Worker:
             for row in everyone:
                 row.close(failure)
             batch.fail(failure)
-        self._metrics.count("generation_tokens_total", len(everyone))
+        self._metrics.count("generation_tokens_total", _tokens(everyone) - written)
         remaining = set(batch.rows)
         for row in everyone:
             if row not in remaining:
                 self._metrics.finished(row.finish_reason or "error", row.arrived)
 
     def _count_first_tokens(self, newcomers: list[Generation]) -> None:
-        self._metrics.count("prompt_tokens_total", sum(len(row.prompt) for row in newcomers))
+        read = sum(len(row.prompt) for row in newcomers if not row.again)
+        self._metrics.count("prompt_tokens_total", read)
         for row in newcomers:
-            self._metrics.observe("time_to_first_token_seconds", row.arrived)
+            if row.tokens:
+                self._metrics.observe("time_to_first_token_seconds", row.arrived)
+
+
+def _tokens(rows: list[Generation]) -> int:
+    return sum(len(row.tokens) for row in rows)
 
 
 def give_up(row: Generation, metrics: Metrics) -> None:

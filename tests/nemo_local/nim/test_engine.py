@@ -290,3 +290,20 @@ def test_stopping_ends_waiting_replies(checkpoint: Checkpoint) -> None:
     assert ended == [None] and reply.error is not None
     with pytest.raises(Busy):
         engine.submit(MODEL, [reply])
+
+
+def test_a_reply_that_fails_before_its_first_token_counts_as_none_written(
+    checkpoint: Checkpoint,
+) -> None:
+    metrics = Metrics()
+    engine = Engine(metrics, threads=1)
+    engine.start()
+    engine.add(checkpoint)
+    writer = Writer(checkpoint, engine)
+    stuck, good = writer.generation([5]), writer.generation([5, 6], max_tokens=3)
+    stuck.matcher = checkpoint.grammars.matcher(Constraint("grammar", 'root ::= root "a"'))
+    writer.write(stuck, good)
+    engine.stop()
+    text = metrics.text(0, 0, 0.0)
+    assert "generation_tokens_total 3\n" in text and "prompt_tokens_total 3\n" in text
+    assert "time_to_first_token_seconds_count 1\n" in text

@@ -32,6 +32,15 @@ def test_a_prompt_over_the_context_is_400(openai: Any) -> None:
         openai.chat.completions.create(model=MODEL, messages=long)
 
 
+@pytest.mark.parametrize("prompt", ["number " * 600, [5] * 600, "a" * 10**7], ids=lambda p: p[:3])
+def test_a_prompt_over_the_context_names_the_field_it_came_in(nim: Client, prompt: Any) -> None:
+    assert refused(nim, "/v1/completions", prompt=prompt)[1]["param"] == "prompt"
+    if isinstance(prompt, str):
+        assert (
+            refused(nim, messages=[{"role": "user", "content": prompt}])[1]["param"] == "messages"
+        )
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

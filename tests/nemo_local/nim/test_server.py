@@ -1,5 +1,6 @@
 """NIM as clients see it: the openai client and bare HTTP against a running server."""
 
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -266,3 +267,13 @@ def test_a_base_model_that_cannot_be_read_keeps_no_other_from_being_served(
     with running_nim(own) as nim:
         served = {model["id"] for model in nim.get("/v1/models")["data"]}
         assert MODEL in served and OTHER not in served
+
+
+def test_a_prompt_that_is_answered_several_times_is_counted_once(nim: Client) -> None:
+    def read() -> int:
+        (line,) = re.findall(r"^prompt_tokens_total (\d+)$", metrics(nim), re.MULTILINE)
+        return int(line)
+
+    before = read()
+    reply = nim.post(CHAT, json={"model": MODEL, "messages": HELLO, "max_tokens": 3, "n": 4})
+    assert read() - before == reply["usage"]["prompt_tokens"]
