@@ -1,6 +1,7 @@
 """Finished replies in the shapes of the OpenAI API, whole and as stream chunks."""
 
 import asyncio
+import codecs
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -217,11 +218,12 @@ def text_logprobs(reply: Generation, checkpoint: Checkpoint) -> Json | None:
     if reply.sampling.logprobs is None:
         return None
     tokens, offsets, offset = [], [], 0
+    whole_characters = codecs.getincrementaldecoder("utf-8")("replace")
     for token in reply.logprobs:
-        text, _ = checkpoint.decode_token(token.token_id)
+        text, encoded = checkpoint.decode_token(token.token_id)
         tokens.append(text)
         offsets.append(offset)
-        offset += len(text)
+        offset += len(whole_characters.decode(bytes(encoded)))
     top = [
         {checkpoint.decode_token(id_)[0]: logprob for id_, logprob in token.top}
         for token in reply.logprobs

@@ -84,9 +84,9 @@ class Checkpoint:
         return str(self.tokenizer.decode(kept, skip_special_tokens=False))
 
     def decode_token(self, token_id: int) -> tuple[str, list[int]]:
-        """One token as text and as the UTF-8 bytes of that text."""
+        """One token as text, and its bytes in UTF-8: the text of a part of a character is lost."""
         text = str(self.tokenizer.decode([token_id], skip_special_tokens=False))
-        return text, list(text.encode("utf-8"))
+        return text, list(self.grammars.token_bytes[token_id])
 
     def forward(
         self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, rows: list[str | None]

@@ -88,6 +88,7 @@ class Grammars:
         info = xgrammar.TokenizerInfo.from_huggingface(
             tokenizer, vocab_size=vocabulary_size, stop_token_ids=stop_ids
         )
+        self._info = info
         self._compiler = xgrammar.GrammarCompiler(
             info, max_threads=1, cache_limit_bytes=REMEMBERED_BYTES
         )
@@ -95,6 +96,11 @@ class Grammars:
         self._lock = threading.Lock()
         self._compiled: OrderedDict[str, xgrammar.CompiledGrammar] = OrderedDict()
         self._bytes = 0
+
+    @cached_property
+    def token_bytes(self) -> list[bytes]:
+        """What each token stands for in UTF-8, be it a part of a character."""
+        return list(self._info.decoded_vocab)
 
     def known(self, constraint: Constraint) -> xgrammar.GrammarMatcher | None:
         """A matcher at the start of a reply whose form was asked for before; else None.

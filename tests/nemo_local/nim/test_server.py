@@ -77,7 +77,19 @@ def test_choices_seeds_and_logprobs(openai: Any) -> None:
     assert first.usage.completion_tokens == sum(len(c.logprobs.content) for c in first.choices)
     token = first.choices[0].logprobs.content[0]
     assert token.logprob < 0 and len(token.top_logprobs) == 2
-    assert bytes(token.bytes).decode() == token.token
+    assert bytes(token.bytes).decode(errors="replace") == token.token
+
+
+def test_bytes_of_tokens_join_to_the_reply_and_offsets_count_its_characters(openai: Any) -> None:
+    text = "日本🎉é"
+    options = {"model": MODEL, "max_tokens": 40, "extra_body": {"guided_choice": [text]}}
+    chat = openai.chat.completions.create(messages=HELLO, logprobs=True, **options).choices[0]
+    *tokens, _ = chat.logprobs.content  # the last is the end of the turn
+    assert chat.message.content == b"".join(bytes(t.bytes) for t in tokens).decode() == text
+    plain = openai.completions.create(prompt="Hello", logprobs=0, **options).choices[0]
+    sizes = [3, 3, 4, 2]  # bytes, of which each is a token
+    starts = [place for place, size in enumerate(sizes) for _ in range(size)]
+    assert plain.logprobs.text_offset == [*starts, 4] and plain.text == text
 
 
 def test_an_echo_is_the_prompt_to_the_letter(openai: Any) -> None:
