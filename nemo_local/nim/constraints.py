@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from nemo_local.core.tool_formats import LLAMA_FORM, CallForm
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
+from nemo_local.nim.matcher import Matcher
 from nemo_local.nim.schema_limits import OF_SCHEMAS, check_schema
 
 Schema = dict[str, Any]
@@ -102,7 +103,7 @@ class Grammars:
         """What each token stands for in UTF-8, be it a part of a character."""
         return list(self._info.decoded_vocab)
 
-    def known(self, constraint: Constraint) -> xgrammar.GrammarMatcher | None:
+    def known(self, constraint: Constraint) -> Matcher | None:
         """A matcher at the start of a reply whose form was asked for before; else None.
 
         Raises:
@@ -114,9 +115,9 @@ class Grammars:
             if compiled is None:
                 return None
             self._compiled.move_to_end(key)
-        return xgrammar.GrammarMatcher(compiled)
+        return Matcher(compiled)
 
-    def matcher(self, constraint: Constraint) -> xgrammar.GrammarMatcher:
+    def matcher(self, constraint: Constraint) -> Matcher:
         """A matcher at the start of a reply.
 
         Raises:
@@ -139,7 +140,7 @@ class Grammars:
             while self._bytes > REMEMBERED_BYTES:
                 _, oldest = self._compiled.popitem(last=False)
                 self._bytes -= oldest.memory_size_bytes
-        return xgrammar.GrammarMatcher(compiled)
+        return Matcher(compiled)
 
     def _compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
         compiler, value = self._compiler, constraint.value

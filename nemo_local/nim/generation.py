@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import xgrammar
 
 from nemo_local.nim.errors import NimError
+from nemo_local.nim.matcher import Matcher
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ class Generation:
     stream: TextStream
     emit: Callable[[str | None], None]
     """Called on the engine's thread with each new piece of text, and with None at the end."""
-    matcher: xgrammar.GrammarMatcher | None = None
+    matcher: Matcher | None = None
     """Grammar of the reply; None when it is free."""
     pieces: bool = False
     """Whether text is wanted piece by piece; else only the end is told."""

@@ -41,7 +41,7 @@ def choose(logits: Tensor, rows: list[Generation]) -> list[int]:
             logits[i, list(row.vocabulary.stop_ids)] = _NEVER
     best, highest = _highest(logits)
     for row, value in zip(rows, highest, strict=True):
-        if not math.isfinite(value):
+        if row.error is None and not math.isfinite(value):
             row.error = _why_no_token(row, value)
     drawing = [i for i, row in enumerate(rows) if not row.sampling.greedy and not row.error]
     drawn = [_draw(logits[i], rows[i]) for i in drawing]
@@ -77,6 +77,14 @@ def _why_no_token(row: Generation, highest: float) -> BadValue:
     return BadValue(f"{model} computed no number; its weights are broken", "model")
 
 
+def _too_ambiguous(row: Generation) -> BadValue:
+    return BadValue(
+        f"the reply cannot go on after {len(row.tokens)} tokens: its grammar, expression or schema "
+        "can be read in so many ways that others would wait for it; repeat nothing that repeats "
+        "itself, as in (a*)*"
+    )
+
+
 def _apply_grammars(logits: Tensor, rows: list[Generation]) -> None:
     held = [(i, row.matcher) for i, row in enumerate(rows) if row.matcher is not None]
     held = [(i, matcher) for i, matcher in held if not matcher.is_terminated()]
@@ -91,6 +99,8 @@ def _apply_grammars(logits: Tensor, rows: list[Generation]) -> None:
         else:  # beside adapters with tokens of their own
             matcher.fill_next_token_bitmask(bitmask[i : i + 1, :words])
             bitmask[i, words:] = 0
+        if matcher.too_slow:
+            rows[i].error = _too_ambiguous(rows[i])
         if _too_short(rows[i]):
             _forbid_end(bitmask[i].numpy(), rows[i])
     # xgrammar's own way takes a write for each token that is out.

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -125,3 +126,21 @@ def test_no_memory_to_drop_a_reply_ends_those_beside_it_and_not_the_engine(
     assert "MemoryError" in {str(reply.error).rpartition(" ")[2] for reply in neighbours}
     monkeypatch.undo()
     assert writer.write(writer.generation("Hello"))[0].error is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [("regex", "((.*)*)*x"), ("grammar", "root ::= s\ns ::= s s | [a-z ]")],
+    ids=["expression", "grammar"],
+)
+def test_a_form_that_can_be_read_in_ever_more_ways_ends_its_own_reply_only(
+    writer: Writer, kind: Any, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nemo_local.nim.matcher.TOKEN_S", 0.02)  # sooner
+    slow = writer.generation("Hello", max_tokens=400)
+    slow.matcher = writer.checkpoint.grammars.matcher(Constraint(kind, form))
+    wanted = writer.write(writer.generation("Hello", max_tokens=99))[0].tokens
+    _, neighbour = writer.write(slow, writer.generation("Hello", max_tokens=99))
+    assert isinstance(slow.error, BadValue) and "read in so many ways" in str(slow.error)
+    assert 0 < len(slow.tokens) < 400
+    assert neighbour.error is None and neighbour.tokens == wanted

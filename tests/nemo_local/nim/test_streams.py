@@ -83,3 +83,11 @@ def test_a_client_that_hangs_up_stops_the_writing(settings: Settings, nim: Clien
 def _aborted(nim: Client) -> int:
     lines = [x for x in metrics(nim).splitlines() if 'finished_reason="abort"' in x]
     return int(lines[0].split()[-1]) if lines else 0
+
+
+def test_a_stream_whose_form_can_be_read_in_ever_more_ways_ends_with_a_400(nim: Client) -> None:
+    body = {"model": MODEL, "messages": HELLO, "max_tokens": 400, "guided_regex": "((.*)*)*x"}
+    *_, error, end, _ = nim.raw("POST", CHAT, json={**body, "stream": True}).text.split("\n\n")
+    told = json.loads(error[6:])["error"]
+    assert told["code"] == 400 and "read in so many ways" in told["message"]
+    assert end == "data: [DONE]"
