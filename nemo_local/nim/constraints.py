@@ -19,20 +19,16 @@ from nemo_local.core.tool_formats import LLAMA_FORM, CallForm
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
 from nemo_local.nim.matcher import Matcher
-from nemo_local.nim.schema_limits import OF_SCHEMAS, check_schema
+from nemo_local.nim.regexes import readable
+from nemo_local.nim.schema_grammar import ANNOTATIONS, OF_SCHEMAS, Schema, literal, schema_grammar
+from nemo_local.nim.schema_limits import check_schema
 
-Schema = dict[str, Any]
 MAX_NESTING = 100
 """Levels of a schema: compiling takes seconds for some hundred, and minutes for a thousand."""
 MAX_CHARACTERS = 2**17
 """Of a form as JSON: compiling as much takes seconds at worst, five times as much a minute."""
 REMEMBERED_BYTES = 2**26
 """Compiled grammars kept, the most recently used (bytes)."""
-_OF_LENGTH = r" ::= (([^\"\\\r\n]))"
-"""How xgrammar writes a character of a string that has `minLength` or `maxLength`: with control
-characters, which no JSON has, and without those that JSON escapes."""
-_OF_JSON = r' ::= (([^\0-\x1f\"\\]) | ("\\" basic_escape))'
-_ANNOTATIONS = ("title", "description", "default", "examples", "$comment")
 
 
 @dataclass(frozen=True)
@@ -89,10 +85,10 @@ class Grammars:
         info = xgrammar.TokenizerInfo.from_huggingface(
             tokenizer, vocab_size=vocabulary_size, stop_token_ids=stop_ids
         )
-        self._info = info
         self._compiler = xgrammar.GrammarCompiler(
             info, max_threads=1, cache_limit_bytes=REMEMBERED_BYTES
         )
+        self._info = info
         self._calls = calls
         self._lock = threading.Lock()
         self._compiled: OrderedDict[str, xgrammar.CompiledGrammar] = OrderedDict()
@@ -149,13 +145,13 @@ class Grammars:
                 text = _calls_grammar(constraint, self._calls)
                 return compiler.compile_grammar(text, root_rule_name="calls")
             case "json":
-                return compiler.compile_grammar(_schema_grammar({"type": "object"}))
+                return compiler.compile_grammar(schema_grammar({"type": "object"}))
             case "schema":
-                return compiler.compile_grammar(_schema_grammar(_checked(value)))
+                return compiler.compile_grammar(schema_grammar(_checked(value)))
             case "choice":
                 return compiler.compile_grammar(_choice_grammar(value))
             case "regex":
-                return compiler.compile_regex(value)
+                return compiler.compile_regex(readable(value))
             case "grammar":
                 return compiler.compile_grammar(value)
 
@@ -186,28 +182,23 @@ def _calls_grammar(calls: Constraint, form: CallForm) -> str:
     """
     tools, schema = calls.form
     try:
-        text = _schema_grammar(schema)
-    except RuntimeError:
+        text = schema_grammar(schema)
+    except (RuntimeError, ValueError):
         for tool in calls.value:
             _check_alone(tool)
         raise
-    opening, closing = map(_literal, form.around_all)
-    before, after = map(_literal, form.around_each)
-    names = [_literal(_literal(name)) for name in tools]
+    opening, closing = map(literal, form.around_all)
+    before, after = map(literal, form.around_each)
+    names = [literal(literal(name)) for name in tools]
     # xgrammar names the alternatives of a schema so.
     either = " | ".join(f"{name} arguments root_case_{i}" for i, name in enumerate(names))
-    more = "" if calls.kind == "call" else f"({_literal(form.separator)} call)*"
-    name, arguments = _literal('{"name": '), _literal(f', "{form.arguments}": ')
+    more = "" if calls.kind == "call" else f"({literal(form.separator)} call)*"
+    name, arguments = literal('{"name": '), literal(f', "{form.arguments}": ')
     return (
         f"calls ::= {opening} call {more} {closing}\n"
         f'call ::= {before} {name} ({either}) "}}" {after}\n'
         f"arguments ::= {arguments}\n{text}"
     )
-
-
-def _literal(text: str) -> str:
-    """The text as EBNF writes it, and as JSON does."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _arguments_schema(tools: list[Tool]) -> Schema:
@@ -222,18 +213,9 @@ def _arguments_schema(tools: list[Tool]) -> Schema:
 def _check_alone(tool: Tool) -> None:
     """Raises ValueError, with the tool's name, when its parameters cannot be compiled."""
     try:
-        _schema_grammar(_arguments_schema([tool]))
-    except RuntimeError as error:
+        schema_grammar(_arguments_schema([tool]))
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"tool {tool['function']['name']!r}: {error}") from error
-
-
-def _schema_grammar(schema: Schema) -> str:
-    """EBNF whose rule `root` is a value of this schema."""
-    # Not xgrammar's strict mode: it also forbids what a schema leaves open on purpose.
-    grammar = xgrammar.Grammar.from_json_schema(
-        json.dumps(schema), any_whitespace=False, strict_mode=False
-    )
-    return str(grammar).replace(_OF_LENGTH, _OF_JSON)
 
 
 def closed(schema: Any, place: str = "#") -> Any:
@@ -252,7 +234,7 @@ def closed(schema: Any, place: str = "#") -> Any:
     result = {
         key: _closed_value(key, value, place)
         for key, value in schema.items()
-        if key not in _ANNOTATIONS
+        if key not in ANNOTATIONS
     }
     if isinstance(result.get("properties"), dict) and result["properties"]:
         result.setdefault("additionalProperties", False)
@@ -279,4 +261,4 @@ def _checked(schema: Schema | str) -> Schema:
 def _choice_grammar(choices: list[str]) -> str:
     if not choices or not all(isinstance(choice, str) and choice for choice in choices):
         raise ValueError("it must be a list of strings that are not empty")
-    return "root ::= " + " | ".join(map(_literal, choices))
+    return "root ::= " + " | ".join(map(literal, choices))

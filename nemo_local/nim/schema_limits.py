@@ -4,11 +4,13 @@ A schema that someone holds a reply to is refused for it. Of the parameters of a
 out, as it would be in a call that nothing holds to them.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from nemo_local.core.imports import imported_without
+from nemo_local.nim.schema_grammar import OF_SCHEMAS
 
 with imported_without("rfc3987_syntax"):  # 1.5 s, for a format that nobody checks here
     from jsonschema import Draft202012Validator, SchemaError
@@ -31,7 +33,9 @@ _BOUNDS = (
 )
 _TELL_A_TYPE = ("properties", "patternProperties", "items", "prefixItems", "enum", "const")
 _LOOKS_AROUND = re.compile(r"(?<!\\)\(\?<?[=!]")
-_NOT_IN_JSON = frozenset(['"', '\\"', "\\\\", "\\n", "\\r", "\\t", "\\f", "\\v"])
+_NOT_IN_JSON = frozenset(
+    ['"', '\\"', "\\\\", "\\n", "\\r", "\\t", "\\f", "\\v", "\\a", "\\e", "\\c"]
+)
 """Of a pattern: what a string of JSON has in another spelling, which no grammar asks for."""
 _SIGNS = re.compile(r"\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\.|.", re.DOTALL)
 _POINTERS = ("json-pointer", "relative-json-pointer")
@@ -41,7 +45,6 @@ DECIMALS = 6
 """Of the bounds of a number that a grammar knows."""
 MAX_OPTIONAL = 400
 """Properties of an object that may be left out; twice as many compile four times as long."""
-OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "propertyNames")
 
@@ -76,6 +79,9 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
             yield place, "'required' with a name outside 'properties'"
         if len(properties) - len(required) > MAX_OPTIONAL:
             yield place, f"more than {MAX_OPTIONAL} 'properties' that are not 'required'"
+    least, different = schema.get("minProperties"), _different_keys(schema)
+    if isinstance(least, int | float) and least > different:
+        yield place, f"'minProperties' above {different}, where a key may be written twice,"
     if schema.get("multipleOf") and schema.get("type") != "integer":
         yield place, "'multipleOf' without 'type' integer"
     if schema.get("format") in _POINTERS:
@@ -102,6 +108,15 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
         yield place, f"'$ref' to {reference!r}, which is elsewhere or has no path,"
     for inner, name in _inside(schema):
         yield from _problems(inner, f"{place}.{name}" if place else name)
+
+
+def _different_keys(schema: dict[str, Any]) -> float:
+    """Of so many properties a grammar, which counts a repeated key anew, knows that they differ."""
+    names = schema.get("required")
+    required = len(names) if isinstance(names, list) else 0
+    if schema.get("patternProperties") or schema.get("propertyNames"):
+        return max(required, 1)
+    return math.inf if schema.get("additionalProperties") is False else required + 1
 
 
 def _ruled_out(schema: dict[str, Any]) -> list[Any]:

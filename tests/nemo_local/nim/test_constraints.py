@@ -5,12 +5,17 @@ import re
 from typing import Any
 
 import pytest
+import xgrammar
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from nemo_local.nim.constraints import MAX_NESTING, Constraint, Grammars, closed
 from nemo_local.nim.errors import BadValue
 from tests.tiny_checkpoint import make_tokenizer
 
 EOS = 4
+TOKENIZER = make_tokenizer()
+SIZE = len(TOKENIZER) + 6
 ADD = {
     "type": "function",
     "function": {
@@ -32,8 +37,7 @@ ODD = {"type": "function", "function": {"name": 'say "é"'}}
 
 @pytest.fixture(scope="module")
 def grammars() -> Grammars:
-    tokenizer = make_tokenizer()
-    return Grammars(tokenizer, len(tokenizer) + 6, [EOS])
+    return Grammars(TOKENIZER, SIZE, [EOS])
 
 
 def accepts(grammars: Grammars, constraint: Constraint, text: str) -> bool:
@@ -173,6 +177,11 @@ def test_objects_are_closed_where_they_name_their_properties() -> None:
             {"type": "object", "properties": {"a": {}}, "required": ["a", "b"]},
             "'required' with a name outside 'properties'",
         ),
+        ({"type": "object", "minProperties": 2}, "'minProperties' above 1, where a key may be"),
+        (
+            {"type": "object", "patternProperties": {"^[ab]$": {}}, "minProperties": 2},
+            "'minProperties' above 1, where a key may be written twice, of the schema",
+        ),
         ({"type": "string", "pattern": r"^[a-z]\t$"}, "a pattern with quotes, backslashes or"),
         ({"type": "string", "pattern": r"^C:\\[a-z]$"}, "a pattern with quotes, backslashes or"),
         ({"type": "object", "patternProperties": {'^"$': {}}}, "a pattern with quotes"),
@@ -208,6 +217,10 @@ def test_a_keyword_that_no_grammar_keeps_is_refused_by_name(
         {"type": "object", "properties": {}, "required": [], "anyOf": [{"type": "object"}]},
         {"properties": {"a": {"allOf": [{"type": "integer"}], "title": "A", "default": 1}}},
         {"type": "array", "prefixItems": [{"type": "null"}], "unevaluatedItems": False},
+        {"type": "object", "minProperties": 1},
+        {"properties": {"a": {"type": "string", "required": True}}},
+        {"properties": {"a": {}}, "required": ["a"], "minProperties": 2},
+        {"properties": {"a": {}, "b": {}}, "minProperties": 2, "additionalProperties": False},
         {"type": "string", "pattern": "^[a-z]+$", "minLength": 1},
         {"type": "string", "pattern": r"f\(?=b"},
         {"type": "string", "pattern": r'^[^"\\]+\d\.$'},
@@ -276,3 +289,114 @@ def test_a_schema_of_the_largest_depth_is_compiled(grammars: Grammars) -> None:
     grammars.matcher(Constraint("schema", nested(MAX_NESTING - 1)))
     with pytest.raises(BadValue, match="nested deeper than 100 levels"):
         grammars.matcher(Constraint("schema", nested(MAX_NESTING + 1)))
+
+
+def test_a_form_that_somebody_means_is_never_too_slow(grammars: Grammars) -> None:
+    matcher = grammars.matcher(Constraint("schema", {"type": "string", "maxLength": 5000}))
+    mask = xgrammar.allocate_token_bitmask(1, SIZE)
+    quote, letter = TOKENIZER.convert_tokens_to_ids(['"', "a"])
+    for token in (quote, *[letter] * 200):
+        matcher.fill_next_token_bitmask(mask)
+        assert matcher.accept_token(token)
+    assert not matcher.too_slow
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1.1, 0.1, 1.0, 1e22, 2**63, 2**63 - 1, -(2**70), [1.5, {"a b": 2**64, "c": "1.1"}], "1.1"],
+    ids=str,
+)
+def test_the_numbers_of_a_schema_are_spelt_as_they_were_given(
+    grammars: Grammars, value: Any
+) -> None:
+    listed = {"enum": [None, value]}
+    tool = {
+        "function": {
+            "name": "f",
+            "parameters": {"type": "object", "properties": {"a": listed}, "required": ["a"]},
+        }
+    }
+    assert accepts(grammars, Constraint("schema", listed), json.dumps(value))
+    assert accepts(grammars, Constraint("schema", {"const": value}), json.dumps(value))
+    assert accepts(grammars, Constraint("call", [tool]), call({"a": value}, "f"))
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        (r"\Aab", "ab"),
+        (r"ab\Z", "ab"),
+        (r"^\Aab\z$", "ab"),
+        (r"\x41b", "Ab"),
+        (r"[\x41-\x43]", "B"),
+        ("(?:^a|b$)", "b"),
+        ("[^a][$^]", "b$"),
+        (r"a\^b\$", "a^b$"),
+        (r"\d\w\.", "1a."),
+    ],
+)
+def test_an_expression_is_read_as_its_writer_means_it(
+    grammars: Grammars, expression: str, text: str
+) -> None:
+    keys = {"type": "object", "patternProperties": {expression: {}}, "additionalProperties": False}
+    assert accepts(grammars, Constraint("regex", expression), text)
+    pattern = {"type": "string", "pattern": expression}
+    assert accepts(grammars, Constraint("schema", pattern), f'"{text}"')
+    assert accepts(grammars, Constraint("schema", keys), f'{{"{text}": 1}}')
+
+
+def test_an_escaped_backslash_begins_no_escape(grammars: Grammars) -> None:
+    for expression, text in ((r"\\Ab", r"\Ab"), (r"\\x41", r"\x41")):
+        assert accepts(grammars, Constraint("regex", expression), text)
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("a$b", r"\$ inside a\$b is not supported"),
+        ("a^b", r"\^ inside a\^b is not supported"),
+        ("(a$)*b", r"\$ inside"),
+        (r"a\Ab", r"\^ inside"),
+        ("a(^b)", r"\^ inside"),
+        (r"\Gab", r"the escape \\G of \\Gab is not supported"),
+        (r"\Qa.\E", r"the escape \\Q"),
+        (r"\N", r"the escape \\N"),
+        (r"\R", r"the escape \\R"),
+        (r"[\A]", r"the escape \\A"),
+        (r"\x4", r"the escape \\x"),
+    ],
+)
+def test_what_xgrammar_would_misread_in_an_expression_is_refused_by_name(
+    grammars: Grammars, expression: str, reason: str
+) -> None:
+    pattern = {"type": "string", "pattern": expression}
+    tool = {"function": {"name": "f", "parameters": {"properties": {"a": pattern}}}}
+    for form in (
+        Constraint("regex", expression),
+        Constraint("schema", pattern),
+        Constraint("schema", {"type": "object", "patternProperties": {expression: {}}}),
+    ):
+        with pytest.raises(BadValue, match=reason):
+            grammars.matcher(form)
+    with pytest.raises(BadValue, match=f"tool 'f': .*{reason}"):
+        grammars.matcher(Constraint("call", [tool]))
+
+
+def test_bytes_of_tokens_that_hold_parts_of_characters_add_up_to_the_text() -> None:
+    """Of Llama 3's kind, whose tokens are bytes, and of Llama 2's, which falls back on them."""
+    text = "a é😀"
+    pieces = {"<unk>": 0, "</s>": 1, "a": 2, "\u2581": 3}
+    pieces |= {f"<0x{byte:02X}>": 4 + byte for byte in range(256)}
+    falling_back = Tokenizer(models.BPE(pieces, [], unk_token="<unk>", byte_fallback=True))
+    falling_back.normalizer = normalizers.Replace(" ", "\u2581")
+    falling_back.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    for tokenizer in (
+        TOKENIZER,
+        PreTrainedTokenizerFast(tokenizer_object=falling_back, eos_token="</s>"),
+    ):
+        known = Grammars(tokenizer, len(tokenizer), [1]).token_bytes
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        assert len(ids) > len(text)
+        assert b"".join(known[i] for i in ids).decode() == text

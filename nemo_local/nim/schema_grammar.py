@@ -1,0 +1,77 @@
+"""The grammar of a JSON Schema: what xgrammar makes of it, and what it would misread put right."""
+
+import json
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import xgrammar
+
+from nemo_local.core.tool_formats import json_text
+from nemo_local.nim.regexes import readable
+
+Schema = dict[str, Any]
+ANNOTATIONS = ("title", "description", "default", "examples", "$comment")
+OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
+"""Keywords whose keys are names, and whose values are schemas."""
+_OF_LENGTH = r" ::= (([^\"\\\r\n]))"
+"""How xgrammar writes a character of a string that has `minLength` or `maxLength`: with control
+characters, which no JSON has, and without those that JSON escapes."""
+_OF_JSON = r' ::= (([^\0-\x1f\"\\]) | ("\\" basic_escape))'
+
+
+def schema_grammar(schema: Schema) -> str:
+    """EBNF whose rule `root` is a value of this schema.
+
+    xgrammar keeps numbers in 64 bits and spells 1.1 with 17 digits, so that strings stand in for
+    the values of `enum` and `const` until it is done.
+
+    Raises:
+        RuntimeError, ValueError: there is no such grammar; says why.
+    """
+    mark, values = uuid.uuid4().hex, list[str]()
+
+    def stand_in(value: Any) -> Any:
+        if value is None or isinstance(value, str | bool):
+            return value
+        values.append(json_text(value))
+        return f"{mark}{len(values) - 1}"
+
+    # Not xgrammar's strict mode: it also forbids what a schema leaves open on purpose.
+    grammar = xgrammar.Grammar.from_json_schema(
+        json.dumps(_respelt(schema, stand_in)), any_whitespace=False, strict_mode=False
+    )
+    return re.sub(
+        rf'"\\"{mark}(\d+)\\""',
+        lambda found: literal(values[int(found[1])]),
+        str(grammar).replace(_OF_LENGTH, _OF_JSON),
+    )
+
+
+def literal(text: str) -> str:
+    """The text as EBNF writes it, and as JSON does."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _respelt(schema: Any, stand_in: Callable[[Any], Any]) -> Any:
+    """The schema with its patterns as xgrammar reads them, and `stand_in` for listed values."""
+    if isinstance(schema, list):
+        return [_respelt(item, stand_in) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result: Schema = {}
+    for key, value in schema.items():
+        if key in OF_SCHEMAS and isinstance(value, dict):
+            names = map(readable, value) if key == "patternProperties" else value
+            inner = (_respelt(one, stand_in) for one in value.values())
+            result[key] = dict(zip(names, inner, strict=True))
+        elif key == "enum" and isinstance(value, list):
+            result[key] = [stand_in(one) for one in value]
+        elif key == "const":
+            result[key] = stand_in(value)
+        elif key == "pattern" and isinstance(value, str):
+            result[key] = readable(value)
+        else:
+            result[key] = value if key in ANNOTATIONS else _respelt(value, stand_in)
+    return result
