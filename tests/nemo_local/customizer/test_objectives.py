@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nemo_local.customizer.hyperparameters import make_plan
 from nemo_local.customizer.preferences import make_pairs
 from nemo_local.customizer.progress import TrainingFailed
-from nemo_local.customizer.rendering import Renderer
+from nemo_local.customizer.rendering import Renderer, UntrainableData
 from nemo_local.customizer.rows import RowReader
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
@@ -268,3 +268,20 @@ def test_pairs_are_counted_once_and_two_answers_that_a_cut_made_equal_are_no_pai
     rows = RowReader(preferences=True).read(tmp_path, [tmp_path / "data/training/a.jsonl"])
     found = make_pairs(Renderer(tokenizer(), [1]), list(rows), 60)
     assert (len(found.prompt_ids), found.truncated, found.dropped) == (2, 2, 1)
+
+
+def test_a_rejected_answer_may_call_a_tool_that_was_not_offered_and_a_chosen_one_may_not(tmp_path):
+    from tests.nemo_local.customizer.tiny_llama import tokenizer
+
+    call, tools = call_row(1)["messages"][1], call_row(1)["tools"]
+    invented = {**call, "tool_calls": [{"type": "function", "function": {
+        "name": "plus", "arguments": {"a": 1}}}]}  # fmt: skip
+    row = {"prompt": "a", "chosen": call, "rejected": invented, "tools": tools}
+    path = tmp_path / "data/training/a.jsonl"
+    write_rows(path, [row])
+    tok = tokenizer()
+    (answer,) = read_pairs(tmp_path, tok).rejected_ids
+    assert "plus" in tok.decode(answer)
+    write_rows(path, [{**row, "chosen": invented, "rejected": call}])
+    with pytest.raises(UntrainableData, match="an answer calls 'plus', which is not among its"):
+        read_pairs(tmp_path, tok)
