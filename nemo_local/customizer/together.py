@@ -104,7 +104,7 @@ class Together(Trainer):
         return EvalLoopOutput(
             predictions=None,
             label_ids=None,
-            metrics={"eval_loss": total / weights},
+            metrics={"eval_loss": total / max(1.0, weights)},
             num_samples=len(self.eval_dataset),
         )
 

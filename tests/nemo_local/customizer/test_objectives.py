@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nemo_local.customizer.hyperparameters import make_plan
 from nemo_local.customizer.preferences import make_pairs
 from nemo_local.customizer.progress import TrainingFailed
-from nemo_local.customizer.rendering import Renderer, UntrainableData
+from nemo_local.customizer.rendering import IGNORED, Renderer, UntrainableData
 from nemo_local.customizer.rows import RowReader
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
@@ -285,3 +285,21 @@ def test_a_rejected_answer_may_call_a_tool_that_was_not_offered_and_a_chosen_one
     write_rows(path, [{**row, "chosen": invented, "rejected": call}])
     with pytest.raises(UntrainableData, match="an answer calls 'plus', which is not among its"):
         read_pairs(tmp_path, tok)
+
+
+def test_the_loss_of_no_tokens_is_nothing_and_no_division_by_zero(checkpoint, tmp_path):
+    from nemo_local.customizer.objectives import make_trainer
+
+    nothing = Dataset.from_dict({"input_ids": [[5, 6, 7]], "labels": [[IGNORED] * 3]})
+    trainer = make_trainer(
+        make_plan({"finetuning_type": "all_weights"}, [], 1),
+        arguments=dict(output_dir=str(tmp_path), use_cpu=True, report_to=[], bf16=False),
+        model=load(checkpoint),
+        processing_class=AutoTokenizer.from_pretrained(checkpoint),
+        train_dataset=nothing,
+        eval_dataset=nothing,
+    )
+    inputs = trainer.data_collator([nothing[0]])
+    assert trainer.compute_loss(trainer.model, inputs) == 0
+    assert trainer.compute_loss(trainer.model, inputs, num_items_in_batch=torch.tensor(0)) == 0
+    assert trainer.evaluate()["eval_loss"] == 0
