@@ -311,6 +311,18 @@ def test_a_validation_loss_that_is_no_number_stops_the_run(checkpoint, job_dir, 
     assert read_all(job_dir).val_loss == []
 
 
+def test_weights_that_the_last_step_made_no_numbers_fail_a_run_without_validation(
+    checkpoint, job_dir
+):
+    shutil.rmtree(job_dir / "data/validation")
+    rows = job_dir / "data/training/a.jsonl"
+    rows.write_text(rows.read_text().splitlines()[0])
+    job = make_job(checkpoint, epochs=1, learning_rate=1e39, optimizer="adamw_with_flat_lr")
+    with pytest.raises(TrainingFailed, match="the last step left weights that are no finite num"):
+        train_job(job, job_dir)
+    assert not (job_dir / "adapter").exists() and not (job_dir / "best").exists()
+
+
 def test_weights_that_do_not_fit_fail_the_run_with_what_to_do(
     checkpoint, job_dir, memory, monkeypatch
 ):
