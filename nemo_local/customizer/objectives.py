@@ -49,7 +49,7 @@ class Followed(Together):
 
     def _run_epoch(self, **options: Any) -> None:
         """As the Trainer, which would take one more step when it resumes after the last."""
-        if self.state.global_step < self.total_steps:
+        if self.state.global_step < self.total_steps and not self.control.should_training_stop:
             super()._run_epoch(**options)
 
     def training_step(self, model: Any, inputs: Any, *given: Any, **options: Any) -> Tensor:
