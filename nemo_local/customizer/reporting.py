@@ -206,8 +206,8 @@ class Reporter(TrainerCallback):
             self._progress.write("step", steps=state.global_step)
         if takes_long or control.should_training_stop:
             self._window.check(state.global_step - 1)
-        if state.global_step == state.max_steps and not any("loss" in x for x in state.log_history):
-            control.should_log = True  # a run may be shorter than the steps between two logs
+        if state.global_step == state.max_steps:
+            control.should_log |= _never_logged(state)
 
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         logs, step = given["logs"], state.global_step - 1
@@ -231,6 +231,7 @@ class Reporter(TrainerCallback):
         if waited >= EARLY_STOP_EPOCHS:
             print(f"no improvement above {EARLY_STOP_DELTA} for {EARLY_STOP_EPOCHS} epochs: stop")
             control.should_training_stop = True
+            control.should_log |= _never_logged(state)
 
     def _report_calls(self, step: int, metrics: dict[str, float]) -> None:
         if "eval_tool_call_accuracy" in metrics:
@@ -247,6 +248,11 @@ class Reporter(TrainerCallback):
         better = loss < self._best
         self._best = min(loss, self._best)
         return better
+
+
+def _never_logged(state: Any) -> bool:
+    """Whether the run has no loss yet; it may be shorter than the steps between two logs."""
+    return not any("loss" in logs for logs in state.log_history)
 
 
 def _no_number(which: str, loss: float, step: int) -> TrainingFailed:
