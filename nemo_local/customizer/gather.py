@@ -92,7 +92,7 @@ def gather(
             else attention.why_not(config, model, ranks.device, longest_of_all)
         ),
         why_masked=attention.why_masked(text, longest_of_all),
-        why_not_packed=why_not_packed(checkpoint, plan.training_type),
+        why_not_packed=why_not_packed(checkpoint, plan.training_type, teacher),
         padding=padding_shares(lengths, plan, sizes[0]) if plan.pack_sequences else (0.0, 0.0),
         longest=longest,
         most_learnt=most_learnt,

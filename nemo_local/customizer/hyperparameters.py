@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -35,6 +36,8 @@ SHOWN = (
 
 MAX_SEED = 2**32 - 1
 """numpy takes no larger one."""
+MAX_ALPHA = 2**31 - 1
+"""Programs that read adapters have 32 bits for it."""
 
 DEFAULTS_OF_TYPE = {"dpo": {"epochs": 1, "batch_size": 16, "learning_rate": 9e-6}}
 NOT_SUPPORTED = {
@@ -156,6 +159,9 @@ _AT_LEAST = {
 
 
 def _check_bounds(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            _refuse(name, "a finite number", values)
     for name, least in _AT_LEAST.items():
         if values.get(name, least) < least:
             _refuse(name, f"at least {least}", values)
@@ -168,8 +174,9 @@ def _check_bounds(values: Mapping[str, Any]) -> None:
     ):
         if not 0 <= values.get(name, 0) < 1:
             _refuse(name, "at least 0 and below 1", values)
-    if values.get("seed", 0) > MAX_SEED:
-        _refuse("seed", f"at most {MAX_SEED}", values)
+    for name, most in (("seed", MAX_SEED), ("lora.alpha", MAX_ALPHA)):
+        if values.get(name, most) > most:
+            _refuse(name, f"at most {most}", values)
     dim = values.get("lora.adapter_dim", 8)
     if not 1 <= dim <= 256 or dim & (dim - 1):
         _refuse("lora.adapter_dim", "a power of 2 from 1 to 256", values)

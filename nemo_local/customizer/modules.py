@@ -58,13 +58,20 @@ PACKABLE = ("llama", "mistral", "qwen2", "gemma2")
 """Architectures (`model_type`) whose packed sequences, as a test shows, do not see each other."""
 
 
-def why_not_packed(checkpoint: Path, training_type: str) -> str:
-    """Why sequences of this training cannot share rows; empty when they can."""
+def why_not_packed(checkpoint: Path, training_type: str, teacher: Path | None = None) -> str:
+    """Why sequences of this training cannot share rows; empty when they can.
+
+    The teacher, where there is one, reads the same rows.
+    """
     if training_type == "dpo":
         return "the two answers of a pair share a batch already"
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") not in PACKABLE:
-        return f"not tested for {config.get('model_type')!r}, only for {', '.join(PACKABLE)}"
+    for folder, whose in ((checkpoint, ""), (teacher, " of the teacher")):
+        if folder is None:
+            continue
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = config.get("model_type")
+        if kind not in PACKABLE:
+            return f"not tested for {kind!r}{whose}, only for {', '.join(PACKABLE)}"
     return ""
 
 

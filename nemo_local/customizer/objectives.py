@@ -49,7 +49,7 @@ class Followed(Together):
 
     def _run_epoch(self, **options: Any) -> None:
         """As the Trainer, which would take one more step when it resumes after the last."""
-        if self.state.global_step < self.total_steps:
+        if self.state.global_step < self.total_steps and not self.control.should_training_stop:
             super()._run_epoch(**options)
 
     def training_step(self, model: Any, inputs: Any, *given: Any, **options: Any) -> Tensor:
@@ -96,9 +96,9 @@ class AnswerTrainer(Followed, SFTTrainer):
         with built_once(model) if len(parts) > 1 else nullcontext():
             loss = self.threads.sum(loss_of, parts, self.trained)
         if num_items_in_batch is None:
-            return loss / len(inputs["places"])
+            return loss / max(1, len(inputs["places"]))  # one of several processes may have none
         # Those of all processes, over which the gradients are averaged.
-        return loss * self.ranks.count / num_items_in_batch
+        return loss * self.ranks.count / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
     def loss_sum(
         self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], places: Tensor

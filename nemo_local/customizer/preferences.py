@@ -58,7 +58,7 @@ def make_pairs(renderer: Renderer, rows: Sequence[PreferenceRow], max_length: in
         UntrainableData: see Renderer.tokens.
     """
     chosen = renderer.tokens([row.chosen for row in rows], max_length)
-    rejected = renderer.tokens([row.rejected for row in rows], max_length)
+    rejected = renderer.tokens([row.rejected for row in rows], max_length, rejected=True)
     pairs = Pairs()
     of_rejected = {number: place for place, number in enumerate(rejected.numbers)}
     cut = chosen.cut | rejected.cut

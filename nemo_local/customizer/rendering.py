@@ -103,23 +103,26 @@ class Renderer:
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id in self._stop_ids:
             self._set_pad()
 
-    def tokens(self, rows: Sequence[ChatRow | TextRow], max_length: int) -> Tokens:
+    def tokens(
+        self, rows: Sequence[ChatRow | TextRow], max_length: int, rejected: bool = False
+    ) -> Tokens:
         """The rows as sequences of tokens with labels.
 
         A sequence that is too long loses turns from its end; when not even its first answer
         fits, a text answer is cut and a tool call is dropped and counted. So is a sequence of
-        which nothing is left to learn.
+        which nothing is left to learn. Answers that are `rejected`, as others are preferred, may
+        call what is no tool.
 
         Raises:
             UntrainableData: the template refuses a row, hides a tool, or ends an answer with a
                 token at which inference does not stop; or no token is known that ends a text.
         """
-        sequences = self.rendered(rows)
+        sequences = self.rendered(rows, rejected)
         return self.labelled(sequences, self.encoded(sequences), max_length)
 
-    def rendered(self, rows: Sequence[ChatRow | TextRow]) -> list[Rendered]:
+    def rendered(self, rows: Sequence[ChatRow | TextRow], rejected: bool = False) -> list[Rendered]:
         """The texts of these rows, in order. Raises as `tokens` does."""
-        return [sequence for row in rows for sequence in self.sequences(row)]
+        return [sequence for row in rows for sequence in self.sequences(row, rejected)]
 
     def encoded(self, sequences: Sequence[Rendered]) -> list[Any]:
         """`tokenizers.Encoding`s of the texts; no Python is needed meanwhile."""
@@ -141,7 +144,7 @@ class Renderer:
             self._add(tokens, number, sequence, encoding, max_length)
         return tokens
 
-    def sequences(self, row: ChatRow | TextRow) -> list[Rendered]:
+    def sequences(self, row: ChatRow | TextRow, rejected: bool = False) -> list[Rendered]:
         """The texts to learn from: one for most rows.
 
         A template may move text when the conversation goes on (tools after the *last* user
@@ -157,7 +160,7 @@ class Renderer:
             if message["role"] != "assistant" or number < max(1, row.learn_from):
                 continue
             prompt = self._render(row, number, add_generation_prompt=True)
-            self._check_tools(row, number, prompt)
+            self._check_tools(row, number, prompt, rejected)
             full = self._render(row, number + 1, add_generation_prompt=False)
             if not full.startswith(prompt):
                 raise UntrainableData(
@@ -197,10 +200,11 @@ class Renderer:
                 f"{row.where}: the chat template refused the row: {error}"
             ) from error
 
-    def _check_tools(self, row: ChatRow, number: int, prompt: str) -> None:
+    def _check_tools(self, row: ChatRow, number: int, prompt: str, rejected: bool) -> None:
         offered = [tool["function"]["name"] for tool in row.tools]
-        calls = row.messages[number].get("tool_calls", [])
-        called = [call["function"]["name"] for call in calls] if offered else []
+        # To call what is no tool is what the model learns not to do.
+        calls = row.messages[number].get("tool_calls", []) if offered and not rejected else []
+        called = [call["function"]["name"] for call in calls]
         # What users say may name a tool, too.
         said = "".join(str(message["content"]) for message in row.messages[:number])
         bare = (

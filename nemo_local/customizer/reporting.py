@@ -42,9 +42,10 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class StopAt(TrainerCallback):
-    """Ends the run after the step under way, with a checkpoint, once the event is set.
+    """Ends the run after the step or amid the validation under way, once the event is set.
 
-    That of one process is enough: all end after the same step.
+    That of one process is enough: all end at the same place, with a checkpoint. A run that goes on
+    from one amid a validation begins with that validation.
     """
 
     def __init__(self, stop: Event, ranks: Ranks) -> None:
@@ -52,9 +53,17 @@ class StopAt(TrainerCallback):
         self._ranks = ranks
         self.stopped = False
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def told(self) -> bool:
+        """Whether to stop; each process must ask."""
         self.stopped = self._ranks.any(self._stop.is_set())
-        if self.stopped:
+        return self.stopped
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # As the checkpoint has it, which keeps what was under way.
+        args.eval_on_start = state.stateful_callbacks["TrainerControl"]["args"]["should_evaluate"]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.told():
             control.should_save = control.should_training_stop = True
 
 
@@ -191,13 +200,14 @@ class Reporter(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         now = time.monotonic()
-        if now - self._reported_at >= STEP_REPORT_EVERY_S:
+        takes_long = control.should_save or control.should_evaluate
+        if takes_long or now - self._reported_at >= STEP_REPORT_EVERY_S:
             self._reported_at = now
             self._progress.write("step", steps=state.global_step)
-        if control.should_save or control.should_evaluate or control.should_training_stop:
+        if takes_long or control.should_training_stop:
             self._window.check(state.global_step - 1)
-        if state.global_step == state.max_steps and not any("loss" in x for x in state.log_history):
-            control.should_log = True  # a run may be shorter than the steps between two logs
+        if state.global_step == state.max_steps:
+            control.should_log |= _never_logged(state)
 
     def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         logs, step = given["logs"], state.global_step - 1
@@ -221,6 +231,7 @@ class Reporter(TrainerCallback):
         if waited >= EARLY_STOP_EPOCHS:
             print(f"no improvement above {EARLY_STOP_DELTA} for {EARLY_STOP_EPOCHS} epochs: stop")
             control.should_training_stop = True
+            control.should_log |= _never_logged(state)
 
     def _report_calls(self, step: int, metrics: dict[str, float]) -> None:
         if "eval_tool_call_accuracy" in metrics:
@@ -237,6 +248,11 @@ class Reporter(TrainerCallback):
         better = loss < self._best
         self._best = min(loss, self._best)
         return better
+
+
+def _never_logged(state: Any) -> bool:
+    """Whether the run has no loss yet; it may be shorter than the steps between two logs."""
+    return not any("loss" in logs for logs in state.log_history)
 
 
 def _no_number(which: str, loss: float, step: int) -> TrainingFailed:

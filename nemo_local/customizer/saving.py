@@ -19,7 +19,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from nemo_local.customizer.batches import stop_ids
 from nemo_local.customizer.plan import Plan
-from nemo_local.customizer.progress import ProgressWriter, read_all
+from nemo_local.customizer.progress import ProgressWriter, TrainingFailed, read_all
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import END, save_tokenizer
 from nemo_local.customizer.token_rows import make_room
@@ -43,9 +43,14 @@ def save_weights(model: Any, folder: Path, ranks: Ranks) -> None:
 
 
 def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressWriter) -> None:
-    """Leave the output of the best weights in its folder, and report the end."""
+    """Leave the output of the best weights in its folder, and report the end.
+
+    Raises:
+        TrainingFailed: nothing was validated, and the last step has left weights of no number.
+    """
     plan, best, ranks = Plan.from_json(job["plan"]), job_dir / "best", trainer.ranks
     if not ranks.from_first(best.is_dir):
+        _check_finite(trainer.model, ranks)
         save_weights(trainer.model, best, ranks)
     if not ranks.first:
         return
@@ -67,6 +72,23 @@ def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressW
 def trained_weights(model: Any) -> dict[str, Any]:
     """What is trained, by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def _check_finite(model: Any, ranks: Ranks) -> None:
+    """Raise TrainingFailed for weights of no number, which no loss has seen yet."""
+    with _gathered(model, ranks):
+        whole = all(_is_finite(weight) for weight in trained_weights(model).values())
+    if ranks.any(not whole):
+        raise TrainingFailed(
+            "the last step left weights that are no finite numbers; "
+            "try a lower learning_rate or a longer warm-up"
+        )
+
+
+def _is_finite(weight: Any) -> bool:
+    """Of a weight that is split (FSDP), whether the part of this process is."""
+    part = weight.to_local() if hasattr(weight, "to_local") else weight
+    return bool(torch.isfinite(part).all())
 
 
 def _save_adapter(model: Any, folder: Path, ranks: Ranks) -> None:

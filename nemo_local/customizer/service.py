@@ -115,14 +115,15 @@ class CustomizerService:
         config, checkpoint = self.registry.resolve(body["config"])
         target: Document = config["target"]
         option = option_for(config, given)
-        unpacked = why_not_packed(checkpoint, option["training_type"])
+        teacher = self._teacher(given, option)
+        teacher_path = Path(teacher["teacher_path"]) if teacher else None
+        unpacked = why_not_packed(checkpoint, option["training_type"], teacher_path)
         plan = hyperparameters.make_plan(
             given,
             linear_modules(checkpoint),
             option["micro_batch_size"] * (option.get("data_parallel_size") or 1),
             can_pack=not unpacked,
         )
-        teacher = self._teacher(given, option)
         key = (wandb_api_key or "").strip() or None
         wandb = integrations.asked_of_wandb(body.get("integrations"), key)
         integrations.check_mlflow(self._settings.mlflow_tracking_uri)
@@ -241,14 +242,14 @@ class CustomizerService:
         return select(self._documents.all(TARGET), query, lambda target: {})
 
     def _teacher(self, given: Document, option: Document) -> Document:
-        """What the training process is told of the teacher; nothing when there is none.
+        """What the training process is told of the teacher; nothing when there is none to name.
 
         Raises:
             NotFound: no such target. Invalid: it is not enabled, or has no weights here.
         """
-        if option["training_type"] != "distillation":
+        name = (given.get("distillation") or {}).get("teacher")
+        if option["training_type"] != "distillation" or not name:
             return {}
-        name = given["distillation"]["teacher"]
         checkpoint = self.registry.trainable(name, "hyperparameters.distillation.teacher")
         return {"teacher": name, "teacher_path": str(checkpoint)}
 

@@ -15,8 +15,9 @@ from transformers.trainer_utils import EvalLoopOutput
 from nemo_local.customizer.batches import LengthBuckets
 from nemo_local.customizer.optimization import make_optimizer, make_schedule
 from nemo_local.customizer.plan import Plan
+from nemo_local.customizer.progress import Stopped
 from nemo_local.customizer.ranks import Ranks
-from nemo_local.customizer.reporting import SavePace
+from nemo_local.customizer.reporting import SavePace, StopAt
 from nemo_local.customizer.saving import trained_weights
 from nemo_local.customizer.shares import OrNothing, Passes, Shares, validation_shares
 
@@ -95,6 +96,7 @@ class Together(Trainer):
         self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         for rows, inputs in zip(dataloader.batch_sampler, dataloader, strict=True):
+            self._end_if_told()
             with torch.no_grad(), self.compute_loss_context_manager():
                 loss: Any = self.compute_loss(self.model, self._prepare_inputs(inputs))
             if rows:  # else it had nothing to predict
@@ -104,9 +106,18 @@ class Together(Trainer):
         return EvalLoopOutput(
             predictions=None,
             label_ids=None,
-            metrics={"eval_loss": total / weights},
+            metrics={"eval_loss": total / max(1.0, weights)},
             num_samples=len(self.eval_dataset),
         )
+
+    def _end_if_told(self) -> None:
+        """Raise Stopped, with a checkpoint, when a validation shall not go on."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, StopAt) and callback.told():
+                # Without a step since it began the run has one, and its random numbers.
+                if self.state.global_step > self._initial_global_step:
+                    self._save_checkpoint(self.model, None)
+                raise Stopped
 
     def weight_of(self, rows: list[int], inputs: dict[str, Any]) -> int:
         """How much a pass of validation counts: the tokens, or else the rows, of its mean loss."""

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,8 +21,10 @@ from transformers import TrainerCallback
 from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
 
 from nemo_local.customizer.integrations import KEY, PROJECT, TRACKING_URI
+from nemo_local.customizer.progress import Stopped
 
-FOLDER = "tensorboard"
+FOLDER, MLFLOW_RUN = "tensorboard", "mlflow_run"
+"""In the job's folder; the second is the file with the id of its run."""
 WANDB = {
     # Seconds: for its server to answer before a run goes on offline, and to take the last numbers,
     # which are on disk too.
@@ -78,6 +81,7 @@ class Trackers:
         self._key = os.environ.pop(KEY, "")
         self._tracking_uri = os.environ.get(TRACKING_URI, "")
         self._run: Any = None
+        self._mlflow: Any = None
         self.where: list[str] = []
         """Where to look, a phrase for each tracker."""
 
@@ -95,12 +99,11 @@ class Trackers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if self._run is None:
-            return
-        try:
-            self._run.finish(exit_code=1 if kind else 0)
-        except Exception as problem:
-            print(f"Weights & Biases did not end well: {self._told(str(problem))}")
+        for name, end in (("Weights & Biases", self._end_wandb), ("MLflow", self._end_mlflow)):
+            try:
+                end(kind)
+            except Exception as problem:
+                print(f"{name} did not end well: {self._told(str(problem))}")
 
     def callbacks(self, done: int) -> list[TrainerCallback]:
         """What the trainer of a run calls that goes on after `done` steps."""
@@ -117,7 +120,7 @@ class Trackers:
         if self._run is not None:
             made["Weights & Biases"] = WandbCallback
         if self._tracking_uri:
-            made["MLflow"] = MLflowCallback
+            made["MLflow"] = self._begin_mlflow
         return [Tolerant(name, make, self._told) for name, make in made.items()]
 
     def _begin_wandb(self, asked: dict[str, Any]) -> str:
@@ -164,6 +167,33 @@ class Trackers:
                 silent=True,
             ),
         )
+
+    def _end_wandb(self, kind: type[BaseException] | None) -> None:
+        if self._run is not None:
+            self._run.finish(exit_code=1 if kind else 0)
+
+    def _begin_mlflow(self) -> Any:
+        """A callback for the job's run: a new one, or that which an earlier process began."""
+        mlflow: Any = import_module("mlflow")  # of mlflow-skinny, an extra
+        kept = self._folder / MLFLOW_RUN
+        known = kept.read_text(encoding="utf-8") if kept.exists() else ""
+        if known:
+            os.environ["MLFLOW_MAX_LOG_PARAMS"] = "0"  # they are there, and may not change
+        if self._mlflow is None:
+            if not known:
+                mlflow.set_experiment(os.environ["MLFLOW_EXPERIMENT_NAME"])
+            run = mlflow.start_run(run_id=known or None, run_name=self._folder.name)
+            kept.write_text(run.info.run_id, encoding="utf-8")
+            self._mlflow = mlflow
+        return MLflowCallback()  # ends no run that it did not start
+
+    def _end_mlflow(self, kind: type[BaseException] | None) -> None:
+        if self._mlflow is None:
+            return
+        if kind is Stopped:  # another process goes on with the run
+            self._mlflow.flush_async_logging()
+        else:
+            self._mlflow.end_run("FAILED" if kind else "FINISHED")
 
     def _facts(self) -> dict[str, str]:
         return {

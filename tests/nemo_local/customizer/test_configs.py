@@ -153,6 +153,26 @@ def test_a_target_with_a_local_checkpoint_is_ready(client, models_dir):
     assert refused(client.get, path)[0] == 404
 
 
+def test_a_job_whose_teacher_would_mix_packed_rows_says_that_packing_is_off(
+    client, dataset, checkpoint, tmp_path
+):
+    folder = shutil.copytree(checkpoint, tmp_path / "teacher")
+    (folder / "config.json").write_text('{"model_type": "opt"}')
+    body = {"name": "opt@1", "namespace": "ns", "num_parameters": 5, "precision": "fp32"}
+    client.post(f"{BASE}/targets", json=body | {"model_path": str(folder), "enabled": True})
+    given = {
+        "training_type": "distillation",
+        "distillation": {"teacher": "ns/opt@1"},
+        "sequence_packing_enabled": True,
+    }
+    job = client.post(f"{BASE}/jobs", json=job_body(hyperparameters=given))
+    client.delete(f"{BASE}/jobs/{job['id']}")
+    client.delete(f"{BASE}/targets/ns/opt@1")
+    (warning,) = job["warnings"]
+    assert warning["message"] == "Sequence packing is off"
+    assert warning["explanation"].startswith("not tested for 'opt' of the teacher, only for llama")
+
+
 def test_what_is_null_in_a_target_is_as_if_it_were_not_given(client, dataset):
     body = {"namespace": "ns", "num_parameters": 5, "precision": "fp32", "model_path": MODEL}
     empty = {"enabled": None, "custom_fields": None, "base_model": None}

@@ -4,8 +4,13 @@ import pytest
 from torch import nn
 from transformers import TrainerControl, TrainerState
 
-from nemo_local.customizer.progress import Progress, ProgressWriter
+from nemo_local.customizer.progress import Progress, ProgressWriter, Stopped
 from nemo_local.customizer.reporting import EARLY_STOP_EPOCHS, LossWindow, Reporter
+from tests.nemo_local.customizer.test_robustness import AfterSteps
+from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
+from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
+
+pytestmark = OF_THE_LIBRARIES
 
 STEPS_PER_EPOCH = 2
 
@@ -70,3 +75,24 @@ def test_a_resumed_run_counts_the_epochs_before(ended_after):
     earlier = [(1, 2.0), (3, 2.0), (5, 2.0), (7, 2.0)]
     epochs, model = ended_after([2.0] * 40, earlier)
     assert epochs == EARLY_STOP_EPOCHS - 3 and model.saved == 0
+
+
+def test_a_run_that_stops_before_its_first_log_has_a_loss(checkpoint, job_dir):
+    write_rows(job_dir / "data/training/a.jsonl", [call_row(i) for i in range(4)])
+    job = make_job(
+        checkpoint, epochs=40, learning_rate=1e-8, min_learning_rate=0, log_every_n_steps=99
+    )
+    progress = train_job(job, job_dir)
+    assert progress.finished and progress.steps == 1 + EARLY_STOP_EPOCHS
+    assert [point["step"] for point in progress.train_loss] == [EARLY_STOP_EPOCHS]
+
+
+def test_a_run_that_was_told_to_end_amid_its_last_validation_takes_no_step_more(
+    checkpoint, job_dir
+):
+    write_rows(job_dir / "data/training/a.jsonl", [call_row(i) for i in range(4)])
+    job = make_job(checkpoint, epochs=40, learning_rate=1e-8, min_learning_rate=0)
+    with pytest.raises(Stopped):
+        train_job(job, job_dir, AfterSteps(job_dir, 1 + EARLY_STOP_EPOCHS))
+    progress = train_job(job, job_dir)
+    assert progress.finished and progress.steps == 1 + EARLY_STOP_EPOCHS

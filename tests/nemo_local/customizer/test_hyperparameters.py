@@ -158,6 +158,7 @@ def test_target_modules_have_two_vocabularies_and_wildcards(given, modules):
         ({"lora": {"adapter_dropout": 1.5}}, "lora.adapter_dropout must be"),
         ({"lora": {"alpha": 0}}, "lora.alpha must be at least 1"),
         ({"lora": {"target_modules": ["qproj"]}}, "'qproj' is no linear layer of the base model"),
+        ({"lora": {"alpha": 10**400}}, "hyperparameters.lora.alpha must be at most 2147483647"),
         ({"seed": 2**32}, "hyperparameters.seed must be at most 4294967295, not 4294967296"),
         ({"dpo": {"sft_loss_weight": -1}}, "hyperparameters.dpo.sft_loss_weight must be at least"),
         ({"dpo": {"max_grad_norm": 0}}, "hyperparameters.dpo.max_grad_norm must be greater than 0"),
@@ -169,6 +170,15 @@ def test_a_value_out_of_bounds_is_named(changed, words):
     with pytest.raises(Invalid) as error:
         plan(**changed)
     assert words in str(error.value.detail)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_finite_number_is_refused_wherever_it_stands(number):
+    names = ("learning_rate", "weight_decay", "val_check_interval", "min_learning_rate")
+    for name in (*names, "adam_beta1", "dpo.max_grad_norm", "sft.hidden_dropout"):
+        prefix, _, last = name.rpartition(".")
+        with pytest.raises(Invalid, match=f"hyperparameters.{name} must be a finite number, not "):
+            plan(**({prefix: {last: number}} if prefix else {name: number}))
 
 
 def test_a_batch_must_hold_whole_micro_batches():

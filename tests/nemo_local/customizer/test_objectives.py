@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nemo_local.customizer.hyperparameters import make_plan
 from nemo_local.customizer.preferences import make_pairs
 from nemo_local.customizer.progress import TrainingFailed
-from nemo_local.customizer.rendering import Renderer
+from nemo_local.customizer.rendering import IGNORED, Renderer, UntrainableData
 from nemo_local.customizer.rows import RowReader
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
@@ -268,3 +268,38 @@ def test_pairs_are_counted_once_and_two_answers_that_a_cut_made_equal_are_no_pai
     rows = RowReader(preferences=True).read(tmp_path, [tmp_path / "data/training/a.jsonl"])
     found = make_pairs(Renderer(tokenizer(), [1]), list(rows), 60)
     assert (len(found.prompt_ids), found.truncated, found.dropped) == (2, 2, 1)
+
+
+def test_a_rejected_answer_may_call_a_tool_that_was_not_offered_and_a_chosen_one_may_not(tmp_path):
+    from tests.nemo_local.customizer.tiny_llama import tokenizer
+
+    call, tools = call_row(1)["messages"][1], call_row(1)["tools"]
+    invented = {**call, "tool_calls": [{"type": "function", "function": {
+        "name": "plus", "arguments": {"a": 1}}}]}  # fmt: skip
+    row = {"prompt": "a", "chosen": call, "rejected": invented, "tools": tools}
+    path = tmp_path / "data/training/a.jsonl"
+    write_rows(path, [row])
+    tok = tokenizer()
+    (answer,) = read_pairs(tmp_path, tok).rejected_ids
+    assert "plus" in tok.decode(answer)
+    write_rows(path, [{**row, "chosen": invented, "rejected": call}])
+    with pytest.raises(UntrainableData, match="an answer calls 'plus', which is not among its"):
+        read_pairs(tmp_path, tok)
+
+
+def test_the_loss_of_no_tokens_is_nothing_and_no_division_by_zero(checkpoint, tmp_path):
+    from nemo_local.customizer.objectives import make_trainer
+
+    nothing = Dataset.from_dict({"input_ids": [[5, 6, 7]], "labels": [[IGNORED] * 3]})
+    trainer = make_trainer(
+        make_plan({"finetuning_type": "all_weights"}, [], 1),
+        arguments=dict(output_dir=str(tmp_path), use_cpu=True, report_to=[], bf16=False),
+        model=load(checkpoint),
+        processing_class=AutoTokenizer.from_pretrained(checkpoint),
+        train_dataset=nothing,
+        eval_dataset=nothing,
+    )
+    inputs = trainer.data_collator([nothing[0]])
+    assert trainer.compute_loss(trainer.model, inputs) == 0
+    assert trainer.compute_loss(trainer.model, inputs, num_items_in_batch=torch.tensor(0)) == 0
+    assert trainer.evaluate()["eval_loss"] == 0

@@ -4,9 +4,11 @@ import pytest
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from nemo_local.customizer.gather import gather
 from nemo_local.customizer.modules import why_not_packed
 from nemo_local.customizer.packing import PackingCollator, first_fit, padding_shares
 from nemo_local.customizer.plan import Plan
+from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.rendering import IGNORED
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
@@ -57,6 +59,15 @@ def test_packing_is_off_where_nobody_tested_it(checkpoint, tmp_path):
     assert why_not_packed(tmp_path, "sft").startswith("not tested for 'mamba', only for llama, ")
 
 
+def test_packing_is_off_where_the_teacher_would_mix_the_rows(checkpoint, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bloom"}')
+    plan = Plan(target_modules=(), training_type="distillation")
+    facts = gather(checkpoint, plan, Ranks(), lengths=[9], most_learnt=9, teacher=tmp_path)
+    expected = "not tested for 'bloom' of the teacher, only for llama, mistral, qwen2, gemma2"
+    assert facts.why_not_packed == why_not_packed(checkpoint, "distillation", tmp_path) == expected
+    assert why_not_packed(checkpoint, "distillation", checkpoint) == ""
+
+
 @pytest.mark.parametrize(
     "collator",
     [PackingCollator(2, capacity=60), DataCollatorForLanguageModeling(2, padding_free=True)],
@@ -67,10 +78,8 @@ def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_o
     checkpoint, finetuning_type, collator
 ):
     from nemo_local.customizer.choices import choose
-    from nemo_local.customizer.gather import gather
     from nemo_local.customizer.networks import load_model
     from nemo_local.customizer.objectives import answer_logits, places_before
-    from nemo_local.customizer.ranks import Ranks
 
     plan = Plan.from_json(
         make_job(checkpoint, sequence_packing_enabled=True, finetuning_type=finetuning_type)["plan"]

@@ -35,6 +35,27 @@ class AfterLogs(Event):
         return len(read_all(self._job_dir).train_loss) >= self._count
 
 
+class AfterSteps(Event):
+    """Set once a run has reported so many steps; those before a validation are."""
+
+    def __init__(self, job_dir, count):
+        super().__init__()
+        self._job_dir, self._count = job_dir, count
+
+    def is_set(self):
+        return read_all(self._job_dir).steps >= self._count
+
+
+class AfterAsking(Event):
+    """Set once it was asked for, as a run does before its first step."""
+
+    asked = False
+
+    def is_set(self):
+        before, self.asked = self.asked, True
+        return before
+
+
 def losses(progress):
     return [(point["step"], pytest.approx(point["value"], abs=1e-5)) for point in progress]
 
@@ -59,6 +80,26 @@ def test_a_run_that_was_told_to_end_goes_on_as_if_nothing_had_been(
     assert sorted(path.name for path in (job_dir / "checkpoints").iterdir()) == ["checkpoint-7"]
     progress = train_job(job, job_dir)
     assert progress.prepared["resumed_from"] == 7
+    assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
+    assert losses(expected.val_loss) == [(p["step"], p["value"]) for p in progress.val_loss]
+
+
+@pytest.mark.parametrize("steps", [8, 16], ids=["on the way", "the last"])
+def test_a_run_that_is_told_to_end_amid_a_validation_keeps_its_steps_and_validates_again(
+    checkpoint, job_dir, tmp_path, steps
+):
+    job, whole = make_job(checkpoint, lora={"adapter_dropout": 0.1}), tmp_path / "whole"
+    shutil.copytree(job_dir / "data", whole / "data")
+    expected = train_job(job, whole)
+    with pytest.raises(Stopped):
+        train_job(job, job_dir, AfterSteps(job_dir, steps))
+    stopped = read_all(job_dir)
+    assert stopped.steps == steps
+    assert [point["step"] for point in stopped.val_loss] == [7][: steps // 8 - 1]
+    with pytest.raises(Stopped):
+        train_job(job, job_dir, AfterAsking())  # amid the same
+    progress = train_job(job, job_dir)
+    assert progress.prepared["resumed_from"] == steps and progress.finished
     assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
     assert losses(expected.val_loss) == [(p["step"], p["value"]) for p in progress.val_loss]
 
@@ -309,6 +350,18 @@ def test_a_validation_loss_that_is_no_number_stops_the_run(checkpoint, job_dir, 
     with pytest.raises(TrainingFailed, match=r"the validation loss became nan at step 7; try"):
         train_job(make_job(checkpoint), job_dir)
     assert read_all(job_dir).val_loss == []
+
+
+def test_weights_that_the_last_step_made_no_numbers_fail_a_run_without_validation(
+    checkpoint, job_dir
+):
+    shutil.rmtree(job_dir / "data/validation")
+    rows = job_dir / "data/training/a.jsonl"
+    rows.write_text(rows.read_text().splitlines()[0])
+    job = make_job(checkpoint, epochs=1, learning_rate=1e39, optimizer="adamw_with_flat_lr")
+    with pytest.raises(TrainingFailed, match="the last step left weights that are no finite num"):
+        train_job(job, job_dir)
+    assert not (job_dir / "adapter").exists() and not (job_dir / "best").exists()
 
 
 def test_weights_that_do_not_fit_fail_the_run_with_what_to_do(

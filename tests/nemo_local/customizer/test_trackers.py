@@ -6,14 +6,16 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import patch
 
 import psutil
 import pytest
 from nemo_microservices import UnprocessableEntityError
 
+from nemo_local.customizer.progress import Stopped, TrainingFailed
 from tests.conftest import free_port, running_control_plane
 from tests.nemo_local.customizer.conftest import ROWS, job_body, serving, upload
 from tests.nemo_local.customizer.test_jobs import (
@@ -315,6 +317,61 @@ def test_mlflow_has_the_run_when_its_uri_is_set(with_mlflow, tmp_path):
     assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "eval_loss",
             "eval_tool_call_accuracy"} <= set(run.data.metrics)  # fmt: skip
     assert [m.step for m in store.get_metric_history(run.info.run_id, "loss")] == [1, 2, 3]
+
+
+class AProcess:
+    """A training process as MLflow sees it: a run is active in one thread."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def ends_with(self, error, step):
+        """Log a loss at this step and end."""
+        thread = threading.Thread(target=self._run, args=(error, step))
+        thread.start()
+        thread.join()
+
+    def _run(self, error, step):
+        from transformers import TrainerControl, TrainerState, TrainingArguments
+
+        from nemo_local.customizer.trackers import Trackers
+
+        arguments = TrainingArguments(str(self._folder), use_cpu=True, seed=step)
+        told = (arguments, TrainerState(global_step=step), TrainerControl())
+        with (
+            suppress(Stopped, TrainingFailed),
+            Trackers({"base_model": "b", "dataset": "d"}, self._folder) as trackers,
+        ):
+            mlflow = trackers.callbacks(0)[-1]
+            mlflow.on_train_begin(*told, model=None)
+            mlflow.on_log(*told, logs={"loss": 1.0})
+            if error is not None:
+                raise error
+            mlflow.on_train_end(*told)
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [
+        ([TrainingFailed("nan")], "FAILED"),
+        ([Stopped()], "RUNNING"),
+        ([Stopped(), None], "FINISHED"),
+        ([TrainingFailed("memory"), None], "FINISHED"),
+    ],
+    ids=["failed", "stopped", "stopped and gone on with", "failed and begun again"],
+)
+def test_mlflow_has_one_run_of_a_job_and_how_it_ended(tmp_path, ends, status):
+    mlflow = pytest.importorskip("mlflow")
+    store = str(tmp_path / "mlruns")
+    with patch.dict(os.environ, {"MLFLOW_TRACKING_URI": store, "MLFLOW_ALLOW_FILE_STORE": "true"}):
+        for step, error in enumerate(ends, 1):
+            AProcess(tmp_path).ends_with(error, step)
+        client = mlflow.MlflowClient(store)
+        (run,) = client.search_runs([found.experiment_id for found in client.search_experiments()])
+        assert (run.info.run_name, run.info.status) == (tmp_path.name, status)
+        series = client.get_metric_history(run.info.run_id, "loss")
+        assert [point.step for point in series] == list(range(1, len(ends) + 1))
+        assert run.data.params["seed"] == "1"
 
 
 def test_an_mlflow_server_that_is_down_does_not_fail_the_training(with_mlflow):
