@@ -187,6 +187,14 @@ def test_a_request_ends_at_its_time_limit(tmp_path: Path, settings: Settings, st
     assert "NEMO_LOCAL_REQUEST_TIMEOUT" in caught.value.response_body["message"]
 
 
+def listens(nim: Client) -> bool:
+    try:
+        nim.get("/v1/health/live")
+    except UpstreamError:
+        return False
+    return True
+
+
 def test_a_chat_while_models_are_still_loaded_is_503_and_not_404(
     tmp_path: Path, settings: Settings
 ) -> None:
@@ -205,6 +213,7 @@ def test_a_chat_while_models_are_still_loaded_is_503_and_not_404(
     def early() -> None:
         assert asked.wait(60)
         nim = Client(own.nim_url)
+        eventually(lambda: listens(nim), "inference listens")
         body = {"model": MODEL, "messages": HELLO, "prompt": "a"}
         for method, path in (
             ("GET", "/v1/health/ready"),
