@@ -66,8 +66,13 @@ def running_nim(settings: Settings, poll_s: float = POLL_S) -> Iterator[Client]:
 
 def is_ready(nim: Client) -> bool:
     """Whether NIM has loaded a model."""
+    return answers(nim, "/v1/health/ready")
+
+
+def answers(nim: Client, path: str) -> bool:
+    """Whether NIM has something to say there."""
     try:
-        nim.get("/v1/health/ready")
+        nim.get(path)
     except UpstreamError:
         return False
     return True

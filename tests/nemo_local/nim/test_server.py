@@ -17,6 +17,7 @@ from tests.running_nim import (
     HELLO,
     MODEL,
     OTHER,
+    answers,
     eventually,
     make_models_dir,
     metrics,
@@ -187,14 +188,6 @@ def test_a_request_ends_at_its_time_limit(tmp_path: Path, settings: Settings, st
     assert "NEMO_LOCAL_REQUEST_TIMEOUT" in caught.value.response_body["message"]
 
 
-def listens(nim: Client) -> bool:
-    try:
-        nim.get("/v1/health/live")
-    except UpstreamError:
-        return False
-    return True
-
-
 def test_a_chat_while_models_are_still_loaded_is_503_and_not_404(
     tmp_path: Path, settings: Settings
 ) -> None:
@@ -213,7 +206,7 @@ def test_a_chat_while_models_are_still_loaded_is_503_and_not_404(
     def early() -> None:
         assert asked.wait(60)
         nim = Client(own.nim_url)
-        eventually(lambda: listens(nim), "inference listens")
+        eventually(lambda: answers(nim, "/v1/health/live"), "inference listens")
         body = {"model": MODEL, "messages": HELLO, "prompt": "a"}
         for method, path in (
             ("GET", "/v1/health/ready"),
