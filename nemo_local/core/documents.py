@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from nemo_local.core.clock import Clock, parse_timestamp, timestamp, utc_now
 from nemo_local.core.errors import Conflict, DatabaseError, NotFound
 from nemo_local.core.ids import new_id
-from nemo_local.core.query import ListQuery, Page, matches, sort_key
+from nemo_local.core.query import ListQuery, Page, matches, page_of
 
 Document = dict[str, Any]
 Change = Document | Callable[[Document], Document]
@@ -77,6 +77,10 @@ class Documents:
         self._session = sessionmaker(self._engine)
         self._writing = threading.RLock()
 
+    def now(self) -> str:
+        """The time by its clock, as it is on the wire."""
+        return timestamp(self.clock())
+
     def create(
         self,
         kind: str,
@@ -102,7 +106,7 @@ class Documents:
             id=entity_id,
             created_at=timestamp(now),
             updated_at=timestamp(now + timedelta(microseconds=1)),
-            document=_own(document),
+            document=without_columns(document),
         )
         try:
             with self._writing, self._session.begin() as session:
@@ -134,7 +138,7 @@ class Documents:
         with self._writing, self._session.begin() as session:
             row = self._by_id(session, kind, id, for_update=True)
             merge = changes(row.entity()) if callable(changes) else changes
-            row.document = {**row.document, **_own(merge)}
+            row.document = {**row.document, **without_columns(merge)}
             later = parse_timestamp(row.updated_at) + timedelta(microseconds=1)
             row.updated_at = timestamp(max(self.clock(), later))
             return row.entity()
@@ -148,12 +152,7 @@ class Documents:
 
     def find(self, kind: str, query: ListQuery) -> Page:
         """One page of the entities that match the query, in its order."""
-        found = [entity for entity in self.all(kind) if matches(entity, query)]
-        descending = query.sort.startswith("-")
-        key = query.sort.lstrip("-")
-        found.sort(key=lambda entity: sort_key(entity.get(key)), reverse=descending)
-        first = (query.page - 1) * query.page_size
-        return Page(items=found[first : first + query.page_size], total=len(found))
+        return page_of([entity for entity in self.all(kind) if matches(entity, query)], query)
 
     def all(self, kind: str, **equals: Any) -> list[Document]:
         """Every entity of a kind, oldest first, whose top-level fields equal these values."""
@@ -197,7 +196,8 @@ def drop_documents(database_url: str) -> None:
         raise DatabaseError(str(getattr(error, "orig", error))) from None
 
 
-def _own(document: Document) -> Document:
+def without_columns(document: Document) -> Document:
+    """The fields that are not columns of their own: those that an update may change."""
     return {key: value for key, value in document.items() if key not in _OWN_COLUMNS}
 
 

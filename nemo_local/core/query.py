@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -46,6 +47,10 @@ class Page:
     total: int
     """Entities on all pages together."""
 
+    def map(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Page:
+        """The page with what `change` makes of each entity."""
+        return replace(self, items=[change(entity) for entity in self.items])
+
 
 def matches(entity: dict[str, Any], query: ListQuery) -> bool:
     """Whether the entity passes every filter and every search of the query."""
@@ -54,7 +59,23 @@ def matches(entity: dict[str, Any], query: ListQuery) -> bool:
     )
 
 
-def sort_key(value: object) -> tuple[bool, str, Any]:
+def page_of(
+    found: list[dict[str, Any]],
+    query: ListQuery,
+    values_of: Callable[[dict[str, Any]], dict[str, Any]] = lambda entity: entity,
+) -> Page:
+    """The query's page of what was found, in its order by one of the `values_of` each entity."""
+    key = query.sort.removeprefix("-")
+    ordered = sorted(
+        found,
+        key=lambda entity: _sort_key(values_of(entity).get(key)),
+        reverse=query.sort.startswith("-"),
+    )
+    first = (query.page - 1) * query.page_size
+    return Page(items=ordered[first : first + query.page_size], total=len(ordered))
+
+
+def _sort_key(value: object) -> tuple[bool, str, Any]:
     """A key that orders any JSON value: by type, missing ones last."""
     if isinstance(value, (bool, int, float)):
         return (False, "number", value)

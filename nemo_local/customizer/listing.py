@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nemo_local.core.documents import Document
-from nemo_local.core.query import ListQuery, Page, matches, sort_key
+from nemo_local.core.query import ListQuery, Page, matches, page_of
 
 Facets = Callable[[Document], Document]
 """Returns further values of an entity, by the name of a filter."""
@@ -18,21 +18,17 @@ def select(entities: list[Document], query: ListQuery, facets: Facets) -> Page:
     `facets(entity)` adds values to filter and sort by; of a list, any may match.
     """
 
+    def values_of(entity: Document) -> Document:
+        return {**entity, **facets(entity)}
+
     def wanted(entity: Document) -> bool:
-        values = {**entity, **facets(entity)}
+        values = values_of(entity)
         return matches(values, ListQuery(search=query.search)) and all(
             any(matches({key: one}, ListQuery(filter={key: value})) for one in _each(values, key))
             for key, value in query.filter.items()
         )
 
-    key = query.sort.removeprefix("-")
-    found = [entity for entity in entities if wanted(entity)]
-    found.sort(
-        key=lambda entity: sort_key({**entity, **facets(entity)}.get(key)),
-        reverse=query.sort.startswith("-"),
-    )
-    first = (query.page - 1) * query.page_size
-    return Page(items=found[first : first + query.page_size], total=len(found))
+    return page_of([entity for entity in entities if wanted(entity)], query, values_of)
 
 
 def _each(values: Document, key: str) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from nemo_local.core.clock import parse_timestamp, timestamp
+from nemo_local.core.clock import parse_timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.jobs import can_move
 from nemo_local.customizer.progress import metrics
@@ -25,7 +25,7 @@ class Records:
 
     def create(self, job_id: str, namespace: str, job: Document) -> Document:
         """Store a new job in state `created`."""
-        now = self._now()
+        now = self._documents.now()
         details = {
             "status": "created",
             "created_at": now,
@@ -72,7 +72,7 @@ class Records:
             changed["status"] = status
             run = job["run"]
             if status == "running":
-                run = {"started_at": self._now(), **run}
+                run = {"started_at": self._documents.now(), **run}
             return {"status": status, "status_details": changed, "run": run}
 
         self._documents.update(KIND, job_id, change)
@@ -101,7 +101,7 @@ class Records:
         self._documents.update(KIND, job_id, {"error": error})
 
     def _touched(self, job: Document) -> dict[str, Any]:
-        now = self._now()
+        now = self._documents.now()
         details = {**job["status_details"], "updated_at": now}
         started = job["run"].get("started_at")
         if started:
@@ -116,9 +116,6 @@ class Records:
             line["detail"] = detail
         details["status_logs"] = [*details["status_logs"], line]
         return details
-
-    def _now(self) -> str:
-        return timestamp(self._documents.clock())
 
 
 def shown(job: Document) -> Document:

@@ -9,8 +9,7 @@ from typing import Any
 from nemo_microservices.types import CustomizationConfig, CustomizationTarget
 
 from nemo_local.catalog import DEFAULT_MODEL, Catalog, near_names, why_unreadable
-from nemo_local.core.clock import timestamp
-from nemo_local.core.documents import Document, Documents
+from nemo_local.core.documents import Document, Documents, without_columns
 from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.web import check_name, deleted, showable
 from nemo_local.customizer.config_fields import (
@@ -32,7 +31,6 @@ from nemo_local.customizer.references import did_you_mean, split_name
 from nemo_local.customizer.special_tokens import check_tokenizer
 
 CONFIG = "customization_config"
-NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
 WEIGHTS = {"base_model", "model_path", "model_uri", "hf_endpoint"}
 """Fields of a target that say which weights it means."""
 
@@ -61,7 +59,7 @@ class Registry:
             "base_model": f"{namespace}/{name}" if name else None,
             "enabled": True,
             "custom_fields": {},
-            **{key: value for key, value in _rest(body).items() if value is not None},
+            **{key: value for key, value in without_columns(body).items() if value is not None},
         }
         target = self._documents.create(TARGET, namespace, name, self._with_state(document))
         if target["status"] == "pending":
@@ -72,7 +70,7 @@ class Registry:
         """The new config. Raises Conflict, Invalid; NotFound for an unknown target."""
         namespace, name = _names(body)
         return self.shown_config(
-            self._documents.create(CONFIG, namespace, name, self._complete(_rest(body)))
+            self._documents.create(CONFIG, namespace, name, self._complete(without_columns(body)))
         )
 
     def get(self, kind: str, namespace: str, name: str) -> Document:
@@ -97,7 +95,8 @@ class Registry:
             "model_path": "",
         }
         changes = {
-            key: defaults.get(key) if value is None else value for key, value in _rest(body).items()
+            key: defaults.get(key) if value is None else value
+            for key, value in without_columns(body).items()
         }
         self._check_target({**found, **changes})
         before = found
@@ -129,7 +128,7 @@ class Registry:
         removing = body.pop("remove_training_options", None) or []
         changes = {
             key: CONFIG_DEFAULTS.get(key) if value is None else value
-            for key, value in _rest(body).items()
+            for key, value in without_columns(body).items()
         }
         if changes.get("training_options") is None:
             changes.pop("training_options", None)
@@ -164,9 +163,7 @@ class Registry:
                 )
             self._downloads.check_unused(found)
             self._downloads.forget(found["id"])
-        return deleted(
-            self._documents.delete(kind, found["id"]), timestamp(self._documents.clock())
-        )
+        return deleted(self._documents.delete(kind, found["id"]), self._documents.now())
 
     def shown_config(self, config: Document) -> Document:
         """The config with its target in full."""
@@ -303,7 +300,3 @@ def _names(body: Document) -> tuple[str, str | None]:
     namespace, name = body.get("namespace") or "default", body.get("name")
     check_name(namespace, "namespace")
     return namespace, check_name(name) if name else None
-
-
-def _rest(body: Document) -> Document:
-    return {key: value for key, value in body.items() if key not in NOT_PATCHED}

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from nemo_local.catalog import Catalog
@@ -229,8 +229,7 @@ class CustomizerService:
 
     def jobs(self, query: ListQuery) -> Page:
         """One page of jobs."""
-        page = select(self._records.all(), query, job_facets)
-        return replace(page, items=[shown(job) for job in page.items])
+        return select(self._records.all(), query, job_facets).map(shown)
 
     def configs(self, query: ListQuery) -> Page:
         """One page of configs, each with its target."""

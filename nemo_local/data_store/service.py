@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, NotFound, invalid_field
 from nemo_local.core.ids import new_id
@@ -256,7 +255,7 @@ class DataStoreService:
         title: str,
         message: str,
     ) -> str:
-        now = timestamp(self.documents.clock())
+        now = self.documents.now()
         identity = [repo_id, parent, title, message, now, files]
         text = json.dumps(identity, sort_keys=True).encode()
         sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()

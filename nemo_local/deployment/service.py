@@ -10,7 +10,6 @@ from nemo_microservices.types.deployment import ModelDeployment
 
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client
-from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, invalid_field
 from nemo_local.core.ids import new_id
@@ -95,7 +94,7 @@ class DeploymentService:
         if "status" in wanted:
             wanted["status_details"] = {"status": wanted.pop("status")}
         found = self._documents.find(DEPLOYMENT, ListQuery(**{**vars(query), "filter": wanted}))
-        return Page([masked(item) for item in found.items], found.total)
+        return found.map(masked)
 
     def update(self, namespace: str, name: str, body: Document) -> Document:
         """The deployment after a shallow merge; new models are loaded, others unloaded."""
@@ -124,7 +123,7 @@ class DeploymentService:
         _, _, trouble = self._activations.ask_nim()
         if trouble:
             logger.warning("NIM was not told of the deletion; it will see for itself: %s", trouble)
-        return deleted(found, timestamp(self._documents.clock()))
+        return deleted(found, self._documents.now())
 
     def create_config(self, body: Document) -> Document:
         """The new configuration. Raises Conflict when the name is taken, Invalid as `create`."""
@@ -144,8 +143,7 @@ class DeploymentService:
         return masked(self._documents.get(CONFIG, namespace, name))
 
     def find_configs(self, query: ListQuery) -> Page:
-        found = self._documents.find(CONFIG, query)
-        return Page([masked(item) for item in found.items], found.total)
+        return self._documents.find(CONFIG, query).map(masked)
 
     def update_config(self, namespace: str, name: str, body: Document) -> Document:
         """The configuration after a shallow merge; deployments made from it do not change."""
@@ -161,7 +159,7 @@ class DeploymentService:
     def delete_config(self, namespace: str, name: str) -> Document:
         found = self._documents.get(CONFIG, namespace, name)
         self._documents.delete(CONFIG, found["id"])
-        return deleted(found, timestamp(self._documents.clock()))
+        return deleted(found, self._documents.now())
 
     def _store(self, body: Document) -> Document:
         namespace = check_name(body.get("namespace") or "default", "namespace")

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from nemo_microservices.types import Dataset, Model, Namespace, Project
 from pydantic import BaseModel
 
-from nemo_local.core.clock import timestamp
-from nemo_local.core.documents import Document, Documents
+from nemo_local.core.documents import Document, Documents, without_columns
 from nemo_local.core.errors import Conflict, Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
@@ -22,7 +21,6 @@ DEFAULT_NAMESPACE = "default"
 NAMESPACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,254}")
 SHOWN_AS: dict[Kind, type[BaseModel]] = {"project": Project, "dataset": Dataset, "model": Model}
 DEFAULTS = {"custom_fields": {}, "schema_version": "1.0"}
-NOT_PATCHED = ("id", "name", "namespace", "created_at", "updated_at")
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class EntityStoreService:
 
     def update_namespace(self, namespace_id: str, body: Document) -> Document:
         """The namespace after a shallow merge. Raises Invalid when it could not be shown."""
-        changes = _filled(_without(body, NOT_PATCHED))
+        changes = _filled(without_columns(body))
 
         def merge(entity: Document) -> Document:
             return showable(Namespace, {**entity, **changes})
@@ -93,7 +91,7 @@ class EntityStoreService:
         page = self.documents.find(
             "namespace", replace(query, filter=_by_id(query.filter), search=_by_id(query.search))
         )
-        return replace(page, items=[_namespace(item) for item in page.items])
+        return page.map(_namespace)
 
     def create(self, kind: Kind, body: Document) -> Document:
         """The new entity; its name defaults to its id, its namespace to `default`.
@@ -120,7 +118,7 @@ class EntityStoreService:
         Raises Invalid when it could not be shown: a field is null that it cannot be without.
         """
         _check_files_url(body)
-        changes = _filled(_without(body, NOT_PATCHED))
+        changes = _filled(without_columns(body))
 
         def merge(entity: Document) -> Document:
             return showable(SHOWN_AS[kind], {**entity, **restored(changes, entity)})
@@ -134,11 +132,10 @@ class EntityStoreService:
         return self._deleted(self.documents.delete(kind, found["id"]))
 
     def find(self, kind: Kind, query: ListQuery) -> Page:
-        page = self.documents.find(kind, query)
-        return replace(page, items=[masked(item) for item in page.items])
+        return self.documents.find(kind, query).map(masked)
 
     def _deleted(self, entity: Document) -> Document:
-        return deleted(entity, timestamp(self.documents.clock()))
+        return deleted(entity, self.documents.now())
 
 
 def _namespace(entity: Document) -> Document:

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from nemo_local.core.client import Client, UpstreamError
-from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import BadRequest, Invalid, NotFound, PlatformError
 from nemo_local.core.ids import new_id
@@ -130,7 +129,7 @@ class Expander:
     def _inline(
         self, prefix: str, type_prefix: str | None, given: Entity, keys: Iterable[str]
     ) -> Entity:
-        now = timestamp(self._documents.clock())
+        now = self._documents.now()
         entity_id = given.get("id") or new_id(prefix)
         blank: Entity = {
             "schema_version": "1.0",

@@ -14,7 +14,6 @@ from nemo_microservices.types import EvaluationConfig, EvaluationTarget
 from pydantic import BaseModel
 
 from nemo_local.core.client import Client, UpstreamError
-from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import Invalid, NotFound, PlatformError, invalid_field
 from nemo_local.core.ids import new_id
@@ -120,7 +119,7 @@ class EvaluatorService:
 
     def delete(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
         entity = self._documents.delete(kind, self.retrieve(kind, namespace, name)["id"])
-        return deleted(entity, self._now())
+        return deleted(entity, self._documents.now())
 
     def find(self, kind: str, query: ListQuery) -> Page:
         return self._documents.find(kind, query)
@@ -136,7 +135,7 @@ class EvaluatorService:
         return self._documents.update(RESULT, result_id, body)
 
     def delete_result(self, result_id: str) -> dict[str, Any]:
-        return deleted(self._documents.delete(RESULT, result_id), self._now())
+        return deleted(self._documents.delete(RESULT, result_id), self._documents.now())
 
     # Jobs
 
@@ -193,7 +192,7 @@ class EvaluatorService:
         """
         config, target = self._checked(body, False)
         details: dict[str, Any] = {"message": None, "task_status": {}, "progress": None}
-        job_id, now = new_id("eval"), self._now()
+        job_id, now = new_id("eval"), self._documents.now()
         lines: list[str] = []
         try:
             plans = task_plans(config, target, self._platform)
@@ -325,9 +324,6 @@ class EvaluatorService:
 
     def _files(self, job_id: str) -> JobFiles:
         return JobFiles(self._jobs_dir, job_id, self._documents.clock)
-
-    def _now(self) -> str:
-        return timestamp(self._documents.clock())
 
 
 def _completion(outcome: Outcome) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nemo_microservices.types.shared import GuardrailConfig
 
-from nemo_local.core.clock import timestamp
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import BadRequest, Conflict, Invalid, NotFound
 from nemo_local.core.ids import new_id
@@ -87,11 +86,10 @@ class ConfigStore:
 
     def delete(self, namespace: str, name: str) -> Data:
         entity = self._documents.delete(CONFIG, self.retrieve(namespace, name)["id"])
-        return deleted(entity, timestamp(self._documents.clock()))
+        return deleted(entity, self._documents.now())
 
     def find(self, query: ListQuery) -> Page:
-        found = self._documents.find(CONFIG, query)
-        return Page([_shown(entity) for entity in found.items], found.total)
+        return self._documents.find(CONFIG, query).map(_shown)
 
     def data(self, reference: str) -> Data:
         """The content of `name`, or of `namespace/name`. Raises BadRequest when there is none."""
