@@ -7,6 +7,7 @@ from nemo_microservices import ConflictError, NotFoundError, UnprocessableEntity
 
 from nemo_local.settings import Settings
 from tests.conftest import free_port, running_control_plane
+from tests.nemo_local.customizer.test_hyperparameters import TUTORIAL
 from tests.nemo_local.customizer.test_special_tokens import CHATML, OVERRIDES
 from tests.nemo_local.customizer.tiny_llama import (
     TEMPLATE,
@@ -21,14 +22,6 @@ pytestmark = pytest.mark.contract
 
 MODEL = "meta/llama-3.2-1b-instruct"
 CONFIG = f"{MODEL}@v1.0.0+80GB"
-TUTORIAL = {
-    "training_type": "sft",
-    "finetuning_type": "lora",
-    "epochs": 2,
-    "batch_size": 16,
-    "learning_rate": 0.0001,
-    "lora": {"adapter_dim": 32, "adapter_dropout": 0.1},
-}
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from nemo_microservices import (
     UnprocessableEntityError,
 )
 
+from tests.nemo_local.evaluator.test_jobs import number_of, tool_config
 from tests.scripted_model import ScriptedModel, serving, tool_call
 from utils import evaluator
 
@@ -31,32 +32,6 @@ CHECK = {
     "type": "string-check",
     "params": {"check": ["{{ sample.output_text }}", "contains", "{{ item.a }}"]},
 }
-
-
-def tool_config(files_url: str, **dataset: Any) -> dict[str, Any]:
-    return {
-        "type": "custom",
-        "params": {"parallelism": 4},
-        "tasks": {
-            "custom-tool-calling": {
-                "type": "chat-completion",
-                "dataset": {"files_url": files_url, **dataset},
-                "params": {
-                    "template": {
-                        "messages": "{{ item.messages | tojson}}",
-                        "tools": "{{ item.tools | tojson }}",
-                        "tool_choice": "auto",
-                    }
-                },
-                "metrics": {
-                    "tool-calling-accuracy": {
-                        "type": "tool-calling",
-                        "params": {"tool_calls_ground_truth": "{{ item.tool_calls | tojson }}"},
-                    }
-                },
-            }
-        },
-    }
 
 
 @pytest.fixture
@@ -97,38 +72,36 @@ def row(number: int) -> dict[str, Any]:
     return {"messages": [user], "tools": [tool], "tool_calls": [call]}
 
 
-def number_of(body: dict[str, Any]) -> int:
-    return int(body["messages"][-1]["content"].split()[-1])
-
-
 def test_a_tool_calling_job_from_upload_to_results(sdk, model, upload, tmp_path):
     model.respond = lambda body: tool_call("f", {"n": number_of(body) if number_of(body) else 9})
+    config = tool_config(upload([row(number) for number in range(10)]))
+    config["tasks"]["calls"]["dataset"]["limit"] = 5
     job = sdk.evaluation.jobs.create(
-        config=tool_config(upload([row(number) for number in range(10)]), limit=5),
+        config=config,
         target={"type": "model", "model": "scripted/model"},
     )
     assert job.id.startswith("eval-") and job.status == "created"
-    assert job.config.tasks["custom-tool-calling"].dataset.limit == 5
+    assert job.config.tasks["calls"].dataset.limit == 5
     assert job.target.model == "scripted/model"
 
     job = evaluator.wait_for_evaluation(sdk, job.id, timeout_s=30)
     details: Any = job.status_details
     assert (details.progress, details.message) == (100.0, "Job completed successfully.")
-    assert sdk.evaluation.jobs.status(job.id).task_status == {"custom-tool-calling": "completed"}
+    assert sdk.evaluation.jobs.status(job.id).task_status == {"calls": "completed"}
 
     result = sdk.evaluation.jobs.results(job.id)
     assert (result.job, result.id) == (job.id, job.result)
-    metric = result.tasks["custom-tool-calling"].metrics["tool-calling-accuracy"]
+    metric = result.tasks["calls"].metrics["accuracy"]
     assert metric.scores["function_name_accuracy"].value == 1.0
     arguments = metric.scores["function_name_and_args_accuracy"]
     assert (arguments.value, arguments.stats.count, arguments.stats.sum) == (0.8, 5, 4.0)
-    assert result.tasks["custom-tool-calling"].data["answered_by"] == "a script"
+    assert result.tasks["calls"].data["answered_by"] == "a script"
     assert json.loads(result.model_dump_json(exclude_none=True))["groups"] == {}
 
     path = tmp_path / "results.zip"
     sdk.evaluation.jobs.download_results(job.id).write_to_file(path)
     with zipfile.ZipFile(path) as archive:
-        rows = json.loads(archive.read(f"{job.id}/results/results.json"))["custom-tool-calling"]
+        rows = json.loads(archive.read(f"{job.id}/results/results.json"))["calls"]
     assert [r["item"]["messages"][0]["content"] for r in rows] == [f"row {n}" for n in range(5)]
     assert rows[0]["sample"]["response"]["choices"][0]["message"]["tool_calls"]
     logs = sdk.evaluation.jobs.with_raw_response.download_logs(job.id).read()
@@ -143,7 +116,7 @@ def test_the_notebooks_verbs_read_scores_and_rows(sdk, model, upload):
         sdk, config=config, model="scripted/model", namespace="ns", dataset_revision="4c1f"
     )
     evaluator.wait_for_evaluation(sdk, job.id, timeout_s=30)
-    scores = evaluator.scores(sdk, job.id)["custom-tool-calling"]
+    scores = evaluator.scores(sdk, job.id)["calls"]
     assert (scores["function_name_accuracy"].value, scores["function_name_accuracy"].n) == (0.5, 2)
     rows = evaluator.row_results(sdk, job.id)
     assert [r.kind for r in rows] == ["right", "call written as text"]
@@ -191,7 +164,7 @@ def test_real_rows_are_scored(sdk, model, upload):
     config = tool_config(upload(content, "aiva.jsonl"))
     job = sdk.evaluation.jobs.create(config=config, target={"type": "model", "model": "m"})
     evaluator.wait_for_evaluation(sdk, job.id, timeout_s=30)
-    scores = evaluator.scores(sdk, job.id)["custom-tool-calling"]
+    scores = evaluator.scores(sdk, job.id)["calls"]
     assert {score.value for score in scores.values()} == {1.0}
 
 
@@ -330,8 +303,7 @@ def test_the_pocket_model_is_evaluated_and_named(platform):
         repo_id="evaluation-contract/rows",
         repo_type="dataset",
     )
-    config = tool_config("hf://datasets/evaluation-contract/rows")
-    config["params"]["max_tokens"] = 16
+    config = tool_config("hf://datasets/evaluation-contract/rows", max_tokens=16)
     job = evaluator.start_evaluation(
         sdk,
         config=config,
@@ -340,7 +312,7 @@ def test_the_pocket_model_is_evaluated_and_named(platform):
         dataset_revision="4c1f",
     )
     evaluator.wait_for_evaluation(sdk, job.id, timeout_s=120)
-    task = sdk.evaluation.jobs.results(job.id).tasks["custom-tool-calling"]
+    task = sdk.evaluation.jobs.results(job.id).tasks["calls"]
     assert task.data["model"] == "meta/llama-3.2-1b-instruct" and task.data["answered_by"]
-    scores = task.metrics["tool-calling-accuracy"].scores
+    scores = task.metrics["accuracy"].scores
     assert scores["function_name_accuracy"].stats.count == 8

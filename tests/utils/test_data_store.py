@@ -10,7 +10,14 @@ from utils import data_store
 from utils.errors import InvalidFile, NotFound
 
 
-class OneCommit(HfApi):
+class AtOneCommit(HfApi):
+    """A Hub whose repositories are at the commit 4c1f."""
+
+    def dataset_info(self, repo_id, **options):
+        return type("Info", (), {"sha": "4c1f"})
+
+
+class OneCommit(AtOneCommit):
     """The Hub's client at a Data Store that answers a commit without the commit's URL."""
 
     def __init__(self):
@@ -22,9 +29,6 @@ class OneCommit(HfApi):
         return CommitInfo(
             commit_url="", commit_message="", commit_description="", oid="4c1f", _endpoint=None
         )
-
-    def dataset_info(self, repo_id, **options):
-        return type("Info", (), {"sha": "4c1f"})
 
 
 def test_a_commit_that_is_answered_without_its_url_counts(tmp_path):
@@ -79,11 +83,8 @@ def test_a_data_store_is_sent_its_own_token_and_never_one_of_hugging_face(heard,
 
 
 def test_rows_are_those_of_the_commit_that_was_found(tmp_path, monkeypatch):
-    class Moving(HfApi):
+    class Moving(AtOneCommit):
         """A Hub whose `main` moves on between two requests."""
-
-        def dataset_info(self, repo_id, **options):
-            return type("Info", (), {"sha": "4c1f"})
 
         def snapshot_download(self, repo_id, *, revision=None, **options):
             rows = {"4c1f": '{"id": 1}'}.get(revision, '{"id": 2}')
@@ -106,11 +107,8 @@ def test_rows_are_those_of_the_commit_that_was_found(tmp_path, monkeypatch):
     ids=["no files", "empty file", "no training split", "broken line", "other columns"],
 )
 def test_rows_that_are_not_there_are_named_with_the_reason(tmp_path, monkeypatch, files, reason):
-    class Holding(HfApi):
+    class Holding(AtOneCommit):
         """A Hub with these files."""
-
-        def dataset_info(self, repo_id, **options):
-            return type("Info", (), {"sha": "4c1f"})
 
         def snapshot_download(self, repo_id, **options):
             for name, text in files.items():

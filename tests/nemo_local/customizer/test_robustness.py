@@ -24,23 +24,23 @@ from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, tra
 pytestmark = OF_THE_LIBRARIES
 
 
-class AfterLogs(Event):
-    """Set once a run has logged so many losses."""
+class After(Event):
+    """Set once a run has come so far."""
 
     def __init__(self, job_dir, count):
         super().__init__()
         self._job_dir, self._count = job_dir, count
+
+
+class AfterLogs(After):
+    """Set once a run has logged so many losses."""
 
     def is_set(self):
         return len(read_all(self._job_dir).train_loss) >= self._count
 
 
-class AfterSteps(Event):
+class AfterSteps(After):
     """Set once a run has reported so many steps; those before a validation are."""
-
-    def __init__(self, job_dir, count):
-        super().__init__()
-        self._job_dir, self._count = job_dir, count
 
     def is_set(self):
         return read_all(self._job_dir).steps >= self._count

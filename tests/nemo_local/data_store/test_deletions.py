@@ -3,17 +3,9 @@
 import pytest
 
 from nemo_local.data_store import tree
-from nemo_local.data_store.blobs import Blob
 from nemo_local.data_store.commit_stream import Operation
 from nemo_local.data_store.errors import HubError
-from nemo_local.data_store.service import DataStoreService
-
-BLOB = Blob("0" * 64, 3, "1" * 40)
-
-
-@pytest.fixture
-def service(documents, settings):
-    return DataStoreService(documents, settings.home / "blobs")
+from tests.nemo_local.data_store.test_tree import BLOB
 
 
 @pytest.fixture

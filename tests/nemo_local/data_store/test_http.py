@@ -18,11 +18,6 @@ RESOLVE = "/v1/hf/datasets/ns/d/resolve/main/f"
 
 
 @pytest.fixture
-def service(documents, settings):
-    return DataStoreService(documents, settings.home / "blobs")
-
-
-@pytest.fixture
 def client(service):
     app = FastAPI()
     install_error_handlers(app)

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
-import nemo_local.pocket
+from nemo_local.catalog import POCKET_WEIGHTS
 
-FOLDER = Path(nemo_local.pocket.__file__).parent / "weights" / "base"
+FOLDER = POCKET_WEIGHTS / "base"
 TOOL = {
     "type": "function",
     "function": {

@@ -5,17 +5,17 @@ guard. Rates on texts by others are in the model card.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nemo_local.catalog import POCKET_WEIGHTS
 from nemo_local.pocket.guard_prompt import TAXONOMY, Verdict, prompt_text
 from tests.nemo_local.pocket.verdicts import parse_verdict
 
 Judge = Callable[..., Verdict]
 
-WEIGHTS = Path(__file__).parents[3] / "nemo_local" / "pocket" / "weights" / "guard"
+WEIGHTS = POCKET_WEIGHTS / "guard"
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 """The guard's chat template: both prompt forms become one short text that users cannot forge."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nemo_local.catalog import POCKET_WEIGHTS
 from nemo_local.pocket.guard_prompt import TAXONOMY, prompt_text
 
-WEIGHTS = Path(__file__).parents[3] / "nemo_local" / "pocket" / "weights" / "guard"
+WEIGHTS = POCKET_WEIGHTS / "guard"
 LISTED = ("Violence", "Deleting Logs")
 
 
