@@ -25,8 +25,9 @@ from typing import Any
 
 from benchmarks import training_memory
 from benchmarks.training_memory import memory_mb
+from nemo_local.catalog import POCKET_WEIGHTS
 
-BASE = Path(__file__).parents[1] / "nemo_local" / "pocket" / "weights" / "base"
+BASE = POCKET_WEIGHTS / "base"
 FEW, DIFFERENT, BATCH, SEED = 20_000, 2_000, 16, 7
 COLUMNS = {
     "rows": "rows", "files_mb": "files, MB", "tokens": "tokens", "tokens_mb": "tokens, MB",

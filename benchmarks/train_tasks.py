@@ -8,10 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from nemo_local.catalog import POCKET_WEIGHTS
 from nemo_local.pocket.world import rows as pocket_rows
 from utils import jsonl, xlam
 
-POCKET = Path(__file__).parents[1] / "nemo_local" / "pocket" / "weights" / "base"
+POCKET = POCKET_WEIGHTS / "base"
 SEED, VALIDATION_ROWS = 7, 64
 LLAMA_32_1B = {
     "vocab_size": 128_256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
@@ -55,20 +56,20 @@ def pocket_task(folder: Path, rows: int, threads: int) -> Task:
     return Task(str(POCKET), str(folder / "data"), "cpu", 1, 4e-3, threads)
 
 
-def llama_task(folder: Path, rows: int, shape: dict[str, Any] = LLAMA_32_1B) -> Task:
-    """A random Llama of this shape on a GPU, two epochs, on rows as long as those of xLAM.
+def llama_task(folder: Path, rows: int) -> Task:
+    """A random Llama 3.2 1B on a GPU, two epochs, on rows as long as those of xLAM.
 
     Checkpoint and rows are written to the folder, or found there.
     """
     base, data = folder / "base", folder / f"data-{rows}"
     if not base.exists():
-        _make_llama(base, shape)
+        _make_llama(base)
     if not data.exists():
         _write_rows(data, _lengthened(_examples(rows)), rows)
     return Task(str(base), str(data), "cuda", 2, 1e-4, threads=1)
 
 
-def _make_llama(base: Path, shape: dict[str, Any]) -> None:
+def _make_llama(base: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -76,7 +77,7 @@ def _make_llama(base: Path, shape: dict[str, Any]) -> None:
     ids = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     torch.manual_seed(1)
     # Not on the GPU, whose memory this process would hold while the contenders run.
-    model = LlamaForCausalLM(LlamaConfig(**shape, **ids, dtype="bfloat16")).bfloat16()
+    model = LlamaForCausalLM(LlamaConfig(**LLAMA_32_1B, **ids, dtype="bfloat16")).bfloat16()
     model.save_pretrained(base)
     for path in POCKET.iterdir():
         if path.name.startswith(("tokenizer", "chat_template")):

@@ -19,6 +19,8 @@ RECIPE = "recipe"
 """Custom field of a job under which the same work is found again: its `fingerprint`."""
 NO_ANSWER = "no answer, trying again"
 """Status of a look at which the platform did not answer."""
+LAST_LINES = 8
+"""Lines of a failed job's log that its error shows."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def fraction_of(job: object) -> float | None:
     return None if percent is None else float(percent) / 100
 
 
-def _last_lines(job: object, logs: Callable[[], str] | None, count: int = 8) -> Sequence[str]:
+def _last_lines(job: object, logs: Callable[[], str] | None) -> Sequence[str]:
     """The end of the log; where there is none, the job's own account of itself."""
     text = ""
     if logs is not None:
@@ -187,7 +189,7 @@ def _last_lines(job: object, logs: Callable[[], str] | None, count: int = 8) -> 
     message = _field(details, "message")
     if message:
         lines.append(str(message))
-    return lines[-count:] or ["(none)"]
+    return lines[-LAST_LINES:] or ["(none)"]
 
 
 def _field(thing: object, name: str) -> Any:

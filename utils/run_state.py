@@ -18,7 +18,7 @@ class RunState:
 
     SHARED = ("seconds", "models")
 
-    def __init__(self, path: Path | str = "data/run.json") -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
     def load(self) -> dict[str, Any]:
