@@ -25,7 +25,6 @@ from nemo_local.nim.service import NimService
 from nemo_local.settings import Settings
 
 PLATFORM_TIMEOUT_S = 10.0
-NO_LIMIT_S = 86_400.0
 
 
 def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:
@@ -100,7 +99,7 @@ def _remote_engine(
 ) -> _Parts:
     url = remote_url(settings.engine_url or "")
     catalog = remote_catalog(settings.engine_names(), catalog)
-    limit = float(settings.request_timeout_s or NO_LIMIT_S)
+    limit = settings.request_timeout_s or None
     remote = Client(url, settings.engine_key, timeout_s=PLATFORM_TIMEOUT_S)
     asynchronous = AsyncClient(url, settings.engine_key, timeout_s=limit)
     models = RemoteModels(remote)
@@ -111,5 +110,5 @@ def _remote_engine(
         await asynchronous.close()
         remote.close()
 
-    handlers = RemoteHandlers(models, asynchronous, reconciler, settings.request_timeout_s or None)
+    handlers = RemoteHandlers(models, asynchronous, reconciler, limit)
     return _Parts(router(handlers), reconciler, lambda: None, stop)
