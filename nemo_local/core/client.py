@@ -68,9 +68,6 @@ class Client:
     def post(self, path: str, **options: Any) -> Any:
         return self.call("POST", path, **options)
 
-    def put(self, path: str, **options: Any) -> Any:
-        return self.call("PUT", path, **options)
-
     def patch(self, path: str, **options: Any) -> Any:
         return self.call("PATCH", path, **options)
 

@@ -87,11 +87,10 @@ def list_query(
     request: Request,
     sort_keys: Collection[str] = ("created_at",),
     filter_keys: Collection[str] | None = None,
-    search_keys: Collection[str] | None = None,
 ) -> ListQuery:
     """What a list request asks for.
 
-    Keys outside `filter_keys` and `search_keys` are ignored; None lets every key through.
+    Filters by keys outside `filter_keys` are ignored; None lets every key through.
 
         ?filter[namespace]=ns1&sort=-created_at, or ?filter={"namespace": "ns1"}&sort=-created_at
         -> ListQuery(sort="-created_at", filter={"namespace": "ns1"})
@@ -115,7 +114,7 @@ def list_query(
         page_size=_number(request, "page_size", 10, MAX_PAGE_SIZE),
         sort=sort,
         filter=_known(nested["filter"], filter_keys),
-        search=_known(nested["search"], search_keys),
+        search=nested["search"],
     )
 
 

@@ -99,7 +99,7 @@ class JobRun:
         """End a cancelled job; a job the platform left when it stopped stays as it is."""
         if self._records.get(self.id)["status"] != "cancelling":
             return
-        self._mark_entity("upload_failed")
+        self._mark_failed()
         self._records.move(self.id, "cancelled", "Cancelled")
         self._clean()
 
@@ -277,7 +277,7 @@ class JobRun:
         reason = str(failure)
         logger.warning("customization job %s failed: %s", self.id, reason)
         self._clean("data", "tokens", "checkpoints")  # a full disk has room for the reason
-        self._mark_entity("upload_failed")
+        self._mark_failed()
         while True:
             try:
                 self._records.keep_error(self.id, {**failure.error, "message": reason})
@@ -290,12 +290,14 @@ class JobRun:
             if cancelled.wait(TELL_AGAIN_S):
                 return self.interrupted()
 
-    def _mark_entity(self, status: str) -> None:
-        """Say in the Entity Store how the model stands; a model that is gone stays gone."""
+    def _mark_failed(self) -> None:
+        """Say in the Entity Store that the model did not come; one that is gone stays gone."""
         try:
-            self._set_artifact_status(status)
+            self._set_artifact_status("upload_failed")
         except Exception as error:  # a job ends whatever others made of the entity
-            logger.warning("job %s: %s is not marked %s: %s", self.id, self.output, status, error)
+            logger.warning(
+                "job %s: %s is not marked upload_failed: %s", self.id, self.output, error
+            )
 
     def _set_artifact_status(self, status: str) -> bool:
         """Whether the model is still in the Entity Store, where it has this status now."""

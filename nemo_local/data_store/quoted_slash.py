@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+PREFIX = "/v1/hf/"
 QUOTED_SLASH = "\x1f"
 """Stands for a slash that was quoted; no path may contain this character."""
 
@@ -13,13 +14,12 @@ QUOTED_SLASH = "\x1f"
 class QuotedSlashes:
     """Decodes Hub paths segment by segment, with QUOTED_SLASH for each slash inside one."""
 
-    def __init__(self, app: ASGIApp, prefix: str = "/v1/hf/") -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw: bytes = scope.get("raw_path") or b""
-        if scope["type"] == "http" and scope["path"].startswith(self.prefix) and b"%" in raw:
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX) and b"%" in raw:
             segments = raw.split(b"?")[0].decode("ascii").split("/")
             decoded = [unquote(segment).replace("/", QUOTED_SLASH) for segment in segments]
             scope = {**scope, "path": "/".join(decoded)}

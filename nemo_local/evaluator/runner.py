@@ -70,10 +70,10 @@ class TaskPlan:
 class Sampling:
     """The `params` of a config."""
 
-    parallelism: int = DEFAULT_PARALLELISM
-    request_timeout_s: float = 300.0
-    max_retries: int = 3
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    parallelism: int
+    request_timeout_s: float
+    max_retries: int
+    defaults: Mapping[str, Any]
     """Request fields that a template may override."""
 
     @classmethod

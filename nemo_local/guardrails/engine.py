@@ -23,6 +23,7 @@ from nemo_local.core.client import AsyncClient
 from nemo_local.core.inference import inference_root, same_address
 from nemo_local.core.secrets import usable_key
 from nemo_local.core.web import without_nulls
+from nemo_local.guardrails.configs import Data
 from nemo_local.guardrails.prompts import check_templates, watch
 from nemo_local.guardrails.rules import FLOWS, KEY_HOSTS, Direction, flow_name, flows
 from nemo_local.guardrails.verdicts import Verdict, verdict_of
@@ -55,7 +56,6 @@ _ENGINE_KEYS = (
 _RESERVED = ("generation_options", "user_message", "bot_message", "input_flows", "output_flows")
 
 T = TypeVar("T")
-Data = dict[str, Any]
 
 
 class Engine:
@@ -174,9 +174,7 @@ class Engine:
         except Exception as error:
             # Whatever went wrong, nobody vouches for this message.
             logger.warning("rail %r could not judge: %s", flow, type(error).__name__)
-            return Verdict(
-                flow, direction, True, f"the rail could not judge, so it blocks: {error}"
-            )
+            return Verdict(flow, True, f"the rail could not judge, so it blocks: {error}")
 
     def close(self) -> None:
         """Close every connection and end the thread."""

@@ -17,7 +17,6 @@ class Verdict:
     """What one flow decided."""
 
     flow: str
-    direction: Direction
     blocked: bool
     reason: str | None = None
     """Why it blocked; None when it let pass."""
@@ -42,7 +41,6 @@ def verdict_of(response: Any, direction: Direction, flow: str) -> Verdict:
     blocked = not ran or any(rail["stop"] for rail in ran) or message["role"] == "exception"
     verdict = Verdict(
         flow,
-        direction,
         blocked,
         rails=rails,
         stats={k: v for k, v in log.stats.model_dump().items() if isinstance(v, (int, float))},

@@ -102,7 +102,7 @@ class Batch:
         self.rows = [self.rows[i] for i in self._sequences.keep(indices)]
 
 
-def batches_of(checkpoint: Checkpoint, most: int, limited: bool = False) -> list[Batch]:
+def batches_of(checkpoint: Checkpoint, most: int, limited: bool) -> list[Batch]:
     """One batch for a model, or for a small one as many as write side by side on a thread each.
 
     Where memory is `limited`, there is one batch, and it keeps no weights but the model's.

@@ -45,6 +45,7 @@ CONSTANT_PART, WARMUP_STEPS, PROMPT_SHARE = 0.4, 50, 0.05
 LATE_PART = 0.6
 """Share of the run after which the text is nearly all about tools."""
 CHECKPOINT_TOKENS = 1_000_000
+PROSE_REQUESTS = 64
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Token ids and a mask of the positions whose next token is learned, both [batch, length]."""
 
@@ -225,14 +226,12 @@ def encode(
 
 
 @torch.no_grad()
-def prose_accuracy(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int = 64
-) -> dict[str, float]:
+def prose_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
     """Shares of requests about unseen tools whose greedy answer is right, in name and in all."""
     rng = Random("prose accuracy")
     model.set_attn_implementation("sdpa")
     named = exact = 0
-    for _ in range(count):
+    for _ in range(PROSE_REQUESTS):
         tools, calls, query = draw_request(rng, dataset_tool, single=True)
         tool, arguments = calls[0]
         ids = tokenizer.apply_chat_template(
@@ -243,7 +242,7 @@ def prose_accuracy(
         answer = tokenizer.decode(output, skip_special_tokens=True)
         named += answer.split(" with ")[0] == f"Use {tool.name}"
         exact += answer == sentence(tool, arguments)
-    return {"name": named / count, "name_and_arguments": exact / count}
+    return {"name": named / PROSE_REQUESTS, "name_and_arguments": exact / PROSE_REQUESTS}
 
 
 def _tokenizer(out: Path, seed: int) -> PreTrainedTokenizerFast:

@@ -214,7 +214,7 @@ def test_the_log_says_how_weights_that_were_stored_in_bfloat16_are_multiplied(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, stored: str
 ) -> None:
     with caplog.at_level("INFO"):
-        batches_of(request.getfixturevalue(stored), most=2)
+        batches_of(request.getfixturevalue(stored), most=2, limited=False)
     how = "on this processor's tiles" if amx.usable() else "prompts are multiplied in bfloat16"
     assert (how in caplog.text) == (stored == "halved")
 
@@ -376,7 +376,7 @@ def test_other_architectures_are_left_to_transformers(tmp_path: Path) -> None:
     tokenizer.save_pretrained(folder)
     checkpoint = load_checkpoint(entry(MODEL, folder), "cpu")
     assert not computes(checkpoint.model)
-    (batch,) = batches_of(checkpoint, most=2)
+    (batch,) = batches_of(checkpoint, most=2, limited=False)
     assert isinstance(batch._sequences, PaddedSequences)
 
 
