@@ -2,7 +2,7 @@
 
 Covered:     create, list, retrieve, update, delete; filter, search, sort, pagination.
 Not covered: PUT; versions and tags of older betas.
-Differs:     ownership and hf_endpoint are stored and echoed, never enforced; deleting a namespace
-             leaves its entities; entities are rows of the platform's one document store.
+Differs:     what entities say of owners and of other places is stored, and never enforced.
+             docs/api-coverage.md has all of it.
 Source:      https://docs.nvidia.com/nemo/microservices/latest/api/entity-store.html
 """

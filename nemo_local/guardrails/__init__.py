@@ -1,12 +1,9 @@
 """Guardrails: check what users ask and models answer, with the nemoguardrails library.
 
-Covered:     configs (create, list, retrieve, update, delete), checks, guarded chat and text
-             completions, the model list; content safety, self check and topic safety rails.
-Not covered: other flows of the library, Colang and Python of a configuration, config folders,
-             action servers, tracing, Colang 2, reasoning traces; each is refused by name.
-Differs:     a rail that cannot judge blocks, and its message says why; verdicts are not cached,
-             whatever `models[].cache` says; the answer's rails judge a stream of several choices
-             whole, even with `rails.output.streaming`; a prompt's template may compute for one
-             second, and knows no `**`; a key of the environment goes to its own servers alone.
+Covered:     configs, checks, guarded completions, the model list; content safety, self check and
+             topic safety rails.
+Not covered: other flows of the library, Colang and Python of a configuration: refused by name.
+Differs:     a rail that cannot judge blocks; a key of the environment goes to its own servers
+             alone. docs/api-coverage.md has all of it.
 Source:      https://docs.nvidia.com/nemo/microservices/latest/guardrails/index.html
 """
