@@ -15,7 +15,7 @@ from nemo_local.catalog import load_catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.home import read_records
 from nemo_local.ports import cannot_listen
-from nemo_local.processes import is_answering, roles
+from nemo_local.processes import is_answering, port_of, roles
 from nemo_local.settings import Settings, SettingsError
 
 PACKAGES = (
@@ -115,12 +115,8 @@ def _own_urls(settings: Settings) -> set[str]:
 
 def _ports(settings: Settings) -> Iterator[Check]:
     own = _own_urls(settings)
-    ports = {
-        "control plane": (settings.port, "--port"),
-        "inference": (settings.nim_port, "--nim-port"),
-    }
     for role, url in roles(settings).items():
-        port, option = ports[role]
+        port, option, _ = port_of(settings, role)
         if url in own:
             yield Check("ok", f"port {port}", "this platform listens there")
         elif problem := cannot_listen(settings.host, port):

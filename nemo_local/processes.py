@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -51,6 +50,13 @@ def roles(settings: Settings) -> dict[Role, str]:
     if settings.remote_nim_url is None:
         found["inference"] = settings.nim_url
     return found
+
+
+def port_of(settings: Settings, role: Role) -> tuple[int, str, str]:
+    """The port of a role, and the option and the variable that set it."""
+    if role == "control plane":
+        return settings.port, "--port", "NEMO_LOCAL_PORT"
+    return settings.nim_port, "--nim-port", "NEMO_LOCAL_NIM_PORT"
 
 
 def start_platform(
@@ -212,10 +218,7 @@ def _readiness(url: str) -> tuple[str, str]:
 
 
 def _check_port(settings: Settings, role: Role) -> None:
-    if role == "control plane":
-        port, option, variable = settings.port, "--port", "NEMO_LOCAL_PORT"
-    else:
-        port, option, variable = settings.nim_port, "--nim-port", "NEMO_LOCAL_NIM_PORT"
+    port, option, variable = port_of(settings, role)
     problem = cannot_listen(settings.host, port)
     if problem:
         raise StartFailed(
@@ -309,7 +312,7 @@ def _end(pids: list[int]) -> None:
             if last:
                 raise
         for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
 
 

@@ -13,6 +13,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+ROLES = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "developer": "system",
+    "function": "tool",
+}
+"""The role that templates know for each role of a message."""
 OF_EVERY_DICT = frozenset(dir(dict))
 """Names that mean a method, as `schema.items` does; the sandbox decides about them."""
 OF_EVERY_LOOP = frozenset(("first", "last", "index", "index0"))

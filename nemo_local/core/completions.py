@@ -1,8 +1,17 @@
-"""What the completions of OpenAI-compatible servers say."""
+"""What the completions of OpenAI-compatible servers say, and the events they stream it in."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+LAST_EVENT = "data: [DONE]\n\n"
+"""What ends a stream of events."""
+
+
+def event(body: Any) -> str:
+    """One server-sent event of a stream."""
+    return f"data: {json.dumps(body)}\n\n"
 
 
 def content_text(content: Any) -> str | None:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nemo_local.core.errors import NO_RETRY, PlatformError
+from nemo_local.core.errors import NO_RETRY, PlatformError, internal_error
 from nemo_local.core.secrets import masked
 from nemo_local.core.web import plain
 
@@ -36,8 +36,7 @@ def install_error_handlers(app: FastAPI) -> None:
     async def crashed(request: Request, error: Exception) -> Response:
         kind = type(error).__name__  # the server logs the rest
         logger.error("%s %s crashed: %s", request.method, request.url.path, kind)
-        unexplained = f"internal error ({kind}); the platform's log has the details"
-        status, detail = _explained(error) or (500, unexplained)
+        status, detail = _explained(error) or (500, internal_error(error))
         # Hub clients show X-Error-Message. The server drops the connection after a crash.
         headers = {**NO_RETRY, "X-Error-Message": detail, "Connection": "close"}
         return JSONResponse({"detail": detail}, status_code=status, headers=headers)

@@ -2,6 +2,7 @@
 
 PlatformError
   BadRequest 400 · NotFound 404 · Conflict 409 · Invalid 422 · Unavailable 503
+DatabaseError, which only the command line meets
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ class Unavailable(PlatformError):
 
 class DatabaseError(Exception):
     """A database cannot be emptied; the message says why."""
+
+
+def internal_error(error: Exception) -> str:
+    """What is told of an error that nobody foresaw."""
+    return f"internal error ({type(error).__name__}); the platform's log has the details"
 
 
 def invalid_field(place: str, field: str, message: str, value: object) -> Invalid:

@@ -1,6 +1,7 @@
 """Where a URL given by a user really leads."""
 
 import re
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from nemo_local.core.client import check_url
@@ -44,10 +45,7 @@ def same_address(url: str, other: str) -> bool:
 
     same_address("http://localhost:8000/v1/", "http://127.0.0.1:8000/v1") -> True
     """
-    try:
-        return _address(url) == _address(other)
-    except ValueError:  # a port that is none
-        return False
+    return _same(_address, url, other)
 
 
 def same_server(url: str, other: str) -> bool:
@@ -55,8 +53,12 @@ def same_server(url: str, other: str) -> bool:
 
     same_server("http://localhost:8000/v1/hf", "http://127.0.0.1:8000") -> True
     """
+    return _same(_server, url, other)
+
+
+def _same(part: Callable[[str], object], url: str, other: str) -> bool:
     try:
-        return _server(url) == _server(other)
+        return part(url) == part(other)
     except ValueError:  # a port that is none
         return False
 

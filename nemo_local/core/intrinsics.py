@@ -1,6 +1,7 @@
 """What numba has no words for, in LLVM's: addresses, numbers of 16 bits, exponentials."""
 
 import math
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -106,10 +107,7 @@ def _nearest_halves(builder: Any, x: Any) -> Any:
     """The upper halves of the nearest (or even) numbers that have no lower ones."""
     single = x.type == llvm.FLOAT
     of_bits = llvm.LANE if single else llvm.BITS
-
-    def all_bits(value: int) -> Any:
-        return ir.Constant(of_bits, value if single else [value] * LANES)
-
+    all_bits = partial(_constant, of_bits)
     bits = builder.bitcast(x, of_bits)
     odd = builder.and_(builder.lshr(bits, all_bits(16)), all_bits(1))
     nearest = builder.add(bits, builder.add(odd, all_bits(0x7FFF)))
@@ -127,12 +125,7 @@ def exponential(builder: Any, x: Any) -> Any:
     """
     single = x.type == llvm.FLOAT
     fused, of_bits = llvm.fused(builder, x.type), llvm.LANE if single else llvm.BITS
-
-    def every(value: float) -> Any:
-        return ir.Constant(x.type, value if single else [value] * LANES)
-
-    def all_bits(value: int) -> Any:
-        return ir.Constant(of_bits, value if single else [value] * LANES)
+    every, all_bits = partial(_constant, x.type), partial(_constant, of_bits)
 
     def add_product(a: Any, b: Any, c: Any) -> Any:
         return builder.call(fused, [a, b, c])
@@ -150,6 +143,11 @@ def exponential(builder: Any, x: Any) -> Any:
     exponent = builder.shl(builder.bitcast(shifted, of_bits), all_bits(23))
     power = builder.bitcast(builder.add(exponent, all_bits(127 << 23)), x.type)
     return builder.select(low, every(0.0), builder.fmul(series, power))
+
+
+def _constant(kind: Any, value: float) -> Any:
+    """A number as a constant of this type; as LANES of them if it is a vector's."""
+    return ir.Constant(kind, [value] * LANES if isinstance(kind, ir.VectorType) else value)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

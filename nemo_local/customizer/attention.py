@@ -16,25 +16,20 @@ from torch.nn import functional
 from transformers import AttentionInterface, PretrainedConfig
 
 from nemo_local.customizer import kernels
+from nemo_local.customizer.dropout import OF_ATTENTION
 from nemo_local.customizer.facts import ROW_BY_ROW, SDPA, UNMASKED
 from nemo_local.customizer.kernels import numbers
 
-NAME = ROW_BY_ROW
 UP_TO_TOKENS = 512
 """Longest row for which it is used: all probabilities of a pass are kept for the way back."""
-
-
-SPECIAL = (
-    *("sliding_window", "attn_logit_softcapping"),
-    *("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob"),
-)
+SPECIAL = ("sliding_window", "attn_logit_softcapping", *OF_ATTENTION)
 """What it does not compute, under the names that configurations have for it."""
 
 
 def why_not(
     config: PretrainedConfig, architecture: type | None, device: torch.device, longest: int
 ) -> str:
-    """Why a model may not train with `attn_implementation=NAME` on rows of so many tokens.
+    """Why a model may not train with `attn_implementation=ROW_BY_ROW` on rows of so many tokens.
 
     Empty when it may.
     """
@@ -164,5 +159,5 @@ def attend_unmasked(
     return output.transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(NAME, attend_row_by_row)
+AttentionInterface.register(ROW_BY_ROW, attend_row_by_row)
 AttentionInterface.register(UNMASKED, attend_unmasked)

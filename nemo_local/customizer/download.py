@@ -12,13 +12,13 @@ import os
 import re
 import shutil
 import sys
-import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nemo_local.catalog import why_unreadable
 from nemo_local.core.errors import Invalid
+from nemo_local.customizer.parent import PARENT_GONE, end_with_parent
 
 FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 """What a checkpoint consists of: data only, no pickles and no code."""
@@ -146,14 +146,8 @@ def main() -> int:
     """Download what standard input says."""
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
-        return 1
-
-    def end_with_parent() -> None:
-        while os.read(0, 4096):
-            continue
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+        return PARENT_GONE
+    end_with_parent()
     reason = None
     try:
         download(Wanted(**json.loads(line)))

@@ -8,8 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nemo_local.customizer.references import DatasetSource, OutputModel
-
-DATA_SUFFIXES = (".jsonl", ".json")
+from nemo_local.customizer.row_files import SUFFIXES
 
 
 class FilesUnavailable(Exception):
@@ -64,7 +63,7 @@ class Hub:
                     folder.parent.rmdir()
         names = [path.relative_to(folder) for path in folder.rglob("*")]
         # What the client keeps for itself is hidden.
-        return sum(n.suffix in DATA_SUFFIXES and not n.parts[0].startswith(".") for n in names)
+        return sum(n.suffix in SUFFIXES and not n.parts[0].startswith(".") for n in names)
 
     def upload(
         self, folder: Path, model: OutputModel, message: str, unwanted: threading.Event
@@ -101,7 +100,7 @@ class Hub:
 
 
 def _patterns(path: str) -> list[str]:
-    inside = [f"{path}/*{suffix}".lstrip("/") for suffix in DATA_SUFFIXES]
+    inside = [f"{path}/*{suffix}".lstrip("/") for suffix in SUFFIXES]
     return [path, *inside] if path else inside
 
 

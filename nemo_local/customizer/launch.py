@@ -11,7 +11,7 @@ from typing import Any
 
 from nemo_local.core.imports import imports_that_stay
 from nemo_local.customizer.parallelism import Processes, processes_for
-from nemo_local.customizer.progress import STOPPED, ProgressWriter
+from nemo_local.customizer.progress import LIKELY_CAUSES, STOPPED, ProgressWriter
 from nemo_local.customizer.rank import END_WITH_PARENT, ROWS_REFUSED
 
 KILLED_FIRST_S = 10.0
@@ -86,7 +86,7 @@ def cause(failures: Mapping[int, Any]) -> dict[str, Any]:
     for rank, failure in failures.items():
         if _was_killed(failure, first["at"] if first else None):
             name = failure.signal_name()
-            hint = " (most often the machine ran out of memory)" if name == "SIGKILL" else ""
+            hint = LIKELY_CAUSES.get(name, "")
             return _report(
                 f"training process {rank} of {len(failures)} was ended by {name}{hint}; "
                 "see container-logs",

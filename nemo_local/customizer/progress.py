@@ -19,6 +19,9 @@ FILE = "progress.jsonl"
 STOPPED, DISK_FULL = 143, 28
 """How a training process exits that was told to end, and one that cannot even say what happened."""
 
+LIKELY_CAUSES = {"SIGKILL": " (most often the machine ran out of memory)"}
+"""What a message adds where this signal ended a training process."""
+
 Kind = Literal[
     "prepared",  # rows, validation_rows, dropped, truncated (of both), validation_dropped,
     #              steps_per_epoch, total_steps, resumed_from (steps kept from an earlier process,

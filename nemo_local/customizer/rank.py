@@ -20,8 +20,9 @@ from threading import Event
 from nemo_local.core.imports import imports_that_stay
 from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.integrations import KEY
+from nemo_local.customizer.parent import end_with_parent
 from nemo_local.customizer.progress import STOPPED, OutOfMemory, ProgressWriter, Stopped, Unheard
-from nemo_local.customizer.train import end_with_parent, reason_of, stop_on_sigterm
+from nemo_local.customizer.train import reason_of, stop_on_sigterm
 
 END_WITH_PARENT, ROWS_REFUSED = "--end-with-parent", "--rows-refused"
 

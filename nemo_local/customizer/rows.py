@@ -11,14 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-_ROLES = {
-    "system": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-    "developer": "system",
-    "function": "tool",
-}
+from nemo_local.core.chat_templates import ROLES
 
 
 class InvalidRow(Exception):
@@ -219,9 +212,9 @@ def _messages(value: Any, where: str) -> list[dict[str, Any]]:
 
 def _message(value: Any, where: str) -> dict[str, Any]:
     role = value.get("role") if isinstance(value, dict) else None
-    if not isinstance(role, str) or role not in _ROLES:
-        raise InvalidRow(f"{where}: role {role!r} is not one of {sorted(_ROLES)}")
-    message: dict[str, Any] = {"role": _ROLES[role], "content": _content(value, where)}
+    if not isinstance(role, str) or role not in ROLES:
+        raise InvalidRow(f"{where}: role {role!r} is not one of {sorted(ROLES)}")
+    message: dict[str, Any] = {"role": ROLES[role], "content": _content(value, where)}
     given = value.get("tool_calls")
     if not given and value.get("function_call"):  # as they were called before there were tools
         given = [{"function": _decoded(value["function_call"], where, "function_call")}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from nemo_local.customizer.progress import DISK_FULL, STOPPED, Progress
+from nemo_local.customizer.progress import DISK_FULL, LIKELY_CAUSES, STOPPED, Progress
 from nemo_local.customizer.references import OutputModel
 
 
@@ -18,7 +18,7 @@ def how_it_ended(returncode: int, progress: Progress) -> str:
         return f"the training process was told to end (SIGTERM) {at}"
     if returncode < 0:
         name = signal.Signals(-returncode).name
-        hint = " (most often the machine ran out of memory)" if name == "SIGKILL" else ""
+        hint = LIKELY_CAUSES.get(name, "")
         return f"the training process was ended by {name} {at}{hint}; see container-logs"
     return f"the training process ended with status {returncode} {at}; see container-logs"
 

@@ -18,7 +18,8 @@ from functools import cache, partial
 from importlib import import_module
 
 from nemo_local.core.imports import imports_that_stay
-from nemo_local.customizer.train import PARENT_GONE, next_job, run
+from nemo_local.customizer.parent import PARENT_GONE
+from nemo_local.customizer.train import next_job, run
 
 LIBRARIES = (
     "torch",

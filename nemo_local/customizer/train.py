@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from nemo_local.core.imports import imports_that_stay
 from nemo_local.customizer.batches import read_rows
+from nemo_local.customizer.parent import PARENT_GONE, end_with_parent
 from nemo_local.customizer.progress import (
     DISK_FULL,
     STOPPED,
@@ -31,9 +32,6 @@ from nemo_local.customizer.progress import (
 )
 from nemo_local.customizer.rendering import UntrainableData
 from nemo_local.customizer.rows import InvalidRow
-
-PARENT_GONE = 3
-"""How the process exits when nobody is there to give it work, or to read its reports."""
 
 
 def main(job_dir: Path, stop: threading.Event) -> int:
@@ -126,17 +124,6 @@ def take(line: bytes) -> Path:
         os.dup2(log, output)
     os.close(log)
     return Path(job["folder"])
-
-
-def end_with_parent() -> None:
-    """End this process when standard input closes; the kernel closes it for a dead parent."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            continue
-        os._exit(PARENT_GONE)
-
-    threading.Thread(target=wait, name="parent watch", daemon=True).start()
 
 
 def run(line: bytes) -> NoReturn:

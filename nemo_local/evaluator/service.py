@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import Invalid, NotFound, PlatformError, invalid_field
+from nemo_local.core.errors import Invalid, NotFound, PlatformError, internal_error, invalid_field
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import JobRunner
 from nemo_local.core.query import ListQuery, Page
@@ -260,9 +260,7 @@ class EvaluatorService:
         except (EvaluationFailed, PlatformError) as error:
             self._end(job_id, "failed", str(error), files)
         except Exception as error:
-            kind = type(error).__name__
-            unexplained = f"internal error ({kind}); the platform's log has the details"
-            self._end(job_id, "failed", unexplained, files)
+            self._end(job_id, "failed", internal_error(error), files)
             raise
         finally:
             try:

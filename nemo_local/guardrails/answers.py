@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
 from nemo_local.core.completions import content_text
+from nemo_local.guardrails.main_model import blank_completion
 from nemo_local.guardrails.requests import Options
 from nemo_local.guardrails.verdicts import Verdict
 
@@ -71,13 +70,9 @@ def _log(outcome: Outcome, options: Options) -> dict[str, Any]:
 def refusal(outcome: Outcome, options: Options, path: str) -> dict[str, Any]:
     """The completion that replaces a blocked one."""
     assert outcome.blocked is not None
-    is_chat = path == "/chat/completions"
     response = {
-        "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4()}",
-        "object": "chat.completion" if is_chat else "text_completion",
-        "created": int(time.time()),
-        "model": "-",
-        "choices": [_refused(outcome.blocked, 0, is_chat)],
+        **blank_completion(path, "-"),
+        "choices": [_refused(outcome.blocked, 0, path == "/chat/completions")],
         "usage": {"prompt_tokens": 0, "total_tokens": 0, "completion_tokens": 0},
     }
     return options.placed(response, guardrails_data(outcome, options))

@@ -50,15 +50,8 @@ class MainModel:
         choices = response.get("choices") if isinstance(response, dict) else None
         if not isinstance(choices, list) or not all(map(_says_something, choices)):
             raise ModelFailed(502, f"the model's reply is no completion: {str(response)[:200]!r}")
-        is_chat = path == "/chat/completions"
-        blank = {
-            "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4()}",
-            "object": "chat.completion" if is_chat else "text_completion",
-            "created": int(time.time()),
-            "model": request["model"],
-        }
         numbered = [{"index": number, **choice} for number, choice in enumerate(choices)]
-        return {**blank, **response, "choices": numbered}
+        return {**blank_completion(path, request["model"]), **response, "choices": numbered}
 
     @asynccontextmanager
     async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[AsyncIterator[str]]:
@@ -82,6 +75,17 @@ class MainModel:
             raise ModelFailed(error.status, error.response_body, error.headers) from None
         finally:
             await client.close()
+
+
+def blank_completion(path: str, model: str) -> dict[str, Any]:
+    """A completion of the OpenAI form, chat or text, before anything is said."""
+    is_chat = path == "/chat/completions"
+    return {
+        "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4()}",
+        "object": "chat.completion" if is_chat else "text_completion",
+        "created": int(time.time()),
+        "model": model,
+    }
 
 
 async def _whole(written: AsyncIterator[str]) -> AsyncIterator[str]:

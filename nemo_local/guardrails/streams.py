@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Any
 
+from nemo_local.core.completions import LAST_EVENT, event
 from nemo_local.core.errors import PlatformError
 from nemo_local.guardrails.answers import judged_text
 from nemo_local.guardrails.main_model import ModelFailed
@@ -15,7 +16,6 @@ from nemo_local.guardrails.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
 
-DONE = "data: [DONE]\n\n"
 Judge = Callable[[str], Awaitable[Verdict | None]]
 """The verdict that blocks a text; None when it may pass."""
 
@@ -39,10 +39,10 @@ def finished(response: dict[str, Any], with_usage: bool) -> Iterator[str]:
         nothing: dict[str, Any] = {"delta": {}} if is_chat else {"text": ""}
         ended = {"finish_reason": None, **rest, **nothing}
         for part in (said, ended):
-            yield _event({**shared, "choices": [part]})
+            yield event({**shared, "choices": [part]})
     if with_usage:
-        yield _event({**shared, "choices": [], "usage": response.get("usage")})
-    yield DONE
+        yield event({**shared, "choices": [], "usage": response.get("usage")})
+    yield LAST_EVENT
 
 
 async def judged(
@@ -63,7 +63,7 @@ async def judged(
     fresh = 0
     async for chunk in _chunks(written):
         if chunk is not None:
-            held.append(_event(chunk))
+            held.append(event(chunk))
             if stream_first:
                 yield held.pop()
             if text := _said(chunk):
@@ -75,10 +75,10 @@ async def judged(
         if verdict:
             yield _violation(verdict)
             break
-        for event in held:
-            yield event
+        for passed in held:
+            yield passed
         held, texts, fresh = [], texts[-context_size:] if context_size else [], 0
-    yield DONE
+    yield LAST_EVENT
 
 
 async def begun(events: AsyncGenerator[str]) -> AsyncIterator[str]:
@@ -93,18 +93,14 @@ async def begun(events: AsyncGenerator[str]) -> AsyncIterator[str]:
             try:
                 if first is not None:
                     yield first
-                async for event in events:
-                    yield event
+                async for later in events:
+                    yield later
             except PlatformError as error:
                 logger.warning("a guarded stream ended early: %s", type(error).__name__)
-                yield _event({"error": {"message": str(error), "type": "upstream_error"}})
-                yield DONE
+                yield event({"error": {"message": str(error), "type": "upstream_error"}})
+                yield LAST_EVENT
 
     return all_of_them()
-
-
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body)}\n\n"
 
 
 async def _chunks(written: AsyncIterator[str]) -> AsyncIterator[dict[str, Any] | None]:
@@ -142,7 +138,7 @@ def _violation(verdict: Verdict) -> str:
         "param": verdict.flow,
         "code": "content_blocked",
     }
-    return _event({"error": error})
+    return event({"error": error})
 
 
 def _said(chunk: dict[str, Any]) -> str:

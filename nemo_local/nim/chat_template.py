@@ -1,6 +1,7 @@
 """Conversations as the text a model was trained on, through its own chat template.
 
-Training renders the same way, over `normalise_messages`, so that what is learnt is what is served.
+Training brings its rows into the same form (see customizer/rows.py) and renders them with the same
+`core.chat_templates`, so that what is learnt is what is served; a test compares the two.
 """
 
 import json
@@ -8,20 +9,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from nemo_local.core.chat_templates import render
+from nemo_local.core.chat_templates import ROLES, render
 from nemo_local.nim.errors import BadValue
 
 Message = dict[str, Any]
 Tool = dict[str, Any]
-
-_ROLES = {
-    "system": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "tool": "tool",
-    "developer": "system",
-    "function": "tool",
-}
 
 
 def render_chat(
@@ -65,9 +57,9 @@ def normalise_messages(messages: list[Message]) -> list[Message]:
 
 
 def _normalise(message: Message, where: str) -> Message:
-    role = _ROLES.get(str(message.get("role")))
+    role = ROLES.get(str(message.get("role")))
     if role is None:
-        known = ", ".join(sorted(_ROLES))
+        known = ", ".join(sorted(ROLES))
         raise BadValue(f"{where}.role must be one of {known}; not {message.get('role')!r}", where)
     normal: Message = {"role": role, "content": _text(message.get("content"), where)}
     if calls := message.get("tool_calls"):

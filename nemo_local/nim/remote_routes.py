@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from nemo_local.core.client import AsyncClient, UpstreamError
+from nemo_local.core.completions import LAST_EVENT, event
 from nemo_local.core.errors import Invalid
 from nemo_local.core.web import CLIENT_CLOSED, json_object, unless_client_leaves
 from nemo_local.nim.errors import BadReply, Busy, TimeUp
@@ -97,8 +98,8 @@ class RemoteHandlers(BaseHandlers):
                         yield _named(begun, served.id)
             except (UpstreamError, TimeoutError) as failure:
                 error = self._time_up() if isinstance(failure, TimeoutError) else failure
-                event = f"data: {json.dumps({'error': error.body()})}"
-                yield f"\n{event}\n\ndata: [DONE]\n\n".encode()  # the last event may lack its end
+                last = event({"error": error.body()}) + LAST_EVENT
+                yield f"\n{last}".encode()  # the event before may lack its end
 
         return StreamingResponse(pieces(), media_type=kind)
 

@@ -1,6 +1,5 @@
 """The URLs of NIM."""
 
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from nemo_local.core.completions import LAST_EVENT, event
 from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
 from nemo_local.nim.answers import (
     Answer,
@@ -165,7 +165,7 @@ async def _events(answer: Answer, chunks: AsyncIterator[Json]) -> AsyncIterator[
     known = ""
     try:
         async for chunk in chunks:
-            known += _event(chunk)
+            known += event(chunk)
             if answer.waits:
                 yield known
                 known = ""
@@ -173,12 +173,8 @@ async def _events(answer: Answer, chunks: AsyncIterator[Json]) -> AsyncIterator[
         if not isinstance(failure, NimError):
             logger.exception("a stream failed")
             failure = NimError(f"the reply failed: {type(failure).__name__}")
-        known += _event({"error": failure.body()})
+        known += event({"error": failure.body()})
     finally:
         # Also reached when the client hangs up: then the server closes this generator.
         answer.cancel()
-    yield f"{known}data: [DONE]\n\n"
-
-
-def _event(data: Json) -> str:
-    return f"data: {json.dumps(data)}\n\n"
+    yield known + LAST_EVENT

@@ -7,6 +7,7 @@ import torch
 
 from nemo_local.customizer.batches import read_rows, stop_ids
 from nemo_local.customizer.call_accuracy import ROWS, CallAccuracy, Reader
+from nemo_local.customizer.facts import ROW_BY_ROW
 from nemo_local.customizer.rows import ChatRow
 from tests.nemo_local.customizer.test_lora_forward import adapted
 from tests.nemo_local.customizer.tiny_llama import call_row, tool, write_rows
@@ -77,20 +78,20 @@ def greedy(model, prompt, count):
 
 
 def test_replies_are_those_of_the_model_asked_alone_and_it_stays_as_it_was(checkpoint, tokenizer):
-    from nemo_local.customizer import attention
+    import nemo_local.customizer.attention  # noqa: F401 - registers ROW_BY_ROW
     from nemo_local.customizer.call_accuracy import _answering
     from nemo_local.customizer.lora_forward import shorten_forward
 
     rows = [*chat_rows(3), ChatRow(**call_row(12345678), where="a longer one")]
     asked = asking(rows, checkpoint, tokenizer)
     model = adapted(checkpoint)
-    model.get_base_model().set_attn_implementation(attention.NAME)
+    model.get_base_model().set_attn_implementation(ROW_BY_ROW)
     shorten_forward(model)
     before, drawn = model.training, torch.get_rng_state()
     with _answering(model) as answering:
         (questions,) = asked._batches
         replies = asked._replies(answering, questions)
-    assert (model.training, model.config._attn_implementation) == (before, attention.NAME)
+    assert (model.training, model.config._attn_implementation) == (before, ROW_BY_ROW)
     assert torch.equal(torch.get_rng_state(), drawn)
     for question, reply in zip(questions, replies, strict=True):
         alone = greedy(model.eval(), question.prompt, len(reply))
