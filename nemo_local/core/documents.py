@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    func,
     inspect,
     select,
 )
@@ -30,7 +32,8 @@ from nemo_local.core.query import ListQuery, Page, matches, page_of
 Document = dict[str, Any]
 Change = Document | Callable[[Document], Document]
 
-_OWN_COLUMNS = ("id", "namespace", "name", "created_at", "updated_at")
+_NAMES = ("id", "namespace", "name")
+_OWN_COLUMNS = (*_NAMES, "created_at", "updated_at")
 
 
 class _Base(DeclarativeBase):
@@ -67,11 +70,15 @@ class Documents:
     def __init__(self, database_url: str | URL, clock: Clock = utc_now) -> None:
         self.clock = clock
         url = make_url(database_url)
-        if url.get_backend_name() == "sqlite" and url.database:
+        is_file = url.get_backend_name() == "sqlite"
+        if is_file and url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        # Requests have as many threads as they need: each opens a file for itself, or waits for a
+        # connection to a server, which has only so many.
+        pool: dict[str, Any] = {"max_overflow": -1} if is_file else {"pool_timeout": None}
         # Values stay out of the messages of errors, and so out of the log: they may be secrets.
-        self._engine = create_engine(url, hide_parameters=True)
-        if url.get_backend_name() == "sqlite":
+        self._engine = create_engine(url, hide_parameters=True, **pool)
+        if is_file:
             event.listen(self._engine, "connect", _configure_sqlite)
         _Base.metadata.create_all(self._engine)
         self._session = sessionmaker(self._engine)
@@ -151,8 +158,28 @@ class Documents:
             return row.entity()
 
     def find(self, kind: str, query: ListQuery) -> Page:
-        """One page of the entities that match the query, in its order."""
-        return page_of([entity for entity in self.all(kind) if matches(entity, query)], query)
+        """One page of the entities that match the query, in its order.
+
+        The database selects by names, sorts by its columns and reads one page. A query that asks
+        for more has every entity that is left read.
+        """
+        texts = {key: _texts(query.filter[key]) for key in _NAMES if key in query.filter}
+        named = {key: values for key, values in texts.items() if values is not None}
+        left = {key: value for key, value in query.filter.items() if key not in named}
+        wanted = [_Row.kind == kind, *(getattr(_Row, key).in_(named[key]) for key in named)]
+        statement, key = select(_Row).where(*wanted), query.sort.removeprefix("-")
+        with self._session() as session:
+            if left or query.search or key not in _OWN_COLUMNS:
+                rows = session.scalars(statement.order_by(_Row.number))
+                asked = replace(query, filter=left)
+                found = [entity for row in rows if matches(entity := row.entity(), asked)]
+                return page_of(found, query)
+            column = self._by_code_point(getattr(_Row, key))
+            order = column.desc() if query.sort.startswith("-") else column
+            first = (query.page - 1) * query.page_size
+            statement = statement.order_by(order, _Row.number).limit(query.page_size).offset(first)
+            total = session.scalar(select(func.count()).where(*wanted)) or 0
+            return Page([row.entity() for row in session.scalars(statement)], total)
 
     def all(self, kind: str, **equals: Any) -> list[Document]:
         """Every entity of a kind, oldest first, whose top-level fields equal these values."""
@@ -167,6 +194,10 @@ class Documents:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def _by_code_point(self, column: Any) -> Any:
+        """The column in the order of Python's texts, which PostgreSQL's own may not be."""
+        return column.collate("C") if self._engine.dialect.name == "postgresql" else column
 
     @staticmethod
     def _by_id(session: Session, kind: str, id: str, for_update: bool = False) -> _Row:
@@ -199,6 +230,14 @@ def drop_documents(database_url: str) -> None:
 def without_columns(document: Document) -> Document:
     """The fields that are not columns of their own: those that an update may change."""
     return {key: value for key, value in document.items() if key not in _OWN_COLUMNS}
+
+
+def _texts(wanted: Any) -> list[str] | None:
+    """The texts one of which a filter wants; None when it wants something else."""
+    each = wanted if isinstance(wanted, list) else [wanted]
+    if not all(isinstance(one, str) for one in each):
+        return None
+    return [text for one in each for text in (one, *one.split(","))]
 
 
 def _words(kind: str) -> str:

@@ -159,6 +159,29 @@ def test_find(documents, clock, query, expected):
         assert page.total == 3
 
 
+def test_a_list_of_one_page_reads_one_page(documents):
+    for number in range(30):
+        documents.create("model", "ns", f"m{number:02}", {})
+    page = documents.find("model", ListQuery(page=3, page_size=7, sort="-name"))
+    assert names(page) == [f"m{number:02}" for number in range(15, 8, -1)] and page.total == 30
+
+
+def test_lists_at_the_same_time_do_not_wait_for_connections(documents):
+    held = threading.Barrier(40, timeout=30)
+
+    def list_all() -> None:
+        with documents._session() as session:
+            session.connection()
+            held.wait()  # forty connections are open here
+
+    threads = [threading.Thread(target=list_all) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not held.broken
+
+
 def test_a_statement_that_fails_does_not_tell_the_secret_in_it(settings):
     store = Documents(settings.database_url)
     other = sqlite3.connect(settings.home / "platform.db")
