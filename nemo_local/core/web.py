@@ -28,6 +28,7 @@ CLIENT_CLOSED = 499
 """Status in our own log for a client that left; it never sees it."""
 LONGEST_NAME = 255
 ENTITY_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._@+\-]{{0,{LONGEST_NAME - 1}}}")
+NAMESPACE_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._\-]{{0,{LONGEST_NAME - 1}}}")
 
 
 def _set_aside(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -202,16 +203,14 @@ def showable(
     return entity
 
 
-def check_name(name: str, field: str = "name") -> str:
+def check_name(name: str) -> str:
     """The name, when it may name an entity; else Invalid."""
-    if len(name) > LONGEST_NAME:
-        message = f"{len(name)} characters are too long, use at most {LONGEST_NAME}"
-        raise invalid_field("body", field, message, name)
-    if not ENTITY_NAME.fullmatch(name):
-        raise invalid_field(
-            "body", field, "use letters, digits and . _ @ + - only, first a letter or digit", name
-        )
-    return name
+    return _checked(name, "name", ENTITY_NAME, ". _ @ + -")
+
+
+def check_namespace(namespace: str, field: str = "namespace") -> str:
+    """The namespace, when it may be one; else Invalid."""
+    return _checked(namespace, field, NAMESPACE_ID, ". _ -")
 
 
 def deleted(entity: Mapping[str, Any], at: str) -> dict[str, Any]:
@@ -234,6 +233,16 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -
 async def _hung_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _checked(name: str, field: str, allowed: re.Pattern[str], signs: str) -> str:
+    if len(name) > LONGEST_NAME:
+        message = f"{len(name)} characters are too long, use at most {LONGEST_NAME}"
+        raise invalid_field("body", field, message, name)
+    if not allowed.fullmatch(name):
+        message = f"use letters, digits and {signs} only, first a letter or digit"
+        raise invalid_field("body", field, message, name)
+    return name
 
 
 def _plain(value: Any, place: tuple[str | int, ...]) -> Any:

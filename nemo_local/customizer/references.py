@@ -12,7 +12,7 @@ from nemo_local.catalog import near_names
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.errors import Invalid, NotFound
 from nemo_local.core.inference import same_server
-from nemo_local.core.web import ENTITY_NAME, LONGEST_NAME
+from nemo_local.core.web import ENTITY_NAME, LONGEST_NAME, NAMESPACE_ID
 
 _DATASET_SCHEMES = ("hf://datasets/", "nds://datasets/")
 LONGEST_REPOSITORY = 96
@@ -74,7 +74,7 @@ def split_name(reference: str, what: str, at_most: int = LONGEST_NAME) -> tuple[
             f"{what} {reference!r} is too long: a name of {longest} characters, of at most "
             f"{at_most}"
         )
-    if not ENTITY_NAME.fullmatch(namespace) or not ENTITY_NAME.fullmatch(name):
+    if not NAMESPACE_ID.fullmatch(namespace) or not ENTITY_NAME.fullmatch(name):
         raise Invalid(f"{what} {reference!r} does not have the form namespace/name")
     return namespace, name
 

@@ -11,7 +11,7 @@ from nemo_microservices.types import CustomizationConfig, CustomizationTarget
 from nemo_local.catalog import DEFAULT_MODEL, Catalog, near_names, why_unreadable
 from nemo_local.core.documents import Document, Documents, without_columns
 from nemo_local.core.errors import Conflict, Invalid, NotFound
-from nemo_local.core.web import check_name, deleted, showable
+from nemo_local.core.web import check_name, check_namespace, deleted, showable
 from nemo_local.customizer.config_fields import (
     CONFIG_DEFAULTS,
     change_options,
@@ -298,5 +298,5 @@ class Registry:
 
 def _names(body: Document) -> tuple[str, str | None]:
     namespace, name = body.get("namespace") or "default", body.get("name")
-    check_name(namespace, "namespace")
+    check_namespace(namespace)
     return namespace, check_name(name) if name else None

@@ -18,7 +18,7 @@ from nemo_local.core.errors import Conflict, NotFound
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import check_name
+from nemo_local.core.web import check_namespace
 from nemo_local.customizer import hyperparameters, integrations, logs, parallelism
 from nemo_local.customizer.downloads import TARGET, Downloads
 from nemo_local.customizer.hub import Hub
@@ -110,7 +110,7 @@ class CustomizerService:
             Conflict: the output model exists.
         """
         job_id = new_id("cust")
-        namespace = check_name(body.get("namespace") or "default", "namespace")
+        namespace = check_namespace(body.get("namespace") or "default")
         given: Document = body["hyperparameters"]
         config, checkpoint = self.registry.resolve(body["config"])
         target: Document = config["target"]

@@ -52,9 +52,10 @@ class DataStoreService:
     # Namespaces
 
     def create_namespace(self, name: str) -> Document:
-        """The new namespace. Raises Conflict when it exists."""
-        if not REPO_PART.fullmatch(name):
-            raise invalid_field("body", "namespace", "use letters, digits and . _ + - only", name)
+        """The new namespace. Raises Conflict when it exists, Invalid if none can be called so."""
+        if not _is_repo_part(name):
+            problem = "use letters, digits and . _ + - only, no '..' and no '.git' at the end"
+            raise invalid_field("body", "namespace", problem, name)
         return _namespace(self.documents.create("datastore_namespace", "", name, {}))
 
     def namespace(self, name: str) -> Document:
@@ -83,7 +84,7 @@ class DataStoreService:
         Raises Conflict when it exists, HubError 400 for a name we cannot use.
         """
         for part in (namespace, name):
-            if not REPO_PART.fullmatch(part) or ".." in part or part.endswith(".git"):
+            if not _is_repo_part(part):
                 raise bad_payload(f"not a repository name: {part!r}")
         attributes = tree.regular_entry(self.blobs.put(ATTRIBUTES))
         repo_id, files = new_id("repo"), {".gitattributes": attributes}
@@ -288,6 +289,11 @@ def _contents_of(commits: list[Document]) -> set[str]:
 
 def _repo_id(repo: Document) -> str:
     return f"{repo['namespace']}/{repo['name']}"
+
+
+def _is_repo_part(name: str) -> bool:
+    """Whether a repository, or its namespace, may be called so."""
+    return bool(REPO_PART.fullmatch(name)) and ".." not in name and not name.endswith(".git")
 
 
 def _namespace(entity: Document) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from nemo_local.core.errors import Conflict, invalid_field
 from nemo_local.core.ids import new_id
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
-from nemo_local.core.web import check_name, deleted, showable
+from nemo_local.core.web import check_name, check_namespace, deleted, showable
 from nemo_local.deployment.activation import DEPLOYMENT, Activations, status
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class DeploymentService:
     def create_config(self, body: Document) -> Document:
         """The new configuration. Raises Conflict when the name is taken, Invalid as `create`."""
         _check_config(body)
-        namespace = check_name(body.get("namespace") or "default", "namespace")
+        namespace = check_namespace(body.get("namespace") or "default")
         name = check_name(body["name"]) if body.get("name") else None
         document = {
             **dict.fromkeys(_CONFIG_FIELDS),
@@ -162,7 +162,7 @@ class DeploymentService:
         return deleted(found, self._documents.now())
 
     def _store(self, body: Document) -> Document:
-        namespace = check_name(body.get("namespace") or "default", "namespace")
+        namespace = check_namespace(body.get("namespace") or "default")
         deployment_id = new_id("deployment")
         name = check_name(body["name"]) if body.get("name") else deployment_id
         document = {

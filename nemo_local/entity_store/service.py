@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,12 +12,11 @@ from nemo_local.core.documents import Document, Documents, without_columns
 from nemo_local.core.errors import Conflict, Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
-from nemo_local.core.web import check_name, deleted, showable
+from nemo_local.core.web import check_name, check_namespace, deleted, showable
 
 Kind = Literal["project", "dataset", "model"]
 
 DEFAULT_NAMESPACE = "default"
-NAMESPACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,254}")
 SHOWN_AS: dict[Kind, type[BaseModel]] = {"project": Project, "dataset": Dataset, "model": Model}
 DEFAULTS = {"custom_fields": {}, "schema_version": "1.0"}
 
@@ -58,11 +56,7 @@ class EntityStoreService:
         if not namespace_id:
             problem = {"type": "missing", "loc": ["body", "id"], "msg": "Field required"}
             raise Invalid([{**problem, "input": body}])
-        if not NAMESPACE_ID.fullmatch(namespace_id):
-            raise invalid_field(
-                "body", "id", "use letters, digits and . _ - only, first a letter or digit",
-                namespace_id,
-            )  # fmt: skip
+        check_namespace(namespace_id, "id")
         document = {"custom_fields": {}, **_filled(_without(body, ("id",)))}
         return _namespace(
             self.documents.create("namespace", "", namespace_id, document, id=namespace_id)
@@ -102,7 +96,7 @@ class EntityStoreService:
         """
         namespace = body.get("namespace") or DEFAULT_NAMESPACE
         name = body.get("name")
-        check_name(namespace, "namespace")
+        check_namespace(namespace)
         if name:
             check_name(name)
         _check_files_url(body)

@@ -11,7 +11,7 @@ from nemo_local.core.errors import Conflict, invalid_field
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, can_move
 from nemo_local.core.query import ListQuery, Page
-from nemo_local.core.web import check_name
+from nemo_local.core.web import check_namespace
 from nemo_local.evaluator.plan import Entity
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class JobRecords:
         kept = {key: body.get(key) for key in ("project", "description", "ownership")}
         job = self._documents.create(
             JOB,
-            check_name(body.get("namespace") or "default", "namespace"),
+            check_namespace(body.get("namespace") or "default"),
             None,
             {
                 **kept,

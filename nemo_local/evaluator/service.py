@@ -20,7 +20,7 @@ from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import JobRunner
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
-from nemo_local.core.web import check_name, deleted, showable
+from nemo_local.core.web import check_name, check_namespace, deleted, showable
 from nemo_local.evaluator.evaluation import Evaluation, Outcome
 from nemo_local.evaluator.job_records import QUEUED, JobRecords, settled, wire_job
 from nemo_local.evaluator.plan import Entity, Expander, check, check_datasets, task_plans
@@ -94,7 +94,7 @@ class EvaluatorService:
     def create(self, kind: str, body: Entity) -> Entity:
         name = body.get("name")
         namespace = body.get("namespace") or "default"
-        check_name(namespace, "namespace")
+        check_namespace(namespace)
         filled = {"schema_version": "1.0", "type_prefix": PREFIXES[kind], "custom_fields": {}}
         document = {**filled, **body, **self._inline_model(kind, body)}
         if kind == RESULT:

@@ -9,7 +9,7 @@ from nemo_local.core.errors import BadRequest, Conflict, Invalid, NotFound
 from nemo_local.core.ids import new_id
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import restored
-from nemo_local.core.web import check_name, deleted, showable
+from nemo_local.core.web import check_name, check_namespace, deleted, showable
 from nemo_local.guardrails.configs import PRELOADED, STORE_URL, Data, filled
 from nemo_local.guardrails.engine import Engine
 from nemo_local.guardrails.rules import check_data
@@ -44,7 +44,7 @@ class ConfigStore:
             Conflict: the name is taken.
         """
         name = check_name(_string(body, "name")) if body.get("name") else None
-        namespace = check_name(_string(body, "namespace") or "default", "namespace")
+        namespace = check_namespace(_string(body, "namespace") or "default")
         document = {
             "description": None,
             "project": None,

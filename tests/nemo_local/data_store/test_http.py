@@ -249,3 +249,8 @@ def test_a_path_with_signs_that_no_header_carries_is_refused_in_the_hub_s_shape(
     answer = client.put("/v1/hf/lfs/a%0b%00b", content=b"x")
     assert answer.status_code == 422 and "error" in answer.json()
     assert answer.headers["x-error-message"].isprintable()
+
+
+@pytest.mark.parametrize("name", ["a..b", "a.git", "a/b", "@a"])
+def test_a_namespace_in_which_no_repository_could_be_is_refused(client, name):
+    assert client.post("/v1/datastore/namespaces", json={"namespace": name}).status_code == 422
