@@ -5,11 +5,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from nemo_local.core.clock import parse_timestamp
 from nemo_local.core.errors import invalid_field
+from nemo_local.core.secrets import masked
 
 _COMPARISONS = {
     "eq": operator.eq,
@@ -53,9 +54,13 @@ class Page:
 
 
 def matches(entity: dict[str, Any], query: ListQuery) -> bool:
-    """Whether the entity passes every filter and every search of the query."""
-    return all(_equals(entity.get(key), value, key) for key, value in query.filter.items()) and all(
-        _contains(entity.get(key), value, key) for key, value in query.search.items()
+    """Whether the entity, as it is shown, passes every filter and every search of the query.
+
+    Secrets are masked first: a list that knew them would tell them, a character at a time.
+    """
+    shown = masked({key: entity.get(key) for key in (*query.filter, *query.search)})
+    return all(_equals(shown[key], value, key) for key, value in query.filter.items()) and all(
+        _contains(shown[key], value, key) for key, value in query.search.items()
     )
 
 
@@ -97,7 +102,10 @@ def _equals(value: object, wanted: object, key: str) -> bool:
         present = value if isinstance(value, bool) else value is not None
         return present == (text == "true")
     if isinstance(value, dict):
-        return False
+        # The other way round: text means the name in an object, alone or behind the namespace.
+        name, namespace = value.get("name"), value.get("namespace")
+        full = [f"{namespace}/{name}"] if name and namespace else []
+        return any(_equals(one, text, key) for one in (name, *full))
     return value is not None and (str(value) == text or str(value) in text.split(","))
 
 
@@ -121,6 +129,8 @@ def _compare(value: object, bounds: dict[str, Any], key: str) -> bool:
         limit = _moment(bound)
         if limit is None:
             raise invalid_field("query", f"{key}[{name}]", "not an ISO date", bound)
+        if name == "end" and _is_whole_day(bound):
+            limit += timedelta(days=1, microseconds=-1)
         if moment is None or not _COMPARISONS[name](moment, limit):
             return False
     return True
@@ -132,3 +142,11 @@ def _moment(value: object) -> datetime | None:
         return parse_timestamp(value) if isinstance(value, str) else None
     except (ValueError, OverflowError):
         return None
+
+
+def _is_whole_day(text: str) -> bool:
+    """Whether the text is a date without a time."""
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False

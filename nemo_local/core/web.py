@@ -67,13 +67,15 @@ _PATH_PARAMETERS = ("namespace",)
 def as_sent(**shown_as: type[BaseModel]) -> WrapValidator:
     """`Annotated[ConfigCreateParams, NULLS, as_sent(pod_spec=TrainingPodSpec)]` keeps a pod_spec.
 
-    Of fields inside fields, the SDK's types of requests drop those that they spell in another way
-    or do not know. What we show the field as checks it instead.
+    Of fields inside fields, the SDK's types of requests drop or refuse those that they spell in
+    another way or do not know. What we show the field as checks it instead.
     """
 
     def keep(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        checked = validate(value)
+        if not isinstance(value, dict):
+            return validate(value)
         sent = {key: value[key] for key in shown_as if value.get(key) is not None}
+        checked = validate({key: item for key, item in value.items() if key not in sent})
         for key, item in sent.items():
             showable(shown_as[key], item, ("body", key))
         return {**checked, **sent}
@@ -81,17 +83,20 @@ def as_sent(**shown_as: type[BaseModel]) -> WrapValidator:
     return WrapValidator(keep)
 
 
+_EVERY_ENTITY_HAS = ("id", "namespace", "name", "created_at", "updated_at")
 _BRACKETS = re.compile(r"(filter|search)((?:\[[^\[\]]+\])+)")
 
 
 def list_query(
     request: Request,
+    shown_as: type[BaseModel],
     sort_keys: Collection[str] = ("created_at",),
     filter_keys: Collection[str] | None = None,
 ) -> ListQuery:
-    """What a list request asks for.
+    """What a list request of entities that are shown as this type of the SDK asks for.
 
-    Filters by keys outside `filter_keys` are ignored; None lets every key through.
+    Filters by keys outside `filter_keys` are ignored, None lets every key through; so are searches
+    in what is no field of the type.
 
         ?filter[namespace]=ns1&sort=-created_at, or ?filter={"namespace": "ns1"}&sort=-created_at
         -> ListQuery(sort="-created_at", filter={"namespace": "ns1"})
@@ -115,7 +120,7 @@ def list_query(
         page_size=_number(request, "page_size", 10, MAX_PAGE_SIZE),
         sort=sort,
         filter=_known(nested["filter"], filter_keys),
-        search=nested["search"],
+        search=_known(nested["search"], {*_EVERY_ENTITY_HAS, *shown_as.model_fields}),
     )
 
 

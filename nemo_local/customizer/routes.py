@@ -84,7 +84,8 @@ def _job_urls(urls: APIRouter, service: CustomizerService) -> None:
 
     @urls.get("/jobs")
     def list_jobs(request: Request) -> Any:
-        return _list(service.jobs, list_query(request, filter_keys=JOB_FILTERS))
+        query = list_query(request, CustomizationJob, filter_keys=JOB_FILTERS)
+        return _list(service.jobs, query)
 
     @urls.get("/jobs/{job_id}", response_model=CustomizationJob, response_model_exclude_unset=True)
     def get_job(job_id: str) -> Any:
@@ -127,7 +128,8 @@ def _config_urls(urls: APIRouter, service: CustomizerService) -> None:
 
     @urls.get("/configs")
     def list_configs(request: Request) -> Any:
-        return _list(service.configs, list_query(request, CONFIG_SORTS, CONFIG_FILTERS))
+        query = list_query(request, CustomizationConfig, CONFIG_SORTS, CONFIG_FILTERS)
+        return _list(service.configs, query)
 
     @urls.get(item, response_model=CustomizationConfig, response_model_exclude_unset=True)
     def get_config(namespace: str, name: str) -> Any:
@@ -161,7 +163,8 @@ def _target_urls(urls: APIRouter, service: CustomizerService) -> None:
 
     @urls.get("/targets")
     def list_targets(request: Request) -> Any:
-        return _list(service.targets, list_query(request, filter_keys=TARGET_FILTERS))
+        query = list_query(request, CustomizationTarget, filter_keys=TARGET_FILTERS)
+        return _list(service.targets, query)
 
     @urls.get(item, response_model=CustomizationTarget, response_model_exclude_unset=True)
     def get_target(namespace: str, name: str) -> Any:

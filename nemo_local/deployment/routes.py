@@ -44,7 +44,8 @@ def _deployment_urls(urls: APIRouter, service: DeploymentService) -> None:
 
     @urls.get(DEPLOYMENTS)
     def list_deployments(request: Request) -> dict[str, Any]:
-        query = list_query(request, filter_keys=("namespace", "name", "project", "status"))
+        keys = ("namespace", "name", "project", "status")
+        query = list_query(request, ModelDeployment, filter_keys=keys)
         return page_body(service.find(query), query)
 
     @urls.get(DEPLOYMENTS + "/{namespace}/{name}", response_model=ModelDeployment)
@@ -73,7 +74,8 @@ def _config_urls(urls: APIRouter, service: DeploymentService) -> None:
 
     @urls.get(CONFIGS)
     def list_configs(request: Request) -> dict[str, Any]:
-        query = list_query(request, filter_keys=("namespace", "name", "project"))
+        keys = ("namespace", "name", "project")
+        query = list_query(request, DeploymentConfig, filter_keys=keys)
         return page_body(service.find_configs(query), query)
 
     @urls.get(CONFIGS + "/{namespace}/{name}", response_model=DeploymentConfig)

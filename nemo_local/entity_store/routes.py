@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from nemo_microservices.types import (
     Dataset,
-    Model,
     Namespace,
     Project,
     dataset_create_params,
@@ -22,8 +21,19 @@ from nemo_microservices.types.shared import DeleteResponse
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from nemo_local.core.web import NULLS, PATCH, list_query, page_body, plain, without_nulls
-from nemo_local.entity_store.service import LISTINGS, EntityStoreService, Kind
+from nemo_local.core.web import (
+    NULLS,
+    PATCH,
+    as_sent,
+    list_query,
+    page_body,
+    plain,
+    without_nulls,
+)
+from nemo_local.entity_store.schemas import Model, Peft
+from nemo_local.entity_store.service import LISTINGS, SHOWN_AS, EntityStoreService, Kind
+
+PEFT = as_sent(peft=Peft)
 
 
 def router(service: EntityStoreService) -> APIRouter:
@@ -38,15 +48,18 @@ def router(service: EntityStoreService) -> APIRouter:
     _namespace_urls(urls, service)
     _entity_urls(
         urls, service, "project", Project,
-        project_create_params.ProjectCreateParams, project_update_params.ProjectUpdateParams,
+        Annotated[project_create_params.ProjectCreateParams, NULLS],
+        Annotated[project_update_params.ProjectUpdateParams, PATCH],
     )  # fmt: skip
     _entity_urls(
         urls, service, "dataset", Dataset,
-        dataset_create_params.DatasetCreateParams, dataset_update_params.DatasetUpdateParams,
+        Annotated[dataset_create_params.DatasetCreateParams, NULLS],
+        Annotated[dataset_update_params.DatasetUpdateParams, PATCH],
     )  # fmt: skip
     _entity_urls(
         urls, service, "model", Model,
-        model_create_params.ModelCreateParams, model_update_params.ModelUpdateParams,
+        Annotated[model_create_params.ModelCreateParams, NULLS, PEFT],
+        Annotated[model_update_params.ModelUpdateParams, PATCH, PEFT],
     )  # fmt: skip
     return urls
 
@@ -85,7 +98,7 @@ def _entity_urls(
     one = path + "/{namespace}/{name}"
 
     @urls.post(path, name=f"create_{kind}", response_model=shown)
-    def create(body: Annotated[created, NULLS]) -> Any:
+    def create(body: created) -> Any:
         return service.create(kind, plain(body))
 
     @urls.get(path, name=f"list_{kind}s")
@@ -97,7 +110,7 @@ def _entity_urls(
         return service.get(kind, namespace, name)
 
     @urls.patch(one, name=f"update_{kind}", response_model=shown)
-    def update(namespace: str, name: str, body: Annotated[updated, PATCH]) -> Any:
+    def update(namespace: str, name: str, body: updated) -> Any:
         return service.update(kind, namespace, name, plain(body))
 
     @urls.delete(one, name=f"delete_{kind}", response_model=DeleteResponse)
@@ -107,6 +120,6 @@ def _entity_urls(
 
 def _list(request: Request, kind: str, find: Callable[..., Any]) -> JSONResponse:
     """A page of entities; lists leave nulls out."""
-    query = list_query(request, LISTINGS[kind].sorts, LISTINGS[kind].filters)
+    query = list_query(request, SHOWN_AS[kind], LISTINGS[kind].sorts, LISTINGS[kind].filters)
     page = find(query)
     return JSONResponse(page_body(page, query) | {"data": without_nulls(page.items)})

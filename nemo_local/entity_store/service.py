@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from nemo_microservices.types import Dataset, Model, Namespace, Project
+from nemo_microservices.types import Dataset, Namespace, Project
 from pydantic import BaseModel
 
 from nemo_local.core.documents import Document, Documents, without_columns
@@ -13,11 +13,17 @@ from nemo_local.core.errors import Conflict, Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
 from nemo_local.core.web import check_name, check_namespace, deleted, showable
+from nemo_local.entity_store.schemas import FINETUNING_TYPES, Model
 
 Kind = Literal["project", "dataset", "model"]
 
 DEFAULT_NAMESPACE = "default"
-SHOWN_AS: dict[Kind, type[BaseModel]] = {"project": Project, "dataset": Dataset, "model": Model}
+SHOWN_AS: dict[str, type[BaseModel]] = {
+    "namespace": Namespace,
+    "project": Project,
+    "dataset": Dataset,
+    "model": Model,
+}
 DEFAULTS = {"custom_fields": {}, "schema_version": "1.0"}
 
 
@@ -126,6 +132,8 @@ class EntityStoreService:
         return self._deleted(self.documents.delete(kind, found["id"]))
 
     def find(self, kind: Kind, query: ListQuery) -> Page:
+        if kind == "model":
+            query = replace(query, filter=_by_type_of_tuning(query.filter))
         return self.documents.find(kind, query).map(masked)
 
     def _deleted(self, entity: Document) -> Document:
@@ -147,6 +155,18 @@ def _filled(body: Document) -> Document:
 
 def _by_id(criteria: dict[str, Any]) -> dict[str, Any]:
     return {("id" if key == "namespace" else key): value for key, value in criteria.items()}
+
+
+def _by_type_of_tuning(criteria: dict[str, Any]) -> dict[str, Any]:
+    """`filter[peft][lora]` as a filter of what models store: their type of tuning, or none."""
+    peft = criteria.get("peft")
+    lora = peft.get("lora") if isinstance(peft, dict) else None
+    if lora == "true":
+        return {**criteria, "peft": {"finetuning_type": "lora"}}
+    if lora == "false":
+        others = [name for name in FINETUNING_TYPES if name != "lora"]
+        return {**criteria, "peft": ["false", {"finetuning_type": others}]}
+    return criteria
 
 
 def _check_files_url(body: Document) -> None:

@@ -32,7 +32,7 @@ from pydantic import AfterValidator, BeforeValidator
 from nemo_local.core.secrets import masked
 from nemo_local.core.web import json_body, list_query, page_body, plain, without_nulls
 from nemo_local.evaluator.job_records import JOB, wire_job
-from nemo_local.evaluator.service import RESULT, EvaluatorService
+from nemo_local.evaluator.service import RESULT, SHOWN_AS, EvaluatorService
 
 CONFIG, TARGET = "evaluation_config", "evaluation_target"
 _CONFIG_FILTERS = ("name", "namespace", "project", "type", "created_at", "custom_fields")
@@ -143,7 +143,7 @@ def _add_jobs(routes: APIRouter, service: EvaluatorService) -> None:
 
     @routes.get("/jobs")
     def find(request: Request) -> Any:
-        query = list_query(request, filter_keys=FILTERS[JOB])
+        query = list_query(request, SHOWN_AS[JOB], filter_keys=FILTERS[JOB])
         body = page_body(service.jobs(query), query)
         return masked({**body, "data": [wire_job(job) for job in body["data"]]})
 
@@ -191,7 +191,7 @@ def shown_result(result: dict[str, Any]) -> Any:
 
 
 def _page(service: EvaluatorService, kind: str, request: Request) -> Any:
-    query = list_query(request, filter_keys=FILTERS[kind])
+    query = list_query(request, SHOWN_AS[kind], filter_keys=FILTERS[kind])
     filters = dict(query.filter)
     if kind == RESULT and "job_id" in filters:
         filters["job"] = filters.pop("job_id")

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nemo_microservices.types import EvaluationConfig, EvaluationTarget
+from nemo_microservices.types import EvaluationConfig, EvaluationResult, EvaluationTarget
+from nemo_microservices.types.evaluation import EvaluationJob
 from pydantic import BaseModel
 
 from nemo_local.core.client import Client, UpstreamError
@@ -22,7 +23,7 @@ from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
 from nemo_local.core.web import check_name, check_namespace, deleted, showable
 from nemo_local.evaluator.evaluation import Evaluation, Outcome
-from nemo_local.evaluator.job_records import QUEUED, JobRecords, settled, wire_job
+from nemo_local.evaluator.job_records import JOB, QUEUED, JobRecords, settled, wire_job
 from nemo_local.evaluator.plan import Entity, Expander, check, check_datasets, task_plans
 from nemo_local.evaluator.results import JobFiles
 from nemo_local.evaluator.runner import Cancelled, EvaluationFailed
@@ -34,6 +35,8 @@ RESULT = "evaluation_result"
 SHOWN_AS: dict[str, type[BaseModel]] = {
     "evaluation_config": EvaluationConfig,
     "evaluation_target": EvaluationTarget,
+    RESULT: EvaluationResult,
+    JOB: EvaluationJob,
 }
 KILLED = "The platform was killed while this job ran; it began again."
 MAX_LIVE_ROWS = 10

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
+from nemo_microservices.types.shared import GuardrailConfig
 
 from nemo_local.core.errors import Invalid
 from nemo_local.core.secrets import masked
@@ -94,7 +95,7 @@ def _add_configs(routes: APIRouter, configs: ConfigStore) -> None:
 
     @routes.get("/configs")
     def find(request: Request) -> Any:
-        query = list_query(request, filter_keys=FILTERS)
+        query = list_query(request, GuardrailConfig, filter_keys=FILTERS)
         return masked(page_body(configs.find(query), query))
 
     @routes.get("/configs/{namespace}/{name}")

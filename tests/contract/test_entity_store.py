@@ -189,3 +189,61 @@ def test_a_quoted_version_in_a_path_is_understood(control_plane):
     client.post("/v1/models", json={"name": "m@v1.0.0+80GB", "namespace": "ns"})
     for path in ("/v1/models/ns/m@v1.0.0+80GB", "/v1/models/ns/m%40v1.0.0%2B80GB/"):
         assert client.get(path)["name"] == "m@v1.0.0+80GB"
+
+
+def test_the_filter_for_lora_finds_what_customizer_makes(sdk):
+    sdk.models.create(**MODEL)
+    sdk.models.create(name="merged", peft={"finetuning_type": "lora_merged"})
+    sdk.models.create(name="base")
+    assert [m.name for m in sdk.models.list(filter={"peft": {"lora": True}})] == [MODEL["name"]]
+    assert [m.name for m in sdk.models.list(filter={"peft": {"lora": False}})] == ["merged", "base"]
+
+
+def test_a_model_that_an_earlier_sdk_calls_p_tuned_is_kept(sdk):
+    tuned = {"finetuning_type": "p_tuning", "p_tuning": {"token_embeddings": [[0.5]]}}
+    created = sdk.models.create(name="m", namespace="ns", peft=tuned)
+    sdk.models.update("m", namespace="ns", peft=tuned, description="d")
+    for shown in (created, sdk.models.retrieve("m", namespace="ns"), *sdk.models.list()):
+        assert shown.peft.finetuning_type == "p_tuning"
+        assert shown.peft.p_tuning.token_embeddings == [[0.5]]
+    with pytest.raises(UnprocessableEntityError, match="finetuning_type"):
+        sdk.models.create(name="other", peft={"finetuning_type": "magic"})
+    with pytest.raises(UnprocessableEntityError, match="peft"):
+        sdk.models.create(name="other", peft="lora")
+
+
+def test_a_model_is_found_by_the_name_of_its_embedded_base(sdk):
+    sdk.models.create(name="m", base_model={"namespace": "meta", "name": "b"})
+    for name in ("b", "meta/b", {"name": "b"}):
+        assert [m.name for m in sdk.models.list(filter={"base_model": name})] == ["m"]
+    assert list(sdk.models.list(filter={"base_model": "meta"})) == []
+
+
+def test_an_unknown_search_does_not_empty_a_list(control_plane):
+    client = control_plane.client()
+    client.post("/v1/models", json={"name": "m", "custom_fields": {"item": "adapter"}})
+
+    def found(**search):
+        return len(client.get("/v1/models", params=search)["data"])
+
+    assert found(**{"search[bogus]": "x"}) == found(**{"search[custom_property][item]": "x"}) == 1
+    assert found(**{"search[custom_fields][item]": "adapt"}) == 1
+    assert found(**{"search[custom_fields][item]": "x"}) == found(**{"search[spec]": "x"}) == 0
+
+
+def test_a_search_to_a_date_includes_that_day(sdk):
+    sdk.models.create(name="m")
+    (model,) = sdk.models.list()
+    day = str(model.created_at)[:10]
+    assert len(list(sdk.models.list(search={"created_at": {"start": day, "end": day}}))) == 1
+
+
+def test_no_entity_is_in_a_namespace_that_cannot_exist(sdk):
+    for create in (
+        lambda: sdk.namespaces.create(id="a@b"),
+        lambda: sdk.datasets.create(namespace="a@b", files_url="hf://datasets/a/b"),
+        lambda: sdk.evaluation.configs.create(type="custom", namespace="a@b", tasks={}),
+        lambda: sdk.guardrail.configs.create(namespace="a@b", data={"models": []}),
+    ):
+        with pytest.raises(UnprocessableEntityError, match=r"use letters, digits and \. _ - only"):
+            create()

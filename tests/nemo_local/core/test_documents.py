@@ -129,10 +129,36 @@ def test_all_lists_by_fields_oldest_first(documents):
         pytest.param(ListQuery(filter={"peft": {"lora": "true"}}), ["a"], id="inner-presence"),
         pytest.param(ListQuery(filter={"enabled": "true"}), ["c"], id="boolean"),
         pytest.param(ListQuery(filter={"base": {"name": "x"}}), ["b", "a"], id="reference"),
+        pytest.param(ListQuery(filter={"base": "x"}), ["b", "a"], id="name-of-an-object"),
+        pytest.param(ListQuery(filter={"base": "n/x"}), ["a"], id="full-name-of-an-object"),
+        pytest.param(ListQuery(filter={"base": "n"}), [], id="no-name"),
         pytest.param(ListQuery(filter={"name": "a,c"}), ["a", "c"], id="joined"),
         pytest.param(ListQuery(filter={"name": ["a", "c"]}), ["a", "c"], id="repeated"),
         pytest.param(ListQuery(filter={"size": "2"}), ["b"], id="number"),
         pytest.param(ListQuery(search={"text": "HELL"}), ["b"], id="search"),
+        pytest.param(ListQuery(sort="-name"), ["c", "b", "a"], id="names-backwards"),
+        pytest.param(ListQuery(sort="namespace"), ["b", "a", "c"], id="oldest-of-equals-first"),
+        pytest.param(ListQuery(sort="-namespace"), ["b", "a", "c"], id="and-backwards"),
+        pytest.param(ListQuery(filter={"namespace": "no"}), [], id="no-such-namespace"),
+        pytest.param(ListQuery(filter={"name": ["a,b", "d"]}), ["b", "a"], id="lists-of-lists"),
+        pytest.param(
+            ListQuery(filter={"name": "a,b", "size": "2"}), ["b"], id="name-and-other-field"
+        ),
+        pytest.param(
+            ListQuery(search={"base": "SECRET"}), [], id="no-search-for-secrets-in-an-object"
+        ),
+        pytest.param(
+            ListQuery(search={"base": {"api_key": "nvapi"}}), [], id="no-search-for-a-secret"
+        ),
+        pytest.param(
+            ListQuery(filter={"base": {"api_key": "nvapi-SECRET"}}), [], id="no-filter-by-a-secret"
+        ),
+        pytest.param(
+            ListQuery(search={"created_at": {"end": "2025-06-20"}}),
+            ["b", "a", "c"],
+            id="to-the-end-of-a-day",
+        ),
+        pytest.param(ListQuery(search={"created_at": {"end": "2025-06-19"}}), [], id="day-before"),
         pytest.param(ListQuery(page=2, page_size=2), ["c"], id="last-page"),
         pytest.param(ListQuery(page=9), [], id="past-the-end"),
         pytest.param(
@@ -150,7 +176,8 @@ def test_find(documents, clock, query, expected):
         "model", "ns", "b", {"base": "x", "enabled": False, "text": "Hello", "size": 2}
     )
     clock.advance(1)
-    documents.create("model", "ns", "a", {"base": {"name": "x"}, "peft": {"lora": {}}, "size": 1})
+    base = {"name": "x", "namespace": "n", "api_key": "nvapi-SECRET"}
+    documents.create("model", "ns", "a", {"base": base, "peft": {"lora": {}}, "size": 1})
     clock.advance(1)
     documents.create("model", "ns", "c", {"text": "Bye", "enabled": True})
     page = documents.find("model", query)

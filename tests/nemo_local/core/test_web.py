@@ -7,7 +7,8 @@ from typing import Annotated
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from starlette.requests import Request
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect, Request
 from typing_extensions import TypedDict
 
 from nemo_local.core.error_bodies import install_error_handlers
@@ -17,9 +18,15 @@ from nemo_local.core.query import Page
 from nemo_local.core.web import NULLS, json_body, list_query, page_body, without_nulls
 
 
+class Thing(BaseModel):
+    """What the lists of these tests show."""
+
+    text: str
+
+
 def query_of(text: str, **options):
     scope = {"type": "http", "query_string": text.encode(), "headers": []}
-    return list_query(Request(scope), **options)
+    return list_query(Request(scope), Thing, **options)
 
 
 def test_a_query_in_brackets_is_nested():
@@ -34,6 +41,11 @@ def test_a_query_in_brackets_is_nested():
 
 def test_unknown_filters_are_ignored():
     assert query_of("filter[a]=1&filter[b]=2", filter_keys=("b",)).filter == {"b": "2"}
+
+
+def test_an_unknown_search_is_ignored():
+    text = "search[bogus]=x&search[text][a]=b&search[id]=c"
+    assert query_of(text).search == {"text": {"a": "b"}, "id": "c"}
 
 
 @pytest.mark.parametrize(
