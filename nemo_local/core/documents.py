@@ -28,6 +28,7 @@ from nemo_local.core.clock import Clock, parse_timestamp, timestamp, utc_now
 from nemo_local.core.errors import Conflict, DatabaseError, NotFound
 from nemo_local.core.ids import new_id
 from nemo_local.core.query import ListQuery, Page, matches, page_of
+from nemo_local.core.secrets import refuse_masks
 
 Document = dict[str, Any]
 Change = Document | Callable[[Document], Document]
@@ -103,7 +104,9 @@ class Documents:
 
         Raises:
             Conflict: (kind, namespace, name) or (kind, id) exists.
+            Invalid: a secret in it is the mask that we show in its place.
         """
+        refuse_masks(document)
         now = parse_timestamp(created_at) if created_at else self.clock()
         entity_id = id or new_id(kind)
         row = _Row(

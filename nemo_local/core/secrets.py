@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, cast
 
+from nemo_local.core.errors import Invalid
+
 Json = TypeVar("Json")
 
 MASK = "******"
@@ -45,6 +47,19 @@ def restored(sent: Any, stored: Any) -> Any:
         padded = [*known_items, *[None] * len(sent)]
         return [restored(item, known) for item, known in zip(sent, padded, strict=False)]
     return sent
+
+
+def refuse_masks(sent: Any, place: tuple[str | int, ...] = ("body",)) -> None:
+    """Raise Invalid, naming the field, where a mask was sent and there is no stored secret."""
+    items: Any = ()
+    if isinstance(sent, (dict, list)):
+        items = sent.items() if isinstance(sent, dict) else enumerate(sent)
+    for key, item in items:
+        if item == MASK and isinstance(key, str) and _is_secret(key):
+            message = f"{MASK} stands for a secret that we do not show: send the secret itself"
+            loc = [*place, key]
+            raise Invalid([{"type": "value_error", "loc": loc, "msg": message, "input": item}])
+        refuse_masks(item, (*place, key))
 
 
 def usable_key(key: object) -> str | None:

@@ -76,7 +76,7 @@ class EntityStoreService:
         changes = _filled(without_columns(body))
 
         def merge(entity: Document) -> Document:
-            return showable(Namespace, {**entity, **changes})
+            return showable(Namespace, {**entity, **restored(changes, entity)})
 
         return _namespace(self.documents.update("namespace", namespace_id, merge))
 
@@ -141,7 +141,7 @@ class EntityStoreService:
 
 
 def _namespace(entity: Document) -> Document:
-    return _without(entity, ("name", "namespace"))
+    return masked(_without(entity, ("name", "namespace")))
 
 
 def _without(body: Document, keys: tuple[str, ...]) -> Document:

@@ -1,6 +1,9 @@
 """Secrets are hidden where an entity is shown, and survive the client that sends it back."""
 
-from nemo_local.core.secrets import masked, restored
+import pytest
+
+from nemo_local.core.errors import Invalid
+from nemo_local.core.secrets import masked, refuse_masks, restored
 
 
 def test_secrets_are_masked_at_any_depth():
@@ -31,3 +34,10 @@ def test_what_was_shown_can_be_sent_back_without_losing_a_secret():
 
 def test_a_mask_without_a_stored_secret_is_no_secret():
     assert restored({"api_key": "******"}, {}) == {"api_key": None}
+
+
+def test_a_mask_is_refused_where_a_secret_is_new():
+    refuse_masks({"api_key": "sk", "text": "******", "models": [{"token": None}]})
+    with pytest.raises(Invalid) as refused:
+        refuse_masks({"models": [{}, {"NGC_API_KEY": "******"}]})
+    assert refused.value.detail[0]["loc"] == ["body", "models", 1, "NGC_API_KEY"]
