@@ -109,7 +109,10 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
         platform.close()
         documents.close()
 
-    app = FastAPI(title="nemo_local", version=__version__, lifespan=lifespan)
+    # A redirect would add the slash that BothSlashes takes away, for ever.
+    app = FastAPI(
+        title="nemo_local", version=__version__, lifespan=lifespan, redirect_slashes=False
+    )
     install_error_handlers(app)
     app.include_router(data_store_routes.router(data_store))
     app.include_router(entity_store_routes.router(entity_store))
@@ -123,11 +126,11 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     # The last one added sees a request first.
     app.add_middleware(StrictJson)
     app.add_middleware(QuotedSlashes)
-    app.add_middleware(BothSlashes)
     if settings.token:
         app.add_middleware(TokenCheck, token=settings.token)
     else:
         app.add_middleware(LocalOnly)
+    app.add_middleware(BothSlashes)
     app.add_middleware(RequestLog)
     return app
 

@@ -8,12 +8,12 @@ import logging
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from nemo_local.core.errors import NO_RETRY, PlatformError, internal_error
 from nemo_local.core.secrets import masked
-from nemo_local.core.web import plain
+from nemo_local.core.web import CLIENT_CLOSED, plain
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ def install_error_handlers(app: FastAPI) -> None:
         ]
         return JSONResponse({"detail": masked(plain(problems))}, status_code=422)
 
+    async def left(_: Request, __: Exception) -> Response:
+        return Response(status_code=CLIENT_CLOSED)
+
     async def crashed(request: Request, error: Exception) -> Response:
         kind = type(error).__name__  # the server logs the rest
         logger.error("%s %s crashed: %s", request.method, request.url.path, kind)
@@ -43,6 +46,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     app.add_exception_handler(PlatformError, refused)
     app.add_exception_handler(RequestValidationError, not_valid)
+    app.add_exception_handler(ClientDisconnect, left)
     app.add_exception_handler(Exception, crashed)
 
 

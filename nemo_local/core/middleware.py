@@ -8,10 +8,11 @@ import logging
 import time
 from urllib.parse import quote, urlsplit
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nemo_local.core.strict_json import MAX_DEPTH, unrepeatable
+from nemo_local.core.web import CLIENT_CLOSED
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ class BothSlashes:
 
 def signature(authorization: str, method: str, path: str) -> str:
     """What stands for the token in a link, as `?signature=…`: good for this call alone."""
-    return hmac.new(authorization.encode(), f"{method} {path}".encode(), "sha256").hexdigest()
+    token = _bearer_token(authorization.encode())
+    return hmac.new(token, f"{method} {path}".encode(), "sha256").hexdigest()
 
 
 class TokenCheck:
@@ -54,7 +56,7 @@ class TokenCheck:
             given = dict(scope["headers"]).get(b"authorization", b"")
             signed = signature(self.expected, scope["method"], scope["path"]).encode()
             if not (
-                hmac.compare_digest(given, self.expected.encode())
+                hmac.compare_digest(_bearer_token(given), _bearer_token(self.expected.encode()))
                 or hmac.compare_digest(scope["query_string"], b"signature=" + signed)
             ):
                 message = "this platform needs a token: send it as 'Authorization: Bearer <token>'"
@@ -101,7 +103,7 @@ class StrictJson:
         while more:
             message = await receive()
             if message["type"] != "http.request":
-                return  # the client left before its request was complete
+                return await Response(status_code=CLIENT_CLOSED)(scope, receive, send)
             pieces.append(message.get("body", b""))
             more = message.get("more_body", False)
         body = b"".join(pieces)
@@ -146,6 +148,12 @@ class RequestLog:
             level = logging.DEBUG if scope["method"] == "GET" and status < 400 else logging.INFO
             path = quote(scope["path"], safe="/@:+")  # a line break in it would forge a line
             logger.log(level, "%s %s %d %.1f ms", scope["method"], path, status, elapsed_ms)
+
+
+def _bearer_token(authorization: bytes) -> bytes:
+    """What follows `Bearer`, whose case does not count; empty after anything else."""
+    scheme, _, token = authorization.partition(b" ")
+    return token if scheme.lower() == b"bearer" else b""
 
 
 def _stranger(headers: dict[bytes, bytes]) -> str:

@@ -53,15 +53,15 @@ def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:
         parts.reconciler.stop()
         platform.close()
 
-    app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan)
+    app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan, redirect_slashes=False)
     install_error_handlers(app)
     app.include_router(parts.routes)
     app.add_middleware(StrictJson, max_depth=MAX_JSON_DEPTH)
-    app.add_middleware(BothSlashes)
     if settings.token:
         app.add_middleware(TokenCheck, token=settings.token)
     else:
         app.add_middleware(LocalOnly)
+    app.add_middleware(BothSlashes)
     app.add_middleware(RequestLog)
     return app
 

@@ -92,7 +92,7 @@ class Config(TypedDict, total=False):
 
 @pytest.fixture
 def client(tmp_path):
-    app = FastAPI()
+    app = FastAPI(redirect_slashes=False)
     install_error_handlers(app)
 
     @app.post("/things")
@@ -115,6 +115,18 @@ def client(tmp_path):
     def crash() -> None:
         raise RuntimeError("the secret is 1234")
 
+    @app.post("/left")
+    async def read() -> None:
+        raise ClientDisconnect
+
+    @app.get("/health")
+    def health() -> str:
+        return "healthy"
+
+    @app.get("/files/{path:path}")
+    def file(path: str) -> str:
+        return path
+
     @app.get("/full/file")
     def fill_file() -> None:
         with open("/dev/full", "w") as file:
@@ -133,8 +145,8 @@ def client(tmp_path):
             with closing(sqlite3.connect(tmp_path / "db", timeout=0)) as database:
                 database.execute("CREATE TABLE t (a)")
 
-    app.add_middleware(BothSlashes)
     app.add_middleware(TokenCheck, token="secret")
+    app.add_middleware(BothSlashes)
     headers = {"authorization": "Bearer secret"}
     with TestClient(app, headers=headers, raise_server_exceptions=False) as test_client:
         yield test_client
@@ -195,7 +207,25 @@ def test_a_full_disk_or_a_locked_database_is_named(client, path, status, words):
     assert answer.headers["x-should-retry"] == "false"
 
 
-@pytest.mark.parametrize("header", [None, "Bearer no", "secret"])
+def test_a_client_that_leaves_amid_its_body_is_no_crash(client, caplog):
+    assert client.post("/left").status_code == 499
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
+def test_the_case_of_the_scheme_before_a_token_does_not_count(client, scheme):
+    headers = {"authorization": f"{scheme} secret"}
+    assert client.get("/files/a", headers=headers).status_code == 200
+    signed = f"?signature={signature(f'{scheme} secret', 'GET', '/files/a')}"
+    assert client.get("/files/a" + signed, headers={"authorization": ""}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/"])
+def test_health_needs_no_token_with_or_without_a_slash(client, path):
+    assert client.get(path, headers={"authorization": ""}).status_code == 200
+
+
+@pytest.mark.parametrize("header", [None, "Bearer no", "bearer", "Basic secret", "secret"])
 def test_without_the_token_nothing_is_answered(client, header):
     client.headers.pop("authorization")
     headers = {"authorization": header} if header else {}
