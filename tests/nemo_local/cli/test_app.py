@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from dataclasses import replace
@@ -15,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from nemo_local.app import create_app
 from nemo_local.core.client import AsyncClient, Client, UpstreamError
+from nemo_local.processes import wait_until
 from nemo_local.settings import Settings
 from tests.conftest import running_control_plane
 from tests.running_nim import running_nim
@@ -30,6 +32,25 @@ def test_every_health_path_answers(control_plane):
     with pytest.raises(UpstreamError) as missing:
         client.get("/v1/nothing")
     assert missing.value.status == 404 and missing.value.detail == "Not Found"
+
+
+def test_a_hub_url_without_a_path_is_not_found_and_does_not_redirect(control_plane):
+    with pytest.raises(UpstreamError) as missing:
+        control_plane.client().get("/v1/hf/datasets/ns/d/resolve/main/")
+    assert missing.value.status == 404
+
+
+def test_a_client_that_leaves_amid_its_request_is_no_crash(control_plane, caplog):
+    kinds = {"/v1/models": "application/json", "/v1/completions": "text/plain"}
+    with caplog.at_level(logging.INFO, "nemo_local"):
+        for path, kind in kinds.items():
+            with socket.create_connection(("127.0.0.1", control_plane.settings.port)) as leaving:
+                head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+                leaving.sendall(f"{head}Content-Length: 1000\r\n\r\nbegun".encode())
+            wait_until(
+                lambda path=path: f"POST {path} 499" in caplog.text, timeout_s=30, what="a line"
+            )
+    assert "crashed" not in caplog.text and "Traceback" not in caplog.text
 
 
 def test_inference_that_is_down_is_named(control_plane):
@@ -77,6 +98,8 @@ def test_every_service_checks_the_token(settings):
                 stranger.get(path)
             assert refused.value.status == 401, path
             running.client().get(path)
+        for path in ("/health/", "/v1/health/", "/v1/health/ready/"):
+            stranger.get(path)
         hf = running.hf()
         hf.create_repo("ns/d", repo_type="dataset")
         hf.token = "other"
