@@ -186,7 +186,7 @@ def test_find(documents, clock, query, expected):
         assert page.total == 3
 
 
-def test_a_list_of_one_page_reads_one_page(documents):
+def test_a_page_in_the_middle_of_a_list_sorted_backwards(documents):
     for number in range(30):
         documents.create("model", "ns", f"m{number:02}", {})
     page = documents.find("model", ListQuery(page=3, page_size=7, sort="-name"))
