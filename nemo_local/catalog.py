@@ -229,7 +229,7 @@ def _real_folders(root: Path, official: _Official) -> list[Path]:
 
 def _is_checkpoint(folder: Path) -> bool:
     try:
-        return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+        return (folder / "config.json").is_file() and bool(_weights_of_transformers(folder))
     except OSError:  # a path that is too long, a folder that is not ours to read
         return False
 
@@ -256,8 +256,31 @@ def context_length(folder: Path) -> int:
 
 
 def count_parameters(folder: Path) -> int:
-    """Parameters stored in the folder's safetensors files, read from their headers."""
-    return sum(_parameters_in(path) for path in folder.glob("*.safetensors"))
+    """Parameters stored in the folder's weight files, read from their headers."""
+    return sum(_parameters_in(path) for path in weight_files(folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers takes a checkpoint's weights from, sorted.
+
+    One file, or those that the index names. Mistral's repositories have all weights twice, once
+    more as `consolidated.safetensors`, with names of their own.
+
+    Raises:
+        OSError, ValueError, LookupError, AttributeError: the index cannot be read.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [folder / name for name in sorted(set(names))]
+    return _weights_of_transformers(folder)
+
+
+def _weights_of_transformers(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.safetensors"))
+    return [path for path in found if not path.name.startswith("consolidated")]
 
 
 def _parameters_in(path: Path) -> int:

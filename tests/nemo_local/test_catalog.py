@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from nemo_local.catalog import DEFAULT_MODEL, Catalog, count_parameters, load_catalog, near_names
+from nemo_local.catalog import (
+    DEFAULT_MODEL,
+    Catalog,
+    count_parameters,
+    load_catalog,
+    near_names,
+    weight_files,
+    why_unreadable,
+)
 from nemo_local.settings import Settings
 
 
@@ -78,6 +86,28 @@ def test_a_version_is_ignored_and_near_ids_are_offered(tmp_path: Path) -> None:
 
 def test_parameters_are_counted_from_the_headers(tmp_path: Path) -> None:
     assert count_parameters(write_checkpoint(tmp_path / "m")) == 17
+
+
+def test_weights_that_are_there_twice_are_counted_once(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "mistral")
+    consolidated = folder / "consolidated.safetensors"
+    consolidated.write_bytes((folder / "model.safetensors").read_bytes())
+    assert count_parameters(folder) == 17
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    assert count_parameters(folder) == 17
+    index = {"weight_map": dict.fromkeys("wb", "model-00001-of-00001.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert weight_files(folder) == [folder / "model-00001-of-00001.safetensors"]
+    (folder / "model-00001-of-00001.safetensors").unlink()
+    assert why_unreadable(folder).startswith("no checkpoint")
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {"w": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert "model-00002-of-00002.safetensors" in why_unreadable(folder)
 
 
 @pytest.mark.parametrize(
