@@ -6,7 +6,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.nim.checkpoint import Checkpoint
@@ -77,6 +82,13 @@ def make_checkpoint(
     torch.manual_seed(seed)
     LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def store_network(folder: Path, model: PreTrainedModel) -> Path:
+    """A model of another architecture, beside the same tokenizer."""
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
     return folder
 
 

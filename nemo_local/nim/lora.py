@@ -148,6 +148,8 @@ class AdapterSet:
         """Tokens that adapters have rows of their own for, by adapter."""
         self.changes = 0
         """Counts additions and removals, for whoever keeps something derived from the adapters."""
+        self.rows = 0
+        """Of the next pass."""
         self.groups: list[Group] = []
         self.mixture: Mixture | None = None
         """Of the next pass, when its rows have several adapters that may be stacked."""
@@ -211,6 +213,7 @@ class AdapterSet:
 
     def select(self, rows: list[str | None]) -> None:
         """Set the adapter of each row of the next pass; None is the base model itself."""
+        self.rows = len(rows)
         device = next(self._model.parameters()).device
         names = dict.fromkeys(name for name in rows if name is not None)
         chosen = {name: [i for i, row in enumerate(rows) if row == name] for name in names}

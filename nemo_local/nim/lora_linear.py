@@ -78,8 +78,17 @@ class LoraLinear(nn.Module):
         self._stack = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows [B, T, d_in] to [B, T, d_out]."""
-        adapters, y = self._adapters[0], self.base(x)
+        """Rows [B, T, d_in] to [B, T, d_out]; some networks give [B T, d_in] to some layers."""
+        y, rows = self.base(x), self._adapters[0].rows
+        if len(x) != rows:
+            flat = y.shape[:-1]
+            x, y = (one.view(rows, -1, one.shape[-1]) for one in (x, y))
+            return self._beside(y, x).view(*flat, -1)
+        return self._beside(y, x)
+
+    def _beside(self, y: Tensor, x: Tensor) -> Tensor:
+        """The base's `y` of `x`, with what the adapters add to their rows."""
+        adapters = self._adapters[0]
         if adapters.mixture is not None:
             y = self._mixed(y, x, adapters.mixture)
         else:

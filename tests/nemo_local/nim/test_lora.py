@@ -1,5 +1,6 @@
 """Adapters beside a base model, held to PEFT's numbers."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache, OPTConfig, OPTForCausalLM
 
-from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
 from nemo_local.nim.lora import AdapterSet, Unservable, read_adapter
-from tests.tiny_checkpoint import make_adapter
+from tests.tiny_checkpoint import entry, make_adapter, store_network
 
 IDS = torch.tensor([[7, 8, 9, 10, 11], [20, 21, 22, 23, 24], [7, 8, 9, 10, 11]])
 
@@ -64,6 +65,32 @@ def test_rows_of_one_batch_use_their_own_adapters(checkpoint: Checkpoint, tmp_pa
     expected = torch.stack([only_a[0], base[1], only_b[2]])
     torch.testing.assert_close(mixed, expected)
     assert not torch.allclose(only_a, only_b) and not torch.allclose(only_a, base)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_changes_its_own_rows_only_where_layers_get_all_tokens_in_a_row(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=360, hidden_size=32, word_embed_proj_dim=32, ffn_dim=64, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=64, init_std=0.3,
+    )  # fmt: skip
+    base = OPTForCausalLM(config).eval()
+    checkpoint = load_checkpoint(entry("meta/opt", store_network(tmp_path / "opt", base)), "cpu")
+    expected: dict[str | None, torch.Tensor] = {None: base(input_ids=IDS).logits[:, -1].detach()}
+    for name in "ab":
+        rules = LoraConfig(r=4, target_modules=["q_proj", "fc1", "fc2"], init_lora_weights=False)
+        adapted = get_peft_model(copy.deepcopy(base), rules)
+        adapted.save_pretrained(str(tmp_path / name))
+        expected[name] = adapted(input_ids=IDS).logits[:, -1].detach()
+        adapter = read_adapter(tmp_path / name)
+        checkpoint.adapters.check(adapter)
+        checkpoint.adapters.add(name, adapter)
+    asked: list[list[str | None]] = [["a", None, None], [None, "a", None], ["b", None, "a"]]
+    for rows in asked:
+        alone = torch.stack([expected[name][row] for row, name in enumerate(rows)])
+        torch.testing.assert_close(logits(checkpoint, rows), alone, rtol=1e-3, atol=1e-4)
 
 
 def mixed_set(checkpoint: Checkpoint, folder: Path) -> list[str | None]:
