@@ -3,7 +3,7 @@
     llama3_json  {"name": "f", "parameters": {...}}; {"name": ...}      the whole reply
     hermes       <tool_call>{"name": "f", "arguments": {...}}</tool_call>   after optional text
     mistral      [TOOL_CALLS][{"name": "f", "arguments": {...}}]            after optional text
-                 [TOOL_CALLS]f[ARGS]{...}
+                 [TOOL_CALLS]f[ARGS]{...}, [TOOL_CALLS]f[CALL_ID]abcdefghi[ARGS]{...}
     pythonic     [f(a=1), g(b="x")]                                     the whole reply
 
 What does not have its model's form is text. Nothing is repaired.
@@ -250,7 +250,9 @@ def _overlap(text: str, tag: str) -> int:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_MISTRAL_HEAD = re.compile(r"(?P<name>[^\s\[\]{}]+)\s*(?:\[ARGS\])?\s*(?=\{)")
+_MISTRAL_HEAD = re.compile(
+    r"(?P<name>[^\s\[\]{}]+)\s*(?:\[CALL_ID\]\s*\w+\s*)?(?:\[ARGS\])?\s*(?=\{)"
+)
 
 LLAMA3_JSON = ToolFormat("llama3_json", ("{", "[", PYTHON_TAG), False, parse_json_calls, LLAMA_FORM)
 HERMES = ToolFormat(
@@ -259,7 +261,7 @@ HERMES = ToolFormat(
 )  # fmt: skip
 MISTRAL = ToolFormat(
     "mistral", ("[TOOL_CALLS]",), True, parse_mistral_calls, LIST_FORM,
-    kept=("[TOOL_CALLS]", "[ARGS]"), short_ids=True,
+    kept=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"), short_ids=True,
 )  # fmt: skip
 PYTHONIC = ToolFormat("pythonic", ("[",), False, parse_pythonic_calls, LIST_FORM)
 

@@ -89,6 +89,10 @@ def test_a_llama_reply_is_calls_only_as_a_whole(text: str, calls: list[ToolCall]
             MISTRAL, '[TOOL_CALLS]add[ARGS]{"a": 1}[TOOL_CALLS]time[ARGS]{}', None,
             [ADD_CALL, TIME_CALL], id="mistral by name",
         ),
+        pytest.param(
+            MISTRAL, '[TOOL_CALLS]add[CALL_ID]abcdefghi[ARGS]{"a": 1}', None, [ADD_CALL],
+            id="mistral with an id",
+        ),
         pytest.param(MISTRAL, 'Hm [TOOL_CALLS]add{"a":1}', "Hm", [ADD_CALL], id="mistral in text"),
         pytest.param(MISTRAL, f"[{ADD}]", f"[{ADD}]", [], id="mistral without its mark is text"),
         pytest.param(MISTRAL, "[TOOL_CALLS]", "[TOOL_CALLS]", [], id="mistral mark alone"),
@@ -235,7 +239,7 @@ def test_the_chat_template_tells_the_format(template: str, format_: ToolFormat) 
 def test_marks_of_calls_survive_decoding_although_they_are_control_tokens(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "tiny")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["[TOOL_CALLS]"]})
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[TOOL_CALLS]", "[CALL_ID]"]})
     tokenizer.chat_template += "{# [TOOL_CALLS] #}"
     tokenizer.save_pretrained(folder)
     checkpoint = load_checkpoint(entry("acme/mistral", folder), "cpu")
@@ -243,6 +247,8 @@ def test_marks_of_calls_survive_decoding_although_they_are_control_tokens(tmp_pa
     assert checkpoint.tool_format is MISTRAL
     assert checkpoint.decode_calls(ids) == f"[TOOL_CALLS][{ADD}]"
     assert checkpoint.decode(ids) == f"[{ADD}]"
+    with_id = '[TOOL_CALLS]add[CALL_ID]abcdefghi[ARGS]{"a": 1}'
+    assert checkpoint.decode_calls(checkpoint.encode(with_id, special=False)) == with_id
     chosen = load_checkpoint(entry("acme/other", folder), "cpu", PYTHONIC)
     assert chosen.tool_format is PYTHONIC and chosen.decode_calls(ids) == f"[{ADD}]"
 
