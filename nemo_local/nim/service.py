@@ -222,13 +222,22 @@ def _encoded(text: str, checkpoint: Checkpoint, field: str) -> list[int]:
 
     Raises:
         BadValue: it is so long that no tokens could cover it within the context; to count those
-            of 10 MB takes a minute of a processor.
+            of 10 MB takes a minute of a processor. Or it has tokens that the model lacks.
     """
     least = len(text) // checkpoint.longest_token
     if least >= checkpoint.context:
         raise _overflow(checkpoint, f"at least {least}", field)
     # A chat template writes its control tokens itself.
-    return checkpoint.encode(text, special=field == "prompt")
+    ids = checkpoint.encode(text, special=field == "prompt")
+    last, size = max(ids, default=0), checkpoint.vocabulary.size
+    if last >= size:
+        token = checkpoint.tokenizer.convert_ids_to_tokens(last)
+        raise BadValue(
+            f"{field}: {token!r} is token {last} of the tokenizer, and the model knows {size} "
+            f"tokens (0 to {size - 1}); leave it out",
+            field,
+        )
+    return ids
 
 
 def _overflow(checkpoint: Checkpoint, tokens: str, field: str) -> BadValue:

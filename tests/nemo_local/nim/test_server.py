@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, HTTPException
+from transformers import AutoTokenizer
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.settings import Settings
@@ -24,6 +25,7 @@ from tests.running_nim import (
     running_nim,
 )
 from tests.scripted_model import serving
+from tests.tiny_checkpoint import make_checkpoint
 
 
 def test_models_are_listed_with_who_answers(nim: Client, openai: Any) -> None:
@@ -281,6 +283,31 @@ def test_a_base_model_that_cannot_be_read_keeps_no_other_from_being_served(
     with running_nim(own) as nim:
         served = {model["id"] for model in nim.get("/v1/models")["data"]}
         assert MODEL in served and OTHER not in served
+
+
+def test_a_token_of_the_tokenizer_that_the_model_lacks_is_400_with_both_numbers(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "models" / OTHER)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<x{i}>" for i in range(9)]})
+    tokenizer.save_pretrained(folder)
+    own = replace(
+        settings, models_dir=tmp_path / "models", home=tmp_path / "home", nim_port=free_port(),
+        port=free_port(),
+    )  # fmt: skip
+    messages = [{"role": "user", "content": "hi <x8>"}]
+    asked = {CHAT: ("messages", messages), "/v1/completions": ("prompt", "hi <x8>")}
+    size = len(tokenizer) - 3  # six rows of the embedding were nobody's
+    with running_nim(own) as nim:
+        for path, (field, value) in asked.items():
+            with pytest.raises(UpstreamError) as caught:
+                nim.post(path, json={"model": OTHER, field: value})
+            assert caught.value.status == 400
+            assert (
+                f"'<x8>' is token {size + 2} of the tokenizer, and the model knows {size}"
+                in str(caught.value)
+            )
 
 
 def test_a_prompt_that_is_answered_several_times_is_counted_once(nim: Client) -> None:
