@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from nemo_local.architectures import Config, positions, why_stateful
 from nemo_local.settings import Settings
 
 Role = Literal[
@@ -223,8 +224,11 @@ def _real(model_id: str, folder: Path, role: Role) -> CatalogModel:
 
 
 def _real_folders(root: Path, official: _Official) -> list[Path]:
-    cached = root / f"models--{official.hub_id.replace('/', '--')}" / "snapshots"
-    return [root / official.id, root / official.hub_id, *sorted(cached.glob("*"))]
+    cached = root / f"models--{official.hub_id.replace('/', '--')}"
+    main = cached / "refs" / "main"
+    newest = main.read_text(encoding="utf-8").strip() if main.is_file() else ""
+    snapshots = sorted((cached / "snapshots").glob("*"), key=lambda one: (one.name != newest, one))
+    return [root / official.id, root / official.hub_id, *snapshots]
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -235,24 +239,26 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def why_unreadable(folder: Path) -> str:
-    """Why there is no checkpoint in the folder that can be read; empty when there is one."""
+    """Why there is no checkpoint in the folder that can be computed; empty when there is one."""
     if not _is_checkpoint(folder):
         return f"no checkpoint (config.json, *.safetensors) in {folder}"
     try:
         context_length(folder)
         count_parameters(folder)
+        stateful = why_stateful(_config_of(folder))
     except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
         return f"the weights in {folder} cannot be read: {error}"
-    return ""
+    return f"the weights in {folder} cannot be used: {stateful}" if stateful else ""
 
 
 def context_length(folder: Path) -> int:
-    """Tokens the checkpoint was made for (`max_position_embeddings` of its config.json)."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tokens = int(config.get("max_position_embeddings", 2048))
-    if tokens < 1:
-        raise ValueError(f"max_position_embeddings of config.json is {tokens}")
-    return tokens
+    """Tokens the checkpoint was made for, as its config.json says."""
+    return positions(_config_of(folder))
+
+
+def _config_of(folder: Path) -> Config:
+    config: Config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config
 
 
 def count_parameters(folder: Path) -> int:

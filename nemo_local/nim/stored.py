@@ -5,7 +5,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo_local.catalog import CatalogModel, context_length, count_parameters
+from nemo_local.catalog import CatalogModel, context_length, count_parameters, why_unreadable
 from nemo_local.nim.lora import Unservable
 
 
@@ -67,7 +67,14 @@ class WantedCheckpoint(Stored):
     """Whether adapters may be served beside it."""
 
     def entry(self, folder: Path) -> CatalogModel:
-        """It as a model to load, once its files are in `folder`."""
+        """It as a model to load, once its files are in `folder`.
+
+        Raises:
+            Unservable: there is no checkpoint that can be computed.
+        """
+        why = why_unreadable(folder)
+        if why:
+            raise Unservable(why)
         return CatalogModel(
             id=self.model_id,
             path=folder,

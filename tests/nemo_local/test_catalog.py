@@ -63,6 +63,16 @@ def test_real_weights_win_over_the_stand_in(tmp_path: Path, folder: str) -> None
     assert len([m for m in catalog.models.values() if m.path == real]) == 1
 
 
+def test_of_several_revisions_in_the_hubs_cache_the_newest_answers(tmp_path: Path) -> None:
+    cache = tmp_path / "models" / "models--meta-llama--Llama-3.2-1B-Instruct"
+    for revision in ("111", "999"):
+        write_checkpoint(cache / "snapshots" / revision)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("999")
+    model = catalog_of(tmp_path / "models", tmp_path).models[DEFAULT_MODEL]
+    assert model.path == cache / "snapshots" / "999"
+
+
 def test_a_known_model_without_weights_says_where_to_put_them(tmp_path: Path) -> None:
     model = catalog_of(None, tmp_path).models["meta/llama-3.2-3b-instruct"]
     assert model.path is None and model.answered_by == ""
