@@ -22,6 +22,8 @@ from nemo_local.customizer.parent import PARENT_GONE, end_with_parent
 
 FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 """What a checkpoint consists of: data only, no pickles and no code."""
+NOT_THESE = ("*/*", "consolidated*")
+"""Other formats, and Mistral's second copy of all weights."""
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/\-]{0,254}")
 
 
@@ -85,7 +87,7 @@ def download(wanted: Wanted) -> None:
             token=wanted.token or False,
             local_dir=partial,
             allow_patterns=list(FILES),
-            ignore_patterns=["*/*"],
+            ignore_patterns=list(NOT_THESE),
         )
         why = why_unreadable(partial)
         if why:
@@ -102,11 +104,14 @@ def download(wanted: Wanted) -> None:
 def _look_up(wanted: Wanted) -> str:
     """The commit to fetch, after a look at its files."""
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import filter_repo_objects
 
     api = HfApi(endpoint=wanted.endpoint, token=wanted.token or False)
     info: Any = api.model_info(wanted.repository, revision=wanted.revision)
     names = {file.rfilename for file in info.siblings or []}
-    weights = [name for name in names if name.endswith(".safetensors") and "/" not in name]
+    weights = set(
+        filter_repo_objects(names, allow_patterns="*.safetensors", ignore_patterns=list(NOT_THESE))
+    )
     if "config.json" not in names or not weights:
         shown = ", ".join(sorted(names)[:8]) or "nothing"
         raise CannotDownload(

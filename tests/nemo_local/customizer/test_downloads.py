@@ -25,7 +25,7 @@ def hub(running, checkpoint, tmp_path_factory):
     hub, folder = running.hf(), tmp_path_factory.mktemp("hub")
     shutil.copytree(checkpoint, folder / "tiny")
     (folder / "tiny/original").mkdir()
-    for name in ("original/params.json", "model.bin", "code.py"):
+    for name in ("original/params.json", "model.bin", "code.py", "consolidated.safetensors"):
         (folder / "tiny" / name).write_text("{}")
     (folder / "pickled").mkdir()
     for name in ("config.json", "pytorch_model.bin"):
@@ -68,6 +68,7 @@ def test_a_checkpoint_of_a_hub_is_fetched_and_trained(client, running, hub, serv
     files = {str(path.relative_to(folder)) for path in folder.rglob("*")}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= files
     assert not {"original", "original/params.json", "model.bin", "code.py", ".cache"} & files
+    assert "consolidated.safetensors" not in files  # all weights a second time
 
     serves.append("ns/of-the-hub@v1")
     config = {"max_seq_length": 256, "training_options": [OPTION], "target": "ns/tiny@1"}
