@@ -85,8 +85,8 @@ class Checkpoint:
 
     def decode_token(self, token_id: int) -> tuple[str, list[int]]:
         """One token as text, and its bytes in UTF-8: the text of a part of a character is lost."""
-        text = str(self.tokenizer.decode([token_id], skip_special_tokens=False))
-        return text, list(self.grammars.token_bytes[token_id])
+        encoded = self.grammars.token_bytes[token_id]
+        return encoded.decode(errors="replace"), list(encoded)
 
     def forward(
         self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, rows: list[str | None]

@@ -4,7 +4,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +15,9 @@ from nemo_local.nim.matcher import Matcher
 
 logger = logging.getLogger(__name__)
 
+PROMPT_TOKENS = 4
+"""Tokens before a reply with which its first one is decoded, as in vLLM: SentencePiece leaves out
+the space before the first word of a text."""
 FinishReason = Literal[
     "stop",  # the model ended its turn, or a stop string appeared
     "length",  # max_tokens or the context is used up
@@ -95,15 +98,23 @@ class TextStream:
     """
 
     def __init__(
-        self, decode: Callable[[list[int]], str], stop: tuple[str, ...], min_tokens: int = 0
+        self,
+        decode: Callable[[list[int]], str],
+        stop: tuple[str, ...],
+        min_tokens: int = 0,
+        prompt: Sequence[int] = (),
     ) -> None:
-        """`min_tokens` are those in which no stop string is looked for, as in vLLM."""
+        """`min_tokens` are those in which no stop string is looked for, as in vLLM.
+
+        Of the tokens of the `prompt` the text is known already.
+        """
         self._decode = decode
         self._stop = stop
-        self._min_tokens = min_tokens
-        self._ids: list[int] = []
+        self._ids = list(prompt[-PROMPT_TOKENS:])
+        self._begin = len(self._ids)
+        self._min_tokens = self._begin + min_tokens
         self._start = 0  # decoding begins here: a token's text can depend on the one before
-        self._read = 0  # tokens whose text is in `_text`
+        self._read = self._begin  # tokens whose text is in `_text`, or in the prompt
         self._text = ""
         self._given = 0  # characters given out
         self.stopped_by: str | None = None
@@ -126,8 +137,8 @@ class TextStream:
         """The rest, also of an unfinished character."""
         if self.stopped_by is None:
             rest = self._unread()
-            if "�" in rest and not self._read:  # kept: read again in the pieces of a stream
-                ids, self._ids = self._ids, []
+            if "�" in rest and self._read == self._begin:  # kept: read again as in a stream
+                ids, self._ids = self._ids[self._begin :], self._ids[: self._begin]
                 for token_id in ids:
                     self._take(token_id)
                 rest = self._unread()

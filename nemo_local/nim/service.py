@@ -184,7 +184,7 @@ class NimService:
                     sampling=rule,
                     vocabulary=checkpoint.vocabulary,
                     adapter=lease.adapter,
-                    stream=TextStream(decode, rule.stop, rule.min_tokens),
+                    stream=TextStream(decode, rule.stop, rule.min_tokens, prompt),
                     emit=emit,
                     matcher=matcher,
                     pieces=bool(request.stream),

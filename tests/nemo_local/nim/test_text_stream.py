@@ -53,3 +53,24 @@ def test_a_character_before_bytes_that_are_none_is_in_the_whole_reply_as_in_the_
             whole.keep(token_id)
         assert whole.finish() == whole.text == "".join(given) + streamed.finish()
         assert whole.text == ends.get(tuple(some), whole.text)
+
+
+def test_the_first_word_of_a_reply_keeps_its_space_where_a_text_begins_without() -> None:
+    words = ["<unk>", *(f"<0x{byte:02X}>" for byte in b"ab"), "▁The", "▁capital", "▁is", "<s>"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
+    tokenizer.add_special_tokens(["<s>"])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+         decoders.Strip(" ", 1, 0)]
+    )  # fmt: skip
+    prompt = [vocabulary[word] for word in ("<s>", "▁The", "▁capital")]
+    for begun, text in ((prompt, " is The"), (prompt[:1], "is The"), ([], "is The")):
+        streamed = TextStream(tokenizer.decode, ("is",), min_tokens=1, prompt=begun)
+        whole = TextStream(tokenizer.decode, (), prompt=begun)
+        given = []
+        for word in ("▁is", "▁The"):
+            given.append(streamed.push(vocabulary[word]))
+            whole.keep(vocabulary[word])
+        assert whole.finish() == text == "".join(given) + streamed.finish()
+        assert streamed.stopped_by is None  # the first token is one of the least
