@@ -70,6 +70,7 @@ class Reconciler:
         self._failures = Failures()
         self._broken_bases: dict[str, str] = {}
         self._unusable: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
         self._known: Wanted | None = None
         self._staying: set[str] = set()
         self._trouble = ""
@@ -109,8 +110,15 @@ class Reconciler:
             self._load_adapters(wanted)
             self._staying = set()
             failed = {**self._unusable, **self._broken_bases, **self._failures.reasons()}
+            self._failed = failed
         self.settled.set()
         return {"models": self._models.ids(), "failed": failed}
+
+    def why_not_served(self, model_id: str) -> str:
+        """Why the last pass could not load a model; empty when nothing is known."""
+        entry = self._catalog.models.get(model_id)
+        unreadable = entry.why if entry is not None and entry.broken else ""
+        return self._failed.get(model_id, unreadable)
 
     def is_loading(self, model_id: str) -> bool:
         """Whether a model that is not served may be before long: a pass is still to load it."""

@@ -95,16 +95,22 @@ class BaseHandlers:
 
     @contextmanager
     def _busy_while_loading(self, model_id: str) -> Iterator[None]:
-        """Within, a model that is not there yet is Busy and not UnknownModel."""
+        """Within, a model that is not there yet is Busy and not UnknownModel.
+
+        UnknownModel says why, where a model could not be loaded.
+        """
         loading = self._reconciler.is_loading(model_id)
         try:
             yield
         except UnknownModel:
-            if not loading and not self._reconciler.is_loading(model_id):
+            if loading or self._reconciler.is_loading(model_id):
+                raise Busy(
+                    f"Service is loading its models; `{model_id}` may be one. Try again."
+                ) from None
+            why = self._reconciler.why_not_served(model_id)
+            if not why:
                 raise
-            raise Busy(
-                f"Service is loading its models; `{model_id}` may be one. Try again."
-            ) from None
+            raise UnknownModel(f"The model `{model_id}` cannot be served: {why}", "model") from None
 
 
 class Handlers(BaseHandlers):

@@ -1,5 +1,6 @@
 """NIM as clients see it: the openai client and bare HTTP against a running server."""
 
+import json
 import re
 import threading
 from dataclasses import replace
@@ -283,6 +284,27 @@ def test_a_base_model_that_cannot_be_read_keeps_no_other_from_being_served(
     with running_nim(own) as nim:
         served = {model["id"] for model in nim.get("/v1/models")["data"]}
         assert MODEL in served and OTHER not in served
+        with pytest.raises(
+            UpstreamError, match="cannot be served: the weights in .* be read"
+        ) as no:
+            nim.post(CHAT, json={"model": OTHER, "messages": HELLO})
+        assert no.value.status == 404
+
+
+def test_a_model_that_could_not_be_loaded_is_404_with_the_reason(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "models" / OTHER)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "their_own"}))
+    own = replace(
+        settings, models_dir=tmp_path / "models", home=tmp_path / "home", nim_port=free_port(),
+        port=free_port(),
+    )  # fmt: skip
+    with running_nim(own) as nim:
+        with pytest.raises(UpstreamError, match="cannot be served: .*their_own") as no:
+            nim.post(CHAT, json={"model": OTHER, "messages": HELLO})
+        assert no.value.status == 404
 
 
 def test_a_token_of_the_tokenizer_that_the_model_lacks_is_400_with_both_numbers(
