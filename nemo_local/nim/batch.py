@@ -34,9 +34,9 @@ class Batch:
 
     @torch.inference_mode()
     def join(self, newcomers: list[Generation]) -> None:
-        """Read the prompts of new rows and write their first token."""
+        """Read new rows, or rows anew, and write their next token."""
         for group in _prefill_groups(newcomers):
-            prompts = [row.prompt for row in group]
+            prompts = [row.prompt + row.tokens for row in group]
             logits = self._sequences.join(prompts, [row.adapter for row in group])
             self.rows = [*self.rows, *group]
             self._take(group, logits)
@@ -45,6 +45,16 @@ class Batch:
     @torch.inference_mode()
     def step(self) -> None:
         """Write one more token in every row; rows that end leave."""
+        at = self.checkpoint.reread_at
+        again = [row for row in self.rows if _length(row) == at + 1] if at else []
+        if again:
+            self._keep([i for i, row in enumerate(self.rows) if row not in again])
+        if self.rows:
+            self._extend()
+        if again:
+            self.join(again)
+
+    def _extend(self) -> None:
         logits = self._sequences.step([row.tokens[-1] for row in self.rows])
         self._take(self.rows, logits)
         self._leave()
@@ -52,7 +62,7 @@ class Batch:
     @property
     def tokens(self) -> int:
         """Tokens of all rows, prompts included."""
-        return sum(len(row.prompt) + len(row.tokens) for row in self.rows)
+        return sum(map(_length, self.rows))
 
     def cache_bytes(self, newcomers: list[Generation]) -> int:
         """Bytes of keys and values once every row, these too, is as long as it may become.
@@ -130,11 +140,15 @@ def batches_of(checkpoint: Checkpoint, most: int, limited: bool) -> list[Batch]:
 def _prefill_groups(rows: list[Generation]) -> list[list[Generation]]:
     """The rows in groups of similar length whose padded prompts fit into one pass."""
     groups: list[list[Generation]] = []
-    for row in sorted(rows, key=lambda row: len(row.prompt)):
-        size, last = len(row.prompt), groups[-1] if groups else []
-        similar = bool(last) and size <= 2 * len(last[0].prompt) + 64
+    for row in sorted(rows, key=_length):
+        size, last = _length(row), groups[-1] if groups else []
+        similar = bool(last) and size <= 2 * _length(last[0]) + 64
         if similar and (len(last) + 1) * size <= PREFILL_TOKENS:
             last.append(row)
         else:
             groups.append([row])
     return groups
+
+
+def _length(row: Generation) -> int:
+    return len(row.prompt) + len(row.tokens)

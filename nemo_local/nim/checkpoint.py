@@ -22,6 +22,7 @@ from nemo_local.catalog import CatalogModel
 from nemo_local.core.tool_formats import ToolFormat, format_of_template
 from nemo_local.nim.constraints import Grammars
 from nemo_local.nim.generation import Vocabulary
+from nemo_local.nim.longrope import choose_row_by_row
 from nemo_local.nim.lora import Adapter, AdapterSet, Unservable
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class Checkpoint:
     """Characters of the longest token."""
     dropped_ids: frozenset[int]
     """Control tokens that are no part of a text which may hold calls; empty = all of them."""
+    reread_at: int | None = None
+    """Tokens after which the keys of a reply are of no use (see `longrope`); None = never."""
 
     @property
     def device(self) -> torch.device:
@@ -151,7 +154,8 @@ def load_checkpoint(
         model=model,
         context=entry.max_model_len,
         adapters=AdapterSet(model),
-        **_written_with(tokenizer, model, model.config.vocab_size, tool_format),
+        reread_at=choose_row_by_row(model),
+        **_written_with(tokenizer, model, model.config.get_text_config().vocab_size, tool_format),
     )
     logger.info(
         "loaded %s: %s, %d parameters on %s, tool calls as %s",
