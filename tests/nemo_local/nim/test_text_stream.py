@@ -1,9 +1,13 @@
 """The text of a reply in writing: given out only where it is final."""
 
+from dataclasses import replace
 from itertools import product
 
 from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
+from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.constraints import Grammars
 from nemo_local.nim.generation import TextStream
 from tests.nemo_local.nim.conftest import Writer
 
@@ -55,7 +59,8 @@ def test_a_character_before_bytes_that_are_none_is_in_the_whole_reply_as_in_the_
         assert whole.text == ends.get(tuple(some), whole.text)
 
 
-def test_the_first_word_of_a_reply_keeps_its_space_where_a_text_begins_without() -> None:
+def words_with_spaces() -> tuple[Tokenizer, dict[str, int]]:
+    """A tokenizer whose texts begin without the space of their first word, as SentencePiece's."""
     words = ["<unk>", *(f"<0x{byte:02X}>" for byte in b"ab"), "▁The", "▁capital", "▁is", "<s>"]
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
@@ -64,6 +69,18 @@ def test_the_first_word_of_a_reply_keeps_its_space_where_a_text_begins_without()
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
          decoders.Strip(" ", 1, 0)]
     )  # fmt: skip
+    return tokenizer, vocabulary
+
+
+def test_a_token_is_shown_with_the_space_that_its_bytes_have(checkpoint: Checkpoint) -> None:
+    tokenizer, vocabulary = words_with_spaces()
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    spaced = replace(checkpoint, grammars=Grammars(made, len(vocabulary), [vocabulary["<s>"]]))
+    assert spaced.decode_token(vocabulary["▁is"]) == (" is", list(b" is"))
+
+
+def test_the_first_word_of_a_reply_keeps_its_space_where_a_text_begins_without() -> None:
+    tokenizer, vocabulary = words_with_spaces()
     prompt = [vocabulary[word] for word in ("<s>", "▁The", "▁capital")]
     for begun, text in ((prompt, " is The"), (prompt[:1], "is The"), ([], "is The")):
         streamed = TextStream(tokenizer.decode, ("is",), min_tokens=1, prompt=begun)
