@@ -74,7 +74,7 @@ def _url(key: str, default: str, *, of_a_service: bool = True) -> str:
     example = "a URL such as http://127.0.0.1:8080"
     if "@" in os.environ.get(key, ""):  # the notebooks print where they point
         raise ConfigError(
-            f"{key} has a user or password in it; NEMO_TOKEN and HF_TOKEN are for that."
+            f"{key} has a user or password in it; NEMO_TOKEN, NIM_TOKEN and HF_TOKEN are for that."
         )
     url = _text(key, default, r"https?://[^\s/?#]+(/[^\s?#]*)?", example).rstrip("/")
     try:
@@ -150,6 +150,7 @@ DEPLOYMENT_URL = _url("DEPLOYMENT_URL", NEMO_URL)
 # --- secrets ----------------------------------------------------------------------------------
 HF_TOKEN = _secret("HF_TOKEN")  # for the Hugging Face Hub only; never sent to the Data Store
 NEMO_TOKEN = _secret("NEMO_TOKEN")  # bearer token, where the platform asks for one
+NIM_TOKEN = _secret("NIM_TOKEN") or NEMO_TOKEN  # where inference has a key of its own
 WANDB_API_KEY = _secret("WANDB_API_KEY")
 
 # --- which data -------------------------------------------------------------------------------

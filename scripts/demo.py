@@ -108,11 +108,16 @@ def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
         if failed:
             sys.exit(failed)  # it has said why, and left nothing behind
         url = f"http://127.0.0.1:{port}"
-        nim_url = environment.get("NEMO_LOCAL_NIM_URL") or f"http://127.0.0.1:{nim_port}"
+        token = environment.get("NEMO_LOCAL_TOKEN", "")
+        nim_url, nim_token = f"http://127.0.0.1:{nim_port}", token
+        if environment.get("NEMO_LOCAL_NIM_URL"):  # not ours: it gets its own key or none
+            nim_url = environment["NEMO_LOCAL_NIM_URL"]
+            nim_token = environment.get("NEMO_LOCAL_NIM_KEY") or "none"
         yield {
             **{name: url for name in URLS},
+            "NEMO_TOKEN": token,
             "NIM_URL": nim_url,
-            "NEMO_TOKEN": environment.get("NEMO_LOCAL_TOKEN", ""),
+            "NIM_TOKEN": nim_token,
         }
     finally:
         if not failed:

@@ -129,6 +129,12 @@ def test_a_tilde_in_the_data_folder_is_the_home_of_the_reader(load, monkeypatch,
     assert load(DATA_DIR="~/d").DATA_DIR == tmp_path / "d"
 
 
+def test_inference_gets_the_token_of_the_platform_unless_it_has_its_own(load):
+    assert load(NEMO_TOKEN="shared").NIM_TOKEN == "shared"
+    assert load(NEMO_TOKEN="shared", NIM_TOKEN="own").NIM_TOKEN == "own"
+    assert load(NEMO_TOKEN="", NIM_TOKEN="own").NEMO_TOKEN is None
+
+
 @pytest.mark.parametrize(
     ("url", "base", "under"),
     [

@@ -118,7 +118,7 @@ def test_a_service_that_never_answers_is_given_up():
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(Unreachable, match=f"{url} did not answer in time. It may be busy"):
             probe(url, "/v1/models", setting="NIM_URL", timeout_s=0.2)
-        slow = clients.nemo(url, nim_url=url).with_options(timeout=0.2, max_retries=0)
+        slow = clients.nemo(url).with_options(timeout=0.2, max_retries=0)
         with pytest.raises(Unreachable, match="did not answer in time"):
             entity_store.find_model(slow, "ns/m@v1")
         question = clients.openai(url).with_options(timeout=0.2, max_retries=0)
@@ -137,9 +137,11 @@ def test_a_connection_that_fails_says_what_was_seen(url, dead_url):
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_service_that_wants_another_token_names_the_setting(url, status):
     there = f"{url}/status/{status}"
-    with pytest.raises(Refused, match=f"set NEMO_TOKEN to a token that {there} takes") as error:
-        clients.require_answers({"NIM": ("NIM_URL", there)}, token="wrong")
+    with pytest.raises(Refused, match=f"set NIM_TOKEN to a token that {there} takes") as error:
+        clients.require_answers({"NIM": ("NIM_URL", there)}, "right", "wrong")
     assert error.value.status == status
+    with pytest.raises(Refused, match=f"set NEMO_TOKEN to a token that {there} takes"):
+        clients.require_answers({"Entity Store": ("NEMO_URL", there)}, "wrong")
 
 
 def test_a_service_that_fails_names_its_own_setting(url):
@@ -198,7 +200,7 @@ def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
             client,
             config="ns/c@v1",
             dataset="ns/d",
-            dataset_contents="4c1f",
+            dataset_revision="4c1f",
             output_name="m",
             hyperparameters={},
             namespace="ns",
@@ -208,7 +210,7 @@ def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
             config={"type": "custom"},
             model="ns/m",
             namespace="ns",
-            dataset_contents="4c1f",
+            dataset_revision="4c1f",
         ),
         lambda client: evaluator.scores(client, "eval-1"),
         lambda client: evaluator.row_results(client, "eval-1"),
@@ -217,7 +219,7 @@ def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
     ],
 )
 def test_a_platform_that_is_gone_between_two_cells_is_named_by_every_verb(dead_url, verb):
-    client = clients.nemo(dead_url, nim_url=dead_url).with_options(max_retries=0)
+    client = clients.nemo(dead_url).with_options(max_retries=0)
     with pytest.raises(Unreachable, match=f"{dead_url}: start .* set NEMO_URL"):
         verb(client)
 
@@ -227,13 +229,15 @@ def test_a_nim_that_is_gone_or_lacks_the_model_is_told_by_a_question(dead_url, u
     gone = clients.openai(dead_url).with_options(max_retries=0)
     with pytest.raises(Unreachable, match=f"{dead_url}: start .* set NIM_URL"):
         inference.ask(gone, "ns/m", question)
+    with pytest.raises(Unreachable, match=f"{dead_url}: start .* set NIM_URL"):
+        inference.served_models(gone)
     lacking = clients.openai(f"{url}/status/404")
     with pytest.raises(NotFound, match="chat/completions was answered 404: ns/x not found"):
         inference.ask(lacking, "ns/m", question)
 
 
 def test_the_traceback_is_ours_and_not_the_way_through_the_clients(dead_url):
-    client = clients.nemo(dead_url, nim_url=dead_url).with_options(max_retries=0)
+    client = clients.nemo(dead_url).with_options(max_retries=0)
     with pytest.raises(Unreachable) as error:
         entity_store.find_model(client, "ns/m@v1")
     assert len("".join(traceback.format_exception(error.value)).splitlines()) < 20
