@@ -254,10 +254,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=Path, help="file to publish as --dataset: .json or .jsonl")
     parser.add_argument("--keep", action="store_true", help="keep the platform's state as well")
     options = parser.parse_args()
+    options.results = options.results.resolve()  # the notebooks run in the project's folder
     if options.rows and not options.dataset:
         parser.error("--rows needs --dataset, the name under which to publish them")
     if options.rows and not options.rows.is_file():
         parser.error(f"--rows: there is no file {options.rows}")
+    if options.rows and options.rows.suffix not in (".json", ".jsonl"):
+        parser.error(f"--rows: {options.rows} must be a file of JSON, named .json or .jsonl")
     os.environ["SIZE"] = options.size
     if options.dataset:
         os.environ["DATASET"] = options.dataset

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from scripts import demo
 from scripts.demo import ROOT, SCORES, URLS, publish, running_platform, table
 
 pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(300)]
@@ -46,14 +47,23 @@ print(inference.served_models(clients.openai(config.NIM_URL, config.NIM_TOKEN))[
         (["--dataset", "foo"], "DATASET='foo' is not owner/name"),
         (["--dataset", "me/rows", "--rows", "/nope.json"], "there is no file /nope.json"),
         (["--rows", "/nope.json"], "--rows needs --dataset"),
+        (["--dataset", "me/rows", "--rows", "README.md"], "README.md must be a file of JSON"),
     ],
-    ids=["size", "dataset", "rows", "rows-without-name"],
+    ids=["size", "dataset", "rows", "rows-without-name", "rows-of-another-kind"],
 )
 def test_an_option_that_cannot_work_is_refused_before_anything_is_made(tmp_path, options, words):
     command = [sys.executable, "scripts/demo.py", "--results", str(tmp_path), *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_in_a_folder_of_another_directory_than_the_projects(tmp_path, monkeypatch):
+    """All four notebooks ran, and then there was no run.json."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIZE", "smoke")
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--results", "out"])
+    assert demo._options().results == tmp_path / "out"
 
 
 def test_a_platform_that_cannot_start_has_the_last_word(tmp_path):
