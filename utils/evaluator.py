@@ -189,10 +189,13 @@ def errors_by_kind(rows: Iterable[RowResult]) -> dict[Kind, list[RowResult]]:
 def errors_by_tool(rows: Iterable[RowResult]) -> dict[str, tuple[int, int, Kind]]:
     """Tools by the number of wrong rows: {"get_weather": (wrong, all, most frequent kind)}.
 
-    A row belongs to the tool it should have called. Tools without an error are left out.
+    A row belongs to the tool it should have called; one without a verdict says nothing of any.
+    Tools without an error are left out.
     """
     kinds: dict[str, Counter[Kind]] = {}
     for row in rows:
+        if row.kind == "no answer":
+            continue
         for name in {call["name"] for call in row.expected}:
             kinds.setdefault(name, Counter())[row.kind] += 1
     found: dict[str, tuple[int, int, Kind]] = {}
