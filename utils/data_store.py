@@ -41,6 +41,8 @@ def load_rows(
 
         load_rows("http://127.0.0.1:8080/v1/hf", "owner/name")[0] -> {"id": 0, "query": ...}
 
+    Rows that have no `id` get one that says where they stand: "row 1", "row 2".
+
     Raises:
         NotFound: the Hub has no such data set, or the token may not see it.
         Unreachable: nothing answers at `endpoint`.
@@ -57,10 +59,11 @@ def load_rows(
         folder = api.snapshot_download(dataset, repo_type="dataset", revision=revision)
     try:
         rows = datasets.load_dataset(folder, split="train")
+        rows.data.validate(full=True)  # text that is not UTF-8 would only fail where it is read
     except Exception as error:  # of many kinds, and most name no file
         for path in sorted(Path(folder).rglob("*.jsonl")):
             list(jsonl.read(path))  # names the line, if a line is to blame
-        reason = str(error) or "there are none"
+        reason = " ".join(str(error.__cause__ or error).split()) or "there are none"
         raise InvalidFile(f"{dataset} has no training rows that can be read: {reason}") from error
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
@@ -68,6 +71,8 @@ def load_rows(
             f"{dataset} has the columns {', '.join(rows.column_names)}, but not "
             f"{', '.join(missing)}: convert its rows first, to the form that notebook 1 shows."
         )
+    if "id" not in rows.column_names:
+        rows = rows.add_column("id", [f"row {number}" for number in range(1, len(rows) + 1)])
     return rows
 
 
@@ -84,7 +89,8 @@ def ensure_namespace(nds_url: str, namespace: str, token: str | None = None) -> 
 def ensure_dataset_repo(hf: HfApi, repo_id: str) -> str:
     """The `hf://` URL of the dataset repository `namespace/name`, created if it was not there."""
     with translated(hf.endpoint, setting="NDS_URL"):
-        hf.create_repo(repo_id, repo_type="dataset", exist_ok=True)
+        with suppress(HfUriError):  # a gateway may name it by a URL that the client cannot read
+            hf.create_repo(repo_id, repo_type="dataset", exist_ok=True)
     return f"hf://datasets/{repo_id}"
 
 
