@@ -95,14 +95,14 @@ def start_evaluation(
     config: Mapping[str, Any],
     model: str,
     namespace: str,
-    dataset_revision: str,
+    dataset_contents: str,
 ) -> EvaluationJob:
     """The job that puts `model` (its NIM id) through the tasks of `config`; it runs on its own.
 
-    One that is under way with the same model, config and revision of the data, as a notebook leaves
+    One that is under way with the same model, config and contents of the data, as a notebook leaves
     it that was interrupted, is followed. One that has ended is not used again.
     """
-    recipe = fingerprint(config, model, dataset_revision)
+    recipe = fingerprint(config, model, dataset_contents)
     for job in client.evaluation.jobs.list(filter={"namespace": namespace}, sort="-created_at"):
         if (job.custom_fields or {}).get(RECIPE) == recipe and job.status in UNDER_WAY:
             return job
