@@ -110,11 +110,8 @@ def test_rows_are_those_of_the_commit_that_was_found(tmp_path, monkeypatch):
 
 
 def test_rows_without_an_id_can_be_found_again_by_their_number(tmp_path, monkeypatch):
-    class Holding(HfApi):
+    class Holding(AtOneCommit):
         """A Hub with two rows."""
-
-        def dataset_info(self, repo_id, **options):
-            return type("Info", (), {"sha": "4c1f"})
 
         def snapshot_download(self, repo_id, **options):
             (tmp_path / "train.jsonl").write_text('{"query": "a"}\n{"query": "b"}')
