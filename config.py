@@ -74,7 +74,7 @@ def _url(key: str, default: str, *, of_a_service: bool = True) -> str:
     example = "a URL such as http://127.0.0.1:8080"
     if "@" in os.environ.get(key, ""):  # the notebooks print where they point
         raise ConfigError(
-            f"{key} has a user or password in it; NEMO_TOKEN and HF_TOKEN are for that."
+            f"{key} has a user or password in it; NEMO_TOKEN, NIM_TOKEN and HF_TOKEN are for that."
         )
     url = _text(key, default, r"https?://[^\s/?#]+(/[^\s?#]*)?", example).rstrip("/")
     try:
@@ -84,6 +84,23 @@ def _url(key: str, default: str, *, of_a_service: bool = True) -> str:
     if of_a_service and re.search(r"/v1(/hf)?$", url):
         raise ConfigError(f"{key}={url!r} ends in what every client adds; leave out the /v1.")
     return url
+
+
+def is_under(url: str, base: str) -> bool:
+    """True when `url` is on the server of `base` and within its path, however they are spelt.
+
+    is_under("http://localhost:8080/v1/hf", "http://127.0.0.1:8080") -> True
+    """
+    return f"{_plain(url)}/".startswith(f"{_plain(base)}/")
+
+
+def _plain(url: str) -> str:
+    """host:port/path, with one name for the loopback addresses."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host in ("localhost", "::1") or host.startswith("127."):
+        host = "localhost"
+    return f"{host}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}{parts.path}"
 
 
 def _secret(key: str) -> str | None:
@@ -133,6 +150,7 @@ DEPLOYMENT_URL = _url("DEPLOYMENT_URL", NEMO_URL)
 # --- secrets ----------------------------------------------------------------------------------
 HF_TOKEN = _secret("HF_TOKEN")  # for the Hugging Face Hub only; never sent to the Data Store
 NEMO_TOKEN = _secret("NEMO_TOKEN")  # bearer token, where the platform asks for one
+NIM_TOKEN = _secret("NIM_TOKEN") or NEMO_TOKEN  # where inference has a key of its own
 WANDB_API_KEY = _secret("WANDB_API_KEY")
 
 # --- which data -------------------------------------------------------------------------------
@@ -145,13 +163,17 @@ DATASET = _text(
     rf"{_REPO}/{_NAME}",
     f"owner/name, each {_REPO_SPELT}",
 )
+if _plain(HF_ENDPOINT) == _plain(DATA_STORE_URL):
+    raise ConfigError(
+        f"HF_ENDPOINT='{HF_ENDPOINT}' is the Data Store, whose Hub has a path: add /v1/hf."
+    )
 SEED = _seed(_text("SEED", "42", r"[0-9]{1,20}", "a whole number"))
-DATA_DIR = _writable(Path(_text("DATA_DIR", "data")))
+DATA_DIR = _writable(Path(os.path.expanduser(_text("DATA_DIR", "data"))))
 
 # --- which models, and the names of what we make ----------------------------------------------
 NAMESPACE = _text("NAMESPACE", "xlam-tutorial-ns", _REPO, _REPO_SPELT)
 DATASET_NAME = _text("DATASET_NAME", "xlam-ft-dataset", _REPO, _REPO_SPELT)
-OUTPUT_MODEL_NAME = _text("OUTPUT_MODEL_NAME", "llama-3.2-1b-xlam", _NAME, _SPELT)
+OUTPUT_MODEL_NAME = _text("OUTPUT_MODEL_NAME", "llama-3.2-1b-xlam", _REPO, _REPO_SPELT)
 BASE_MODEL = _text("BASE_MODEL", "meta/llama-3.2-1b-instruct", _PATH, "namespace/name")
 CUSTOMIZATION_CONFIG = _text(
     "CUSTOMIZATION_CONFIG", f"{BASE_MODEL}@v1.0.0+80GB", r"[^/@]+/[^/@]+@[^/@]+", "ns/name@version"

@@ -58,7 +58,7 @@ def measure(
     home, began = folder / "home", time.monotonic()
     with running_platform(home, NEMO_LOCAL_SPARE_TRAINING=str(spare)) as urls:
         started = time.monotonic() - began
-        nemo = clients.nemo(urls["NEMO_URL"], nim_url=urls["NIM_URL"])
+        nemo = clients.nemo(urls["NEMO_URL"])
         chat = clients.openai(urls["NIM_URL"])
         hub = data_store.hub(urls["NDS_URL"])
         data_store.ensure_dataset_repo(hub, REPOSITORY)

@@ -108,11 +108,16 @@ def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
         if failed:
             sys.exit(failed)  # it has said why, and left nothing behind
         url = f"http://127.0.0.1:{port}"
-        nim_url = environment.get("NEMO_LOCAL_NIM_URL") or f"http://127.0.0.1:{nim_port}"
+        token = environment.get("NEMO_LOCAL_TOKEN", "")
+        nim_url, nim_token = f"http://127.0.0.1:{nim_port}", token
+        if environment.get("NEMO_LOCAL_NIM_URL"):  # not ours: it gets its own key or none
+            nim_url = environment["NEMO_LOCAL_NIM_URL"]
+            nim_token = environment.get("NEMO_LOCAL_NIM_KEY") or "none"
         yield {
             **{name: url for name in URLS},
+            "NEMO_TOKEN": token,
             "NIM_URL": nim_url,
-            "NEMO_TOKEN": environment.get("NEMO_LOCAL_TOKEN", ""),
+            "NIM_TOKEN": nim_token,
         }
     finally:
         if not failed:
@@ -249,10 +254,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=Path, help="file to publish as --dataset: .json or .jsonl")
     parser.add_argument("--keep", action="store_true", help="keep the platform's state as well")
     options = parser.parse_args()
+    options.results = options.results.resolve()  # the notebooks run in the project's folder
     if options.rows and not options.dataset:
         parser.error("--rows needs --dataset, the name under which to publish them")
     if options.rows and not options.rows.is_file():
         parser.error(f"--rows: there is no file {options.rows}")
+    if options.rows and options.rows.suffix not in (".json", ".jsonl"):
+        parser.error(f"--rows: {options.rows} must be a file of JSON, named .json or .jsonl")
     os.environ["SIZE"] = options.size
     if options.dataset:
         os.environ["DATASET"] = options.dataset

@@ -95,7 +95,10 @@ def test_a_wrong_value_is_named_with_its_key(load, name, value):
 
 REPOSITORIES = pytest.mark.parametrize(
     ("name", "value"),
-    [("NAMESPACE", "{}"), ("DATASET_NAME", "{}"), ("DATASET", "owner/{}"), ("DATASET", "{}/name")],
+    [
+        *(("NAMESPACE", "{}"), ("DATASET_NAME", "{}"), ("OUTPUT_MODEL_NAME", "{}")),
+        *(("DATASET", "owner/{}"), ("DATASET", "{}/name")),
+    ],
 )
 
 
@@ -119,6 +122,40 @@ def test_the_largest_seed_and_a_folder_that_is_to_be_made_are_fine(load, tmp_pat
     config = load(SEED="4294967295", DATA_DIR=str(tmp_path / "new" / "data"))
     assert config.SEED == 2**32 - 1
     assert not config.DATA_DIR.exists()
+
+
+def test_a_tilde_in_the_data_folder_is_the_home_of_the_reader(load, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(DATA_DIR="~/d").DATA_DIR == tmp_path / "d"
+
+
+def test_inference_gets_the_token_of_the_platform_unless_it_has_its_own(load):
+    assert load(NEMO_TOKEN="shared").NIM_TOKEN == "shared"
+    assert load(NEMO_TOKEN="shared", NIM_TOKEN="own").NIM_TOKEN == "own"
+    assert load(NEMO_TOKEN="", NIM_TOKEN="own").NEMO_TOKEN is None
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "under"),
+    [
+        ("http://127.0.0.1:8080/v1/hf", "http://127.0.0.1:8080", True),
+        ("http://localhost:8080/v1/hf", "http://127.0.0.1:8080", True),
+        ("http://[::1]:8080/v1/hf", "http://LOCALHOST:8080", True),
+        ("http://nemo.example/v1/hf", "http://NEMO.example:80", True),
+        ("https://nemo.example/nds/v1/hf", "https://nemo.example/nds", True),
+        ("https://nemo.example/ndsx/v1/hf", "https://nemo.example/nds", False),
+        ("http://127.0.0.1:8080/v1/hf", "http://127.0.0.1:8081", False),
+        ("https://huggingface.co", "http://127.0.0.1:8080", False),
+    ],
+)
+def test_a_data_store_is_known_again_however_its_host_is_spelt(load, url, base, under):
+    """A token of Hugging Face was sent to one that was spelt otherwise."""
+    assert load().is_under(url, base) is under
+
+
+def test_a_data_store_without_the_path_of_its_hub_is_named(load):
+    with pytest.raises(ValueError, match="HF_ENDPOINT='http://localhost:8080' .* add /v1/hf"):
+        load(HF_ENDPOINT="http://localhost:8080")
 
 
 def test_an_empty_variable_counts_as_unset(load):

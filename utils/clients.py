@@ -19,10 +19,11 @@ PROBES = {
 }
 
 
-def nemo(url: str, *, nim_url: str, token: str | None = None) -> NeMoMicroservices:
-    """The official SDK's client of one service, or of the gateway in front of several."""
+def nemo(url: str, token: str | None = None) -> NeMoMicroservices:
+    """The official SDK's client of one service, or of the gateway in front of several; not NIM's,
+    which has a token of its own: see `openai`."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return NeMoMicroservices(base_url=url, inference_base_url=nim_url, default_headers=headers)
+    return NeMoMicroservices(base_url=url, default_headers=headers)
 
 
 def openai(nim_url: str, token: str | None = None) -> OpenAI:
@@ -30,19 +31,24 @@ def openai(nim_url: str, token: str | None = None) -> OpenAI:
     return OpenAI(base_url=f"{nim_url}/v1", api_key=token or "none")
 
 
-def require_answers(urls: Mapping[str, tuple[str, str]], token: str | None = None) -> None:
+def require_answers(
+    urls: Mapping[str, tuple[str, str]], token: str | None = None, nim_token: str | None = None
+) -> None:
     """Nothing, when every service answers: {"NIM": ("NIM_URL", "http://127.0.0.1:8000")}.
 
+    NIM is asked with `nim_token`, the others with `token`.
+
     Raises:
-        Unreachable: one does not, or another service does; names the URL and the setting.
+        Unreachable: one does not, or something else does; names the URL and the setting.
         Refused: one wants a token, or another one.
     """
     for service, (setting, url) in urls.items():
+        key, own = ("NIM_TOKEN", nim_token) if service == "NIM" else ("NEMO_TOKEN", token)
         try:
-            answer = probe(url, PROBES[service], setting=setting, token=token)
+            answer = probe(url, PROBES[service], setting=setting, token=own)
         except Refused as error:
             if error.status in (401, 403):
-                told = f"{error}; set NEMO_TOKEN to a token that {url} takes"
+                told = f"{error}; set {key} to a token that {url} takes"
                 raise Refused(told, error.status) from None
             raise Unreachable(f"{error}; is {setting} the URL of {service}?") from None
         # Both list models at one path, but only the Entity Store does so in pages.

@@ -35,7 +35,7 @@ def ensure_training(
     *,
     config: str,
     dataset: str,
-    dataset_revision: str,
+    dataset_contents: str,
     output_name: str,
     hyperparameters: Mapping[str, Any],
     namespace: str,
@@ -44,15 +44,15 @@ def ensure_training(
     """The run that trains this recipe: a finished one, one under way, or a new one.
 
         ensure_training(trainer, nemo, config="meta/llama-3.2-1b-instruct@v1.0.0+80GB",
-                        dataset="ns/xlam", dataset_revision="4c1f...", output_name="llama-xlam",
+                        dataset="ns/xlam", dataset_contents="4c1f...", output_name="llama-xlam",
                         namespace="ns", hyperparameters={...}).model -> "ns/llama-xlam@v1"
 
-    A recipe is the config, the dataset at one revision and the hyperparameters. The same recipe is
-    trained once: its finished model is used again. Any change, or a run that failed, takes the
-    next free version, so that no earlier model is overwritten. `client` is Customizer's, and may be
-    the same as that of the Entity Store.
+    A recipe is the config, what the dataset holds (`data_store.contents`) and the hyperparameters.
+    The same recipe is trained once: its finished model is used again. Any change, or a run that
+    failed, takes the next free version, so that no earlier model is overwritten. `client` is
+    Customizer's, and may be the same as that of the Entity Store.
     """
-    recipe = fingerprint(config, dataset, dataset_revision, output_name, hyperparameters)
+    recipe = fingerprint(config, dataset, dataset_contents, output_name, hyperparameters)
     for job in client.customization.jobs.list(filter={"dataset": dataset}, sort="-created_at"):
         if (job.custom_fields or {}).get(RECIPE) != recipe:
             continue

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfUriError
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from utils import jsonl
-from utils.errors import Conflict, InvalidFile
+from utils.errors import Conflict, InvalidFile, OutOfOrder
 from utils.http import post_form, translated
+from utils.jobs import fingerprint
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,6 +43,8 @@ def load_rows(
 
         load_rows("http://127.0.0.1:8080/v1/hf", "owner/name")[0] -> {"id": 0, "query": ...}
 
+    Rows that have no `id` get one that says where they stand: "row 1", "row 2".
+
     Raises:
         NotFound: the Hub has no such data set, or the token may not see it.
         Unreachable: nothing answers at `endpoint`.
@@ -57,10 +61,11 @@ def load_rows(
         folder = api.snapshot_download(dataset, repo_type="dataset", revision=revision)
     try:
         rows = datasets.load_dataset(folder, split="train")
+        rows.data.validate(full=True)  # text that is not UTF-8 would only fail where it is read
     except Exception as error:  # of many kinds, and most name no file
         for path in sorted(Path(folder).rglob("*.jsonl")):
             list(jsonl.read(path))  # names the line, if a line is to blame
-        reason = str(error) or "there are none"
+        reason = " ".join(str(error.__cause__ or error).split()) or "there are none"
         raise InvalidFile(f"{dataset} has no training rows that can be read: {reason}") from error
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
@@ -68,6 +73,8 @@ def load_rows(
             f"{dataset} has the columns {', '.join(rows.column_names)}, but not "
             f"{', '.join(missing)}: convert its rows first, to the form that notebook 1 shows."
         )
+    if "id" not in rows.column_names:
+        rows = rows.add_column("id", [f"row {number}" for number in range(1, len(rows) + 1)])
     return rows
 
 
@@ -84,7 +91,8 @@ def ensure_namespace(nds_url: str, namespace: str, token: str | None = None) -> 
 def ensure_dataset_repo(hf: HfApi, repo_id: str) -> str:
     """The `hf://` URL of the dataset repository `namespace/name`, created if it was not there."""
     with translated(hf.endpoint, setting="NDS_URL"):
-        hf.create_repo(repo_id, repo_type="dataset", exist_ok=True)
+        with suppress(HfUriError):  # a gateway may name it by a URL that the client cannot read
+            hf.create_repo(repo_id, repo_type="dataset", exist_ok=True)
     return f"hf://datasets/{repo_id}"
 
 
@@ -93,8 +101,7 @@ def upload_files(hf: HfApi, repo_id: str, files: Mapping[str, Path]) -> str:
 
         upload_files(hf, "ns/xlam", {"training/training.jsonl": Path("data/...")}) -> "4c1f..."
 
-    One commit: all files or none. Files that are there already make no new commit, so the same
-    data always has the same name.
+    One commit: all files or none. Files that are there already make no new commit.
 
     Raises:
         InvalidFile: one of the files does not exist on this machine.
@@ -113,8 +120,36 @@ def upload_files(hf: HfApi, repo_id: str, files: Mapping[str, Path]) -> str:
         return str(hf.dataset_info(repo_id).sha)
 
 
+def contents(hf: HfApi, repo_id: str) -> str:
+    """Sixteen hex digits that name what the repository holds, the same for the same files.
+
+    A commit is no such name: data that change and change back get a new one.
+    """
+    return fingerprint(_blobs(hf, repo_id))
+
+
+def require_contents(hf: HfApi, repo_id: str, expected: str, *, notebook: str) -> None:
+    """Nothing, when the repository still holds what `notebook` uploaded: its `contents`.
+
+    Raises:
+        OutOfOrder: others have been uploaded since, by a second run under the same names.
+    """
+    if contents(hf, repo_id) != expected:
+        raise OutOfOrder(
+            f"{repo_id} in the Data Store holds other files than this run's: another run has "
+            f"uploaded its own. Run {notebook} again, which puts these back and trains nothing "
+            "twice. Runs side by side need a NAMESPACE each."
+        )
+
+
 def list_files(hf: HfApi, repo_id: str) -> list[str]:
     """Paths in the repository, without the Hub's own `.gitattributes`."""
+    return sorted(_blobs(hf, repo_id))
+
+
+def _blobs(hf: HfApi, repo_id: str) -> dict[str, str]:
+    """Path to Git's hash of each file in the repository, but for the Hub's own `.gitattributes`."""
     with translated(hf.endpoint, setting="NDS_URL"):
-        paths = hf.list_repo_files(repo_id, repo_type="dataset")
-    return sorted(path for path in paths if path != ".gitattributes")
+        entries = list(hf.list_repo_tree(repo_id, repo_type="dataset", recursive=True))
+    files = [entry for entry in entries if isinstance(entry, RepoFile)]
+    return {file.path: file.blob_id for file in files if file.path != ".gitattributes"}

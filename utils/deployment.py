@@ -4,7 +4,9 @@ import nemo_microservices
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.deployment import ModelDeployment
 
-from utils.http import translates
+from utils.errors import JobFailed
+from utils.http import translated, translates
+from utils.jobs import SUCCEEDED, OnUpdate, wait_for
 
 
 @translates()
@@ -14,7 +16,7 @@ def ensure_deployed(client: NeMoMicroservices, model: str, *, image: str) -> Mod
         ensure_deployed(nemo, "meta/llama-3.2-1b-instruct",
                         image="nvcr.io/nim/meta/llama-3.2-1b-instruct:1.8.3")
 
-    The answer comes before the model is loaded: follow with `inference.wait_until_served`.
+    The answer comes before the model is loaded: follow with `wait_until_deployed`.
     """
     namespace, _, name = model.partition("/")
     image_name, _, image_tag = image.rpartition(":")
@@ -37,3 +39,34 @@ def ensure_deployed(client: NeMoMicroservices, model: str, *, image: str) -> Mod
         if error.status_code != 409 and "already exists" not in error.message:
             raise
         return client.deployment.model_deployments.retrieve(name, namespace=namespace)
+
+
+def wait_until_deployed(
+    client: NeMoMicroservices, model: str, *, timeout_s: float, on_update: OnUpdate | None = None
+) -> ModelDeployment:
+    """The deployment of `model`, as soon as the platform says that it is ready.
+
+    Raises:
+        JobFailed: it has failed; with the platform's reason.
+        TimedOut: it is not ready after `timeout_s` seconds.
+    """
+    namespace, _, name = model.partition("/")
+
+    def ready() -> ModelDeployment | None:
+        with translated(str(client.base_url)):
+            found = client.deployment.model_deployments.retrieve(name, namespace=namespace)
+        details = found.status_details
+        if details.status == "failed":
+            why = details.description or "no reason given"
+            raise JobFailed(
+                f"The deployment of {model} has failed: {why}. Correct the name if it is wrong; if "
+                f"it is right, see to the reason, delete the deployment {namespace}/{name} and run "
+                "this cell again."
+            )
+        return found if found.deployed or details.status in SUCCEEDED else None
+
+    deployed = wait_for(
+        ready, what=f"the deployment of {model}", timeout_s=timeout_s, on_update=on_update
+    )
+    assert deployed is not None  # wait_for returns truthy values only
+    return deployed

@@ -95,14 +95,14 @@ def start_evaluation(
     config: Mapping[str, Any],
     model: str,
     namespace: str,
-    dataset_revision: str,
+    dataset_contents: str,
 ) -> EvaluationJob:
     """The job that puts `model` (its NIM id) through the tasks of `config`; it runs on its own.
 
-    One that is under way with the same model, config and revision of the data, as a notebook leaves
+    One that is under way with the same model, config and contents of the data, as a notebook leaves
     it that was interrupted, is followed. One that has ended is not used again.
     """
-    recipe = fingerprint(config, model, dataset_revision)
+    recipe = fingerprint(config, model, dataset_contents)
     for job in client.evaluation.jobs.list(filter={"namespace": namespace}, sort="-created_at"):
         if (job.custom_fields or {}).get(RECIPE) == recipe and job.status in UNDER_WAY:
             return job
@@ -189,10 +189,13 @@ def errors_by_kind(rows: Iterable[RowResult]) -> dict[Kind, list[RowResult]]:
 def errors_by_tool(rows: Iterable[RowResult]) -> dict[str, tuple[int, int, Kind]]:
     """Tools by the number of wrong rows: {"get_weather": (wrong, all, most frequent kind)}.
 
-    A row belongs to the tool it should have called. Tools without an error are left out.
+    A row belongs to the tool it should have called; one without a verdict says nothing of any.
+    Tools without an error are left out.
     """
     kinds: dict[str, Counter[Kind]] = {}
     for row in rows:
+        if row.kind == "no answer":
+            continue
         for name in {call["name"] for call in row.expected}:
             kinds.setdefault(name, Counter())[row.kind] += 1
     found: dict[str, tuple[int, int, Kind]] = {}

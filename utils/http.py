@@ -1,5 +1,6 @@
 """Plain HTTP requests, and the translation of every SDK's errors into ours."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -28,11 +29,10 @@ C = TypeVar("C", bound=Client)
 def probe(
     base_url: str, path: str, *, setting: str, token: str | None = None, timeout_s: float = 30.0
 ) -> Any:
-    """What the service answers to GET with success; None where that is not JSON."""
-    try:
-        return _send("GET", base_url, path, setting, token, timeout_s).json()
-    except ValueError:
-        return None
+    """The JSON that the service answers to GET with success."""
+    response = _send("GET", base_url, path, setting, token, timeout_s)
+    with translated(base_url, setting=setting):
+        return response.json()
 
 
 def post_form(
@@ -43,13 +43,8 @@ def post_form(
     `setting` is the name in config.py that an error tells the reader to change.
     """
     response = _send("POST", base_url, path, setting, token, 60.0, form)
-    try:
+    with translated(base_url, setting=setting):
         return response.json() if response.content else None
-    except ValueError as error:
-        raise Unreachable(
-            f"{response.url} answered with something else than JSON "
-            f"({response.text[:60]!r}): is {setting} the right URL?"
-        ) from error
 
 
 def _send(
@@ -81,14 +76,6 @@ def refusal(status: int, request: str, detail: object) -> Refused:
     """
     kind = {404: NotFound, 409: Conflict}.get(status, Refused)
     return kind(f"{request} was answered {status}: {detail}", status)
-
-
-def unreachable(url: str, setting: str) -> Unreachable:
-    """The error for a URL at which nothing answers, with both remedies."""
-    return Unreachable(
-        f"Platform not reachable at {url}: start the embedded one with `make up`, "
-        f"or set {setting} to one that runs."
-    )
 
 
 @contextmanager
@@ -144,13 +131,42 @@ def _translate(error: Exception, url: str, setting: str) -> NemoError | None:
     if isinstance(error, hub.HfHubHTTPError) and error.response is not None:
         message = error.server_message or str(error).splitlines()[0]
         return refusal(error.response.status_code, str(error.response.url), message)
+    if isinstance(error, json.JSONDecodeError):
+        start = " ".join(error.doc[:60].split())
+        return Unreachable(
+            f"{url} answered with something else than JSON ({start!r}): is {setting} the right "
+            "URL? A page to sign in looks like this, too."
+        )
+    late = (
+        requests.ReadTimeout,
+        nemo_microservices.APITimeoutError,
+        openai.APITimeoutError,
+        httpx.ReadTimeout,
+    )
+    if isinstance(error, late) and not isinstance(error.__cause__, httpx.ConnectTimeout):
+        return Unreachable(
+            f"Platform at {url} did not answer in time. It may be busy: run the cell again, and if "
+            f"that does not help, read its log, or set {setting} to another one."
+        )
     lost = (
         requests.RequestException,
         nemo_microservices.APIConnectionError,
         openai.APIConnectionError,
         httpx.HTTPError,
     )
-    return unreachable(url, setting) if isinstance(error, lost) else None
+    if isinstance(error, lost):
+        return Unreachable(
+            f"Platform not reachable at {url}: start the embedded one with `make up`, "
+            f"or set {setting} to one that runs. What was seen: {_first_cause(error)}"
+        )
+    return None
+
+
+def _first_cause(error: BaseException) -> str:
+    """What the error that began it all says, or the name of its kind."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return str(error) or type(error).__name__
 
 
 def _detail(response: requests.Response) -> object:

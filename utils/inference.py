@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from nemo_microservices import NeMoMicroservices
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 
-from utils.http import translated, translates
+from utils.http import translates
 from utils.jobs import OnUpdate, wait_for
 
 
@@ -28,27 +27,26 @@ class ServedModel:
         return self.answered_by != self.id
 
 
-def served_models(client: NeMoMicroservices) -> list[ServedModel]:
+@translates("NIM_URL")
+def served_models(openai: OpenAI) -> list[ServedModel]:
     """The models that answer at this moment, base models and adapters."""
-    with translated(str(client.base_url), setting="NIM_URL"):
-        listed = client.inference.models.list().data
     return [
         ServedModel(
             id=model.id,
             parent=getattr(model, "parent", None),
             answered_by=getattr(model, "answered_by", None) or model.id,
         )
-        for model in listed
+        for model in openai.models.list().data
     ]
 
 
-def find_served(client: NeMoMicroservices, model: str) -> ServedModel | None:
+def find_served(openai: OpenAI, model: str) -> ServedModel | None:
     """The served model of that id, or None."""
-    return next((served for served in served_models(client) if served.id == model), None)
+    return next((served for served in served_models(openai) if served.id == model), None)
 
 
 def wait_until_served(
-    client: NeMoMicroservices, model: str, *, timeout_s: float, on_update: OnUpdate | None = None
+    openai: OpenAI, model: str, *, timeout_s: float, on_update: OnUpdate | None = None
 ) -> ServedModel:
     """The model as NIM lists it, as soon as it does.
 
@@ -59,7 +57,7 @@ def wait_until_served(
         TimedOut: NIM does not list `model` after `timeout_s` seconds.
     """
     served = wait_for(
-        lambda: find_served(client, model),
+        lambda: find_served(openai, model),
         what=f"NIM to serve {model}",
         timeout_s=timeout_s,
         on_update=on_update,

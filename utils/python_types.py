@@ -49,6 +49,8 @@ _NAMES = {
 }
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 _OPENING, _CLOSING = "[({", "])}"
+_IN_BRACKETS = r"\s*\(((?:optional|required|defaults?)\b[^()]*(?:\([^()]*\)[^()]*)*)\)\s*$"
+"""`(optional, default (1, 2))` at the end of a spelling."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,11 @@ def is_valid(value: Any, schema: Schema) -> bool:
 
 def _modifiers(spelling: str, notes: list[str]) -> tuple[str, bool, Any]:
     """(type, optional, default) of `type, optional, default 'x'` in its many forms."""
-    text = re.sub(r"\s*\((optional|required)\)\s*$", r", \1", spelling.strip(), flags=re.I)
+    text = re.sub(_IN_BRACKETS, r", \1", spelling.strip(), flags=re.I | re.S)
     text = re.sub(r"^optional\s+(?=\w)(.*)$", r"\1, optional", text, flags=re.I)
     head, *rest = _split(text, ",")
-    optional, default = False, MISSING
+    head, *given = _split(head, "=")
+    optional, default = False, _literal("=".join(given)) if given else MISSING
     for place, word in enumerate(rest):
         match = re.fullmatch(r"default(?:s\s+to)?\s*[:=]?\s*(.*)", word, flags=re.I | re.S)
         if match:
@@ -185,14 +188,8 @@ def _tuple(arguments: Sequence[str], notes: list[str]) -> Schema:
 
 
 def _enumeration(values: list[Any]) -> Schema:
-    kinds = {
-        name
-        for value in values
-        for name in ("boolean", "integer", "number", "string", "null")
-        if is_valid(value, {"type": name})
-    }
-    single = next((name for name in ("integer", "number") if kinds == {"integer", "number"}), None)
-    single = single or (kinds.pop() if len(kinds) == 1 else None)
+    kinds = ("boolean", "integer", "number", "string", "null")
+    single = next((k for k in kinds if all(is_valid(v, {"type": k}) for v in values)), None)
     return {**({"type": single} if single else {}), "enum": values}
 
 

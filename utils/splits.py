@@ -36,8 +36,9 @@ def split_rows(
         split_rows(rows, train=3500, validation=300, evaluation=300, unseen=150, seed=42)
 
     Some tools are held out first: rows that call one are the unseen part. Other rows that offer one
-    come last, and the offer is taken out of them. With fewer rows than asked for, all parts shrink
-    in proportion. A question that occurs twice stays on one side: only its first row is used.
+    are used where there are too few without, with the offer taken out. With fewer rows than asked
+    for, all parts shrink in proportion. A question that occurs twice stays on one side: only its
+    first row is used.
 
     Raises:
         ValueError: fewer than one row for each part, or all rows call the same tool.
@@ -63,10 +64,12 @@ def split_rows(
             f"their own, and with {enough} of those every part would get some."
         )
     first, second, third = sizes
+    repeated = len(rows) - len(pool)
     why = f"{len(rows)} rows, {asked} asked for: " + (
         "every part has its size"
         if share == 1 and len(held_out) == unseen
         else f"parts shrunk to {', '.join(map(str, sizes))} and {len(held_out)} unseen"
+        + (f"; {repeated} rows repeat the question of another" if repeated else "")
     )
     return Splits(
         train=left[:first],
@@ -111,10 +114,10 @@ def _hold_out(
             found += calls[name]
     unseen = [row for row in pool if row.calls[0]["name"] in held]
     left = [row for row in pool if row.calls[0]["name"] not in held]
-    clean = [row for row in left if not held & tools_of([row])]
-    offering = [row for row in left if held & tools_of([row])]
-    spare = max(0, needed - len(clean))
-    return unseen[:count], [*clean, *(_without(row, held) for row in offering[:spare])]
+    offering = [row.query for row in left if held & tools_of([row])]
+    spare = max(0, needed - (len(left) - len(offering)))
+    away = set(offering[spare:])
+    return unseen[:count], [_without(row, held) for row in left if row.query not in away]
 
 
 def _without(row: XlamRow, names: set[str]) -> XlamRow:

@@ -6,6 +6,7 @@
 Source: https://docs.nvidia.com/nim/large-language-models/latest/function-calling.html
 """
 
+import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,7 @@ def _add(tool: Tool, needed: Collection[str], result: LintResult) -> None:
     for key in set(parameters.get("required") or []) - set(fixed):
         note("required", "fixed", f"required parameter {key!r} is not declared: left out")
 
-    new_name = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:MAX_NAME]
+    new_name = _accepted(name)
     if new_name != name:
         note("name", "fixed", f"renamed to {new_name!r}, letters a NIM accepts")
     whole = {"type": "object", "properties": fixed, "required": required}
@@ -129,6 +130,20 @@ def _add(tool: Tool, needed: Collection[str], result: LintResult) -> None:
         return
     if new_name != name:
         result.renamed[name] = new_name
+
+
+def _accepted(name: str) -> str:
+    """The name in letters that a NIM accepts, the same wherever it stands.
+
+    _accepted("get.rows") -> "get_rows", _accepted("查询天气") -> "tool_22cf3c76"
+
+    Where a name has letters of other alphabets, a hash keeps it apart from others.
+    """
+    spelt = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    if name.isascii() and spelt.strip("_-"):
+        return spelt[:MAX_NAME]
+    readable = spelt.strip("_")[: MAX_NAME - 9] or "tool"
+    return f"{readable}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _lacks(schema: Schema, kind: str, key: str) -> bool:

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from utils import jsonl
 from utils.errors import InvalidFile, InvalidRow
-from utils.python_types import MISSING, Schema, parse_type, typed_default
+from utils.python_types import MISSING, Schema, is_valid, parse_type, typed_default
 from utils.tool_schema import Finding, Tool, lint
 
 COLUMNS = ("query", "tools", "answers")
@@ -227,7 +227,7 @@ def to_tool(raw: Mapping[str, Any]) -> tuple[Tool, list[str]]:
              {"type": "object", "required": [],
               "properties": {"n": {"type": "integer", "description": "...", "default": 10}}}}}, [])
 
-    A parameter is required unless its type says optional or it has a default.
+    A parameter is required unless its type says optional, `required` is false or it has a default.
     """
     notes: list[str] = []
     properties: dict[str, Schema] = {}
@@ -235,15 +235,19 @@ def to_tool(raw: Mapping[str, Any]) -> tuple[Tool, list[str]]:
     for name, parameter in raw["parameters"].items():
         parsed = parse_type(parameter["type"])
         notes.extend(parsed.notes)
-        schema = {**parsed.schema, "description": str(parameter.get("description") or "")}
+        values = _allowed(parameter, parsed.schema)
+        unused = set(parameter) - {"type", "description", "default", "required", *values}
+        notes.extend(f"key {key!r} of a parameter is not understood: left out" for key in unused)
+        schema = {**parsed.schema, **values, "description": str(parameter.get("description") or "")}
         declared = parameter.get("default", parsed.default)
-        default = MISSING if declared is MISSING else typed_default(declared, parsed.schema)
+        default = MISSING if declared is MISSING else typed_default(declared, schema)
         if default is not MISSING:
             schema["default"] = default
         elif declared not in (MISSING, None, ""):
             notes.append(f"default {declared!r} is no {parameter['type']!r}: left out")
         properties[name] = schema
-        if not parsed.optional and declared is MISSING:
+        optional = parsed.optional or parameter.get("required") is False
+        if not optional and declared is MISSING:
             required.append(name)
     function = {
         "name": raw["name"],
@@ -251,6 +255,14 @@ def to_tool(raw: Mapping[str, Any]) -> tuple[Tool, list[str]]:
         "parameters": {"type": "object", "properties": properties, "required": required},
     }
     return {"type": "function", "function": function}, notes
+
+
+def _allowed(parameter: Mapping[str, Any], schema: Schema) -> dict[str, list[Any]]:
+    """The parameter's `enum`, where it is a list of values of its type; else nothing."""
+    values = parameter.get("enum")
+    if not isinstance(values, list) or not values:
+        return {}
+    return {"enum": values} if all(is_valid(value, schema) for value in values) else {}
 
 
 def _tool(row_id: object, raw: Any, notes: list[str]) -> Tool:

@@ -113,7 +113,7 @@ def test_the_notebooks_verbs_read_scores_and_rows(sdk, model, upload):
     model.respond = lambda body: "f(n=0)" if number_of(body) else tool_call("f", {"n": 0})
     config = tool_config(upload([row(0), row(1)]))
     job = evaluator.start_evaluation(
-        sdk, config=config, model="scripted/model", namespace="ns", dataset_revision="4c1f"
+        sdk, config=config, model="scripted/model", namespace="ns", dataset_contents="4c1f"
     )
     evaluator.wait_for_evaluation(sdk, job.id, timeout_s=30)
     scores = evaluator.scores(sdk, job.id)["calls"]
@@ -132,15 +132,15 @@ def test_an_evaluation_that_a_notebook_was_interrupted_in_is_not_started_twice(s
     model.respond = respond
     config = tool_config(upload([row(0)]))
 
-    def start(model="scripted/model", revision="4c1f"):
+    def start(model="scripted/model", contents="4c1f"):
         return evaluator.start_evaluation(
-            sdk, config=config, model=model, namespace="ns", dataset_revision=revision
+            sdk, config=config, model=model, namespace="ns", dataset_contents=contents
         ).id
 
     try:
         first = start()
         assert start() == first
-        assert first not in (start(revision="77aa"), start("scripted/other"))
+        assert first not in (start(contents="77aa"), start("scripted/other"))
     finally:
         go_on.set()
     evaluator.wait_for_evaluation(sdk, first, timeout_s=30)
@@ -309,7 +309,7 @@ def test_the_pocket_model_is_evaluated_and_named(platform):
         config=config,
         model="meta/llama-3.2-1b-instruct",
         namespace="evaluation-contract",
-        dataset_revision="4c1f",
+        dataset_contents="4c1f",
     )
     evaluator.wait_for_evaluation(sdk, job.id, timeout_s=120)
     task = sdk.evaluation.jobs.results(job.id).tasks["calls"]

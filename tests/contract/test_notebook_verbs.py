@@ -33,6 +33,31 @@ def test_namespaces_repository_and_dataset_are_ensured_twice(
     assert data_store.list_files(hf, "ns/xlam") == ["training/training.jsonl"]
 
 
+def test_data_that_change_and_change_back_have_the_contents_they_had(control_plane, tmp_path):
+    hf, file = data_store.hub(control_plane.url), tmp_path / "training.jsonl"
+    data_store.ensure_dataset_repo(hf, "ns/xlam")
+    contents, revisions = [], []
+    for text in ("{}", '{"messages": []}', "{}"):
+        file.write_text(text)
+        revisions.append(data_store.upload_files(hf, "ns/xlam", {"training/training.jsonl": file}))
+        contents.append(data_store.contents(hf, "ns/xlam"))
+    assert len(set(revisions)) == 3
+    assert contents[0] == contents[2] != contents[1]
+
+
+def test_rows_that_another_run_put_in_place_of_ones_own_are_not_used(control_plane, tmp_path):
+    hf, file = data_store.hub(control_plane.url), tmp_path / "seen.jsonl"
+    data_store.ensure_dataset_repo(hf, "ns/xlam")
+    file.write_text('{"id": "mine"}')
+    data_store.upload_files(hf, "ns/xlam", {"testing/seen.jsonl": file})
+    mine = data_store.contents(hf, "ns/xlam")
+    data_store.require_contents(hf, "ns/xlam", mine, notebook="2.ipynb")
+    file.write_text('{"id": "of another run"}')
+    data_store.upload_files(hf, "ns/xlam", {"testing/seen.jsonl": file})
+    with pytest.raises(OutOfOrder, match="ns/xlam .* other files than this run's.* Run 2.ipynb"):
+        data_store.require_contents(hf, "ns/xlam", mine, notebook="2.ipynb")
+
+
 def test_a_dataset_follows_its_new_files_url(control_plane):
     nemo = control_plane.sdk()
     entity_store.ensure_dataset(nemo, "ns", "xlam", "hf://datasets/ns/old")

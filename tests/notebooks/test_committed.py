@@ -1,14 +1,16 @@
 """The committed notebooks: cells that parse, and outputs of one clean run or none at all."""
 
 import ast
+import json
 import re
+from itertools import islice
 
 import nbformat
 import pytest
 
 import config
 from scripts.demo import NOTEBOOKS, ROOT
-from utils import show
+from utils import show, xlam
 from utils.run_state import RunState
 
 LEAKS = re.compile(r"/home/|/Users/|hf_[A-Za-z0-9]{20,}|nvapi-|" + re.escape(str(ROOT)))
@@ -56,3 +58,14 @@ def test_data_that_notebook_1_prepared_under_other_settings_are_told(tmp_path, m
         f"Notebook 1 prepared this data with DATASET=my/rows, not {config.DATASET}.",
         f"Notebook 1 prepared this data with SEED={config.SEED + 1}, not {config.SEED}.",
     ]
+
+
+def test_the_first_sound_row_is_shown_wherever_it_stands(capsys):
+    notebook = nbformat.read(ROOT / NOTEBOOKS[0], as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "show.example(xlam.to_chat" in cell.source]
+    tools, call = json.dumps([{"name": "count"}]), {"name": "count", "arguments": {}}
+    several = {"id": 0, "query": "Both.", "tools": tools, "answers": json.dumps([call, call])}
+    sound = {"id": 1, "query": "Count the owls.", "tools": tools, "answers": json.dumps([call])}
+    names = {"xlam": xlam, "show": show, "islice": islice}
+    exec(cell.source, names | {"raw_rows": [*[several] * 200, sound]})
+    assert "Count the owls." in capsys.readouterr().out

@@ -11,7 +11,7 @@ from utils.errors import JobFailed
 RECIPE = {
     "config": "meta/llama@v1",
     "dataset": "ns/xlam",
-    "dataset_revision": "4c1f",
+    "dataset_contents": "4c1f",
     "output_name": "llama-xlam",
     "hyperparameters": {"epochs": 2},
     "namespace": "ns",
@@ -69,7 +69,7 @@ def test_a_run_under_way_is_followed(earlier, status):
 @pytest.mark.parametrize(
     ("change", "jobs_status", "artifact"),
     [
-        pytest.param({"dataset_revision": "77aa"}, "completed", "upload_completed", id="new data"),
+        pytest.param({"dataset_contents": "77aa"}, "completed", "upload_completed", id="new data"),
         pytest.param(
             {"hyperparameters": {"epochs": 3}}, "completed", "upload_completed", id="epochs"
         ),

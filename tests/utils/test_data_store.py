@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from huggingface_hub import CommitInfo, HfApi, constants
+from huggingface_hub.errors import HfUriError
 
 from utils import data_store
 from utils.errors import InvalidFile, NotFound
@@ -36,6 +37,19 @@ def test_a_commit_that_is_answered_without_its_url_counts(tmp_path):
     store = OneCommit()
     assert data_store.upload_files(store, "ns/d", {"a.jsonl": tmp_path / "a.jsonl"}) == "4c1f"
     assert store.committed == ["a.jsonl"]
+
+
+def test_a_repository_behind_a_gateway_with_a_path_counts_as_created():
+    """Its URL names the host and path that the store knows, and the Hub's client cannot read it."""
+
+    class Rewritten(HfApi):
+        """The Hub's client at such a gateway."""
+
+        def create_repo(self, repo_id, **options):
+            raise HfUriError("http://store:3000/v1/hf/datasets/ns/d", "no URL of this endpoint")
+
+    hub = Rewritten(endpoint="https://gateway.example/nemo/v1/hf")
+    assert data_store.ensure_dataset_repo(hub, "ns/d") == "hf://datasets/ns/d"
 
 
 def test_a_file_that_is_not_there_is_named_before_anything_is_sent(tmp_path):
@@ -95,6 +109,19 @@ def test_rows_are_those_of_the_commit_that_was_found(tmp_path, monkeypatch):
     assert list(data_store.load_rows("http://hub.example", "ns/d")) == [{"id": 1}]
 
 
+def test_rows_without_an_id_can_be_found_again_by_their_number(tmp_path, monkeypatch):
+    class Holding(AtOneCommit):
+        """A Hub with two rows."""
+
+        def snapshot_download(self, repo_id, **options):
+            (tmp_path / "train.jsonl").write_text('{"query": "a"}\n{"query": "b"}')
+            return str(tmp_path)
+
+    monkeypatch.setattr(data_store, "HfApi", Holding)
+    rows = data_store.load_rows("http://hub.example", "ns/d")
+    assert list(rows) == [{"query": "a", "id": "row 1"}, {"query": "b", "id": "row 2"}]
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
@@ -103,8 +130,20 @@ def test_rows_are_those_of_the_commit_that_was_found(tmp_path, monkeypatch):
         ({"test.jsonl": '{"query": 1}'}, "no training rows that can be read: .*train"),
         ({"train.jsonl": '{"query": 1}\n{"query": \n'}, "train.jsonl:2: not JSON"),
         ({"train.jsonl": '{"query": 1}'}, "has the columns query, but not tools: convert"),
+        ({"train.jsonl": b'{}\n{"query": "\xe9t\xe9"}'}, "train.jsonl:2: not JSON .*UTF-8"),
+        (
+            {"train-1.jsonl": '{"query": "a"}', "train-2.jsonl": '{"query": [{"a": 1}]}'},
+            "can be read: Couldn't cast array of type list",
+        ),
+        (
+            {"train-1.jsonl": '{"query": "a"}', "train-2.jsonl": '{"query": "b", "source": "x"}'},
+            "can be read: Couldn't cast .*source.* column names don't match",
+        ),
     ],
-    ids=["no files", "empty file", "no training split", "broken line", "other columns"],
+    ids=[
+        *("no files", "empty file", "no training split", "broken line", "other columns"),
+        *("letters of Latin-1", "files of other types", "files of other columns"),
+    ],
 )
 def test_rows_that_are_not_there_are_named_with_the_reason(tmp_path, monkeypatch, files, reason):
     class Holding(AtOneCommit):
@@ -112,7 +151,8 @@ def test_rows_that_are_not_there_are_named_with_the_reason(tmp_path, monkeypatch
 
         def snapshot_download(self, repo_id, **options):
             for name, text in files.items():
-                (tmp_path / name).write_text(text)
+                data = text if isinstance(text, bytes) else text.encode()
+                (tmp_path / name).write_bytes(data)
             return str(tmp_path)
 
     monkeypatch.setattr(data_store, "HfApi", Holding)

@@ -119,6 +119,11 @@ def test_errors_by_tool_count_against_all_rows_of_the_tool():
     assert evaluator.errors_by_tool(found) == {"get_weather": (2, 3, "no call")}
 
 
+def test_a_row_without_a_verdict_is_no_wrong_call_of_its_tool():
+    right = row([("get_weather", json.dumps(GOLD))], name=1, args=1)
+    assert evaluator.errors_by_tool(results([right, row(text="a", name=None)])) == {}
+
+
 def scored(*metrics):
     """The scores of a job whose one task has these metrics on the server."""
     path = "/v1/evaluation/jobs/eval-1/results"

@@ -15,6 +15,7 @@ from huggingface_hub import HfApi
 from utils import (
     clients,
     customizer,
+    data_store,
     deployment,
     entity_store,
     evaluator,
@@ -43,7 +44,7 @@ class Echo(BaseHTTPRequestHandler):
                 "authorization": self.headers.get("Authorization"),
             }
         )
-        if self.path == "/page":
+        if self.path.startswith("/page"):
             body = "<html>"
         if self.path.startswith("/store/"):
             body = json.dumps({"object": "list", "data": [], "pagination": {"page": 1}})
@@ -98,8 +99,12 @@ def test_a_status_becomes_its_error_with_request_and_reason(url, status, kind):
 
 
 def test_a_page_instead_of_json_asks_whether_the_url_is_right(url):
-    with pytest.raises(Unreachable, match="is NDS_URL the right URL"):
+    with pytest.raises(Unreachable, match="than JSON \\('<html>'\\): is NDS_URL the right URL"):
         post_form(url, "/page", {}, setting="NDS_URL")
+    with pytest.raises(Unreachable, match="is NIM_URL the right URL.* A page to sign in"):
+        clients.require_answers({"NIM": ("NIM_URL", f"{url}/page")})
+    with pytest.raises(Unreachable, match="is HF_ENDPOINT the right URL"):
+        data_store.load_rows(f"{url}/page", "ns/d")
 
 
 def test_nothing_there_says_how_to_start_it_and_which_setting_to_change(dead_url):
@@ -111,16 +116,32 @@ def test_nothing_there_says_how_to_start_it_and_which_setting_to_change(dead_url
 def test_a_service_that_never_answers_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(Unreachable, match=url):
+        with pytest.raises(Unreachable, match=f"{url} did not answer in time. It may be busy"):
             probe(url, "/v1/models", setting="NIM_URL", timeout_s=0.2)
+        slow = clients.nemo(url).with_options(timeout=0.2, max_retries=0)
+        with pytest.raises(Unreachable, match="did not answer in time"):
+            entity_store.find_model(slow, "ns/m@v1")
+        question = clients.openai(url).with_options(timeout=0.2, max_retries=0)
+        with pytest.raises(Unreachable, match="did not answer in time.* set NIM_URL"):
+            inference.ask(question, "ns/m", [])
+
+
+def test_a_connection_that_fails_says_what_was_seen(url, dead_url):
+    """A certificate that nobody here has signed was told as a platform that is down."""
+    with pytest.raises(Unreachable, match="What was seen: .*refused"):
+        probe(dead_url, "/v1/models", setting="NIM_URL")
+    with pytest.raises(Unreachable, match="What was seen: .*SSL"):
+        probe(url.replace("http:", "https:"), "/v1/models", setting="NIM_URL")
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_service_that_wants_another_token_names_the_setting(url, status):
     there = f"{url}/status/{status}"
-    with pytest.raises(Refused, match=f"set NEMO_TOKEN to a token that {there} takes") as error:
-        clients.require_answers({"NIM": ("NIM_URL", there)}, token="wrong")
+    with pytest.raises(Refused, match=f"set NIM_TOKEN to a token that {there} takes") as error:
+        clients.require_answers({"NIM": ("NIM_URL", there)}, "right", "wrong")
     assert error.value.status == status
+    with pytest.raises(Refused, match=f"set NEMO_TOKEN to a token that {there} takes"):
+        clients.require_answers({"Entity Store": ("NEMO_URL", there)}, "wrong")
 
 
 def test_a_service_that_fails_names_its_own_setting(url):
@@ -168,48 +189,38 @@ def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
 
 
 @pytest.mark.parametrize(
-    ("setting", "verb"),
+    "verb",
     [
-        ("NEMO_URL", lambda client: entity_store.ensure_namespace(client, "ns")),
-        ("NEMO_URL", lambda client: entity_store.ensure_dataset(client, "ns", "d", "hf://x")),
-        ("NEMO_URL", lambda client: entity_store.find_model(client, "ns/m@v1")),
-        ("NEMO_URL", lambda client: deployment.ensure_deployed(client, "ns/m", image="nim:1")),
-        (
-            "NEMO_URL",
-            lambda client: customizer.ensure_training(
-                client,
-                client,
-                config="ns/c@v1",
-                dataset="ns/d",
-                dataset_revision="4c1f",
-                output_name="m",
-                hyperparameters={},
-                namespace="ns",
-            ),
+        lambda client: entity_store.ensure_namespace(client, "ns"),
+        lambda client: entity_store.ensure_dataset(client, "ns", "d", "hf://x"),
+        lambda client: entity_store.find_model(client, "ns/m@v1"),
+        lambda client: deployment.ensure_deployed(client, "ns/m", image="nim:1"),
+        lambda client: customizer.ensure_training(
+            client,
+            client,
+            config="ns/c@v1",
+            dataset="ns/d",
+            dataset_contents="4c1f",
+            output_name="m",
+            hyperparameters={},
+            namespace="ns",
         ),
-        (
-            "NEMO_URL",
-            lambda client: evaluator.start_evaluation(
-                client,
-                config={"type": "custom"},
-                model="ns/m",
-                namespace="ns",
-                dataset_revision="4c1f",
-            ),
+        lambda client: evaluator.start_evaluation(
+            client,
+            config={"type": "custom"},
+            model="ns/m",
+            namespace="ns",
+            dataset_contents="4c1f",
         ),
-        ("NEMO_URL", lambda client: evaluator.scores(client, "eval-1")),
-        ("NEMO_URL", lambda client: evaluator.row_results(client, "eval-1")),
-        ("NEMO_URL", lambda client: guardrails.ensure_guardrail_config(client, "ns", "g", {})),
-        (
-            "NEMO_URL",
-            lambda client: guardrails.check(client, config_id="ns/g", model="ns/m", text="hi"),
-        ),
-        ("NIM_URL", lambda client: inference.served_models(client)),
+        lambda client: evaluator.scores(client, "eval-1"),
+        lambda client: evaluator.row_results(client, "eval-1"),
+        lambda client: guardrails.ensure_guardrail_config(client, "ns", "g", {}),
+        lambda client: guardrails.check(client, config_id="ns/g", model="ns/m", text="hi"),
     ],
 )
-def test_a_platform_that_is_gone_between_two_cells_is_named_by_every_verb(dead_url, setting, verb):
-    client = clients.nemo(dead_url, nim_url=dead_url).with_options(max_retries=0)
-    with pytest.raises(Unreachable, match=f"{dead_url}: start .* set {setting}"):
+def test_a_platform_that_is_gone_between_two_cells_is_named_by_every_verb(dead_url, verb):
+    client = clients.nemo(dead_url).with_options(max_retries=0)
+    with pytest.raises(Unreachable, match=f"{dead_url}: start .* set NEMO_URL"):
         verb(client)
 
 
@@ -218,13 +229,15 @@ def test_a_nim_that_is_gone_or_lacks_the_model_is_told_by_a_question(dead_url, u
     gone = clients.openai(dead_url).with_options(max_retries=0)
     with pytest.raises(Unreachable, match=f"{dead_url}: start .* set NIM_URL"):
         inference.ask(gone, "ns/m", question)
+    with pytest.raises(Unreachable, match=f"{dead_url}: start .* set NIM_URL"):
+        inference.served_models(gone)
     lacking = clients.openai(f"{url}/status/404")
     with pytest.raises(NotFound, match="chat/completions was answered 404: ns/x not found"):
         inference.ask(lacking, "ns/m", question)
 
 
 def test_the_traceback_is_ours_and_not_the_way_through_the_clients(dead_url):
-    client = clients.nemo(dead_url, nim_url=dead_url).with_options(max_retries=0)
+    client = clients.nemo(dead_url).with_options(max_retries=0)
     with pytest.raises(Unreachable) as error:
         entity_store.find_model(client, "ns/m@v1")
     assert len("".join(traceback.format_exception(error.value)).splitlines()) < 20

@@ -9,7 +9,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessage
 
 from tests.scripted_model import completion
-from utils.inference import ask, calls_of, turn_of
+from utils.inference import ServedModel, ask, calls_of, served_models, turn_of
 
 
 def reply(content: str | None, *arguments: str) -> ChatCompletionMessage:
@@ -36,6 +36,24 @@ def test_a_call_that_max_tokens_cut_ends_no_notebook() -> None:
     assert [call["id"] for call in turn_of(cut)["tool_calls"]] == ["call-0"]
     assert calls_of(reply(None, '{"a": ')) == []
     assert turn_of(reply(None, '{"a": ')) == {"role": "assistant", "content": ""}
+
+
+def test_a_list_of_models_says_who_answers_and_on_top_of_what() -> None:
+    listed = [
+        {"id": "meta/m", "object": "model", "answered_by": "pocket"},
+        {"id": "ns/a@v1", "object": "model", "parent": "meta/m"},
+    ]
+    client = OpenAI(
+        base_url="http://scripted/v1",
+        api_key="none",
+        http_client=httpx.Client(
+            transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"data": listed}))
+        ),
+    )
+    assert served_models(client) == [
+        ServedModel("meta/m", None, "pocket"),
+        ServedModel("ns/a@v1", "meta/m", "ns/a@v1"),
+    ]
 
 
 def test_a_reply_goes_on_as_a_turn_of_the_conversation() -> None:

@@ -50,6 +50,9 @@ SPELLINGS = {
     "Tuple[int, str]": array({"anyOf": [INTEGER, STRING]}, minItems=2, maxItems=2),
     "Literal['a', 'b']": {"type": "string", "enum": ["a", "b"]},
     "Literal[1, 2]": {"type": "integer", "enum": [1, 2]},
+    "Literal[1, 2.5]": {"type": "number", "enum": [1, 2.5]},
+    "Literal[1, 'a']": {"enum": [1, "a"]},
+    "Literal['a=b']": {"type": "string", "enum": ["a=b"]},
     "Any": {},
     "None": NULL,
 }
@@ -107,6 +110,13 @@ def test_every_schema_is_valid_json_schema(spelling):
         ("str, default=None", False, None),
         ("str, default it's fine", False, "it's fine"),
         ("str, required", False, MISSING),
+        ("str (default: 'x')", False, "x"),
+        ("int (optional, default 5)", True, 5),
+        ("int, optional (default 5)", True, 5),
+        ("Tuple[int, int] (default (1, 2))", False, [1, 2]),
+        ("int = 5", False, 5),
+        ("List[int] = [1, 2]", False, [1, 2]),
+        ("str = 'a = b', optional", True, "a = b"),
     ],
 )
 def test_words_after_the_type_say_optional_and_default(spelling, optional, default):

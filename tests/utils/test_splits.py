@@ -62,6 +62,13 @@ def test_with_too_few_rows_every_part_shrinks_and_says_so():
     assert all(0 < len(part) for part in parts(splits))
     assert len(splits.train) < 60
     assert "parts shrunk to" in splits.why
+    assert "repeat" not in splits.why
+
+
+def test_parts_that_shrink_since_questions_repeat_say_how_many_do():
+    assert (
+        "; 20 rows repeat the question of" in split_rows(rows(44) + rows(20), **SIZES, seed=1).why
+    )
 
 
 def test_a_repeated_question_stays_on_one_side():
@@ -112,6 +119,15 @@ def test_rows_that_offer_an_unseen_tool_stay_away_while_there_are_others():
     found = rows(200)
     splits = split_rows(found, **SIZES, seed=1)
     assert all(row in found for part in parts(splits) for row in part)
+
+
+def test_every_part_has_its_share_of_rows_that_lost_an_offer():
+    found = {row.id: row for row in rows(600, tools=10)}
+    sizes = {"train": 600, "validation": 100, "evaluation": 200, "unseen": 60}
+    splits = split_rows(list(found.values()), **sizes, seed=1)
+    for part in (splits.train, splits.validation, splits.evaluation):
+        lost = sum(row != found[row.id] for row in part) / len(part)
+        assert 0.05 < lost < 0.3
 
 
 def test_rows_that_all_call_one_tool_are_refused_by_its_name():

@@ -101,7 +101,7 @@ def test_eight_parameters_and_five_levels_pass():
 
 @pytest.mark.parametrize(
     ("name", "new"),
-    [("math.power", "math_power"), ("füge zu", "f_ge_zu"), ("x" * 70, "x" * 64)],
+    [("math.power", "math_power"), ("füge zu", "f_ge_zu_6932cb95"), ("x" * 70, "x" * 64)],
     ids=["dot", "letters", "length"],
 )
 def test_a_name_the_api_refuses_is_rewritten_and_reported(name, new):
@@ -109,6 +109,17 @@ def test_a_name_the_api_refuses_is_rewritten_and_reported(name, new):
     assert result.tools[0]["function"]["name"] == new
     assert result.renamed == {name: new}
     assert rules(result) == [("name", "fixed")]
+
+
+def test_tools_with_names_of_another_alphabet_stay_different_tools():
+    names = ("查询天气", "搜索新闻", "café", "cafè", "天气_v2", "新闻_v2")
+    result = lint([tool(name) for name in names], needed=names)
+    assert result.refusal is None
+    accepted = [result.renamed[name] for name in names]
+    assert len(set(accepted)) == len(names)
+    assert [new[:-8] for new in accepted] == ["tool_", "tool_", "caf_", "caf_", "v2_", "v2_"]
+    assert lint([tool("查询天气")]).tools[0]["function"]["name"] == accepted[0]
+    assert lint(result.tools).findings == []
 
 
 def test_the_same_tool_twice_is_offered_once():

@@ -93,6 +93,26 @@ def test_a_parameter_is_required_unless_optional_or_with_a_default():
     assert "default" not in parameters["properties"]["empty_default"]
 
 
+def test_what_a_parameter_says_beyond_its_type_is_kept_or_noted():
+    converted, notes = to_tool(
+        tool(
+            unit={"type": "str", "enum": ["C", "F"], "default": "K"},
+            days={"type": "int", "required": False, "enum": ["three"]},
+            place={"type": "object", "properties": {"city": {"type": "string"}}},
+        )
+    )
+    parameters = converted["function"]["parameters"]
+    assert parameters["properties"]["unit"] == {
+        "type": "string", "enum": ["C", "F"], "description": ""
+    }  # fmt: skip
+    assert parameters["required"] == ["place"]
+    assert notes == [
+        "default 'K' is no 'str': left out",
+        "key 'enum' of a parameter is not understood: left out",
+        "key 'properties' of a parameter is not understood: left out",
+    ]
+
+
 def test_a_default_of_another_type_is_left_out_with_a_note():
     converted, notes = to_tool(tool(n={"type": "float", "default": "copper"}))
     assert "default" not in converted["function"]["parameters"]["properties"]["n"]
