@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from nemo_local.customizer.preferences import Pairs, make_pairs
-from nemo_local.customizer.rendering import Rendered, Renderer, Tokens
+from nemo_local.customizer.rendering import Renderer, Tokens
 from nemo_local.customizer.row_files import Rows, find_files
 from nemo_local.customizer.rows import InvalidRow, PreferenceRow, RowReader
+from nemo_local.customizer.texts import Rendered
 from nemo_local.customizer.token_files import TokenFile, write_tokens
 
 ROWS_AT_ONCE = 256

@@ -8,8 +8,9 @@ from tokenizers.trainers import BpeTrainer
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from nemo_local.customizer.preferences import make_pairs
-from nemo_local.customizer.rendering import IGNORED, Renderer, UntrainableData
+from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import ChatRow, PreferenceRow, TextRow
+from nemo_local.customizer.texts import UntrainableData
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer
 from tests.tiny_checkpoint import make_tokenizer
 
@@ -189,9 +190,9 @@ def test_a_template_without_an_end_that_generation_knows_is_refused(tok):
         Renderer(tok, [PAD + 1]).tokens([call_chat(7)], 500)
 
 
-def test_a_template_that_shows_answers_elsewhere_is_refused():
+def test_a_template_that_shows_no_answers_is_refused():
     tok = tokenizer()
-    tok.chat_template = "{{ messages | length }}{{ messages[-1].content }}"
+    tok.chat_template = "{{ messages[0].content }}{{ '>' if add_generation_prompt }}"
     with pytest.raises(UntrainableData, match="message 2 cannot be found"):
         Renderer(tok, [EOT]).tokens([chat(("user", "a"), ("assistant", "b"))], 500)
 

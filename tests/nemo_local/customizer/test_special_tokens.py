@@ -9,9 +9,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_local.core.errors import Invalid
 from nemo_local.customizer.batches import stop_ids
-from nemo_local.customizer.rendering import Renderer, UntrainableData
+from nemo_local.customizer.rendering import Renderer
 from nemo_local.customizer.rows import RowReader
 from nemo_local.customizer.special_tokens import check_tokenizer, load_tokenizer, save_tokenizer
+from nemo_local.customizer.texts import UntrainableData
 from nemo_local.nim.checkpoint import beside, load_checkpoint
 from nemo_local.nim.llama import computes
 from nemo_local.nim.lora import Adapter, read_adapter
@@ -160,8 +161,8 @@ def test_an_output_carries_its_tokenizer_and_renders_what_it_was_trained_on(
     served = beside(base, read_adapter(output), output) if finetuning_type == "lora" else base
     tokenizer, special = load_tokenizer(job)
     assert special.new == NEW and special.ids == [6, *NEW]
-    (row,) = RowReader().read(job_dir, [write_rows(job_dir / "b.jsonl", [call_row(31)])])
-    (sequence,) = Renderer(tokenizer, [264]).sequences(row)
+    read = RowReader().read(job_dir, [write_rows(job_dir / "b.jsonl", [call_row(31)])])
+    (sequence,) = Renderer(tokenizer, [264]).rendered(list[Any](read))
     trained_on = sequence.text[: sequence.spans[0].start]
     rendered = prompt(served.tokenizer)
     assert rendered.encode() == trained_on.encode() and rendered.endswith(f"{START}assistant\n")
