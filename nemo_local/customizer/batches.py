@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from array import array
@@ -96,10 +95,16 @@ def _tokens(renderer: Renderer, rows: Rows, max_length: int) -> Iterator[Tokens 
 
 
 def stop_ids(checkpoint: Path, tokenizer: Any) -> list[int]:
-    """The tokens at which generation with this checkpoint stops."""
-    path = checkpoint / "generation_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = config.get("eos_token_id")
+    """The tokens at which generation with this checkpoint stops, as inference reads them."""
+    from transformers import AutoConfig, GenerationConfig
+
+    config: Any
+    if (checkpoint / "generation_config.json").is_file():
+        config = GenerationConfig.from_pretrained(checkpoint, local_files_only=True)
+    else:
+        own = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+        config = GenerationConfig.from_model_config(own)
+    found = config.eos_token_id
     listed = found if isinstance(found, list) else [found]
     return sorted({token for token in [*listed, tokenizer.eos_token_id] if token is not None})
 
