@@ -67,6 +67,8 @@ class Renderer:
         self._backend.no_truncation()  # some checkpoints come with a limit of their own
         self._backend.no_padding()
         self._stop_ids = set(stop_ids)
+        added = tokenizer.added_tokens_decoder.items()
+        self._wide_stops = self._stop_ids & {number for number, token in added if token.rstrip}
         self._texts = Texts(tokenizer, self._stop_ids)
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id in self._stop_ids:
             self._set_pad()
@@ -121,6 +123,15 @@ class Renderer:
         max_length: int,
     ) -> None:
         ids, offsets = encoding.ids, encoding.offsets  # each makes a new list
+        if self._wide_stops:  # such a token takes the white space behind it
+            offsets = [
+                (start, start + len(sequence.text[start:stop].rstrip()))
+                if token in self._wide_stops
+                else (start, stop)
+                for token, (start, stop) in zip(ids, offsets, strict=True)
+            ]
+        if sequence.after_bos:
+            ids, offsets = [self._tokenizer.bos_token_id, *ids], [(0, 0), *offsets]
         last = self._last_span(sequence, offsets, max_length)
         if last is None:
             tokens.dropped += 1

@@ -44,6 +44,8 @@ class Rendered:
     where: str
     answers: bool = True
     """Whether what is learnt answers something; a completion may be all there is."""
+    after_bos: bool = False
+    """Whether the tokenizer's first token stands before the text, as before a bare prompt."""
 
 
 class Texts:
@@ -52,8 +54,7 @@ class Texts:
     def __init__(self, tokenizer: Any, stop_ids: Collection[int]) -> None:
         self._tokenizer = tokenizer
         self._stop_ids = stop_ids
-        starts_with_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-        self._text_start = tokenizer.bos_token if starts_with_bos else ""
+        self._after_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
 
     def of(self, row: ChatRow | TextRow, rejected: bool = False) -> list[Rendered]:
         """The texts to learn from: one for most rows.
@@ -106,11 +107,14 @@ class Texts:
         return answer
 
     def _completion(self, row: TextRow) -> Rendered:
-        prompt = self._text_start + row.prompt
-        text = prompt + row.completion + self._end_of_text(row)
+        text = row.prompt + row.completion + self._end_of_text(row)
         # A space before a word is part of its token, so inference is asked without it.
-        start = len(prompt.removesuffix(" ")) or len(prompt)
-        return Rendered(text, [Span(start, len(text), whole=False)], row.where, answers=False)
+        start = len(row.prompt.removesuffix(" "))
+        if not start and not self._after_bos:  # it would be asked nothing
+            start = len(row.prompt)
+        span = Span(start, len(text), whole=False)
+        # Not as text: some tokenizers begin what follows a special token otherwise than a text.
+        return Rendered(text, [span], row.where, answers=False, after_bos=self._after_bos)
 
     def _end_of_text(self, row: TextRow) -> str:
         if self._tokenizer.eos_token is not None:
@@ -118,8 +122,8 @@ class Texts:
         if not self._stop_ids:
             raise UntrainableData(
                 f"{row.where}: neither the checkpoint's tokenizer (eos_token) nor its "
-                "generation_config.json (eos_token_id) names a token that ends a text; name one "
-                "in the target's tokenizer.eos_token"
+                "generation_config.json or config.json (eos_token_id) names a token that ends a "
+                "text; name one in the target's tokenizer.eos_token"
             )
         return str(self._tokenizer.decode([min(self._stop_ids)], skip_special_tokens=False))
 
