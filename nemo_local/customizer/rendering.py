@@ -50,8 +50,12 @@ class Tokens:
 class Renderer:
     """Renders rows with one tokenizer."""
 
-    def __init__(self, tokenizer: Any, stop_ids: Sequence[int]) -> None:
+    def __init__(
+        self, tokenizer: Any, stop_ids: Sequence[int], unknown: frozenset[int] = frozenset()
+    ) -> None:
         """`stop_ids` are the tokens that end an answer at inference.
+
+        `unknown` are those that the tokenizer has, and the model does not.
 
         Raises:
             UntrainableData: there is no pad token of its own, so the end could not be learnt; or
@@ -67,10 +71,11 @@ class Renderer:
         self._backend.no_truncation()  # some checkpoints come with a limit of their own
         self._backend.no_padding()
         self._stop_ids = set(stop_ids)
+        self._unknown = unknown
         added = tokenizer.added_tokens_decoder.items()
         self._wide_stops = self._stop_ids & {number for number, token in added if token.rstrip}
         self._texts = Texts(tokenizer, self._stop_ids)
-        if tokenizer.pad_token_id is None or tokenizer.pad_token_id in self._stop_ids:
+        if tokenizer.pad_token_id in (None, *self._stop_ids, *unknown):
             self._set_pad()
 
     def tokens(
@@ -85,7 +90,8 @@ class Renderer:
 
         Raises:
             UntrainableData: the template refuses a row, hides a tool, or ends an answer with a
-                token at which inference does not stop; or no token is known that ends a text.
+                token at which inference does not stop; or no token is known that ends a text, or
+                a row has one that the model does not.
         """
         sequences = self.rendered(rows, rejected)
         return self.labelled(sequences, self.encoded(sequences), max_length)
@@ -123,6 +129,8 @@ class Renderer:
         max_length: int,
     ) -> None:
         ids, offsets = encoding.ids, encoding.offsets  # each makes a new list
+        if not self._unknown.isdisjoint(ids):
+            self._refuse_unknown(sequence, ids)
         if self._wide_stops:  # such a token takes the white space behind it
             offsets = [
                 (start, start + len(sequence.text[start:stop].rstrip()))
@@ -196,13 +204,22 @@ class Renderer:
                 "only, so the model would never learn to stop"
             )
 
+    def _refuse_unknown(self, sequence: Rendered, ids: list[int]) -> None:
+        token = next(token for token in ids if token in self._unknown)
+        raise UntrainableData(
+            f"{sequence.where}: the tokenizer has a token {token} "
+            f"({self._tokenizer.convert_ids_to_tokens(token)!r}), for which the base model has no "
+            "row in its embedding. Add rows to the checkpoint (resize_token_embeddings), or take "
+            "the token out of its tokenizer"
+        )
+
     def _set_pad(self) -> None:
         """Pad with another special token: a pad that equals the stop token hides it from view."""
         candidates = [
             token
             for token in self._tokenizer.all_special_tokens
             + list(self._tokenizer.get_added_vocab())
-            if self._tokenizer.convert_tokens_to_ids(token) not in self._stop_ids
+            if self._tokenizer.convert_tokens_to_ids(token) not in self._stop_ids | self._unknown
             and token != self._tokenizer.bos_token
         ]
         preferred = [token for token in candidates if "pad" in token.lower()] or candidates

@@ -31,6 +31,7 @@ PAIRS = [
 
 @pytest.fixture
 def task(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "vocab_size": 264}')
     return {
         "plan": {"training_type": "sft"},
         "model_path": str(tmp_path),
