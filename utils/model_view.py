@@ -56,7 +56,8 @@ def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
 
     Raises:
         ValueError: no assistant message follows another, or the template shows an answer
-            differently from the prompt that it follows, so that training would refuse it, too.
+            differently from the prompt that it follows. Training learns it behind that prompt; this
+            view does not go so far.
     """
     messages = [_normal(message) for message in example["messages"]]
     tools = _decoded(example.get("tools")) or None

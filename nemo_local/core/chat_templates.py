@@ -10,8 +10,11 @@ of tools do is that.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
+
+from nemo_local.core.tool_formats import format_of_template
 
 ROLES = {
     "system": "system",
@@ -33,17 +36,17 @@ def render(
 ) -> str:
     """The conversation as text, with `prompt` up to where the assistant has to go on.
 
-    Values are plain JSON, and no field of a message is None.
+    Values are plain JSON, and no field of a message is None. Calls have ids as the template wants.
 
     Raises:
         Exception: whatever the template raises; ValueError without a template or a message.
     """
     if not messages:
         raise ValueError("there is no message before the first answer")
-    template = _compiled(tokenizer.get_chat_template(tools=tools or None))
+    template, short_ids = _compiled(tokenizer.get_chat_template(tools=tools or None))
     return str(
         template.render(
-            messages=messages,
+            messages=with_short_ids(messages) if short_ids else messages,
             tools=tools or None,
             documents=None,
             add_generation_prompt=prompt,
@@ -52,8 +55,44 @@ def render(
     )
 
 
+def with_short_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages with ids of calls that Mistral's templates take: nine letters and digits.
+
+    Others, such as OpenAI's `call_...`, and those that are missing, become the call's number in the
+    conversation: nothing that a model could not foresee. Results follow their calls; those that
+    name no call are the calls' in their order.
+    """
+    short: dict[Any, str] = {}
+    unanswered: list[str] = []
+    count = 0
+    renamed = []
+    for message in messages:
+        if calls := message.get("tool_calls"):
+            unanswered = []
+            for call in calls:
+                given = call.get("id")
+                fits = isinstance(given, str) and _SHORT_ID.fullmatch(given)
+                unanswered.append(given if fits else f"{count:09}")
+                short[given] = unanswered[-1]
+                count += 1
+            named = zip(calls, unanswered, strict=True)
+            message = {**message, "tool_calls": [{**call, "id": name} for call, name in named]}
+        elif message["role"] == "tool":
+            given = message.get("tool_call_id")
+            if given is not None and given in short:
+                message = {**message, "tool_call_id": short[given]}
+            elif unanswered:
+                message = {**message, "tool_call_id": unanswered.pop(0)}
+        renamed.append(message)
+    return renamed
+
+
+_SHORT_ID = re.compile("[A-Za-z0-9]{9}")
+
+
 @lru_cache
-def _compiled(text: str) -> Any:
+def _compiled(text: str) -> tuple[Any, bool]:
+    """The template, and whether it takes short ids of calls only."""
     # Imported when something is rendered, as it takes long. Despite its name this function keeps
     # nothing: the environment is ours alone.
     from jinja2.runtime import Context, LoopContext, Macro
@@ -79,4 +118,4 @@ def _compiled(text: str) -> Any:
         return called(context.eval_ctx, *args, **kwargs)
 
     environment.getattr, environment.call = get, call
-    return template
+    return template, format_of_template(text).short_ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from array import array
@@ -14,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from nemo_local.customizer.preferences import Pairs, make_pairs
-from nemo_local.customizer.rendering import Rendered, Renderer, Tokens
+from nemo_local.customizer.rendering import Renderer, Tokens
 from nemo_local.customizer.row_files import Rows, find_files
 from nemo_local.customizer.rows import InvalidRow, PreferenceRow, RowReader
+from nemo_local.customizer.special_tokens import NO_TOKENS, SpecialTokens
+from nemo_local.customizer.texts import Rendered
 from nemo_local.customizer.token_files import TokenFile, write_tokens
 
 ROWS_AT_ONCE = 256
@@ -51,7 +52,11 @@ def _listed(data: Path) -> list[str]:
 
 
 def make_tokens(
-    job: dict[str, Any], rows: tuple[Rows, Rows], tokenizer: Any, folder: Path
+    job: dict[str, Any],
+    rows: tuple[Rows, Rows],
+    tokenizer: Any,
+    folder: Path,
+    special: SpecialTokens = NO_TOKENS,
 ) -> tuple[TokenFile, TokenFile]:
     """The rows as tokens with labels, or as pairs of answers, in files of this folder.
 
@@ -60,7 +65,9 @@ def make_tokens(
     Raises:
         InvalidRow: nothing fits. UntrainableData: see Renderer. OSError: the disk is full.
     """
-    renderer = Renderer(tokenizer, stop_ids(Path(job["model_path"]), tokenizer))
+    checkpoint = Path(job["model_path"])
+    unknown = unknown_ids(checkpoint, tokenizer, special)
+    renderer = Renderer(tokenizer, stop_ids(checkpoint, tokenizer), unknown)
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -95,12 +102,29 @@ def _tokens(renderer: Renderer, rows: Rows, max_length: int) -> Iterator[Tokens 
 
 
 def stop_ids(checkpoint: Path, tokenizer: Any) -> list[int]:
-    """The tokens at which generation with this checkpoint stops."""
-    path = checkpoint / "generation_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = config.get("eos_token_id")
+    """The tokens at which generation with this checkpoint stops, as inference reads them."""
+    from transformers import AutoConfig, GenerationConfig
+
+    config: Any
+    if (checkpoint / "generation_config.json").is_file():
+        config = GenerationConfig.from_pretrained(checkpoint, local_files_only=True)
+    else:
+        own = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+        config = GenerationConfig.from_model_config(own)
+    found = config.eos_token_id
     listed = found if isinstance(found, list) else [found]
     return sorted({token for token in [*listed, tokenizer.eos_token_id] if token is not None})
+
+
+def unknown_ids(checkpoint: Path, tokenizer: Any, special: SpecialTokens) -> frozenset[int]:
+    """The tokens of the tokenizer that the model will have no rows for in its embedding."""
+    from transformers import AutoConfig
+
+    text = AutoConfig.from_pretrained(checkpoint, local_files_only=True).get_text_config()
+    size = max([text.vocab_size, *(token + 1 for token in special.new)])
+    if len(tokenizer) <= size:
+        return frozenset()
+    return frozenset(token for token in tokenizer.get_vocab().values() if token >= size)
 
 
 class LengthBuckets:

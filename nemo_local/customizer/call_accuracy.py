@@ -145,7 +145,7 @@ class Reader:
 
     def question(self, row: ChatRow, max_length: int) -> Question | None:
         """The first tool call of a row; None when it has none, is too long or cannot be read."""
-        for rendered in self._renderer.sequences(row):
+        for rendered in self._renderer.rendered([row]):
             for span in rendered.spans:
                 if not span.whole:
                     continue

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from nemo_local.catalog import count_parameters
+from nemo_local.catalog import count_parameters, weight_files
 from nemo_local.customizer import attention
 from nemo_local.customizer.activations import Size
 from nemo_local.customizer.choices import choose
@@ -158,7 +158,7 @@ def _try_kernel(device: torch.device) -> str:
 
 
 def _bytes(checkpoint: Path) -> int:
-    return sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in weight_files(checkpoint))
 
 
 def _intermediate(config: Any) -> int:

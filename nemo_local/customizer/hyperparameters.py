@@ -96,7 +96,11 @@ def make_plan(
     _check_bounds({**asked, **named})
     plan = Plan(
         target_modules=(
-            resolve_modules(lora.get("target_modules"), modules) if trains_adapter else ()
+            resolve_modules(
+                lora.get("target_modules"), modules, merged=finetuning_type == "lora_merged"
+            )
+            if trains_adapter
+            else ()
         ),
         finetuning_type=finetuning_type,
         training_type=training_type,

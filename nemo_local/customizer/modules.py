@@ -4,54 +4,118 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 import struct
 from collections.abc import Collection
 from itertools import chain
 from pathlib import Path
 
-from nemo_local.catalog import near_names
+from nemo_local.catalog import near_names, weight_files
 from nemo_local.core.errors import Invalid
 
 NEMO_MODULES = {
-    "linear_qkv": ("q_proj", "k_proj", "v_proj", "qkv_proj"),
-    "linear_proj": ("o_proj",),
-    "linear_fc1": ("gate_proj", "up_proj", "gate_up_proj"),
-    "linear_fc2": ("down_proj",),
+    "linear_qkv": ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"),
+    "linear_proj": ("o_proj", "out_proj", "dense", "attn.c_proj"),
+    "linear_fc1": (
+        *("gate_proj", "up_proj", "gate_up_proj", "fc1", "fc_in", "c_fc", "dense_h_to_4h"),
+        *("input_linear", "w1", "w3"),
+    ),
+    "linear_fc2": (
+        *("down_proj", "fc2", "fc_out", "mlp.c_proj", "dense_4h_to_h", "output_linear", "w2"),
+    ),
 }
 """NeMo's names of the linear layers, and what Hugging Face checkpoints call them."""
 
+ROUTERS = ("gate", "router")
+"""Names of what chooses experts, a matrix that is no layer of its own."""
+CONV1D = ("gpt2", "openai-gpt")
+"""Architectures (`model_type`) whose matrices are transposed, so that inference has no adapters."""
+OTHER_SENSES = r"(.*\.)?(vision|visual|audio|multi_modal)[^.]*(\..*)?"
+"""Names within the parts of a model that see or hear. They get no adapters: rows are text."""
 
-def resolve_modules(wanted: Collection[str] | None, modules: Collection[str]) -> tuple[str, ...]:
+
+def resolve_modules(
+    wanted: Collection[str] | None, modules: Collection[str], merged: bool = False
+) -> tuple[str, ...]:
     """The layers that get adapters, as names or endings of names; all linear ones by default.
 
         resolve_modules(["linear_qkv"], modules_of_a_llama) -> ("q_proj", "k_proj", "v_proj")
         resolve_modules(["*.layers.0.*.linear_proj"], ...) -> ("model.layers.0.self_attn.o_proj",)
         resolve_modules(["decoder.layers.0.self_attention.linear_proj"], ...) -> the same
 
+    Routers and experts, which are one matrix for all of them, get adapters only where these are
+    `merged` into the weights, and when they are named.
+
     Raises:
-        Invalid: a name or pattern matches no layer of the model.
+        Invalid: a name or pattern matches no layer of the model, or none that can have an adapter.
     """
-    leaves = list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in modules))
+    apart = _experts_and_routers(modules)
+    every = list(dict.fromkeys(map(_leaf, modules)))
+    leaves = [leaf for leaf in every if leaf not in apart]
     chosen: dict[str, None] = {}
     for pattern in wanted or leaves:
-        before, dot, last = pattern.rpartition(".")
-        before = before.replace("self_attention", "self_attn")
-        if before.startswith("decoder."):
-            before = before.replace("decoder", "model", 1)
-        nemo = [of for name, of in NEMO_MODULES.items() if fnmatch.fnmatchcase(name, last)]
-        parts = [f"{before}{dot}{part}" for part in (last, *chain.from_iterable(nemo))]
-        found = [leaf for part in parts for leaf in leaves if fnmatch.fnmatchcase(leaf, part)]
-        found = found or [
-            name for name in modules if any(fnmatch.fnmatchcase(name, part) for part in parts)
-        ]
+        found = _matches(pattern, modules)
         if not found:
-            known = [*NEMO_MODULES, *leaves]
+            nemo = [name for name in NEMO_MODULES if _matches(name, modules)]
+            known = [*nemo, *(every if merged else leaves)]
             raise Invalid(
                 f"hyperparameters.lora.target_modules: {pattern!r} is no linear layer of the base "
                 f"model. {did_you_mean(pattern, known)} Known are: {', '.join(known)}."
             )
+        if not merged:
+            found = [name for name in found if _leaf(name) not in apart]
+        if not found:
+            raise Invalid(
+                f"hyperparameters.lora.target_modules: {pattern!r} means routers or experts of the "
+                "base model, on which no adapter can be served. Use finetuning_type 'lora_merged', "
+                f"or name some of: {', '.join(leaves)}."
+            )
         chosen.update(dict.fromkeys(found))
+    for pair in (("gate_proj", "up_proj"), ("w1", "w3")):
+        ends = {_leaf(name) for name in chosen} & apart.intersection(pair)
+        if len(ends) == 1:
+            raise Invalid(
+                f"hyperparameters.lora.target_modules: {' and '.join(pair)} of the experts are one "
+                f"matrix, and only {ends.pop()!r} is named; name both"
+            )
     return tuple(chosen)
+
+
+def _matches(pattern: str, modules: Collection[str]) -> list[str]:
+    """The endings that a name or pattern means, or else the whole names."""
+    before, dot, last = pattern.rpartition(".")
+    before = before.replace("self_attention", "self_attn")
+    if before.startswith("decoder."):
+        before = before.replace("decoder", "model", 1)
+    nemo = [of for name, of in NEMO_MODULES.items() if fnmatch.fnmatchcase(name, last)]
+    parts = [f"{before}{dot}{part}" for part in (last, *chain.from_iterable(nemo))]
+    leaves = list(dict.fromkeys(map(_leaf, modules)))
+    found = [leaf for part in parts for leaf in leaves if fnmatch.fnmatchcase(leaf, part)]
+    ends = [f"*.{part}" if not dot and "." in part else part for part in parts]
+    return found or [
+        name for name in modules if any(fnmatch.fnmatchcase(name, end) for end in ends)
+    ]
+
+
+def _experts_and_routers(modules: Collection[str]) -> set[str]:
+    """The last parts of their names. PEFT takes every layer that is called so for an expert."""
+    experts = {_leaf(name) for name in modules if ".experts." in name}
+    return experts.union(ROUTERS)
+
+
+def _leaf(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def why_no_adapter(checkpoint: Path) -> str:
+    """Why inference could not serve an adapter of this checkpoint; empty when it could."""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("model_type")
+    if kind in CONV1D:
+        return (
+            f"the matrices of {kind} are transposed (Conv1D), and inference has adapters for none"
+        )
+    return ""
 
 
 PACKABLE = ("llama", "mistral", "qwen2", "gemma2")
@@ -76,20 +140,22 @@ def why_not_packed(checkpoint: Path, training_type: str, teacher: Path | None = 
 
 
 def linear_modules(checkpoint: Path) -> list[str]:
-    """Names of the linear layers of a checkpoint, without the output head.
+    """Names of the linear layers that read text, without the output head.
 
-    Read from the headers of its safetensors files: a matrix that is no embedding is a layer.
+    Read from the headers of the checkpoint's weight files: a matrix that is no embedding is a
+    layer.
     """
     names = []
-    for path in sorted(checkpoint.glob("*.safetensors")):
+    for path in weight_files(checkpoint):
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
         for key, tensor in header.items():
             name = key.removesuffix(".weight")
-            leaf = name.rsplit(".", 1)[-1]
+            leaf = _leaf(name)
             if key.endswith(".weight") and len(tensor["shape"]) == 2:
-                if leaf not in ("lm_head", "wte", "wpe") and "embed" not in leaf:
+                embeds = leaf in ("lm_head", "wte", "wpe") or "embed" in leaf
+                if not embeds and not re.fullmatch(OTHER_SENSES, name):
                     names.append(name)
     return names
 

@@ -18,6 +18,7 @@ from nemo_local.customizer.fused_compiled import Compiled
 from nemo_local.customizer.fused_layers import Operations, fuse_layers
 from nemo_local.customizer.fused_torch import InTorch
 from nemo_local.customizer.lora_forward import shorten_forward
+from nemo_local.customizer.modules import OTHER_SENSES
 from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.progress import TrainingFailed
 from nemo_local.customizer.ranks import Ranks
@@ -75,6 +76,7 @@ def load_model(
             lora_alpha=plan.alpha,
             lora_dropout=plan.adapter_dropout,
             target_modules=list(plan.target_modules),
+            exclude_modules=OTHER_SENSES if config.get_text_config() is not config else None,
             trainable_token_indices=rows_to_train(model, special),
             bias="none",
             task_type="CAUSAL_LM",

@@ -27,7 +27,7 @@ def check_positions(checkpoint: Path, teacher: Path | None, longest: int) -> Non
     for name, path in (("base model", checkpoint), ("teacher", teacher)):
         if path is None:
             continue
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, local_files_only=True).get_text_config()
         most = getattr(config, TABLES.get(config.model_type, ""), longest)
         if longest > most:
             raise TrainingFailed(

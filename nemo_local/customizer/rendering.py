@@ -1,47 +1,16 @@
-"""Rows as the tokens a model will see, with the tokens that are learnt.
-
-A conversation is rendered with the model's own chat template, as inference renders it. What the
-assistant wrote is found by rendering twice: everything before the turn with the generation prompt
-(that is what the model sees when it must answer), and everything up to and with the turn; the
-difference is the answer, and the loss is on nothing else.
-"""
+"""Rows as the tokens a model will see, with the tokens that are learnt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_local.core.chat_templates import render
 from nemo_local.customizer.rows import ChatRow, TextRow
+from nemo_local.customizer.texts import Rendered, Span, Texts, UntrainableData
 
 IGNORED = -100
 """Label of a token that is seen and not learnt."""
-
-
-class UntrainableData(Exception):
-    """The data, or the model's chat template, cannot be trained on; the message says why."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """Characters [start, end) of a text that are learnt."""
-
-    start: int
-    end: int
-    whole: bool
-    """True for a tool call, which is worthless when cut."""
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A text and the spans of it that are learnt."""
-
-    text: str
-    spans: list[Span]
-    where: str
-    answers: bool = True
-    """Whether what is learnt answers something; a completion may be all there is."""
 
 
 @dataclass
@@ -81,8 +50,12 @@ class Tokens:
 class Renderer:
     """Renders rows with one tokenizer."""
 
-    def __init__(self, tokenizer: Any, stop_ids: Sequence[int]) -> None:
+    def __init__(
+        self, tokenizer: Any, stop_ids: Sequence[int], unknown: frozenset[int] = frozenset()
+    ) -> None:
         """`stop_ids` are the tokens that end an answer at inference.
+
+        `unknown` are those that the tokenizer has, and the model does not.
 
         Raises:
             UntrainableData: there is no pad token of its own, so the end could not be learnt; or
@@ -98,9 +71,11 @@ class Renderer:
         self._backend.no_truncation()  # some checkpoints come with a limit of their own
         self._backend.no_padding()
         self._stop_ids = set(stop_ids)
-        starts_with_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-        self._text_start = tokenizer.bos_token if starts_with_bos else ""
-        if tokenizer.pad_token_id is None or tokenizer.pad_token_id in self._stop_ids:
+        self._unknown = unknown
+        added = tokenizer.added_tokens_decoder.items()
+        self._wide_stops = self._stop_ids & {number for number, token in added if token.rstrip}
+        self._texts = Texts(tokenizer, self._stop_ids)
+        if tokenizer.pad_token_id in (None, *self._stop_ids, *unknown):
             self._set_pad()
 
     def tokens(
@@ -115,14 +90,15 @@ class Renderer:
 
         Raises:
             UntrainableData: the template refuses a row, hides a tool, or ends an answer with a
-                token at which inference does not stop; or no token is known that ends a text.
+                token at which inference does not stop; or no token is known that ends a text, or
+                a row has one that the model does not.
         """
         sequences = self.rendered(rows, rejected)
         return self.labelled(sequences, self.encoded(sequences), max_length)
 
     def rendered(self, rows: Sequence[ChatRow | TextRow], rejected: bool = False) -> list[Rendered]:
         """The texts of these rows, in order. Raises as `tokens` does."""
-        return [sequence for row in rows for sequence in self.sequences(row, rejected)]
+        return [sequence for row in rows for sequence in self._texts.of(row, rejected)]
 
     def encoded(self, sequences: Sequence[Rendered]) -> list[Any]:
         """`tokenizers.Encoding`s of the texts; no Python is needed meanwhile."""
@@ -144,93 +120,6 @@ class Renderer:
             self._add(tokens, number, sequence, encoding, max_length)
         return tokens
 
-    def sequences(self, row: ChatRow | TextRow, rejected: bool = False) -> list[Rendered]:
-        """The texts to learn from: one for most rows.
-
-        A template may move text when the conversation goes on (tools after the *last* user
-        message, say). An earlier answer then was given to another prompt than the whole
-        conversation shows, and gets a sequence of its own. What the assistant says first of all
-        answers nothing, and is given.
-        """
-        if isinstance(row, TextRow):
-            return [self._completion(row)]
-        sequences: list[Rendered] = []
-        text, spans = "", list[Span]()
-        for number, message in enumerate(row.messages):
-            if message["role"] != "assistant" or number < max(1, row.learn_from):
-                continue
-            prompt = self._render(row, number, add_generation_prompt=True)
-            self._check_tools(row, number, prompt, rejected)
-            full = self._render(row, number + 1, add_generation_prompt=False)
-            if not full.startswith(prompt):
-                raise UntrainableData(
-                    f"{row.where}: the chat template shows an answer differently from the prompt "
-                    f"it follows; message {number + 1} cannot be found in the text"
-                )
-            if spans and not prompt.startswith(text):
-                sequences.append(Rendered(text, spans, row.where))
-                spans = []
-            text = full.rstrip()  # a line break after the end-of-turn token is not an answer
-            spans = [*spans, Span(len(prompt), len(text), bool(message.get("tool_calls")))]
-        return [*sequences, Rendered(text, spans, row.where)]
-
-    def _completion(self, row: TextRow) -> Rendered:
-        prompt = self._text_start + row.prompt
-        text = prompt + row.completion + self._end_of_text(row)
-        # A space before a word is part of its token, so inference is asked without it.
-        start = len(prompt.removesuffix(" ")) or len(prompt)
-        return Rendered(text, [Span(start, len(text), whole=False)], row.where, answers=False)
-
-    def _end_of_text(self, row: TextRow) -> str:
-        if self._tokenizer.eos_token is not None:
-            return str(self._tokenizer.eos_token)
-        if not self._stop_ids:
-            raise UntrainableData(
-                f"{row.where}: neither the checkpoint's tokenizer (eos_token) nor its "
-                "generation_config.json (eos_token_id) names a token that ends a text; name one "
-                "in the target's tokenizer.eos_token"
-            )
-        return str(self._tokenizer.decode([min(self._stop_ids)], skip_special_tokens=False))
-
-    def _render(self, row: ChatRow, count: int, add_generation_prompt: bool) -> str:
-        try:
-            return render(self._tokenizer, row.messages[:count], row.tools, add_generation_prompt)
-        except Exception as error:  # a template raises what it likes
-            raise UntrainableData(
-                f"{row.where}: the chat template refused the row: {error}"
-            ) from error
-
-    def _check_tools(self, row: ChatRow, number: int, prompt: str, rejected: bool) -> None:
-        offered = [tool["function"]["name"] for tool in row.tools]
-        # To call what is no tool is what the model learns not to do.
-        calls = row.messages[number].get("tool_calls", []) if offered and not rejected else []
-        called = [call["function"]["name"] for call in calls]
-        # What users say may name a tool, too.
-        said = "".join(str(message["content"]) for message in row.messages[:number])
-        bare = (
-            self._without_tools(row, number) if any(x in said for x in (*called, *offered)) else ""
-        )
-        shown = {name for name in (*called, *offered) if prompt.count(name) > bare.count(name)}
-        for name in offered:
-            if name not in shown:
-                raise UntrainableData(
-                    f"{row.where}: tool {name!r} does not appear in the rendered prompt, so the "
-                    "model would learn to call what it cannot see. Does this chat template "
-                    "support tools?"
-                )
-        for name in called:
-            if name not in shown:
-                raise UntrainableData(
-                    f"{row.where}: an answer calls {name!r}, which is not among its tools "
-                    f"{offered}; the model would learn to call what it cannot see"
-                )
-
-    def _without_tools(self, row: ChatRow, number: int) -> str:
-        try:
-            return self._render(replace(row, tools=[]), number, add_generation_prompt=True)
-        except UntrainableData:  # it may want some
-            return ""
-
     def _add(
         self,
         tokens: Tokens,
@@ -240,6 +129,17 @@ class Renderer:
         max_length: int,
     ) -> None:
         ids, offsets = encoding.ids, encoding.offsets  # each makes a new list
+        if not self._unknown.isdisjoint(ids):
+            self._refuse_unknown(sequence, ids)
+        if self._wide_stops:  # such a token takes the white space behind it
+            offsets = [
+                (start, start + len(sequence.text[start:stop].rstrip()))
+                if token in self._wide_stops
+                else (start, stop)
+                for token, (start, stop) in zip(ids, offsets, strict=True)
+            ]
+        if sequence.after_bos:
+            ids, offsets = [self._tokenizer.bos_token_id, *ids], [(0, 0), *offsets]
         last = self._last_span(sequence, offsets, max_length)
         if last is None:
             tokens.dropped += 1
@@ -304,13 +204,22 @@ class Renderer:
                 "only, so the model would never learn to stop"
             )
 
+    def _refuse_unknown(self, sequence: Rendered, ids: list[int]) -> None:
+        token = next(token for token in ids if token in self._unknown)
+        raise UntrainableData(
+            f"{sequence.where}: the tokenizer has a token {token} "
+            f"({self._tokenizer.convert_ids_to_tokens(token)!r}), for which the base model has no "
+            "row in its embedding. Add rows to the checkpoint (resize_token_embeddings), or take "
+            "the token out of its tokenizer"
+        )
+
     def _set_pad(self) -> None:
         """Pad with another special token: a pad that equals the stop token hides it from view."""
         candidates = [
             token
             for token in self._tokenizer.all_special_tokens
             + list(self._tokenizer.get_added_vocab())
-            if self._tokenizer.convert_tokens_to_ids(token) not in self._stop_ids
+            if self._tokenizer.convert_tokens_to_ids(token) not in self._stop_ids | self._unknown
             and token != self._tokenizer.bos_token
         ]
         preferred = [token for token in candidates if "pad" in token.lower()] or candidates

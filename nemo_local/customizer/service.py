@@ -14,7 +14,7 @@ from pathlib import Path
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document, Documents
-from nemo_local.core.errors import Conflict, NotFound
+from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
@@ -23,7 +23,7 @@ from nemo_local.customizer import hyperparameters, integrations, logs, paralleli
 from nemo_local.customizer.downloads import TARGET, Downloads
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
-from nemo_local.customizer.modules import linear_modules, why_not_packed
+from nemo_local.customizer.modules import linear_modules, why_no_adapter, why_not_packed
 from nemo_local.customizer.options import option_for, warnings_of
 from nemo_local.customizer.processes import TrainingProcesses
 from nemo_local.customizer.records import Records, shown
@@ -117,6 +117,12 @@ class CustomizerService:
         option = option_for(config, given)
         teacher = self._teacher(given, option)
         teacher_path = Path(teacher["teacher_path"]) if teacher else None
+        unserved = why_no_adapter(checkpoint)
+        if option["finetuning_type"] == "lora" and unserved:
+            raise Invalid(
+                f"An adapter of {target['base_model']} could not be served: {unserved}. Use "
+                "finetuning_type 'lora_merged' or 'all_weights', if the config offers it"
+            )
         unpacked = why_not_packed(checkpoint, option["training_type"], teacher_path)
         plan = hyperparameters.make_plan(
             given,

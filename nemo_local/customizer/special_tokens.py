@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_local.core.errors import Invalid
-from nemo_local.customizer.rendering import UntrainableData
+from nemo_local.customizer.texts import UntrainableData
 
 ADDED, END = "additional_special_tokens", "eos_token"
 MOST = 1000

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 
+from nemo_local.customizer.progress import TrainingFailed
 from nemo_local.customizer.special_tokens import SpecialTokens
 
 
@@ -31,9 +32,19 @@ def add_rows(model: Any, tokens: SpecialTokens) -> None:
 
 
 def rows_to_train(model: Any, tokens: SpecialTokens) -> dict[str, list[int]] | None:
-    """What LoraConfig takes as `trainable_token_indices`; tied heads follow their embedding."""
+    """What LoraConfig takes as `trainable_token_indices`; tied heads follow their embedding.
+
+    Raises:
+        TrainingFailed: the head adds a bias, which PEFT leaves out beside rows of tokens.
+    """
     if not tokens.ids:
         return None
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        raise TrainingFailed(
+            f"the output head of the base model ({model.config.model_type}) adds a bias, and "
+            "adapters with special tokens of their own have none; train all weights "
+            "(finetuning_type 'all_weights'), or name no tokens in the target's tokenizer"
+        )
     modules = [model.get_input_embeddings()]
     if not model.config.tie_word_embeddings:
         modules.append(model.get_output_embeddings())

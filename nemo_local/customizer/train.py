@@ -30,8 +30,8 @@ from nemo_local.customizer.progress import (
     Stopped,
     TrainingFailed,
 )
-from nemo_local.customizer.rendering import UntrainableData
 from nemo_local.customizer.rows import InvalidRow
+from nemo_local.customizer.texts import UntrainableData
 
 
 def main(job_dir: Path, stop: threading.Event) -> int:

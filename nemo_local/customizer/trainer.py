@@ -128,7 +128,8 @@ def train(
     def tokens() -> tuple[tuple[TokenFile, TokenFile], str]:
         assert rows is not None, "the first process has them"
         # In this order: the tokenizer may get a token to pad with when it renders.
-        return make_tokens(job, rows, tokenizer, job_dir / "tokens"), tokenizer.pad_token
+        made = make_tokens(job, rows, tokenizer, job_dir / "tokens", special)
+        return made, tokenizer.pad_token
 
     (training, validation), tokenizer.pad_token = ranks.from_first(tokens)
     asked = None

@@ -8,7 +8,7 @@ from jinja2.exceptions import SecurityError
 from transformers import AutoTokenizer
 
 import nemo_local.pocket
-from nemo_local.core.chat_templates import render
+from nemo_local.core.chat_templates import render, with_short_ids
 from nemo_local.pocket.world import rows
 from tests.nemo_local.customizer.tiny_llama import tokenizer
 from utils import xlam
@@ -106,3 +106,39 @@ def test_a_tokenizer_with_a_template_for_tools_uses_it_for_them():
 def test_an_answer_that_comes_first_is_refused():
     with pytest.raises(ValueError, match="no message before the first answer"):
         render(tokenizer(), [], [], True)
+
+
+def test_calls_of_mistral_have_ids_of_nine_letters_and_digits():
+    def renamed(*messages):
+        found = []
+        for message in with_short_ids([*messages]):
+            calls = [call.get("id") for call in message.get("tool_calls", [])]
+            found.append(calls or message.get("tool_call_id"))
+        return found
+
+    def calls(*ids):
+        given = [CALL if name is None else {**CALL, "id": name} for name in ids]
+        return {"role": "assistant", "content": "", "tool_calls": given}
+
+    def result(**given):
+        return {"role": "tool", "content": "2", **given}
+
+    first, second = "000000000", "000000001"
+    assert renamed(calls("abcdefgh9"), result(tool_call_id="abcdefgh9")) == [
+        ["abcdefgh9"], "abcdefgh9",
+    ]  # fmt: skip
+    twisted = [result(tool_call_id="call_b"), result(tool_call_id="call_a")]
+    assert renamed(calls("call_a", "call_b"), *twisted) == [[first, second], second, first]
+    assert renamed(calls(None, None), result(), result()) == [[first, second], first, second]
+    again = renamed(calls(None), result(), calls(None), result(tool_call_id="x"))
+    assert again == [[first], first, [second], second]
+    assert renamed({"role": "user", "content": "one"}, result()) == [None, None]
+    assert "id" not in CALL
+
+
+def test_calls_of_other_families_keep_the_ids_they_have():
+    tok = tokenizer()
+    tok.chat_template = "{{ messages[1].tool_calls[0].id is defined }}"
+    assert render(tok, MESSAGES, TOOLS, True) == "False"
+    tok.chat_template += "{# [TOOL_CALLS] #}"
+    assert render(tok, MESSAGES, TOOLS, True) == "True"

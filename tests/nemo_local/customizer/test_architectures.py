@@ -1,6 +1,7 @@
 """Each architecture: train, save, load again, serve; the same numbers everywhere."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -101,11 +102,11 @@ def test_the_stored_model_keeps_the_form_of_its_base(run):
 def test_training_and_inference_render_the_same_bytes_and_pad_is_not_the_end(run, tmp_path):
     checkpoint, job_dir = run
     reader = RowReader()
-    (row,) = reader.read(tmp_path, [write_rows(tmp_path / "a.jsonl", [ROW])])
+    rows = list[Any](reader.read(tmp_path, [write_rows(tmp_path / "a.jsonl", [ROW])]))
     for folder in (checkpoint, job_dir / "model"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         renderer = Renderer(tokenizer, [1])
-        (sequence,) = renderer.sequences(row)
+        (sequence,) = renderer.rendered(rows)
         trained_on = sequence.text[: sequence.spans[0].start]
         assert trained_on.encode() == prompt(AutoTokenizer.from_pretrained(checkpoint)).encode()
         assert tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)

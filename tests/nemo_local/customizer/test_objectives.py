@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nemo_local.customizer.hyperparameters import make_plan
 from nemo_local.customizer.preferences import make_pairs
 from nemo_local.customizer.progress import TrainingFailed
-from nemo_local.customizer.rendering import IGNORED, Renderer, UntrainableData
+from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import RowReader
+from nemo_local.customizer.texts import UntrainableData
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 

@@ -1,12 +1,16 @@
 """What a run leaves: an adapter, or a whole checkpoint."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from nemo_local.customizer.batches import stop_ids
+from nemo_local.nim.checkpoint import load_checkpoint
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
+from tests.tiny_checkpoint import entry
 
 pytestmark = OF_THE_LIBRARIES
 
@@ -59,3 +63,20 @@ def test_a_whole_output_keeps_the_precision(checkpoint, job_dir, tmp_path, finet
     train_job(make_job(base, finetuning_type=finetuning_type, max_steps=2), job_dir)
     kinds = {tensor.dtype for tensor in load_file(job_dir / "model/model.safetensors").values()}
     assert kinds == {torch.bfloat16}
+
+
+def test_answers_end_at_the_tokens_of_config_json_where_no_other_file_names_them(
+    checkpoint, job_dir, tmp_path
+):
+    folder = shutil.copytree(checkpoint, tmp_path / "base")
+    (folder / "generation_config.json").unlink()
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [1, 6]}))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = "<|tool|>"  # and turns end with another
+    tokenizer.save_pretrained(folder)
+    train_job(make_job(folder, finetuning_type="all_weights", max_steps=1), job_dir)
+    for stored in (folder, job_dir / "model"):
+        assert stop_ids(stored, AutoTokenizer.from_pretrained(stored)) == [1, 6]
+        served = load_checkpoint(entry("meta/tiny", stored), "cpu")
+        assert served.vocabulary.stop_ids == {1, 6}

@@ -1,15 +1,17 @@
 """Rendering and masks, with a byte-level tokenizer: one token a character."""
 
 import pytest
-from tokenizers import Tokenizer, decoders
+from tokenizers import AddedToken, Tokenizer, decoders
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.pre_tokenizers import ByteLevel, Metaspace
+from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from nemo_local.customizer.preferences import make_pairs
-from nemo_local.customizer.rendering import IGNORED, Renderer, UntrainableData
+from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import ChatRow, PreferenceRow, TextRow
+from nemo_local.customizer.texts import UntrainableData
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer
 from tests.tiny_checkpoint import make_tokenizer
 
@@ -189,9 +191,9 @@ def test_a_template_without_an_end_that_generation_knows_is_refused(tok):
         Renderer(tok, [PAD + 1]).tokens([call_chat(7)], 500)
 
 
-def test_a_template_that_shows_answers_elsewhere_is_refused():
+def test_a_template_that_shows_no_answers_is_refused():
     tok = tokenizer()
-    tok.chat_template = "{{ messages | length }}{{ messages[-1].content }}"
+    tok.chat_template = "{{ messages[0].content }}{{ '>' if add_generation_prompt }}"
     with pytest.raises(UntrainableData, match="message 2 cannot be found"):
         Renderer(tok, [EOT]).tokens([chat(("user", "a"), ("assistant", "b"))], 500)
 
@@ -286,5 +288,46 @@ def test_a_completion_ends_where_generation_stops_if_the_tokenizer_has_no_end_of
     tok.eos_token = None
     tokens = Renderer(tok, [EOT]).tokens([TextRow("Q", "d", "w")], 500)
     assert learnt(tok, tokens) == "d<|eot_id|>"
-    with pytest.raises(UntrainableData, match="names a token that ends a text; name one in the ta"):
+    with pytest.raises(UntrainableData, match="names a token that ends a text; name "):
         Renderer(tok, []).tokens([TextRow("Q", "d", "w")], 500)
+
+
+def test_an_end_of_turn_that_takes_the_line_break_behind_it_is_learnt_in_every_turn():
+    special = ["<|im_start|>", "<|im_end|>", "<|pad|>"]
+    backend = make_tokenizer().backend_tokenizer
+    backend.add_special_tokens([AddedToken(name, rstrip=True, special=True) for name in special])
+    tok = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|pad|>"
+    )
+    tok.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    renderer = Renderer(tok, [tok.eos_token_id])
+    row = chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+    tokens = renderer.tokens([row], 500)
+    assert learnt(tok, tokens) == "b<|im_end|>|d<|im_end|>"
+    length = len(tokens.input_ids[0])
+    shorter = renderer.tokens([row], length - 1)
+    assert learnt(tok, shorter) == "b<|im_end|>" and shorter.cut == {0}
+    assert tok.decode(shorter.input_ids[0]).endswith("b<|im_end|>")
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_a_completion_follows_the_tokens_that_inference_makes_of_its_prompt(scheme):
+    backend = Tokenizer(BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = Metaspace(prepend_scheme=scheme)
+    trainer = BpeTrainer(special_tokens=["<unk>", "<s>", "</s>", "<pad>"], show_progress=False)
+    backend.train_from_iterator(["The capital of France is Paris"] * 3, trainer)
+    backend.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tok = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    tokens = Renderer(tok, [2]).tokens([TextRow("The capital of France is ", "Paris", "w")], 99)
+    asked = tok("The capital of France is").input_ids
+    assert tokens.input_ids[0][: len(asked)] == asked
+    answer = tok.convert_ids_to_tokens(tokens.input_ids[0][len(asked) :])
+    assert "".join(answer) == "▁Paris</s>"
+    assert [label == IGNORED for label in tokens.labels[0]] == [
+        *[True] * len(asked), *[False] * len(answer),
+    ]  # fmt: skip

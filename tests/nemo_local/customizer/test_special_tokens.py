@@ -5,21 +5,28 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PhiConfig
 
 from nemo_local.core.errors import Invalid
-from nemo_local.customizer.batches import stop_ids
-from nemo_local.customizer.rendering import Renderer, UntrainableData
+from nemo_local.customizer.batches import stop_ids, unknown_ids
+from nemo_local.customizer.progress import TrainingFailed
+from nemo_local.customizer.rendering import Renderer
 from nemo_local.customizer.rows import RowReader
-from nemo_local.customizer.special_tokens import check_tokenizer, load_tokenizer, save_tokenizer
+from nemo_local.customizer.special_tokens import (
+    NO_TOKENS,
+    check_tokenizer,
+    load_tokenizer,
+    save_tokenizer,
+)
+from nemo_local.customizer.texts import UntrainableData
 from nemo_local.nim.checkpoint import beside, load_checkpoint
 from nemo_local.nim.llama import computes
 from nemo_local.nim.lora import Adapter, read_adapter
 from nemo_local.nim.sequences import PaddedSequences
-from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
+from tests.nemo_local.customizer.architectures import ARCHITECTURES, SIZE, make_architecture
 from tests.nemo_local.customizer.test_architectures import entry, load, prompt
 from tests.nemo_local.customizer.test_robustness import AfterLogs, losses
-from tests.nemo_local.customizer.tiny_llama import TEMPLATE, call_row, write_rows
+from tests.nemo_local.customizer.tiny_llama import TEMPLATE, call_row, tokenizer, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 from tests.tiny_checkpoint import llama_sequences
 
@@ -160,8 +167,8 @@ def test_an_output_carries_its_tokenizer_and_renders_what_it_was_trained_on(
     served = beside(base, read_adapter(output), output) if finetuning_type == "lora" else base
     tokenizer, special = load_tokenizer(job)
     assert special.new == NEW and special.ids == [6, *NEW]
-    (row,) = RowReader().read(job_dir, [write_rows(job_dir / "b.jsonl", [call_row(31)])])
-    (sequence,) = Renderer(tokenizer, [264]).sequences(row)
+    read = RowReader().read(job_dir, [write_rows(job_dir / "b.jsonl", [call_row(31)])])
+    (sequence,) = Renderer(tokenizer, [264]).rendered(list[Any](read))
     trained_on = sequence.text[: sequence.spans[0].start]
     rendered = prompt(served.tokenizer)
     assert rendered.encode() == trained_on.encode() and rendered.endswith(f"{START}assistant\n")
@@ -229,3 +236,30 @@ def test_new_rows_begin_at_the_mean_and_the_others_stay(checkpoint):
     assert after.shape[0] == 265 and torch.equal(after[:263], before[:263])
     for token in NEW:
         torch.testing.assert_close(after[token], before[:263].mean(0))
+
+
+def test_a_row_with_a_token_that_the_model_has_no_row_for_is_named(checkpoint, job_dir, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<x0>", "<x1>", "<x2>"], special_tokens=True)  # 263 has a row
+    tokenizer.pad_token = "<x1>"  # not one to pad with
+    tokenizer.save_pretrained(folder)
+    train_job(make_job(folder, max_steps=1), job_dir)
+    row = call_row(1)
+    row["messages"][0]["content"] += " <x2>"
+    write_rows(job_dir / "data/training/b.jsonl", [row])
+    named = r"b\.jsonl line 1: the tokenizer has a token 265 \('<x2>'\), for which the base model"
+    with pytest.raises(UntrainableData, match=named):
+        train_job(make_job(folder, max_steps=1), job_dir)
+    # New tokens of a target get rows, and so do those before them.
+    assert unknown_ids(folder, tokenizer, NO_TOKENS) == {264, 265}
+    assert unknown_ids(folder, *load_tokenizer(chatml_job(folder))) == frozenset()
+
+
+def test_special_tokens_beside_a_head_with_a_bias_are_refused_for_an_adapter(job_dir, tmp_path):
+    folder = tmp_path / "phi"
+    config = PhiConfig(**SIZE, hidden_size=32, num_attention_heads=4)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    with pytest.raises(TrainingFailed, match=r"the output head of the base model \(phi\) adds a b"):
+        train_job(chatml_job(folder, max_steps=1), job_dir)

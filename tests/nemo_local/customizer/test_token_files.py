@@ -11,8 +11,9 @@ import pytest
 from nemo_local.customizer.batches import ROWS_AT_ONCE, make_tokens, read_rows
 from nemo_local.customizer.preferences import make_pairs
 from nemo_local.customizer.progress import read_all
-from nemo_local.customizer.rendering import Renderer, Tokens, UntrainableData
+from nemo_local.customizer.rendering import Renderer, Tokens
 from nemo_local.customizer.rows import InvalidRow
+from nemo_local.customizer.texts import UntrainableData
 from nemo_local.customizer.token_files import write_tokens
 from nemo_local.customizer.train import main, reason_of
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer, write_rows
@@ -30,6 +31,7 @@ PAIRS = [
 
 @pytest.fixture
 def task(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "vocab_size": 264}')
     return {
         "plan": {"training_type": "sft"},
         "model_path": str(tmp_path),
