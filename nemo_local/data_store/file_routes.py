@@ -34,9 +34,9 @@ def _tree_urls(hub: APIRouter, service: DataStoreService) -> None:
         key: RepoKey, revision: str, path: str = "", recursive: bool = False, expand: bool = False
     ) -> list[dict[str, Any]]:
         repo = service.repo(*key)
-        commit = service.commit_at(repo, slashes(revision))
+        commit, files = service.files_at(repo, slashes(revision))
         folder = slashes(path).strip("/")
-        found = tree.listing(commit["files"], folder, recursive)
+        found = tree.listing(files, folder, recursive)
         if folder and not found:
             raise entry_not_found(key[1], folder, commit["name"])
         return _described(repo, commit, found, expand)
@@ -65,8 +65,8 @@ def _tree_urls(hub: APIRouter, service: DataStoreService) -> None:
 
         def describe() -> list[dict[str, Any]]:
             repo = service.repo(*key)
-            commit = service.commit_at(repo, slashes(revision))
-            known = dict(tree.listing(commit["files"], "", recursive=True))
+            commit, files = service.files_at(repo, slashes(revision))
+            known = dict(tree.listing(files, "", recursive=True))
             found = [(path, known[path]) for path in map(str, wanted) if path in known]
             return _described(repo, commit, found, expand)
 
@@ -80,7 +80,7 @@ def _upload_urls(hub: APIRouter, service: DataStoreService) -> None:
     @hub.post(API + "/preupload/{revision}")
     def preupload(key: RepoKey, revision: str, body: Preupload) -> dict[str, Any]:
         repo = service.repo(*key)
-        files = service.commit_at(repo, slashes(revision))["files"]
+        _, files = service.files_at(repo, slashes(revision))
 
         def answer(path: str) -> dict[str, Any]:
             # Always "regular": in mode "lfs" a client with hf_xet asks for Xet and then gives up.

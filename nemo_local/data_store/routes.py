@@ -145,8 +145,8 @@ def _repo_urls(hub: APIRouter, service: DataStoreService) -> None:
         if request.query_params.getlist("filter"):
             return []  # A filter selects by tag, and no repository here has one.
         views = [
-            repo_view(repo, head)
-            for repo, head in service.heads(repo_type_of(kind))
+            repo_view(repo, head, files)
+            for repo, head, files in service.heads(repo_type_of(kind))
             if author in (None, repo["namespace"])
             and search.lower() in f"{repo['namespace']}/{repo['name']}".lower()
         ]
@@ -158,12 +158,12 @@ def _repo_urls(hub: APIRouter, service: DataStoreService) -> None:
     @hub.get(API)
     def repo_info(key: RepoKey, blobs: bool = False) -> dict[str, Any]:
         repo = service.repo(*key)
-        return repo_view(repo, service.commit_at(repo, "main"), blobs)
+        return repo_view(repo, *service.files_at(repo, "main"), blobs)
 
     @hub.get(API + "/revision/{revision}")
     def repo_info_at(key: RepoKey, revision: str, blobs: bool = False) -> dict[str, Any]:
         repo = service.repo(*key)
-        return repo_view(repo, service.commit_at(repo, slashes(revision)), blobs)
+        return repo_view(repo, *service.files_at(repo, slashes(revision)), blobs)
 
     @hub.get(API + "/auth-check")
     def auth_check(key: RepoKey) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from typing import Any
 
 from nemo_local.core.documents import Document
 from nemo_local.data_store.service import USER
-from nemo_local.data_store.tree import Entry, lfs_info
+from nemo_local.data_store.tree import Entry, Files, lfs_info
 
 
-def repo_view(repo: Document, commit: Document, with_blobs: bool = False) -> dict[str, Any]:
+def repo_view(
+    repo: Document, commit: Document, files: Files, with_blobs: bool = False
+) -> dict[str, Any]:
     """A repository at a commit, as `info` and the lists show it."""
     repo_id = f"{repo['namespace']}/{repo['name']}"
-    files: dict[str, Entry] = commit["files"]
     view = {
         "_id": hashlib.sha1(repo["id"].encode(), usedforsecurity=False).hexdigest()[:24],
         "id": repo_id,
