@@ -243,6 +243,13 @@ class DataStoreService:
             )
         return path
 
+    def ignore_rules(self, files: tree.Files) -> str:
+        """What the .gitignore of a commit says; nothing where there is none."""
+        entry = files.get(".gitignore")
+        if entry is None or self.blobs.size(entry["sha256"]) is None:
+            return ""
+        return self.content(entry).read_text(errors="replace")
+
     def _database_id(self) -> str:
         """Made at the first start with a database: `blobs` must not take another one for it."""
         with contextlib.suppress(Conflict):

@@ -55,14 +55,15 @@ def commit_view(commit: Document) -> dict[str, Any]:
     }
 
 
-def path_view(path: str, entry: Entry | None, last: Document | None = None) -> dict[str, Any]:
-    """A file or folder; with `last`, the commit that changed it."""
+def path_view(
+    path: str, entry: Entry | None, oid: str, last: Document | None = None
+) -> dict[str, Any]:
+    """A file, or a folder without entry; with `last`, the commit that changed it."""
     view: dict[str, Any]
     if entry is None:
-        oid = hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest()
         view = {"type": "directory", "oid": oid, "size": 0, "path": path}
     else:
-        view = {"type": "file", "oid": entry["oid"], "size": entry["size"], "path": path}
+        view = {"type": "file", "oid": oid, "size": entry["size"], "path": path}
         view |= {"lfs": lfs_info(entry)} if entry["lfs"] else {}
     if last is None:
         return view
