@@ -266,6 +266,38 @@ def test_bad_payloads_are_answered_in_the_hub_s_shape(client):
     assert answer.status_code == 400 and "must be a JSON object" in answer.json()["error"]
 
 
+def test_a_list_takes_several_words_and_no_negative_limit(client):
+    url = "/v1/hf/api/datasets"
+    for query, count in (("search=ns/&search=D", 1), ("search=d&search=other", 0), ("limit=0", 0)):
+        assert len(client.get(f"{url}?{query}").json()) == count
+    answer = client.get(f"{url}?limit=-1")
+    assert answer.status_code == 400 and "limit" in answer.json()["error"]
+
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (FORM, ""),
+        (JSON, ""),
+        (JSON, "{}"),
+        (JSON, '{"paths": null}'),
+        (JSON, '{"paths": [1]}'),
+        ("text/plain", "paths=f"),
+        ("multipart/form-data; boundary=b", "--c\r\nbroken"),
+        ("multipart/form-data", "paths"),
+    ],
+)
+def test_paths_that_cannot_be_read_are_refused_and_not_missing(stored, content_type, body):
+    headers = {"content-type": content_type}
+    answer = stored.post(f"{API}/paths-info/main", content=body, headers=headers)
+    assert answer.status_code == 400 and answer.json()["error"]
+    assert stored.post(f"{API}/paths-info/main", data={"paths": "f"}).json()[0]["path"] == "f"
+
+
 def test_a_namespace_takes_a_form_or_json(client):
     url = "/v1/datastore/namespaces"
     answer = client.post(url, data={"namespace": "a"})
