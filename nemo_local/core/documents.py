@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     UniqueConstraint,
     create_engine,
+    delete,
     event,
     func,
     inspect,
@@ -193,6 +194,23 @@ class Documents:
         with self._session() as session:
             entities = [row.entity() for row in session.scalars(statement)]
         return [e for e in entities if all(e.get(key) == equals[key] for key in equals)]
+
+    def each(self, kind: str, **columns: str) -> Iterator[Document]:
+        """As `all` with a namespace or name, but one entity after another in memory."""
+        statement = select(_Row).filter_by(kind=kind, **columns).order_by(_Row.number)
+        with self._session() as session:
+            for row in session.scalars(statement.execution_options(yield_per=10)):
+                yield row.entity()
+
+    def namespaces(self, kind: str) -> set[str]:
+        """The namespaces that have an entity of this kind."""
+        with self._session() as session:
+            return set(session.scalars(select(_Row.namespace).filter_by(kind=kind).distinct()))
+
+    def delete_all(self, kind: str, namespace: str) -> None:
+        """Delete every entity of this kind and namespace, or none when it is interrupted."""
+        with self._writing, self._session.begin() as session:
+            session.execute(delete(_Row).filter_by(kind=kind, namespace=namespace))
 
     def close(self) -> None:
         """Close every connection."""

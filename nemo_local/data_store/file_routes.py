@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from nemo_local.data_store import tree
 from nemo_local.data_store.commit_stream import CommitParser
-from nemo_local.data_store.errors import bad_payload, entry_not_found
-from nemo_local.data_store.hub import API, HUB, RepoKey, form_or_json, repo_url
+from nemo_local.data_store.errors import bad_payload, entry_not_found, repo_not_found
+from nemo_local.data_store.gitignore import ignored
+from nemo_local.data_store.hub import API, HUB, Download, RepoKey, form_or_json, has_it, repo_url
 from nemo_local.data_store.quoted_slash import slashes
 from nemo_local.data_store.schemas import Preupload
 from nemo_local.data_store.service import DataStoreService, RepoType
@@ -34,41 +36,48 @@ def _tree_urls(hub: APIRouter, service: DataStoreService) -> None:
         key: RepoKey, revision: str, path: str = "", recursive: bool = False, expand: bool = False
     ) -> list[dict[str, Any]]:
         repo = service.repo(*key)
-        commit = service.commit_at(repo, slashes(revision))
+        commit, files = service.files_at(repo, slashes(revision))
         folder = slashes(path).strip("/")
-        found = tree.listing(commit["files"], folder, recursive)
+        found = tree.listing(files, folder, recursive)
         if folder and not found:
             raise entry_not_found(key[1], folder, commit["name"])
-        return _described(repo, commit, found, expand)
+        return _described(repo, files, found, expand)
 
     def _described(
         repo: dict[str, Any],
-        commit: dict[str, Any],
+        files: tree.Files,
         found: list[tuple[str, tree.Entry | None]],
         expand: bool,
     ) -> list[dict[str, Any]]:
+        oids = tree.oids(files)
         if not expand:
-            return [path_view(path, entry) for path, entry in found]
-        names = {entry["commit"] for _, entry in found if entry}
-        commits = {name: service.commit_at(repo, name) for name in names}
+            return [path_view(path, entry, oids[path]) for path, entry in found]
+        changes = tree.changes(files)
+        commits = service.commits.all(repo["id"])
+        if not commits:  # the repository was deleted meanwhile
+            raise repo_not_found(repo["type"], f"{repo['namespace']}/{repo['name']}")
+        age = {sha: number for number, sha in enumerate(commits)}
         return [
-            path_view(path, entry, commits[entry["commit"]] if entry else commit)
+            path_view(path, entry, oids[path], commits[max(changes[path], key=age.__getitem__)])
             for path, entry in found
         ]
 
     @hub.post(API + "/paths-info/{revision}")
     async def paths_info(key: RepoKey, revision: str, request: Request) -> list[dict[str, Any]]:
         fields = await form_or_json(request)
-        wanted = fields.get("paths", [])
-        wanted = wanted if isinstance(wanted, list) else [wanted]
+        # A form has no way to write an empty list: the client then sends `expand` alone.
+        wanted = fields.get("paths", [] if "expand" in fields else None)
+        wanted = [wanted] if isinstance(wanted, str) else wanted
+        if not isinstance(wanted, list) or not all(isinstance(path, str) for path in wanted):
+            raise bad_payload("the body needs `paths`, a list of texts, as a form or as JSON")
         expand = str(fields.get("expand", "")).lower() == "true"
 
         def describe() -> list[dict[str, Any]]:
             repo = service.repo(*key)
-            commit = service.commit_at(repo, slashes(revision))
-            known = dict(tree.listing(commit["files"], "", recursive=True))
-            found = [(path, known[path]) for path in map(str, wanted) if path in known]
-            return _described(repo, commit, found, expand)
+            _, files = service.files_at(repo, slashes(revision))
+            known = dict(tree.listing(files, "", recursive=True))
+            found = [(path, known[path]) for path in wanted if path in known]
+            return _described(repo, files, found, expand)
 
         return await run_in_threadpool(describe)
 
@@ -80,11 +89,13 @@ def _upload_urls(hub: APIRouter, service: DataStoreService) -> None:
     @hub.post(API + "/preupload/{revision}")
     def preupload(key: RepoKey, revision: str, body: Preupload) -> dict[str, Any]:
         repo = service.repo(*key)
-        files = service.commit_at(repo, slashes(revision))["files"]
+        _, files = service.files_at(repo, slashes(revision))
+        rules = service.ignore_rules(files) if body.gitIgnore is None else body.gitIgnore
+        left_out = ignored(rules, [file.path for file in body.files])
 
         def answer(path: str) -> dict[str, Any]:
             # Always "regular": in mode "lfs" a client with hf_xet asks for Xet and then gives up.
-            mode = {"path": path, "uploadMode": "regular", "shouldIgnore": False}
+            mode = {"path": path, "uploadMode": "regular", "shouldIgnore": path in left_out}
             entry = files.get(path)
             if entry is None or service.blobs.size(entry["sha256"]) is None:
                 return mode
@@ -130,9 +141,9 @@ def _download_urls(hub: APIRouter, service: DataStoreService) -> None:
         headers = {"ETag": etag, "X-Repo-Commit": sha, "X-Content-Type-Options": "nosniff"}
         if entry["lfs"]:
             headers |= {"X-Linked-Etag": etag, "X-Linked-Size": str(entry["size"])}
-        if request.headers.get("if-none-match") == etag:
+        if has_it(", ".join(request.headers.getlist("if-none-match")), etag):
             return Response(status_code=304, headers=headers)
-        return FileResponse(
+        return Download(
             service.content(entry),
             headers=headers,
             media_type="application/octet-stream",
@@ -140,12 +151,12 @@ def _download_urls(hub: APIRouter, service: DataStoreService) -> None:
         )
 
     def resolve_dataset(
-        request: Request, namespace: str, name: str, revision: str, path: str
+        request: Request, namespace: str, name: str, revision: str, path: str = ""
     ) -> Response:
         return resolve(request, "dataset", f"{namespace}/{name}", revision, path)
 
     def resolve_model(
-        request: Request, namespace: str, name: str, revision: str, path: str
+        request: Request, namespace: str, name: str, revision: str, path: str = ""
     ) -> Response:
         return resolve(request, "model", f"{namespace}/{name}", revision, path)
 
@@ -153,3 +164,7 @@ def _download_urls(hub: APIRouter, service: DataStoreService) -> None:
     for method in ("GET", "HEAD"):
         hub.api_route(HUB + "/datasets" + tail, methods=[method])(resolve_dataset)
         hub.api_route(HUB + tail, methods=[method])(resolve_model)
+    # Without a path there is no such entry, which clients tell from no such repository.
+    bare = partial(hub.api_route, methods=["GET", "HEAD"], include_in_schema=False)
+    bare(HUB + "/datasets/{namespace}/{name}/resolve/{revision}")(resolve_dataset)
+    bare(HUB + "/{namespace}/{name}/resolve/{revision}")(resolve_model)

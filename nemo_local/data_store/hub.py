@@ -1,15 +1,19 @@
-"""What the Hub API's routes share: paths, bodies, and the shape of a refusal."""
+"""What the Hub API's routes share: paths, bodies, downloads, and the shape of a refusal."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from nemo_local.core.errors import Invalid
 from nemo_local.core.web import json_body
@@ -21,6 +25,9 @@ HUB = "/v1/hf"
 API = HUB + "/api/{kind}/{namespace}/{name}"
 MAX_FIELDS = 100_000
 """Fields of a form; a client asks for that many paths at once."""
+
+_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})?|-[0-9]{1,18}")
+_ENTITY_TAG = re.compile(r'"[^"]*"')
 
 
 class HubRoute(APIRoute):
@@ -40,6 +47,8 @@ class HubRoute(APIRoute):
                 raise bad_payload(f"{place}: {first['msg']}") from None
             except Invalid as error:
                 raise bad_payload(str(error)) from None
+            except HTTPException as error:  # of a broken form, by the web framework
+                raise HubError(error.status_code, str(error.detail)) from None
 
         return handled
 
@@ -72,3 +81,33 @@ async def form_or_json(request: Request) -> dict[str, Any]:
             if texts:
                 fields[key] = texts if len(texts) > 1 else texts[0]
     return fields
+
+
+class Download(FileResponse):
+    """A file; a Range that is none of bytes, or not for a GET, is ignored (RFC 9110, 14.2)."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wanted = Headers(scope=scope).get("range")
+        if wanted is not None and not (scope["method"] == "GET" and _is_range(wanted)):
+            headers = [header for header in scope["headers"] if header[0] != b"range"]
+            scope = {**scope, "headers": headers}
+        await super().__call__(scope, receive, send)
+
+
+def has_it(if_none_match: str, etag: str) -> bool:
+    """Whether `If-None-Match` names this content (RFC 9110, 13.1.2: weak tags count).
+
+    has_it('W/"1", "2"', '"1"') -> True
+    """
+    return if_none_match.strip() == "*" or etag in _ENTITY_TAG.findall(if_none_match)
+
+
+def _is_range(header: str) -> bool:
+    unit, _, ranges = header.partition("=")
+    if unit.strip().lower() != "bytes":
+        return False
+    for part in ranges.split(","):
+        found = _RANGE.fullmatch(part.strip())
+        if not found or (found[2] and int(found[2]) < int(found[1])):
+            return False
+    return True

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from nemo_local.core.middleware import signature
 from nemo_local.data_store.errors import HubError
-from nemo_local.data_store.hub import HUB
+from nemo_local.data_store.hub import HUB, Download, HubRoute
 from nemo_local.data_store.schemas import LfsBatch, LfsObject
 from nemo_local.data_store.service import DataStoreService, RepoType
 
 LFS_JSON = "application/vnd.git-lfs+json"
 
 
+class LfsRoute(HubRoute):
+    """Refuses in the Hub's shape and with the `message` that git-lfs shows."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except HubError as error:
+                error.extra["message"] = error.detail
+                raise
+
+        return handled
+
+
 def lfs_router(service: DataStoreService) -> APIRouter:
     """Batch requests of both kinds of repository, and the objects at `/v1/hf/lfs/{oid}`."""
-    urls = APIRouter()
+    urls = APIRouter(route_class=LfsRoute)
 
     def batch(request: Request, namespace: str, name: str, body: LfsBatch) -> JSONResponse:
         return _answer(request, "model", f"{namespace}/{name}", body)
@@ -66,7 +83,7 @@ def lfs_router(service: DataStoreService) -> APIRouter:
     def download(oid: str) -> Response:
         if len(oid) != 64 or not oid.isalnum() or service.blobs.size(oid) is None:
             raise HubError(404, f"LFS object {oid!r} not found", "EntryNotFound")
-        return FileResponse(service.blobs.path(oid), media_type="application/octet-stream")
+        return Download(service.blobs.path(oid), media_type="application/octet-stream")
 
     @urls.post(HUB + "/lfs/{oid}/verify")
     def verify(oid: str, body: LfsObject) -> Response:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
@@ -27,6 +27,11 @@ from nemo_local.data_store.quoted_slash import slashes
 from nemo_local.data_store.schemas import BranchRequest, RepoReference, TagRequest
 from nemo_local.data_store.service import USER, DataStoreService, RepoType
 from nemo_local.data_store.views import commit_view, refs_view, repo_view
+
+NOTHING_HAS = (
+    "filter", "apps", "inference", "inference_provider", "num_parameters", "pipeline_tag",
+)  # fmt: skip
+"""What the Hub selects repositories by and none has here: tags, applications, sizes, tasks."""
 
 
 def router(service: DataStoreService) -> APIRouter:
@@ -137,18 +142,19 @@ def _repo_urls(hub: APIRouter, service: DataStoreService) -> None:
         kind: TypeSegment,
         request: Request,
         author: str | None = None,
-        search: str = "",
-        limit: int | None = None,
+        search: Annotated[tuple[str, ...], Query()] = (),
+        limit: Annotated[int | None, Query(ge=0)] = None,
         sort: str | None = None,
         direction: int = -1,
+        gated: bool = False,
     ) -> list[dict[str, Any]]:
-        if request.query_params.getlist("filter"):
-            return []  # A filter selects by tag, and no repository here has one.
+        if any(request.query_params.getlist(name) for name in NOTHING_HAS) or gated:
+            return []
         views = [
-            repo_view(repo, head)
-            for repo, head in service.heads(repo_type_of(kind))
-            if author in (None, repo["namespace"])
-            and search.lower() in f"{repo['namespace']}/{repo['name']}".lower()
+            view
+            for view in (repo_view(*head) for head in service.heads(repo_type_of(kind)))
+            if author in (None, view["author"])
+            and all(word.lower() in view["id"].lower() for word in search)
         ]
         key = {"created_at": "createdAt", "last_modified": "lastModified"}.get(sort or "", sort)
         if key in ("createdAt", "lastModified", "downloads", "likes"):
@@ -158,12 +164,12 @@ def _repo_urls(hub: APIRouter, service: DataStoreService) -> None:
     @hub.get(API)
     def repo_info(key: RepoKey, blobs: bool = False) -> dict[str, Any]:
         repo = service.repo(*key)
-        return repo_view(repo, service.commit_at(repo, "main"), blobs)
+        return repo_view(repo, *service.files_at(repo, "main"), blobs)
 
     @hub.get(API + "/revision/{revision}")
     def repo_info_at(key: RepoKey, revision: str, blobs: bool = False) -> dict[str, Any]:
         repo = service.repo(*key)
-        return repo_view(repo, service.commit_at(repo, slashes(revision)), blobs)
+        return repo_view(repo, *service.files_at(repo, slashes(revision)), blobs)
 
     @hub.get(API + "/auth-check")
     def auth_check(key: RepoKey) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class PreuploadFile(BaseModel):
 
 class Preupload(BaseModel):
     files: list[PreuploadFile] = Field(max_length=10_000)
+    gitIgnore: str | None = None  # noqa: N815 - the wire's own name
 
 
 class TagRequest(BaseModel):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from nemo_local.core.ids import new_id
 from nemo_local.data_store import tree
 from nemo_local.data_store.blobs import Blobs
 from nemo_local.data_store.commit_stream import Operation
+from nemo_local.data_store.commits import Commits
 from nemo_local.data_store.errors import (
     HubError,
     bad_payload,
@@ -43,11 +42,15 @@ class DataStoreService:
     def __init__(self, documents: Documents, blobs_dir: Path) -> None:
         self.documents = documents
         self.blobs = Blobs(blobs_dir)
-        self._committing = threading.Lock()
+        self.commits = Commits(documents)
+        self._locks: dict[str, threading.Lock] = {}
 
     def start(self) -> None:
-        """Drop contents that no commit names: of interrupted uploads and deleted repositories."""
-        self.blobs.remove_interrupted(self._database_id(), self._named_contents)
+        """Finish deletions that were interrupted, and drop contents that no commit names."""
+        known = {repo["id"] for kind in _KINDS for repo in self.documents.all(kind)}
+        for repo_id in self.commits.repositories() - known:
+            self._forget_commits(repo_id)
+        self.blobs.remove_interrupted(self._database_id(), self.commits.contents)
 
     # Namespaces
 
@@ -107,20 +110,22 @@ class DataStoreService:
         except NotFound:
             raise repo_not_found(repo_type, repo_id) from None
 
-    def heads(self, repo_type: RepoType) -> Iterator[tuple[Document, Document]]:
-        """Every repository with the newest commit of its main branch."""
+    def heads(self, repo_type: RepoType) -> Iterator[tuple[Document, Document, tree.Files]]:
+        """Every repository with the newest commit of its main branch and that one's files."""
         for repo in self.documents.all(f"{repo_type}_repo"):
             try:
-                head = self.commit_at(repo, MAIN)
+                head, files = self.files_at(repo, MAIN)
             except HubError:
                 continue  # it was deleted meanwhile
-            yield repo, head
+            yield repo, head, files
 
     def delete_repo(self, repo_type: RepoType, repo_id: str) -> None:
         """Delete the repository and its history; contents that only it had go at the next start."""
-        with self._committing:
-            repo = self.documents.delete(f"{repo_type}_repo", self.repo(repo_type, repo_id)["id"])
+        with self._alone(self.repo(repo_type, repo_id)) as repo:
+            self.documents.delete(f"{repo_type}_repo", repo["id"])
+            # A kill between the two leaves the rest to the next start.
             self._forget_commits(repo["id"])
+        self._locks.pop(repo["id"], None)
 
     # References
 
@@ -128,17 +133,23 @@ class DataStoreService:
         """The commit that a branch, a tag or a full SHA names. Raises HubError RevisionNotFound."""
         sha = repo["branches"].get(revision) or repo["tags"].get(revision) or revision
         try:
-            return self.documents.get("commit", repo["id"], sha)
+            return self.commits.get(repo["id"], sha)
         except NotFound:
+            raise revision_not_found(_repo_id(repo), revision) from None
+
+    def files_at(self, repo: Document, revision: str) -> tuple[Document, tree.Files]:
+        """The commit that a revision names, and its files. Raises HubError RevisionNotFound."""
+        commit = self.commit_at(repo, revision)
+        try:
+            return commit, self.commits.files(commit)
+        except NotFound:  # the repository was deleted meanwhile
             raise revision_not_found(_repo_id(repo), revision) from None
 
     def history(self, repo: Document, revision: str) -> list[Document]:
         """The commits up to a revision, newest first."""
-        commits = {
-            item["name"]: item for item in self.documents.all("commit", namespace=repo["id"])
-        }
         found, sha = [], self.commit_at(repo, revision)["name"]
-        while sha:
+        commits = self.commits.all(repo["id"])
+        while sha in commits:
             found.append(commits[sha])
             sha = commits[sha]["parent"]
         return found
@@ -149,14 +160,15 @@ class DataStoreService:
             raise bad_payload(f"not a name for a branch or tag: {name!r}")
         sha = self.commit_at(repo, revision)["name"]
         # A branch of that name would hide the commit, and a revision never changes.
-        commits = self.documents.all("commit", namespace=repo["id"], name=name)
+        hidden = self.documents.all("commit", namespace=repo["id"], name=name)
 
         def add(current: Document) -> Document:
-            if commits or name in current["branches"] or name in current["tags"]:
+            if hidden or name in current["branches"] or name in current["tags"]:
                 raise HubError(409, f"{_repo_id(repo)!r} already has a revision {name!r}")
             return {kind: {**current[kind], name: sha}}
 
-        self._update_repo(repo, add)
+        with self._alone(repo):
+            self._update_repo(repo, add)
 
     def delete_ref(self, repo: Document, kind: RefKind, name: str) -> None:
         """Remove a branch or tag. Raises HubError RevisionNotFound, or 400 for `main`."""
@@ -168,7 +180,8 @@ class DataStoreService:
                 raise revision_not_found(_repo_id(repo), name)
             return {kind: {key: current[kind][key] for key in current[kind] if key != name}}
 
-        self._update_repo(repo, remove)
+        with self._alone(repo):  # a commit under way to this branch would bring it back
+            self._update_repo(repo, remove)
 
     # Commits
 
@@ -186,8 +199,7 @@ class DataStoreService:
                 or its first 7 signs and more) is not the head, 400 for anything else.
         """
         header = operations[0].value
-        with self._committing:
-            repo = self.repo(repo["type"], _repo_id(repo))
+        with self._alone(repo) as repo:
             head = self.head(repo, branch)
             wanted = str(header.get("parentCommit") or head["name"])
             if len(wanted) < 7 or not head["name"].startswith(wanted):
@@ -197,11 +209,11 @@ class DataStoreService:
                     "(it takes 7 signs or more)",
                 )
             files, written = tree.apply(
-                head["files"],
+                self.commits.files(head),
                 operations[1:],
                 _repo_id(repo),
                 self.blobs.size,
-                lambda revision: self.commit_at(repo, revision)["files"],
+                lambda revision: self.files_at(repo, revision)[1],
             )
             title = str(header.get("summary") or "Upload files")
             message = str(header.get("description") or "")
@@ -214,10 +226,10 @@ class DataStoreService:
 
     def entry(self, repo: Document, revision: str, path: str) -> tuple[str, tree.Entry]:
         """The commit SHA and the entry of a file. Raises HubError EntryNotFound with the SHA."""
-        commit = self.commit_at(repo, revision)
-        if path not in commit["files"]:
+        commit, files = self.files_at(repo, revision)
+        if path not in files:
             raise entry_not_found(_repo_id(repo), path, commit["name"])
-        return commit["name"], commit["files"][path]
+        return commit["name"], files[path]
 
     def content(self, entry: tree.Entry) -> Path:
         """Where the content of a file is. Raises HubError 410 when the store has lost it."""
@@ -231,21 +243,36 @@ class DataStoreService:
             )
         return path
 
+    def ignore_rules(self, files: tree.Files) -> str:
+        """What the .gitignore of a commit says; nothing where there is none."""
+        entry = files.get(".gitignore")
+        if entry is None or self.blobs.size(entry["sha256"]) is None:
+            return ""
+        return self.content(entry).read_text(errors="replace")
+
     def _database_id(self) -> str:
         """Made at the first start with a database: `blobs` must not take another one for it."""
         with contextlib.suppress(Conflict):
             self.documents.create("datastore_database", "", "this", {})
         return str(self.documents.get("datastore_database", "", "this")["id"])
 
-    def _named_contents(self) -> set[str]:
-        return _contents_of(self.documents.all("commit"))
+    @contextlib.contextmanager
+    def _alone(self, repo: Document) -> Iterator[Document]:
+        """The repository as it is now, to which nothing else happens within.
+
+        Raises HubError RepoNotFound when it was deleted, even if there is another of its name.
+        """
+        with self._locks.setdefault(repo["id"], threading.Lock()):
+            try:
+                current = self.documents.get_by_id(_kind(repo), repo["id"])
+            except NotFound:
+                raise repo_not_found(repo["type"], _repo_id(repo)) from None
+            yield current
 
     def _forget_commits(self, repo_id: str) -> None:
-        commits = self.documents.all("commit", namespace=repo_id)
-        for sha256 in _contents_of(commits):
+        for sha256 in self.commits.contents(namespace=repo_id):
             self.blobs.mark_unnamed(sha256)
-        for commit in commits:
-            self.documents.delete("commit", commit["id"])
+        self.commits.forget(repo_id)
 
     def _store_commit(
         self,
@@ -256,35 +283,20 @@ class DataStoreService:
         title: str,
         message: str,
     ) -> str:
-        now = self.documents.now()
-        identity = [repo_id, parent, title, message, now, files]
-        text = json.dumps(identity, sort_keys=True).encode()
-        sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
-        marked = {
-            path: {**entry, "commit": sha} if path in written else entry
-            for path, entry in files.items()
-        }
-        document = {
-            "parent": parent,
-            "title": title,
-            "message": message,
-            "date": now,
-            "files": marked,
-        }
-        self.documents.create("commit", repo_id, sha, document)
+        sha = self.commits.create(repo_id, parent, files, written, title, message)
         for path in written:
             self.blobs.keep(files[path]["sha256"])
         return sha
 
     def _update_repo(self, repo: Document, change: Callable[[Document], Document]) -> None:
-        self.documents.update(f"{repo['type']}_repo", repo["id"], change)
+        self.documents.update(_kind(repo), repo["id"], change)
 
 
 _KINDS = ("dataset_repo", "model_repo")
 
 
-def _contents_of(commits: list[Document]) -> set[str]:
-    return {entry["sha256"] for commit in commits for entry in commit["files"].values()}
+def _kind(repo: Document) -> str:
+    return f"{repo['type']}_repo"
 
 
 def _repo_id(repo: Document) -> str:

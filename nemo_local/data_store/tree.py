@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -94,6 +96,34 @@ def listing(files: Files, folder: str, recursive: bool) -> list[tuple[str, Entry
         if recursive or len(parts) == 1:
             found[path] = entry
     return sorted(found.items())
+
+
+def oids(files: Files) -> dict[str, str]:
+    """The SHA-1 of each file and folder; a folder's is that of the same tree in Git."""
+    inside: dict[str, list[tuple[bytes, bytes, str]]] = defaultdict(list)
+    for path, entry in listing(files, "", recursive=True):
+        folder, _, name = path.rpartition("/")
+        # Git sorts folders as if their names ended with a slash.
+        order = name if entry else f"{name}/"
+        mode = b"100644" if entry else b"40000"
+        inside[folder].append((order.encode(), mode + b" " + name.encode() + b"\0", path))
+    found = {path: str(entry["oid"]) for path, entry in files.items()}
+    for folder in sorted(inside.keys() - {""}, key=lambda path: path.count("/"), reverse=True):
+        items = sorted(inside[folder])
+        content = b"".join(item + bytes.fromhex(found[path]) for _, item, path in items)
+        text = b"tree %d\0" % len(content) + content
+        found[folder] = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+    return found
+
+
+def changes(files: Files) -> dict[str, set[str]]:
+    """The commit that last changed each file, and for each folder those of all files below it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path, entry in files.items():
+        while path:
+            found[path].add(entry["commit"])
+            path = path.rpartition("/")[0]
+    return found
 
 
 def lfs_info(entry: Entry) -> dict[str, Any]:

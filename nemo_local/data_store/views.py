@@ -7,13 +7,14 @@ from typing import Any
 
 from nemo_local.core.documents import Document
 from nemo_local.data_store.service import USER
-from nemo_local.data_store.tree import Entry, lfs_info
+from nemo_local.data_store.tree import Entry, Files, lfs_info
 
 
-def repo_view(repo: Document, commit: Document, with_blobs: bool = False) -> dict[str, Any]:
+def repo_view(
+    repo: Document, commit: Document, files: Files, with_blobs: bool = False
+) -> dict[str, Any]:
     """A repository at a commit, as `info` and the lists show it."""
     repo_id = f"{repo['namespace']}/{repo['name']}"
-    files: dict[str, Entry] = commit["files"]
     view = {
         "_id": hashlib.sha1(repo["id"].encode(), usedforsecurity=False).hexdigest()[:24],
         "id": repo_id,
@@ -54,14 +55,15 @@ def commit_view(commit: Document) -> dict[str, Any]:
     }
 
 
-def path_view(path: str, entry: Entry | None, last: Document | None = None) -> dict[str, Any]:
-    """A file or folder; with `last`, the commit that changed it."""
+def path_view(
+    path: str, entry: Entry | None, oid: str, last: Document | None = None
+) -> dict[str, Any]:
+    """A file, or a folder without entry; with `last`, the commit that changed it."""
     view: dict[str, Any]
     if entry is None:
-        oid = hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest()
         view = {"type": "directory", "oid": oid, "size": 0, "path": path}
     else:
-        view = {"type": "file", "oid": entry["oid"], "size": entry["size"], "path": path}
+        view = {"type": "file", "oid": oid, "size": entry["size"], "path": path}
         view |= {"lfs": lfs_info(entry)} if entry["lfs"] else {}
     if last is None:
         return view

@@ -218,3 +218,14 @@ def test_a_statement_that_fails_does_not_tell_the_secret_in_it(settings):
     assert "SECRET" not in str(failed.value)
     other.close()
     store.close()
+
+
+def test_entities_of_a_namespace_are_read_one_by_one_and_deleted_at_once(documents):
+    for namespace, name in (("a", "1"), ("b", "2"), ("a", "3")):
+        documents.create("commit", namespace, name, {})
+    documents.create("other", "c", "4", {})
+    assert [entity["name"] for entity in documents.each("commit")] == ["1", "2", "3"]
+    assert [entity["name"] for entity in documents.each("commit", namespace="a")] == ["1", "3"]
+    assert documents.namespaces("commit") == {"a", "b"}
+    documents.delete_all("commit", "a")
+    assert [entity["name"] for entity in documents.each("commit")] == ["2"]

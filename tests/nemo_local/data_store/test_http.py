@@ -52,6 +52,7 @@ def stored(client):
         ("bytes=-2", 206, b"89"),
         ("bytes=5-99", 206, b"56789"),
         ("bytes=20-", 416, None),
+        ("bytes=-0", 416, None),
     ],
 )
 def test_ranges(stored, header, status, body):
@@ -60,6 +61,38 @@ def test_ranges(stored, header, status, body):
     if body:
         assert answer.content == body
         assert answer.headers["content-range"].endswith("/10")
+
+
+@pytest.mark.parametrize(
+    "header", ["items=0-1", "bytes=abc", "bytes=5-2", "bytes=", "bytes=0-1,x", "bytes", "0-1"]
+)
+def test_a_range_that_is_none_is_ignored(stored, header):
+    answer = stored.get(RESOLVE, headers={"range": header})
+    assert (answer.status_code, answer.content) == (200, b"0123456789")
+
+
+def test_a_range_is_for_get_alone(stored):
+    answer = stored.head(RESOLVE, headers={"range": "bytes=0-1"})
+    assert answer.status_code == 200 and answer.headers["content-length"] == "10"
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"x", {}', '"x",W/{} , "y"', "*"])
+def test_a_client_that_has_the_file_in_any_form_gets_it_not_again(stored, form):
+    etag = stored.head(RESOLVE).headers["etag"]
+    answer = stored.get(RESOLVE, headers={"if-none-match": form.format(etag)})
+    assert (answer.status_code, answer.content) == (304, b"")
+    for other in ('"x"', etag.strip('"'), 'W/"x", "y"'):
+        assert stored.get(RESOLVE, headers={"if-none-match": other}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["datasets/ns/d", "ns/m"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_download_without_a_path_is_a_missing_entry(client, kind, slash):
+    client.post("/v1/hf/api/repos/create", json={"name": "m", "organization": "ns"})
+    url = f"/v1/hf/{kind}/resolve/main{slash}"
+    for answer in (client.get(url), client.head(url)):
+        assert answer.status_code == 404 and answer.headers["x-error-code"] == "EntryNotFound"
+        assert len(answer.headers["x-repo-commit"]) == 40
 
 
 def test_head_says_all_that_a_client_needs(stored):
@@ -97,6 +130,28 @@ def test_an_object_goes_through_lfs(client):
     assert head.headers["x-linked-size"] == str(len(content))
     (answer,) = client.post(url, json={**batch, "operation": "download"}).json()["objects"]
     assert client.get(answer["actions"]["download"]["href"]).content == content
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["x", "{}", '{"operation": "bogus", "objects": []}']
+    + ['{"operation": "upload", "objects": [{"oid": "zz", "size": 1}]}'],
+)
+def test_git_lfs_is_told_what_is_wrong_with_its_request(client, body):
+    url = "/v1/hf/datasets/ns/d.git/info/lfs/objects/batch"
+    headers = {"content-type": "application/vnd.git-lfs+json"}
+    answer = client.post(url, content=body, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["message"] == answer.json()["error"] != ""
+
+
+def test_git_lfs_is_told_what_is_not_there(client):
+    batch = {"operation": "upload", "objects": []}
+    missing = client.post("/v1/hf/datasets/ns/no.git/info/lfs/objects/batch", json=batch)
+    for answer in (missing, client.get("/v1/hf/lfs/" + "0" * 64)):
+        assert answer.status_code == 404 and "not found" in answer.json()["message"]
+    answer = client.post("/v1/hf/lfs/abc/verify", json={"oid": "0" * 64, "size": 1})
+    assert answer.status_code == 422 and "bytes here" in answer.json()["message"]
 
 
 def test_preupload_is_always_regular_and_knows_what_is_there(stored):
@@ -182,7 +237,7 @@ def test_a_content_that_the_disk_has_lost_is_named_and_can_be_uploaded_again(sto
     assert stored.get(RESOLVE).content == b"0123456789"
 
 
-def test_each_commit_is_read_once_however_many_files_it_wrote(stored, documents, monkeypatch):
+def test_dates_in_a_tree_cost_one_reading_of_the_history(stored, documents, monkeypatch):
     files = [
         {"key": "file", "value": {"path": f"part-{n}", "content": "QQ==", "encoding": "base64"}}
         for n in range(50)
@@ -197,7 +252,7 @@ def test_each_commit_is_read_once_however_many_files_it_wrote(stored, documents,
     monkeypatch.setattr(documents, "get", counted)
     found = stored.get(f"{API}/tree/main", params={"expand": "true"}).json()
     assert len(found) == 52 and {item["lastCommit"]["title"] for item in found} > {"s"}
-    assert read.count("commit") == 4  # the one asked for, and the three that wrote its files
+    assert read == ["dataset_repo", "commit", "commit_files"]  # the history comes at once
 
 
 def test_bad_payloads_are_answered_in_the_hub_s_shape(client):
@@ -209,6 +264,38 @@ def test_bad_payloads_are_answered_in_the_hub_s_shape(client):
     json_body = {"content": "[1]", "headers": {"content-type": "application/json"}}
     answer = client.post(f"{API}/paths-info/main", **json_body)
     assert answer.status_code == 400 and "must be a JSON object" in answer.json()["error"]
+
+
+def test_a_list_takes_several_words_and_no_negative_limit(client):
+    url = "/v1/hf/api/datasets"
+    for query, count in (("search=ns/&search=D", 1), ("search=d&search=other", 0), ("limit=0", 0)):
+        assert len(client.get(f"{url}?{query}").json()) == count
+    answer = client.get(f"{url}?limit=-1")
+    assert answer.status_code == 400 and "limit" in answer.json()["error"]
+
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (FORM, ""),
+        (JSON, ""),
+        (JSON, "{}"),
+        (JSON, '{"paths": null}'),
+        (JSON, '{"paths": [1]}'),
+        ("text/plain", "paths=f"),
+        ("multipart/form-data; boundary=b", "--c\r\nbroken"),
+        ("multipart/form-data", "paths"),
+    ],
+)
+def test_paths_that_cannot_be_read_are_refused_and_not_missing(stored, content_type, body):
+    headers = {"content-type": content_type}
+    answer = stored.post(f"{API}/paths-info/main", content=body, headers=headers)
+    assert answer.status_code == 400 and answer.json()["error"]
+    assert stored.post(f"{API}/paths-info/main", data={"paths": "f"}).json()[0]["path"] == "f"
 
 
 def test_a_namespace_takes_a_form_or_json(client):

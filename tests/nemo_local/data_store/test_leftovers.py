@@ -1,5 +1,6 @@
 """What uploads and repositories leave behind when they end in the middle."""
 
+import hashlib
 import resource
 import threading
 
@@ -127,24 +128,116 @@ def test_repositories_are_listed_while_one_of_them_is_deleted(service):
     listing = service.heads("dataset")
     names = [next(listing)[0]["name"]]
     service.delete_repo("dataset", "ns/gone")
-    assert names + [repo["name"] for repo, _ in listing] == ["d", "last"]
+    assert names + [repo["name"] for repo, *_ in listing] == ["d", "last"]
 
 
-def test_a_commit_that_meets_a_delete_leaves_no_commit_without_a_repository(settings, clock):
-    deleting = threading.Thread(target=lambda: meeting.delete_repo("dataset", "ns/d"))
+class Meeting(Documents):
+    """A database in which `other` begins while the first commit of a file is under way."""
 
-    class Meeting(Documents):
-        def create(self, kind, *arguments, **more):
-            made = super().create(kind, *arguments, **more)
-            if kind == "commit" and made["parent"]:
-                deleting.start()
-                deleting.join(timeout=0.5)  # ends here only when nothing holds it back
-            return made
+    other = threading.Thread()
 
+    def create(self, kind, *arguments, **more):
+        made = super().create(kind, *arguments, **more)
+        if kind == "commit" and made["parent"] and self.other.ident is None:
+            self.other.start()
+            self.other.join(timeout=0.5)  # ends here only when nothing holds it back
+        return made
+
+
+@pytest.fixture
+def meeting(settings, clock):
     store = Meeting(settings.database_url, clock)
-    meeting = DataStoreService(store, settings.home / "blobs")
-    meeting.create_repo("dataset", "ns", "d")
-    commit(meeting, "a", b"a")
-    deleting.join(timeout=10)
-    assert store.all("dataset_repo") == store.all("commit") == []
+    service = DataStoreService(store, settings.home / "blobs")
+    service.create_repo("dataset", "ns", "d")
+    yield service
     store.close()
+
+
+def test_a_commit_that_meets_a_delete_leaves_no_commit_without_a_repository(meeting):
+    store = meeting.documents
+    store.other = threading.Thread(target=meeting.delete_repo, args=("dataset", "ns/d"))
+    commit(meeting, "a", b"a")
+    store.other.join(timeout=10)
+    assert store.all("dataset_repo") == store.all("commit") == []
+
+
+def test_a_branch_does_not_come_back_after_its_deletion_met_a_commit(meeting):
+    repo = meeting.repo("dataset", "ns/d")
+    meeting.create_ref(repo, "branches", "next", "main")
+    repo = meeting.repo("dataset", "ns/d")
+    deletion = (repo, "branches", "next")
+    meeting.documents.other = threading.Thread(target=meeting.delete_ref, args=deletion)
+    meeting.commit(repo, "next", [HEADER])
+    meeting.documents.other.join(timeout=10)
+    assert list(meeting.repo("dataset", "ns/d")["branches"]) == ["main"]
+    with pytest.raises(HubError) as refused:
+        meeting.commit(repo, "next", [HEADER])
+    assert refused.value.headers["X-Error-Code"] == "RevisionNotFound"
+
+
+def test_a_commit_does_not_wait_for_one_of_another_repository(meeting):
+    meeting.create_repo("dataset", "ns", "quick")
+    quick = (meeting, "b", b"b", "ns/quick")
+    other = meeting.documents.other = threading.Thread(target=commit, args=quick)
+    ended = []
+    meeting.blobs.keep = lambda sha256: ended.append(sha256)
+    commit(meeting, "a", b"a")
+    assert ended == [hashlib.sha256(content).hexdigest() for content in (b"b", b"a")]
+    other.join()
+
+
+def test_a_commit_to_a_repository_that_was_deleted_and_made_again_is_refused(service):
+    before = service.repo("dataset", "ns/d")
+    service.delete_repo("dataset", "ns/d")
+    service.create_repo("dataset", "ns", "d")
+    with pytest.raises(HubError) as refused:
+        service.commit(before, "main", [HEADER])
+    assert refused.value.headers["X-Error-Code"] == "RepoNotFound"
+
+
+def rows(service):
+    return {kind: len(service.documents.all(kind)) for kind in ("commit", "commit_files")}
+
+
+@pytest.mark.parametrize("kind", ["commit", "commit_files"])
+def test_the_history_of_a_repository_whose_deletion_was_killed_goes_at_the_next_start(
+    service, documents, monkeypatch, kind
+):
+    kept, before = rows(service), contents(service)
+    service.create_repo("dataset", "ns", "gone")
+    commit(service, "own", b"own", "ns/gone")
+
+    def killed_at(some, namespace):
+        if some == kind:
+            raise KeyboardInterrupt
+        Documents.delete_all(documents, some, namespace)
+
+    monkeypatch.setattr(documents, "delete_all", killed_at)
+    with pytest.raises(KeyboardInterrupt):
+        service.delete_repo("dataset", "ns/gone")
+    monkeypatch.undo()
+    assert rows(service) != kept and b"own" in contents(service)
+    service.start()
+    assert rows(service) == kept and contents(service) == before
+
+
+def test_a_home_in_which_one_row_held_all_of_a_commit_goes_on(service, documents):
+    commit(service, "a", b"a")
+    commit(service, "a", b"newer")
+    for row in documents.all("commit"):
+        files = documents.get("commit_files", row["namespace"], row["name"])
+        documents.delete("commit_files", files["id"])
+        documents.delete("commit", row["id"])
+        del row["contents"]
+        old = {**row, "files": files["files"]}
+        documents.create("commit", row["namespace"], row["name"], old)
+    service.blobs.mark_unnamed(hashlib.sha256(b"a").hexdigest())
+    service.start()
+    commit(service, "b", b"b")
+    repo = service.repo("dataset", "ns/d")
+    _, files = service.files_at(repo, "main")
+    assert sorted(files) == [".gitattributes", "a", "b"]
+    assert len(service.history(repo, "main")) == 4 and b"a" in contents(service)
+    service.delete_repo("dataset", "ns/d")
+    service.start()
+    assert contents(service) == set() and rows(service) == {"commit": 0, "commit_files": 0}

@@ -85,6 +85,6 @@ def test_listing(folder, recursive, expected):
 
 def test_an_lfs_file_shows_its_pointer():
     files, _ = apply(("lfsFile", {"path": "x", "oid": "a" * 64}), stored=10)
-    view = path_view("x", files["x"])
+    view = path_view("x", files["x"], files["x"]["oid"])
     assert view["lfs"]["oid"] == "a" * 64 and view["size"] == 10
     assert view["oid"] != "a" * 64 and view["lfs"]["pointerSize"] == 127
