@@ -21,7 +21,7 @@ from nemo_local.core.documents import Documents
 from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.core.errors import Unavailable
 from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
-from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
+from nemo_local.core.web import CLIENT_CLOSED, add_routes, unless_client_leaves
 from nemo_local.customizer import routes as customizer_routes
 from nemo_local.customizer.service import CustomizerService
 from nemo_local.data_store import routes as data_store_routes
@@ -114,15 +114,18 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
         title="nemo_local", version=__version__, lifespan=lifespan, redirect_slashes=False
     )
     install_error_handlers(app)
-    app.include_router(data_store_routes.router(data_store))
-    app.include_router(entity_store_routes.router(entity_store))
-    app.include_router(deployment_routes.router(deployment))
     once_started = [Depends(startup.refuse_early_job)]
-    app.include_router(customizer_routes.router(customizer), dependencies=once_started)
-    app.include_router(evaluator_routes.router(evaluator), dependencies=once_started)
-    app.include_router(guardrails_routes.router(guardrails))
-    app.include_router(_health_router(startup))
-    app.include_router(_inference_router(inference))
+    add_routes(
+        app.router,
+        data_store_routes.router(data_store),
+        entity_store_routes.router(entity_store),
+        deployment_routes.router(deployment),
+        customizer_routes.router(customizer, once_started),
+        evaluator_routes.router(evaluator, once_started),
+        guardrails_routes.router(guardrails),
+        _health_router(startup),
+        _inference_router(inference),
+    )
     # The last one added sees a request first.
     app.add_middleware(StrictJson)
     app.add_middleware(QuotedSlashes)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
+from fastapi import APIRouter
 from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import to_jsonable_python
 from starlette.requests import Request
@@ -29,6 +30,12 @@ CLIENT_CLOSED = 499
 LONGEST_NAME = 255
 ENTITY_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._@+\-]{{0,{LONGEST_NAME - 1}}}")
 NAMESPACE_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._\-]{{0,{LONGEST_NAME - 1}}}")
+
+
+def add_routes(router: APIRouter, *others: APIRouter) -> None:
+    """Serve the others' routes as they are: FastAPI's `include_router` builds each once more."""
+    for other in others:
+        router.routes.extend(other.routes)
 
 
 def _set_aside(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:

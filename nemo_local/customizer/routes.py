@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, params
 from nemo_microservices.types import CustomizationConfig, CustomizationTarget, TrainingPodSpec
 from nemo_microservices.types.customization import (
     CustomizationConfigWithWarningMessage,
@@ -61,7 +61,7 @@ JobBody = Annotated[
 POD_SPEC = as_sent(pod_spec=TrainingPodSpec)
 
 
-def router(service: CustomizerService) -> APIRouter:
+def router(service: CustomizerService, dependencies: list[params.Depends]) -> APIRouter:
     """The Customizer's routes, below /v1/customization.
 
     POST GET         /jobs              GET DELETE        /jobs/{id}
@@ -70,7 +70,7 @@ def router(service: CustomizerService) -> APIRouter:
     POST GET         /configs           GET PATCH DELETE  /configs/{ns}/{name}
     POST GET         /targets           GET PATCH DELETE  /targets/{ns}/{name}
     """
-    urls = APIRouter(prefix="/v1/customization", tags=["Customizer"])
+    urls = APIRouter(prefix="/v1/customization", tags=["Customizer"], dependencies=dependencies)
     _job_urls(urls, service)
     _config_urls(urls, service)
     _target_urls(urls, service)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends
@@ -21,6 +22,7 @@ from nemo_local.data_store.errors import HubError, bad_payload
 from nemo_local.data_store.service import RepoType
 
 TypeSegment = Literal["datasets", "models"]
+TAGS: list[str | Enum] = ["Data Store"]
 HUB = "/v1/hf"
 API = HUB + "/api/{kind}/{namespace}/{name}"
 MAX_FIELDS = 100_000

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from nemo_local.core.middleware import signature
 from nemo_local.data_store.errors import HubError
-from nemo_local.data_store.hub import HUB, Download, HubRoute
+from nemo_local.data_store.hub import HUB, TAGS, Download, HubRoute
 from nemo_local.data_store.schemas import LfsBatch, LfsObject
 from nemo_local.data_store.service import DataStoreService, RepoType
 
@@ -37,7 +37,7 @@ class LfsRoute(HubRoute):
 
 def lfs_router(service: DataStoreService) -> APIRouter:
     """Batch requests of both kinds of repository, and the objects at `/v1/hf/lfs/{oid}`."""
-    urls = APIRouter(route_class=LfsRoute)
+    urls = APIRouter(tags=TAGS, route_class=LfsRoute)
 
     def batch(request: Request, namespace: str, name: str, body: LfsBatch) -> JSONResponse:
         return _answer(request, "model", f"{namespace}/{name}", body)

@@ -10,11 +10,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from nemo_local.core.errors import Conflict, Invalid
+from nemo_local.core.web import add_routes
 from nemo_local.data_store.errors import HubError, repo_not_found
 from nemo_local.data_store.file_routes import add_file_urls
 from nemo_local.data_store.hub import (
     API,
     HUB,
+    TAGS,
     HubRoute,
     RepoKey,
     TypeSegment,
@@ -51,21 +53,19 @@ def router(service: DataStoreService) -> APIRouter:
     POST          /[datasets/]{ns}/{name}.git/info/lfs/objects/batch
     PUT GET POST  /lfs/{oid}
     """
-    urls = APIRouter(tags=["Data Store"])
-    urls.include_router(_namespace_router(service))
-    urls.include_router(lfs_router(service))
-    hub = APIRouter(route_class=HubRoute)
+    hub = APIRouter(tags=TAGS, route_class=HubRoute)
     _account_urls(hub)
     _repo_urls(hub, service)
     _ref_urls(hub, service)
     add_file_urls(hub, service)
     _one_part_urls(hub)
-    urls.include_router(hub)
+    urls = APIRouter()
+    add_routes(urls, _namespace_router(service), lfs_router(service), hub)
     return urls
 
 
 def _namespace_router(service: DataStoreService) -> APIRouter:
-    urls = APIRouter(prefix="/v1/datastore/namespaces")
+    urls = APIRouter(prefix="/v1/datastore/namespaces", tags=TAGS)
 
     @urls.post("", status_code=201)
     async def create_namespace(request: Request) -> dict[str, Any]:

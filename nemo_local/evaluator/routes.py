@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response, params
 from nemo_microservices.types.evaluation.config_create_params import ConfigCreateParams
 from nemo_microservices.types.evaluation.job_create_params import JobCreateParams
 from nemo_microservices.types.evaluation.result_create_params import ResultCreateParams
@@ -77,9 +77,9 @@ JobBody = Annotated[JobCreateParams, BeforeValidator(_as_sdk_types), AfterValida
 LiveBody = Annotated[EvaluationLiveParams, BeforeValidator(_as_sdk_types), AfterValidator(plain)]
 
 
-def router(service: EvaluatorService) -> APIRouter:
+def router(service: EvaluatorService, dependencies: list[params.Depends]) -> APIRouter:
     """The routes, bound to the service."""
-    routes = APIRouter(prefix="/v1/evaluation", tags=["Evaluator"])
+    routes = APIRouter(prefix="/v1/evaluation", tags=["Evaluator"], dependencies=dependencies)
     _add_jobs(routes, service)
     _add_results(routes, service)
 

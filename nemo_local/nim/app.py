@@ -13,6 +13,7 @@ from nemo_local.catalog import Catalog, load_catalog
 from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
+from nemo_local.core.web import add_routes
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.hub import Hub
 from nemo_local.nim.metrics import Metrics
@@ -55,7 +56,7 @@ def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:
 
     app = FastAPI(title="NIM (nemo_local)", lifespan=lifespan, redirect_slashes=False)
     install_error_handlers(app)
-    app.include_router(parts.routes)
+    add_routes(app.router, parts.routes)
     app.add_middleware(StrictJson, max_depth=MAX_JSON_DEPTH)
     if settings.token:
         app.add_middleware(TokenCheck, token=settings.token)

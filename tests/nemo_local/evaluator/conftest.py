@@ -69,7 +69,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluator]:
         service = EvaluatorService(documents, client, model.url, home / "jobs")
         evaluator = Evaluator(client, service, documents, model, home / "jobs")
         _add_hub(app, evaluator.files)
-        app.include_router(router(service))
+        app.include_router(router(service, []))
         yield evaluator
         service.stop()
         client.close()
