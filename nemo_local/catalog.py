@@ -279,8 +279,10 @@ def weight_files(folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return [folder / name for name in sorted(set(names))]
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if elsewhere := [name for name in names if Path(name).name != name]:
+            raise ValueError(f"{index.name} names {elsewhere[0]!r}, which is not in the folder")
+        return [folder / name for name in names]
     return _weights_of_transformers(folder)
 
 

@@ -120,6 +120,16 @@ def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
     assert "model-00002-of-00002.safetensors" in why_unreadable(folder)
 
 
+def test_an_index_leads_to_no_file_outside_its_folder(tmp_path: Path) -> None:
+    secret = write_checkpoint(tmp_path / "other") / "model.safetensors"
+    folder = write_checkpoint(tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = folder / "model.safetensors.index.json"
+    for outside in ("../other/model.safetensors", str(secret)):
+        index.write_text(json.dumps({"weight_map": {"w": outside}}))
+        assert f"names {outside!r}, which is not in the folder" in why_unreadable(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
