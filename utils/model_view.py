@@ -7,6 +7,7 @@ The answer is what the whole text has more than the prompt before it; the loss i
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import Any
 
 ROLES = {"developer": "system", "function": "tool"}
@@ -52,34 +53,44 @@ def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
         model_views({"messages": [user, assistant], "tools": [...]}, tokenizer)[0].marked()
 
     A template may move text when the conversation goes on, such as the tools to the last user
-    message. Then an earlier answer was given to another prompt, and has a sequence of its own.
+    message. Then an earlier answer was given to another prompt, and has a sequence of its own. A
+    template may also show what was asked otherwise once it is answered, as Mistral's does with a
+    system message. Then the answer is what changes with its words, behind its own prompt.
 
     Raises:
-        ValueError: no assistant message follows another, or the template shows an answer
-            differently from the prompt that it follows. Training learns it behind that prompt; this
-            view does not go so far.
+        ValueError: no assistant message follows another, or the template does not show an answer.
+        Exception: whatever the template raises.
     """
     messages = [_normal(message) for message in example["messages"]]
     tools = _decoded(example.get("tools")) or None
 
-    def render(count: int, prompt: bool) -> str:
+    def render(shown: list[dict[str, Any]], prompt: bool = False) -> str:
         return str(
             tokenizer.apply_chat_template(
-                messages[:count], tools=tools, add_generation_prompt=prompt, tokenize=False
+                shown, tools=tools, add_generation_prompt=prompt, tokenize=False
             )
         )
+
+    def answer(number: int, prompt: str, full: str) -> str:
+        if full.startswith(prompt):
+            return full[len(prompt) :]
+        others = [
+            render([*messages[:number], {"role": "assistant", "content": content}])
+            for content in ("0", "1")  # two, as the answer itself may begin with one of them
+        ]
+        head = commonprefix([full, *others])
+        asked = head.rstrip() + prompt[len(prompt.rstrip()) :]
+        return full[len(asked if head.startswith(asked) else head) :]
 
     texts: list[tuple[str, list[tuple[int, int]]]] = []
     for number, message in enumerate(messages):
         if message["role"] != "assistant" or number == 0:  # a greeting answers nothing
             continue
-        prompt, full = render(number, True), render(number + 1, False)
-        if not full.startswith(prompt):
-            raise ValueError(
-                f"message {number + 1} cannot be found: the chat template shows the answer "
-                "differently from the prompt it follows"
-            )
-        full = full.rstrip()
+        prompt = render(messages[:number], prompt=True)
+        said = answer(number, prompt, render(messages[: number + 1]))
+        if not said.strip():
+            raise ValueError(f"message {number + 1} cannot be found in what the template shows")
+        full = (prompt + said).rstrip()
         span = (len(prompt), len(full))
         if texts and prompt.startswith(texts[-1][0]):
             texts[-1] = (full, [*texts[-1][1], span])

@@ -6,6 +6,7 @@ import pytest
 
 from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import RowReader
+from tests.nemo_local.customizer.test_texts import MISTRAL, REASONS
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer, write_rows
 from utils.model_view import Piece, View, model_views
 
@@ -50,12 +51,11 @@ EXAMPLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_the_view_shows_the_tokens_that_training_learns(tok, tmp_path, name):
-    path = write_rows(tmp_path / "a.jsonl", [EXAMPLES[name]])
-    rows = list(RowReader().read(tmp_path, [path]))
+def assert_as_trained(example, tok, folder):
+    path = write_rows(folder / "a.jsonl", [example])
+    rows = list(RowReader().read(folder, [path]))
     reference = Renderer(tok, [tok.eos_token_id]).tokens(rows, 1000)
-    views = model_views(EXAMPLES[name], tok)
+    views = model_views(example, tok)
     assert len(views) == len(reference.input_ids)
     for view, ids, labels in zip(views, reference.input_ids, reference.labels, strict=True):
         assert view.text == tok.decode(ids)
@@ -63,6 +63,27 @@ def test_the_view_shows_the_tokens_that_training_learns(tok, tmp_path, name):
         assert view.learnt == sum(label != IGNORED for label in labels)
         learnt = "".join(piece.text for piece in view.pieces if piece.learnt)
         assert learnt == tok.decode([label for label in labels if label != IGNORED])
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_view_shows_the_tokens_that_training_learns(tok, tmp_path, name):
+    assert_as_trained(EXAMPLES[name], tok, tmp_path)
+
+
+@pytest.mark.parametrize("said", ["it is 2", "0", "10", " a"])
+@pytest.mark.parametrize(
+    ("template", "before"),
+    [(MISTRAL, ""), (REASONS, "<think>hm</think>")],
+    ids=["Mistral", "a reasoning model"],
+)
+def test_an_answer_is_found_where_its_prompt_is_shown_otherwise_afterwards(
+    tmp_path, template, before, said
+):
+    tok = tokenizer()
+    tok.chat_template = template
+    turns = [("user", "add 1"), ("assistant", before + said)] * 2
+    system = [] if before else [("system", "be nice")]
+    assert_as_trained(conversation(*system, *turns), tok, tmp_path)
 
 
 def test_what_is_learnt_stands_between_marks(tok):
@@ -78,6 +99,6 @@ def test_an_example_that_cannot_be_learnt_says_why(tok):
     with pytest.raises(ValueError, match="no assistant message"):
         model_views(conversation(("user", "a")), tok)
     odd = tokenizer()
-    odd.chat_template = "{{ messages | length }}{{ messages[-1].content }}"
+    odd.chat_template = "{{ messages[0].content }}"
     with pytest.raises(ValueError, match="message 2 cannot be found"):
         model_views(conversation(("user", "a"), ("assistant", "b")), odd)
