@@ -15,9 +15,10 @@ from nemo_local.nim.tool_calls import ToolUse
 Json = dict[str, Any]
 
 _BEGIN = re.compile(r'\{"name": (?P<name>"(?:[^"\\]|\\.)*"), "(?:parameters|arguments)": ')
-_TOKEN = re.compile(
-    r'\s*(?P<token>"(?:[^"\\]|\\.)*"|[{}\[\],:]|(?:-?\d[\d.eE+-]*|true|false|null)(?=[\s,}\]]))'
-)
+_TOKEN = re.compile(r'\s*(?P<token>["{}\[\],:]|(?:-?\d[\d.eE+-]*|true|false|null)(?=[\s,}\]]))')
+"""Of a string its first quote."""
+_CHARACTERS = re.compile(r'(?:[^"\\]|\\.)*')
+"""What of a string is there before its last quote."""
 
 
 class ReplyStream:
@@ -67,6 +68,7 @@ class CallStream:
         self._rest = ""
         self._depth = 0
         self._inside = False
+        self._scanned = 0  # characters of an open string at the start of the rest
 
     def push(self, text: str) -> list[Json]:
         """The deltas that this piece of text completes."""
@@ -87,10 +89,21 @@ class CallStream:
     def _arguments(self) -> Json | None:
         fragment, at = "", 0
         while self._inside and (found := _TOKEN.match(self._rest, at)):
-            fragment += _spelt(found["token"])
-            self._depth += (found["token"] in "{[") - (found["token"] in "}]")
+            end = found.end()
+            if found["token"] == '"':
+                # From where the last piece ended: a long string comes in thousands of them.
+                characters = _CHARACTERS.match(self._rest, max(end, self._scanned))
+                assert characters is not None, "it may be empty"
+                if not self._rest.startswith('"', characters.end()):
+                    self._scanned = characters.end() - at
+                    break
+                end = characters.end() + 1
+            self._scanned = 0
+            token = self._rest[found.start("token") : end]
+            fragment += _spelt(token)
+            self._depth += (token in "{[") - (token in "}]")
             self._inside = self._depth > 0
-            at = found.end()
+            at = end
         self._rest = self._rest[at:]
         return _arguments_delta(self.begun - 1, fragment) if fragment else None
 

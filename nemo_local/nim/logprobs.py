@@ -8,6 +8,9 @@ from nemo_local.nim.generation import Generation, TokenLogprob
 
 Json = dict[str, Any]
 
+IMPOSSIBLE = -9999.0
+"""What vLLM writes for an impossible token, as JSON knows no infinity."""
+
 
 class Logprobs:
     """Those of one choice, each given out once."""
@@ -38,16 +41,20 @@ class Logprobs:
             tokens.append(text)
             offsets.append(self._offset)
             self._offset += len(self._characters.decode(bytes(encoded)))
-        top = [
-            {self._checkpoint.decode_token(id_)[0]: logprob for id_, logprob in token.top}
-            for token in new
-        ]
+        top = [self._likeliest(token) for token in new]
         return {
             "tokens": tokens,
             "token_logprobs": [token.logprob for token in new],
             "top_logprobs": top if self._reply.sampling.logprobs else None,
             "text_offset": offsets,
         }
+
+    def _likeliest(self, token: TokenLogprob) -> dict[str, float]:
+        """The chosen token and its likeliest alternatives, of those that read alike the first."""
+        texts: dict[str, float] = {}
+        for id_, logprob in [*token.top, (token.token_id, token.logprob)]:
+            texts.setdefault(self._checkpoint.decode_token(id_)[0], max(logprob, IMPOSSIBLE))
+        return texts
 
     def _new(self, written: int | None) -> list[TokenLogprob]:
         new = self._reply.logprobs[self._given : written]
@@ -56,5 +63,4 @@ class Logprobs:
 
     def _token(self, token_id: int, logprob: float) -> Json:
         text, encoded = self._checkpoint.decode_token(token_id)
-        # JSON knows no infinity; vLLM writes the same number for an impossible token.
-        return {"token": text, "logprob": max(logprob, -9999.0), "bytes": encoded}
+        return {"token": text, "logprob": max(logprob, IMPOSSIBLE), "bytes": encoded}

@@ -92,7 +92,8 @@ def constraint_of(request: SamplingFields, use: ToolUse) -> Constraint | None:
         BadValue: more than one form is asked for, or a response format lacks its schema.
     """
     found = _guides(request) + (_guides(request.nvext) if request.nvext else [])
-    form = request.response_format
+    calls = use.mode in ("required", "named")
+    form = None if calls else request.response_format  # which is about text
     if form is not None and form.type == "json_object":
         found.append(("response_format", Constraint("json", None)))
     elif form is not None and form.type == "json_schema":
@@ -100,7 +101,7 @@ def constraint_of(request: SamplingFields, use: ToolUse) -> Constraint | None:
         if schema is None:
             raise BadValue("response_format.json_schema.schema is missing", "response_format")
         found.append(("response_format", Constraint("schema", schema)))
-    if use.mode in ("required", "named"):
+    if calls:
         kind = Constraint("calls" if use.parallel else "call", use.callable)
         found.append(("tool_choice", kind))
     if len(found) > 1:

@@ -45,7 +45,7 @@ def settle_tools(
         return ToolUse(given, "auto", [], many)
     if choice == "required":
         return ToolUse(given, "required", given, many)
-    if isinstance(choice, dict):
+    if isinstance(choice, dict) and choice.get("type", "function") == "function":
         function = choice.get("function")
         name = function.get("name") if isinstance(function, dict) else None
         named = [tool for tool in given if tool["function"]["name"] == name]

@@ -27,6 +27,15 @@ def test_constrained_calls_are_valid_even_from_a_random_model(openai: Any, choic
         assert reply.choices[0].finish_reason == wanted
 
 
+def test_a_response_format_is_about_text_and_leaves_required_calls_alone(openai: Any) -> None:
+    reply = openai.chat.completions.create(
+        model=MODEL, messages=HELLO, tools=[ADD], tool_choice="required", max_tokens=100,
+        response_format={"type": "json_object"}, parallel_tool_calls=False,
+    )  # fmt: skip
+    (call,) = reply.choices[0].message.tool_calls
+    assert call.function.name == "add"
+
+
 def test_a_stop_string_inside_a_call_leaves_the_same_streamed_and_whole(openai: Any) -> None:
     text = {"type": "object", "properties": {"x": {"enum": ["foo bar"]}}, "required": ["x"]}
     request = {
@@ -63,8 +72,11 @@ def test_tools_reach_the_prompt_unless_the_choice_is_none(openai: Any) -> None:
     assert prompt_tokens(tools=[ADD], tool_choice="none") == bare
 
 
-def test_a_conversation_with_calls_and_results_is_answered(openai: Any) -> None:
-    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+@pytest.mark.parametrize(
+    "arguments", ["{}", r'{"a": "\ud83d"}'], ids=["no arguments", "half a surrogate"]
+)
+def test_a_conversation_with_calls_and_results_is_answered(openai: Any, arguments: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": arguments}}
     reply = openai.chat.completions.create(
         model=MODEL,
         messages=[

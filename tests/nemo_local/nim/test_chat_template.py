@@ -33,6 +33,14 @@ def test_arguments_render_the_same_as_text_and_as_an_object() -> None:
     assert texts[0].endswith("add <|start|>assistant<|end|>")
 
 
+def test_half_a_surrogate_in_arguments_is_rendered_as_it_was_written() -> None:
+    function = {"name": "f", "arguments": r'{"a": "\ud83d é"}'}
+    call = {"role": "assistant", "tool_calls": [{"type": "function", "function": function}]}
+    assert r'"a": "\ud83d é"' in render_chat(
+        make_tokenizer(), [{"role": "user", "content": "?"}, call], []
+    )
+
+
 def test_roles_and_parts_are_brought_to_one_form() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     messages = [{"role": "developer", "content": parts}, {"role": "function", "content": "5"}]

@@ -74,6 +74,11 @@ def test_a_prompt_over_the_context_names_the_field_it_came_in(nim: Client, promp
             "tool_choice names None",
             id="a choice without an object",
         ),
+        pytest.param(
+            {"tools": [TIME], "tool_choice": {"type": "allowed_tools", "allowed_tools": {}}},
+            "'allowed_tools': {}} is not none, auto, required or a named function",
+            id="a choice of a type that NIM lacks",
+        ),
         pytest.param({"tools": [{"function": {"name": ""}}]}, "tools[0]", id="a nameless tool"),
         pytest.param({"stop": "a" * 2000}, "at most 1000 characters", id="a long stop"),
         pytest.param({"n": 2 * 10**9}, "n must be between 1 and 32", id="two billion replies"),

@@ -96,6 +96,25 @@ def test_bytes_of_tokens_join_to_the_reply_and_offsets_count_its_characters(open
     assert plain.logprobs.text_offset == [*starts, 4] and plain.text == text
 
 
+def test_of_alternatives_that_read_alike_the_likeliest_is_told_and_the_chosen_one_always(
+    openai: Any,
+) -> None:
+    def ask(alternatives: int) -> Any:
+        return openai.completions.create(
+            model=MODEL, prompt="Hello", logprobs=alternatives, temperature=1.6, seed=3,
+            max_tokens=40,
+        ).choices[0].logprobs  # fmt: skip
+
+    most, one = ask(20), ask(1)
+    for told, token, logprob in zip(one.top_logprobs, one.tokens, one.token_logprobs, strict=True):
+        assert len(told) <= 2 and token in told
+        if len(told) == 2:
+            assert told[token] == logprob < max(told.values())
+    for told in most.top_logprobs:
+        values = list(told.values())[:-1]  # the last may be the chosen one
+        assert values == sorted(values, reverse=True)
+
+
 def test_an_echo_is_the_prompt_to_the_letter(openai: Any) -> None:
     prompt = "a <|eot_id|> b"
     reply = openai.completions.create(model=MODEL, prompt=prompt, echo=True, max_tokens=1)
