@@ -5,6 +5,7 @@ The answer is what the whole text has more than the prompt before it; the loss i
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
@@ -63,6 +64,8 @@ def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
     """
     messages = [_normal(message) for message in example["messages"]]
     tools = _decoded(example.get("tools")) or None
+    if "[TOOL_CALLS]" in tokenizer.get_chat_template(tools=tools):
+        _give_short_ids(messages)
 
     def render(shown: list[dict[str, Any]], prompt: bool = False) -> str:
         return str(
@@ -103,7 +106,12 @@ def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
 
 def _view(text: str, spans: Sequence[tuple[int, int]], tokenizer: Any) -> View:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = encoded["offset_mapping"]
+    # A token that takes the white space behind it stands for what is before that.
+    wide = {number for number, token in tokenizer.added_tokens_decoder.items() if token.rstrip}
+    offsets = [
+        (start, start + len(text[start:end].rstrip())) if token in wide else (start, end)
+        for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ]
     learnt = [any(start <= first < last <= end for start, end in spans) for first, last in offsets]
     # A piece begins where its first token does, so that together they are the text.
     begins = [i for i in range(len(offsets)) if i == 0 or learnt[i] != learnt[i - 1]]
@@ -115,6 +123,8 @@ def _view(text: str, spans: Sequence[tuple[int, int]], tokenizer: Any) -> View:
 def _normal(message: Mapping[str, Any]) -> dict[str, Any]:
     """The message as templates expect it: text content, arguments as an object."""
     content = message.get("content")
+    if isinstance(content, dict):
+        content = [content]
     if isinstance(content, list):
         content = "".join(part["text"] for part in content)
     normal = {
@@ -122,6 +132,9 @@ def _normal(message: Mapping[str, Any]) -> dict[str, Any]:
         "content": content or "",
     }
     calls = _decoded(message.get("tool_calls"))
+    function = None if calls else _decoded(message.get("function_call"))
+    if function:  # as they were called before there were tools
+        calls = [{"function": function}]
     if calls:
         normal["tool_calls"] = [_call(call) for call in calls]
     for key in ("name", "tool_call_id"):
@@ -135,6 +148,29 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     arguments = _decoded(function.get("arguments")) or {}
     normal = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     return {**normal, "id": call["id"]} if call.get("id") is not None else normal
+
+
+def _give_short_ids(messages: list[dict[str, Any]]) -> None:
+    """Ids that Mistral's templates take: nine letters or digits, for others the call's number."""
+    short: dict[str | None, str] = {}
+    unanswered: list[str] = []
+    count = 0
+    for message in messages:
+        if calls := message.get("tool_calls"):
+            unanswered = []
+            for call in calls:
+                given = call.get("id")
+                if given is None or not re.fullmatch("[A-Za-z0-9]{9}", given):
+                    call["id"] = f"{count:09}"
+                short[given] = call["id"]
+                unanswered.append(call["id"])
+                count += 1
+        elif message["role"] == "tool":
+            given = message.get("tool_call_id")
+            if given is not None and given in short:
+                message["tool_call_id"] = short[given]
+            elif unanswered:
+                message["tool_call_id"] = unanswered.pop(0)
 
 
 def _decoded(value: Any) -> Any:

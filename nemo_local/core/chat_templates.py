@@ -37,7 +37,6 @@ def render(
     """The conversation as text, with `prompt` up to where the assistant has to go on.
 
     Values are plain JSON, and no field of a message is None. Calls have ids as the template wants.
-    Half a surrogate, which a call's arguments may hold, is spelt as JSON spells it.
 
     Raises:
         Exception: whatever the template raises; ValueError without a template or a message.
@@ -45,14 +44,15 @@ def render(
     if not messages:
         raise ValueError("there is no message before the first answer")
     template, short_ids = _compiled(tokenizer.get_chat_template(tools=tools or None))
-    text = template.render(
-        messages=with_short_ids(messages) if short_ids else messages,
-        tools=tools or None,
-        documents=None,
-        add_generation_prompt=prompt,
-        **tokenizer.special_tokens_map,
+    return str(
+        template.render(
+            messages=with_short_ids(messages) if short_ids else messages,
+            tools=tools or None,
+            documents=None,
+            add_generation_prompt=prompt,
+            **tokenizer.special_tokens_map,
+        )
     )
-    return str(text).encode(errors="backslashreplace").decode()
 
 
 def with_short_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -71,6 +71,11 @@ def complete_option(option: Document) -> Document:
     return {**OPTION_DEFAULTS, **{key: value for key, value in option.items() if value is not None}}
 
 
+def complete_options(options: list[Document]) -> list[Document]:
+    """Training options with their defaults, of those of the same types the last."""
+    return [complete_option(option) for option in {types_of(o): o for o in options}.values()]
+
+
 def change_options(
     options: list[Document], adding: list[Document], removing: list[Document]
 ) -> tuple[list[Document], list[tuple[Any, Any]]]:
@@ -82,7 +87,7 @@ def change_options(
     missing = [types for types in gone if types not in map(types_of, options)]
     replaced = {*map(types_of, adding), *gone}
     kept = [option for option in options if types_of(option) not in replaced]
-    changed = [complete_option(option) for option in (*kept, *adding)]
+    changed = complete_options([*kept, *adding])
     if not changed:
         raise Invalid("a config needs at least one training option; none would be left")
     return changed, missing

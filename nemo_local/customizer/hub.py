@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 import threading
 from contextlib import suppress
@@ -100,6 +101,7 @@ class Hub:
 
 
 def _patterns(path: str) -> list[str]:
+    path = glob.escape(path)
     inside = [f"{path}/*{suffix}".lstrip("/") for suffix in SUFFIXES]
     return [path, *inside] if path else inside
 

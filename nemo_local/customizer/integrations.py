@@ -19,7 +19,10 @@ TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 PROJECT = "nvidia-nemo-customizer"
 """Where the real service logs a run that names no project."""
+LONGEST_PROJECT = 128
+_NO_PROJECT = frozenset("/\\#?%:")
 WANDB_FIELDS = ("project", "entity", "notes", "tags")
+_DATABASES = ("mysql", "mssql", "postgresql", "sqlite")
 
 
 def asked_of_wandb(
@@ -33,7 +36,7 @@ def asked_of_wandb(
     A key alone asks for it too, as at the real service.
 
     Raises:
-        Invalid: there are two integrations.
+        Invalid: there are two integrations, or a project whose name W&B refuses.
     """
     given = integrations or []
     if len(given) > 1:
@@ -42,15 +45,29 @@ def asked_of_wandb(
         return None
     fields = given[0]["wandb"] if given else {}
     asked: dict[str, Any] = {name: fields.get(name) for name in WANDB_FIELDS}
+    project = asked["project"] or ""
+    if not _NO_PROJECT.isdisjoint(project) or len(project) > LONGEST_PROJECT:
+        raise Invalid(
+            f"integrations: {project!r} cannot be the name of a W&B project: at most "
+            f"{LONGEST_PROJECT} characters, and none of {' '.join(sorted(_NO_PROJECT))}"
+        )
     return {**asked, "project": asked["project"] or PROJECT, "keyed": bool(key)}
 
 
 def check_mlflow(tracking_uri: str | None) -> None:
-    """Raises Invalid when MLflow is asked for and not installed."""
-    if tracking_uri and find_spec("mlflow") is None:
+    """Raises Invalid when MLflow is asked for and cannot be used: not installed, or in part."""
+    if not tracking_uri:
+        return
+    if find_spec("mlflow") is None:
         raise Invalid(
             f"{TRACKING_URI} is set for this platform, but MLflow is not installed: "
             "pip install mlflow-skinny, or start the platform without it"
+        )
+    kind = urlsplit(tracking_uri).scheme.partition("+")[0]
+    if kind in _DATABASES and find_spec("alembic") is None:
+        raise Invalid(
+            f"{TRACKING_URI} names a database ({kind}), which mlflow-skinny cannot write to: "
+            "pip install mlflow, or set it to a server or a folder"
         )
 
 

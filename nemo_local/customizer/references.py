@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from nemo_local.catalog import near_names
 from nemo_local.core.client import Client, UpstreamError
@@ -97,6 +97,7 @@ def parse_dataset_url(url: str) -> DatasetUrl:
             namespace, _, rest = url[len(scheme) :].strip("/").partition("/")
             name, _, path = rest.partition("/")
             name, _, revision = name.partition("@")
+            revision = unquote(revision)  # a branch may have a slash, which the client writes %2F
             parts = [part for part in path.split("/") if part]
             if any(part in (".", "..") for part in parts):
                 raise Invalid(f"Dataset URL {url!r}: its path may not have '.' or '..' in it")

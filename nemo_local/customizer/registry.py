@@ -16,7 +16,7 @@ from nemo_local.customizer.config_fields import (
     CONFIG_DEFAULTS,
     change_options,
     check,
-    complete_option,
+    complete_options,
     schema_of,
 )
 from nemo_local.customizer.downloads import (
@@ -256,9 +256,7 @@ class Registry:
             **CONFIG_DEFAULTS,
             **{key: value for key, value in body.items() if value is not None},
         }
-        config["training_options"] = [
-            complete_option(option) for option in config["training_options"]
-        ]
+        config["training_options"] = complete_options(config["training_options"])
         if not config["training_options"]:
             raise Invalid("training_options must hold at least one option")
         check(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -76,7 +77,7 @@ class RowReader:
             for path, name in named
             for number, value in _values(path, name)
         )
-        return islice(rows, limit)
+        return islice(rows, limit and min(limit, sys.maxsize))
 
     def _row(self, value: Any, where: str) -> Row:
         if not isinstance(value, dict):
@@ -215,11 +216,12 @@ def _message(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(role, str) or role not in ROLES:
         raise InvalidRow(f"{where}: role {role!r} is not one of {sorted(ROLES)}")
     message: dict[str, Any] = {"role": ROLES[role], "content": _content(value, where)}
-    given = value.get("tool_calls")
-    if not given and value.get("function_call"):  # as they were called before there were tools
-        given = [{"function": _decoded(value["function_call"], where, "function_call")}]
-    if given:
-        calls = _decoded(given, where, "tool_calls")
+    calls = _decoded(value.get("tool_calls"), where, "tool_calls")
+    # As they were called before there were tools.
+    function = None if calls else _decoded(value.get("function_call"), where, "function_call")
+    if function:
+        calls = [{"function": function}]
+    if calls:
         message["tool_calls"] = [_call(call, where) for call in _listed(calls, "tool_calls", where)]
     for key in ("name", "tool_call_id"):
         if value.get(key) is not None:

@@ -33,6 +33,7 @@ WANDB = {
 }
 MLFLOW = {
     "MLFLOW_EXPERIMENT_NAME": PROJECT,
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # a folder is what the URI named
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }

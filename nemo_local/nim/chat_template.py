@@ -31,10 +31,12 @@ def render_chat(
         raise BadValue("this model has no chat template; use /v1/completions", "messages")
     normal = normalise_messages(messages)
     try:
-        return render(tokenizer, normal, tools, prompt=True)
+        text = render(tokenizer, normal, tools, prompt=True)
     except Exception as error:  # a template raises what it likes
         message = f"the chat template refused this conversation: {error}"
         raise BadValue(message, "messages") from error
+    # Half a surrogate, which the model may have written in a call's arguments, as JSON spells it.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def normalise_messages(messages: list[Message]) -> list[Message]:

@@ -1,11 +1,13 @@
 """The view shows what training trains on; the platform's own renderer is the reference."""
 
 import json
+from copy import deepcopy
 
 import pytest
 
 from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import RowReader
+from tests.nemo_local.customizer.test_rendering import end_takes_line_breaks
 from tests.nemo_local.customizer.test_texts import MISTRAL, REASONS
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer, write_rows
 from utils.model_view import Piece, View, model_views
@@ -46,8 +48,13 @@ EXAMPLES = {
     },
     "parts": {"messages": [
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-        {"role": "assistant", "content": "c"},
+        {"role": "assistant", "content": {"type": "text", "text": "c"}},
     ]},
+    "a function call of old": {"messages": [
+        {"role": "user", "content": "w?"},
+        {"role": "assistant", "content": None, "tool_calls": "null",
+         "function_call": {"name": TOOLS[0]["function"]["name"], "arguments": '{"a": 1}'}},
+    ], "tools": TOOLS},
 }  # fmt: skip
 
 
@@ -84,6 +91,25 @@ def test_an_answer_is_found_where_its_prompt_is_shown_otherwise_afterwards(
     turns = [("user", "add 1"), ("assistant", before + said)] * 2
     system = [] if before else [("system", "be nice")]
     assert_as_trained(conversation(*system, *turns), tok, tmp_path)
+
+
+@pytest.mark.parametrize("given", [None, "call_9c3f2b1a0d8e", "abcdefgh1"])
+def test_calls_have_the_ids_that_the_templates_of_mistral_take(tmp_path, given):
+    tok = tokenizer()
+    tok.chat_template = MISTRAL
+    example = deepcopy(EXAMPLES["a call, its result and an answer"])
+    if given:
+        example["messages"][1]["tool_calls"][0]["id"] = given
+        example["messages"][2]["tool_call_id"] = given
+    assert_as_trained(example, tok, tmp_path)
+
+
+def test_an_end_of_turn_that_takes_the_line_break_behind_it_is_marked_in_every_turn():
+    turns = [("user", "a"), ("assistant", "b")] * 2
+    (view,) = model_views(conversation(*turns), end_takes_line_breaks())
+    asked = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
+    assert view.marked() == f"{asked}⟦b<|im_end|>\n⟧{asked}⟦b<|im_end|>⟧"
+    assert view.learnt == 4
 
 
 def test_what_is_learnt_stands_between_marks(tok):

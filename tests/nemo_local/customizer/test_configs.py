@@ -237,6 +237,13 @@ def test_options_that_are_added_at_once_are_all_there(client, option_config):
         client.patch(option_config, json={"remove_training_options": types})
 
 
+def test_of_options_of_the_same_types_the_last_counts(client, option_config):
+    twice = [OPTION | {"micro_batch_size": size} for size in (2, 4)]
+    for change in ({"add_training_options": twice}, {"training_options": twice}):
+        options = client.patch(option_config, json=change)["training_options"]
+        assert [option["micro_batch_size"] for option in options] == [4]
+
+
 def test_a_target_in_use_stays(client):
     status, detail = refused(client.delete, f"{BASE}/targets/{MODEL}@2.0")
     assert status == 409 and "is used by config meta/llama-3.2-1b-instruct@v1.0.0+80GB" in detail

@@ -1,8 +1,11 @@
 """What a training process is told of trackers, and what it finds in its environment."""
 
+from importlib.util import find_spec
+
 import pytest
 
-from nemo_local.customizer.integrations import asked_of_wandb, environment
+from nemo_local.core.errors import Invalid
+from nemo_local.customizer.integrations import asked_of_wandb, check_mlflow, environment
 
 NOTHING = {"project": None, "entity": None, "notes": None, "tags": None}
 
@@ -23,6 +26,21 @@ NOTHING = {"project": None, "entity": None, "notes": None, "tags": None}
 )
 def test_weights_and_biases_is_asked_for_by_an_integration_or_a_key(integrations, key, asked):
     assert asked_of_wandb(integrations, key) == asked
+
+
+@pytest.mark.parametrize("project", ["team/p", "p#1", "x" * 129])
+def test_a_project_that_weights_and_biases_refuses_is_refused_before_the_training(project):
+    with pytest.raises(Invalid, match="cannot be the name of a W&B project"):
+        asked_of_wandb([{"type": "wandb", "wandb": {"project": project}}], None)
+
+
+@pytest.mark.skipif(find_spec("alembic") is not None, reason="the whole of MLflow is installed")
+def test_a_database_that_the_installed_mlflow_cannot_write_to_is_refused():
+    with pytest.raises(
+        Invalid, match=r"a database \(sqlite\), which mlflow-skinny cannot write to"
+    ):
+        check_mlflow("sqlite:///x.db")
+    check_mlflow("http://host:5000")
 
 
 @pytest.mark.parametrize(

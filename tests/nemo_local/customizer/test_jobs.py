@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
@@ -13,11 +14,13 @@ import psutil
 import pytest
 
 from nemo_local.core.client import UpstreamError
+from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.references import (
     DatasetSource,
     DatasetUrl,
     default_output,
     output_model,
+    parse_dataset_url,
 )
 from nemo_local.environment import child_environment
 from nemo_local.processes import is_answering, wait_until
@@ -346,6 +349,19 @@ def test_a_dataset_without_training_rows_fails_the_job(client, running, dataset,
     assert job["output_model"] == f"default/meta-llama-3.2-1b-instruct-none-lora@{job['id']}"
     job = wait_for(client, job["id"], "completed")
     assert "expected *.jsonl under training/" in details_of(job, "TrainingJob_Failed")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["hf://datasets/ns/odd/data[1]", "hf://datasets/ns/odd@feature%2Fx/data[1]/"],
+    ids=["signs of a pattern", "a branch with a slash"],
+)
+def test_a_path_of_odd_letters_is_fetched_as_it_is_spelt(running, tmp_path, url):
+    upload(running, tmp_path, {"data[1]/training/a.jsonl": [call_row(1)]}, "ns/odd")
+    running.hf().create_branch("ns/odd", branch="feature/x", repo_type="dataset", exist_ok=True)
+    source, folder = DatasetSource(url, parse_dataset_url(url)), tmp_path / "data"
+    assert Hub(running.url, None).download(source, folder, threading.Event()) == 1
+    assert (folder / "training" / "a.jsonl").is_file()
 
 
 def test_one_trains_while_the_next_waits_and_cancel_ends_both(client, running, tmp_path):

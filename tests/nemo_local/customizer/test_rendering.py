@@ -292,7 +292,8 @@ def test_a_completion_ends_where_generation_stops_if_the_tokenizer_has_no_end_of
         Renderer(tok, []).tokens([TextRow("Q", "d", "w")], 500)
 
 
-def test_an_end_of_turn_that_takes_the_line_break_behind_it_is_learnt_in_every_turn():
+def end_takes_line_breaks():
+    """A tokenizer whose end of a turn is a token that takes the white space behind it."""
     special = ["<|im_start|>", "<|im_end|>", "<|pad|>"]
     backend = make_tokenizer().backend_tokenizer
     backend.add_special_tokens([AddedToken(name, rstrip=True, special=True) for name in special])
@@ -303,6 +304,11 @@ def test_an_end_of_turn_that_takes_the_line_break_behind_it_is_learnt_in_every_t
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
+    return tok
+
+
+def test_an_end_of_turn_that_takes_the_line_break_behind_it_is_learnt_in_every_turn():
+    tok = end_takes_line_breaks()
     renderer = Renderer(tok, [tok.eos_token_id])
     row = chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
     tokens = renderer.tokens([row], 500)

@@ -178,6 +178,19 @@ def test_a_function_call_of_old_is_a_tool_call_and_not_an_empty_answer(tmp_path)
     ]
 
 
+def test_calls_that_are_stored_as_text_may_be_null_where_there_are_none(tmp_path):
+    calls = json.dumps([{"function": {"name": "f", "arguments": {"a": 1}}}])
+    none = {"tool_calls": "null", "function_call": "null"}
+    messages = [
+        {"role": "user", "content": "w?", **none},
+        {"role": "assistant", "content": None, **none, "tool_calls": calls},
+        {"role": "tool", "content": "1", **none},
+        {"role": "assistant", "content": "it is 1", **none},
+    ]
+    (made,) = read(tmp_path, json.dumps({"messages": messages}))
+    assert [len(message.get("tool_calls", [])) for message in made.messages] == [0, 1, 0, 0]
+
+
 def test_a_prompt_that_names_a_key_itself_stays_as_it_is(tmp_path):
     row = {"prompt": "say {completion}", "completion": "secret"}
     (made,) = read(tmp_path, json.dumps(row), reader=RowReader("{{x}} {prompt} {completion}"))
@@ -222,6 +235,7 @@ def test_rows_without_tools_get_those_of_the_job(tmp_path):
 def test_the_limit_counts_over_all_files(tmp_path):
     files = [write_rows(tmp_path / f"{n}.jsonl", [call_row(1)] * 3) for n in range(2)]
     assert len(list(RowReader().read(tmp_path, files, limit=4))) == 4
+    assert len(list(RowReader().read(tmp_path, files, limit=10**20))) == 6
 
 
 @pytest.mark.parametrize(("count", "validation"), [(1, 0), (2, 1), (19, 1), (40, 4)])

@@ -285,7 +285,6 @@ def test_a_job_that_the_next_platform_picks_up_goes_on_without_its_key(
 def with_mlflow(own_settings, tmp_path, monkeypatch):
     """Starts a platform whose trainings are logged at a URI; yields what trains a job there."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
     @contextmanager
     def with_mlflow(uri):
@@ -304,11 +303,12 @@ def with_mlflow(own_settings, tmp_path, monkeypatch):
     return with_mlflow
 
 
-def test_mlflow_has_the_run_when_its_uri_is_set(with_mlflow, tmp_path):
+def test_mlflow_has_the_run_when_its_uri_is_set(with_mlflow, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     with with_mlflow(str(tmp_path / "mlruns")) as train:
         job, _, where, _ = train()
     assert f"MLflow at {tmp_path / 'mlruns'}" in where
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # for the client of this test alone
     store = mlflow.MlflowClient(str(tmp_path / "mlruns"))
     (experiment,) = store.search_experiments(filter_string="name = 'nvidia-nemo-customizer'")
     (run,) = store.search_runs([experiment.experiment_id])
