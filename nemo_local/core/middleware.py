@@ -172,7 +172,7 @@ def _stranger(headers: dict[bytes, bytes]) -> str:
 def _is_local(url: str) -> bool:
     """Whether the host of this URL is a name or an address that nobody on the Internet has."""
     try:
-        host = urlsplit(url).hostname
+        host = (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:
         return False
     if not host:

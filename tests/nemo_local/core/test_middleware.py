@@ -28,6 +28,7 @@ def client():
     [
         *("127.0.0.1:8080", "localhost:8080", "[::1]:8080", "192.168.1.4", "box", "nim.test"),
         *("BOX.local:80", "host.docker.internal", "nemo.ns.svc.cluster.local", "a.localhost"),
+        "localhost.",
     ],
 )
 def test_names_and_addresses_of_this_machine_are_answered(client, host):
@@ -41,6 +42,7 @@ def test_names_and_addresses_of_this_machine_are_answered(client, host):
         ("host", "rebind.evil.example:8080"),
         ("host", "localhost.evil.example"),
         ("host", "8.8.8.8"),
+        ("host", "evil.example."),
         ("host", "[::1"),
         ("origin", "https://evil.example"),
         ("origin", "http://8.8.8.8"),
