@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
@@ -38,7 +38,9 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Home = Annotated[Path | None, typer.Option(help="Folder of all state [NEMO_LOCAL_HOME].")]
+Home = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Folder of all state [NEMO_LOCAL_HOME].")
+]
 Host = Annotated[str | None, typer.Option(help="Address to listen on [NEMO_LOCAL_HOST].")]
 Port = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Port of the control plane [NEMO_LOCAL_PORT].")
@@ -58,7 +60,8 @@ def up(
     port: Port = None,
     nim_port: NimPort = None,
     models: Annotated[
-        Path | None, typer.Option(help="Folder of real checkpoints [NEMO_LOCAL_MODELS].")
+        str | None,
+        typer.Option(metavar="PATH", help="Folder of real checkpoints [NEMO_LOCAL_MODELS]."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it answers.")] = False,
@@ -93,7 +96,7 @@ def down(home: Home = None) -> None:
     """Stop the platform and its training runs; everything stored stays."""
     # No other setting matters, and so none can keep the platform from being stopped.
     only = {"NEMO_LOCAL_HOME": os.environ.get("NEMO_LOCAL_HOME", "")}
-    where = Settings.from_environment(only, home=home).home
+    where = _settings(only, home=home).home
     try:
         stopped = stop_platform(where, typer.echo)
     except OSError as error:
@@ -196,9 +199,9 @@ def serve() -> None:
         raise typer.Exit(1)
 
 
-def _settings(**options: Any) -> Settings:
+def _settings(environment: Mapping[str, str] | None = None, **options: Any) -> Settings:
     try:
-        return Settings.from_environment(**options)
+        return Settings.from_environment(environment, **options)
     except SettingsError as error:
         _fail(str(error))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -53,7 +55,7 @@ class Settings:
     token: str | None = None
     """NEMO_LOCAL_TOKEN: bearer token every service checks; None = no check (loopback only)."""
     database: str | None = None
-    """NEMO_LOCAL_DATABASE_URL: an SQLAlchemy URL; None = an SQLite file in `home`."""
+    """NEMO_LOCAL_DATABASE_URL: an SQLAlchemy URL, a file by its whole path; None = in `home`."""
     device: Device = "auto"
     """NEMO_LOCAL_DEVICE: `auto`, `cpu` or `cuda`, for training and inference."""
     models_dir: Path | None = None
@@ -98,10 +100,11 @@ class Settings:
     def from_environment(
         cls, environment: Mapping[str, str] | None = None, **overrides: Any
     ) -> Settings:
-        """Settings from `NEMO_LOCAL_*` and MLflow's own; an override that is not None wins.
+        """Settings from `NEMO_LOCAL_*` and MLflow's own; an override wins unless None or empty.
 
         Raises:
-            SettingsError: a value has the wrong type, or `host` is public without a token.
+            SettingsError: a value has the wrong type, names no folder that could be or a database
+                that depends on the current folder, or `host` is public without a token.
         """
         source = os.environ if environment is None else environment
         unknown = set(overrides) - {field.name for field in fields(cls)}
@@ -111,14 +114,22 @@ class Settings:
         for name, variable in _VARIABLES.items():
             if source.get(variable):
                 values[name] = _parse(name, variable, source[variable])
-        values.update({name: value for name, value in overrides.items() if value is not None})
+        given = {name: value for name, value in overrides.items() if value not in (None, "")}
+        values.update(given)
         for name in _KEYS:
             if values.get(name) is not None:
                 values[name] = values[name].strip()
         for name in ("home", "models_dir"):
             if values.get(name) is not None:
-                values[name] = Path(values[name]).expanduser().resolve()
-        if values.get("host", "127.0.0.1") not in LOOPBACK_HOSTS and not values.get("token"):
+                values[name] = _folder(_VARIABLES[name], values[name])
+        if re.match(r"sqlite(\+\w+)?:///(?!/|:memory:)", values.get("database", "")):
+            raise SettingsError(
+                f"{_VARIABLES['database']} must name its file by the whole path, such as "
+                f"sqlite:////dir/file.db, not {_shown(values['database'])}: from another folder "
+                "that would be another file"
+            )
+        values["host"] = values.get("host", cls.host).lower()
+        if not _is_loopback(values["host"]) and not values.get("token"):
             raise SettingsError(
                 f"host {values['host']!r} is reachable from other machines, so a token is needed: "
                 "set NEMO_LOCAL_TOKEN, or listen on 127.0.0.1."
@@ -135,12 +146,13 @@ class Settings:
                 )
         for name, (least, most) in _NUMBERS.items():
             value = getattr(self, name)
-            if value is not None and (value < least or (most is not None and value > most)):
-                bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-                raise SettingsError(f"{_VARIABLES[name]} must be {bounds}, not {value}")
+            if value is not None and not least <= value <= most:
+                raise SettingsError(
+                    f"{_VARIABLES[name]} must be from {least} to {most}, not {value}"
+                )
         for name, (pattern, expected) in _FORMS.items():
             text = getattr(self, name)
-            if text is not None and not re.fullmatch(pattern, text):
+            if text is not None and not (re.fullmatch(pattern, text) and _is_usable(text)):
                 raise SettingsError(f"{_VARIABLES[name]} must be {expected}, not {_shown(text)}")
         for name in _KEYS:
             try:
@@ -251,17 +263,20 @@ _CHOICES = {"device": get_args(Device), "parallelism": get_args(Parallelism)}
 _NUMBERS = {
     "port": (1, 65_535),
     "nim_port": (1, 65_535),
-    "threads": (1, None),
-    "dataset_rows": (0, None),
-    "request_timeout_s": (0, None),
-    "nim_memory_mb": (1, None),
+    "threads": (1, 4096),
+    "dataset_rows": (0, 1_000_000),
+    "request_timeout_s": (0, 31_536_000),  # a year
+    "nim_memory_mb": (1, 1_000_000_000),  # a petabyte
     "spare_training": (0, 1),
-    "training_processes": (1, None),
+    "training_processes": (1, 4096),
 }
 """Least and most of each."""
 _URL = r"https?://([^\s/?#@]+@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:]+)(:\d{1,5})?(/[^\s?#]*)?"
 _FORMS = {
-    "remote_nim_url": (_URL, "a URL such as http://127.0.0.1:8000"),
+    "remote_nim_url": (
+        rf"(?!.*/v1/?$){_URL}",
+        "a URL such as http://127.0.0.1:8000, without the /v1 that every client adds",
+    ),
     "engine_url": (_URL, "a URL such as http://127.0.0.1:8000"),
     "hf_endpoint": (_URL, "a URL such as https://huggingface.co"),
     "training_address": (r"[\w.-]+(:\d{1,5})?", "host or host:port, such as 10.0.0.1:29500"),
@@ -276,6 +291,37 @@ def _parse(name: str, variable: str, text: str) -> str | int:
         return int(text)
     except ValueError:
         raise SettingsError(f"{variable} must be a whole number, not {text!r}") from None
+
+
+def _folder(variable: str, value: str | Path) -> Path:
+    """The folder by its whole path. Raises SettingsError when the system can have none there."""
+    try:
+        path = Path(value).expanduser().resolve()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()  # the system refuses a name that is too long, and a circle of links
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no such user
+        raise SettingsError(f"{variable} cannot be the folder {str(value)!r}: {error}") from None
+    return path
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address or a name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in LOOPBACK_HOSTS
+
+
+def _is_usable(address: str) -> bool:
+    """Whether a request could be sent to a URL, or to `host:port`."""
+    # Only now: a training reads settings, too, and has no use for an HTTP client.
+    from nemo_local.core.client import check_url
+
+    try:
+        check_url(address if "://" in address else f"http://{address}")
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(url: str) -> str:

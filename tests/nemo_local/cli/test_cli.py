@@ -168,6 +168,15 @@ def test_settings_that_cannot_work_are_told_before_anything_starts(terminal, tmp
         assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["up", "down", "status", "doctor", "reset"])
+def test_a_home_that_no_system_could_have_is_told_in_one_sentence_by_every_command(
+    terminal, command
+):
+    done = terminal.run(command, "--home", "x" * 300)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert "NEMO_LOCAL_HOME cannot be the folder" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["up", "doctor"])
 def test_a_port_that_no_machine_has_is_named_by_its_option(terminal, command):
     done = terminal.run(command, "--nim-port", "99999")

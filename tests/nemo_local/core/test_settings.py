@@ -27,6 +27,30 @@ def test_a_public_host_needs_a_token():
     assert settings.platform_url == "http://127.0.0.1:1"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "LOCALHOST", "::1", ""])
+def test_every_name_of_the_loopback_needs_no_token(host):
+    assert Settings.from_environment({"NEMO_LOCAL_HOST": host}, host=host).token is None
+
+
+def test_an_option_that_is_empty_is_the_default_as_in_the_environment():
+    environment = {"NEMO_LOCAL_HOME": ""}
+    assert Settings.from_environment(environment, home="").home == Path(".nemo_local").resolve()
+
+
+@pytest.mark.parametrize("home", ["~nouser/x", "circle/x", "x" * 300])
+def test_a_folder_that_no_system_could_have_is_named(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("circle").symlink_to("circle")
+    with pytest.raises(SettingsError, match=f"NEMO_LOCAL_HOME cannot be the folder '{home}': "):
+        Settings.from_environment({}, home=home)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///x.db", "sqlite+pysqlite:///./x.db"])
+def test_a_database_that_every_folder_would_have_one_of_is_refused(url):
+    with pytest.raises(SettingsError, match="NEMO_LOCAL_DATABASE_URL .* by the whole path"):
+        Settings.from_environment({"NEMO_LOCAL_DATABASE_URL": url})
+
+
 def test_every_address_of_the_sixth_protocol_is_called_by_its_own_loopback():
     settings = Settings.from_environment({"NEMO_LOCAL_TOKEN": "t"}, host="::", port=1)
     assert settings.platform_url == "http://[::1]:1"
@@ -58,18 +82,24 @@ def test_a_remote_endpoint_replaces_the_local_one():
     [
         ({"device": "tpu"}, "NEMO_LOCAL_DEVICE must be one of auto, cpu, cuda, not 'tpu'"),
         ({"port": 99999}, "NEMO_LOCAL_PORT must be from 1 to 65535, not 99999"),
-        ({"threads": -1}, "NEMO_LOCAL_THREADS must be at least 1, not -1"),
+        ({"threads": -1}, "NEMO_LOCAL_THREADS must be from 1 to 4096, not -1"),
+        ({"threads": 3_000_000_000}, "NEMO_LOCAL_THREADS must be from 1 to 4096, not 3000000000"),
+        ({"dataset_rows": 10**20}, "NEMO_LOCAL_DATASET_ROWS must be from 0 to 1000000, not 10"),
         ({"port": 8000}, "cannot both listen on port 8000; choose another one with --nim-port"),
         ({"models_dir": "/no/such"}, "NEMO_LOCAL_MODELS: there is no folder /no/such"),
         ({"remote_nim_url": "localhost:1"}, "NEMO_LOCAL_NIM_URL must be a URL such as http://127"),
+        ({"remote_nim_url": "http://gpu/v1/"}, "without the /v1 that every client adds, not"),
+        ({"remote_nim_url": "http://me:pw@a..b:80"}, "NEMO_LOCAL_NIM_URL must be a URL such as"),
+        ({"remote_nim_url": "http://gpu:65536"}, "NEMO_LOCAL_NIM_URL must be a URL such as"),
         ({"engine_url": "localhost"}, "NEMO_LOCAL_ENGINE_URL must be a URL such as http://127"),
         ({"engine_url": "http://gpu:8000"}, "NEMO_LOCAL_ENGINE_MODELS must name at least one"),
         ({"hf_endpoint": "me:pw@hub"}, "NEMO_LOCAL_HF_ENDPOINT must be a URL such as https://hug"),
         ({"training_address": "x:y"}, "NEMO_LOCAL_TRAINING_ADDRESS must be host or host:port"),
+        ({"training_address": "gpu:65536"}, "NEMO_LOCAL_TRAINING_ADDRESS must be host or host"),
         ({"tool_parsers": "foo"}, "NEMO_LOCAL_TOOL_PARSERS: 'foo' is not model=parser"),
         ({"database": "foo"}, "NEMO_LOCAL_DATABASE_URL must be an SQLAlchemy URL"),
         ({"database": "a:pw@foo"}, "not '...@foo'"),
-        ({"database": "sqlite+pysqlcipher:///x"}, "needs a package that is not installed: No mod"),
+        ({"database": "sqlite+pysqlcipher:////x"}, "needs a package that is not installed: No mod"),
     ],
 )
 def test_a_value_that_nothing_could_be_done_with_is_named(given, words):
