@@ -17,7 +17,7 @@ from nemo_local import doctor as doctor_module
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.errors import DatabaseError
 from nemo_local.core.imports import imports_that_stay
-from nemo_local.home import check_home, locked, read_records
+from nemo_local.home import check_home, check_nothing_is_taken, locked, read_records
 from nemo_local.processes import (
     StartFailed,
     family,
@@ -72,6 +72,7 @@ def up(
     )
     try:
         settings.check()
+        check_nothing_is_taken(settings.home, settings.models_dir)
     except SettingsError as error:
         _fail(str(error))
     typer.echo(f"Starting in {settings.home} ...")
@@ -166,11 +167,10 @@ def reset(
         )
     except OSError as error:
         _fail(f"Not everything in {settings.home} can be removed: {error}")
+    what = f"what the platform stored in {settings.home}"
+    typer.echo(f"Removed {what if settings.home.exists() else settings.home}.")
     if left:
-        typer.echo(f"Removed what the platform stored in {settings.home}.")
         typer.echo(f"Not the platform's, so still there: {', '.join(left)}.")
-    else:
-        typer.echo(f"Removed {settings.home}.")
 
 
 @cli.command(hidden=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from nemo_local.catalog import load_catalog
 from nemo_local.core.client import Client, UpstreamError
-from nemo_local.home import read_records
+from nemo_local.home import check_nothing_is_taken, read_records
 from nemo_local.ports import cannot_listen
 from nemo_local.processes import is_answering, port_of, roles
 from nemo_local.settings import Settings, SettingsError
@@ -61,6 +61,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield from _packages()
     try:
         settings.check()
+        check_nothing_is_taken(settings.home, settings.models_dir)
     except SettingsError as error:
         yield Check("fail", "settings", str(error))
         return

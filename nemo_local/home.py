@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,8 +21,9 @@ HOME_VARIABLE = "NEMO_LOCAL_RUN_HOME"
 LOCK = "platform.lock"
 _MARKS = ("platform.db", "processes.json", LOCK)
 """Only a platform's home has one of these."""
+_FOLDERS = ("blobs", "customization", "evaluation", "logs", "models", "nim")
 _OWN = (
-    *("blobs", "customization", "evaluation", "logs", "models", "nim"),
+    *_FOLDERS,
     *("platform.db", "platform.db-shm", "platform.db-wal", "processes.json", "processes.tmp"),
     LOCK,  # the last one: it is held until all else is gone
 )
@@ -86,24 +88,58 @@ def write_records(home: Path, records: Mapping[str, ProcessRecord]) -> None:
 
 
 @contextmanager
-def locked(home: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """One command at a time starts, stops or removes the platform of a home; others wait."""
-    try:
-        file = (home / LOCK).open("a")
-    except OSError:  # a home that cannot be written any more
-        file = (home / LOCK).open()
-    with file:
+def locked(home: Path, say: Callable[[str], None], make: bool = False) -> Iterator[None]:
+    """One command at a time starts, stops or removes the platform of a home; others wait.
+
+    With `make`, the home is made where there is none, or no longer when the wait is over.
+    """
+    held = False
+    while not held:
+        if make:
+            home.mkdir(parents=True, exist_ok=True)
+            (home / LOCK).touch()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("Another command is starting or stopping this platform; waiting for it ...")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            file = (home / LOCK).open("a")
+        except OSError:  # a home that cannot be written any more
+            file = (home / LOCK).open()
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("Another command is starting or stopping this platform; waiting for it ...")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            held = _is_at(home / LOCK, file.fileno())  # not one that a `reset` has removed
+            if held:
+                yield
+
+
+def _is_at(path: Path, opened: int) -> bool:
+    """Whether this open file is the one at the path."""
+    try:
+        return os.path.samestat(os.fstat(opened), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def is_home(home: Path) -> bool:
     """Whether a platform has its state in this folder."""
     return any((home / mark).is_file() for mark in _MARKS)
+
+
+def check_nothing_is_taken(home: Path, models_dir: Path | None) -> None:
+    """Raises SettingsError when a platform here would make the user's files its own."""
+    own = [] if is_home(home) else [name for name in _OWN if os.path.lexists(home / name)]
+    if own:
+        raise SettingsError(
+            f"{home} is no platform's home yet and holds {', '.join(own)}, which the platform "
+            "would take for its own and `reset` would remove: move that, or choose another folder "
+            "with --home (or NEMO_LOCAL_HOME)."
+        )
+    if models_dir and any(models_dir.is_relative_to(home / name) for name in _FOLDERS):
+        raise SettingsError(
+            f"NEMO_LOCAL_MODELS: {models_dir} is in a folder of the platform's own, which `reset` "
+            "removes: move your checkpoints out of it."
+        )
 
 
 def check_home(home: Path) -> None:
@@ -116,7 +152,7 @@ def check_home(home: Path) -> None:
 
 
 def remove_state(home: Path) -> list[str]:
-    """Remove what a platform stored, and the folder if nothing is left; else what is, by name."""
+    """Remove what a platform stored, and the folder if it can go; what is left there, by name."""
     for name in _OWN:
         path = home / name
         if path.is_dir() and not path.is_symlink():
@@ -125,5 +161,6 @@ def remove_state(home: Path) -> list[str]:
             path.unlink(missing_ok=True)
     left = sorted(path.name for path in home.iterdir())
     if not left:
-        home.rmdir()
+        with suppress(OSError):  # a mount point, or in a folder that is not ours to change
+            home.rmdir()
     return left

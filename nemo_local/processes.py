@@ -15,7 +15,6 @@ import psutil
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.environment import child_environment
 from nemo_local.home import (
-    LOCK,
     ProcessRecord,
     home_of,
     is_home,
@@ -71,17 +70,11 @@ def start_platform(
         StartFailed: a port or the home cannot be used, or a process ended or did not answer in
             time.
     """
-    home = settings.home
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        (home / LOCK).touch()
-    except OSError as error:
-        raise StartFailed(f"{home} cannot be the folder of all state: {error}") from None
-    try:
-        with locked(home, say):
+        with locked(settings.home, say, make=True):
             return _start(settings, say)
     except OSError as error:
-        raise StartFailed(f"the platform cannot be started in {home}: {error}") from None
+        raise StartFailed(f"the platform cannot be started in {settings.home}: {error}") from None
 
 
 def stop_platform(

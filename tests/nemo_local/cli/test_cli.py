@@ -161,7 +161,7 @@ def test_settings_that_cannot_work_are_told_before_anything_starts(terminal, tmp
     (tmp_path / "file").write_text("no folder")
     for options, words in (
         (("--device", "tpu"), "NEMO_LOCAL_DEVICE must be one of auto, cpu, cuda"),
-        (("--home", str(tmp_path / "file")), "cannot be the folder of all state"),
+        (("--home", str(tmp_path / "file")), "cannot be started in"),
     ):
         done = terminal.run("up", "--detach", *options)
         assert done.returncode == 1 and words in done.stderr
