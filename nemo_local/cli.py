@@ -111,7 +111,10 @@ def status(home: Home = None) -> None:
     settings = _recorded(_settings(home=home))
     records = read_records(settings.home)
     if not records:
-        typer.echo(f"The platform of {settings.home} is not running; `up` starts it.")
+        lost = len(family(settings.home))
+        unknown = f"has {lost} process(es) of which nothing is recorded; `down` ends them"
+        state = unknown if lost else "is not running; `up` starts it"
+        typer.echo(f"The platform of {settings.home} {state}.")
         raise typer.Exit(1)
     broken = False
     for role, record in records.items():

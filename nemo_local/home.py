@@ -64,11 +64,16 @@ def home_of(process: psutil.Process) -> str | None:
 
     Its environment says so, and not its start time: that moves when the clock is set.
     """
+    return environment_of(process).get(HOME_VARIABLE)
+
+
+def environment_of(process: psutil.Process) -> dict[str, str]:
+    """What a process was started with; empty when it is not ours to look at, or gone by now."""
     try:
-        home: str | None = process.environ().get(HOME_VARIABLE)
-        return home
+        environment: dict[str, str] = process.environ()
+        return environment
     except (psutil.Error, OSError):
-        return None  # Not ours to look at, or gone by now.
+        return {}
 
 
 def read_records(home: Path) -> dict[str, ProcessRecord]:

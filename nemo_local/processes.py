@@ -16,6 +16,7 @@ from nemo_local.core.client import Client, UpstreamError
 from nemo_local.environment import child_environment
 from nemo_local.home import (
     ProcessRecord,
+    environment_of,
     home_of,
     is_home,
     locked,
@@ -31,6 +32,8 @@ Role = Literal[
     "inference",  # NIM
 ]
 
+_SHARED = ("NEMO_LOCAL_TOKEN", "NEMO_LOCAL_NIM_URL")
+"""What a process was told of the other one, besides its address."""
 READY_WITHIN_S = {"control plane": 90.0, "inference": 300.0}
 LOADED_WITHIN_S = 10.0
 STOPPED_WITHIN_S = 15.0
@@ -82,7 +85,8 @@ def stop_platform(
     say: Callable[[str], None] = lambda text: None,
     only: ProcessRecord | None = None,
 ) -> list[str]:
-    """Stop both processes and every child of theirs; returns the roles that were running.
+    """Stop both processes and every child of theirs; returns the roles that were running, or how
+    many processes were where nothing is recorded of them.
 
     With `only`, nothing is stopped where another control plane has taken its place.
     """
@@ -139,20 +143,27 @@ def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:
     wanted = roles(settings)
     records = read_records(settings.home)
     urls = {role: record.url for role, record in records.items()}
-    # Each process was told the other's address: when one moves, both begin anew.
-    moved = bool(urls) and any(urls.get(role) != url for role, url in wanted.items())
-    started = {role: moved or not _is_running(records.get(role), wanted[role]) for role in wanted}
     alive = {role: process for role in records if (process := records[role].process())}
+    told = settings.environment()
+    # Each process was told the other's address and the token: when one changes, both begin anew.
+    moved = bool(urls) and any(urls.get(role) != url for role, url in wanted.items())
+    moved |= any(
+        environment_of(process).get(name) != told.get(name)
+        for process in alive.values()
+        for name in _SHARED
+    )
+    started = {role: moved or not _is_running(records.get(role), wanted[role]) for role in wanted}
     if started["control plane"]:
         _end_orphans(settings.home, alive.values(), say)
     starting = [role for role in wanted if started[role]]
     for role in starting:
         if wanted[role] not in [urls[other] for other in alive]:
             _check_port(settings, role)
-    for role in starting:
-        if role in alive:
-            say(f"the {role} at {urls[role]} (pid {alive[role].pid}) does not fit; restarting it")
-            _end([alive[role].pid])
+    for old, process in alive.items():
+        if moved or old in starting:
+            say(f"the {old} at {urls[old]} (pid {process.pid}) does not fit; ending it")
+            _end([process.pid])
+    records = {role: records[role] for role in wanted if not started[role]}
     begun: list[Role] = []
     try:
         for role in starting:
@@ -185,8 +196,10 @@ def _stop(home: Path) -> list[str]:
         (home / "processes.json").unlink(missing_ok=True)
     # The control plane ends its own children, so that jobs are left in an honest state.
     _end(pids)
-    _end([process.pid for process in family(home)])
-    return list(alive)
+    others = [process.pid for process in family(home)]
+    _end(others)
+    unknown = [f"{len(others)} process(es) of which nothing was recorded"] if others else []
+    return list(alive) or unknown
 
 
 def _is_running(record: ProcessRecord | None, url: str) -> bool:

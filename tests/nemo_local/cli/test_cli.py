@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nemo_local.core.client import Client
+from nemo_local.core.client import Client, UpstreamError
 from nemo_local.home import read_records
 from nemo_local.pocket_dataset import REPO
 from nemo_local.processes import family, wait_until
@@ -143,6 +144,26 @@ def test_a_platform_that_moves_tells_both_of_its_processes(terminal):
         assert client.post("/v1/chat/completions", json=question)["model"] == served["id"]
 
 
+@pytest.mark.contract
+def test_an_up_with_other_settings_leaves_no_process_with_the_old_ones(terminal):
+    home, url = terminal.settings.home, terminal.settings.platform_url
+    assert terminal.run("up", "--detach").returncode == 0
+    inference = read_records(home)["inference"]
+    os.kill(inference.pid, signal.SIGKILL)
+    wait_until(lambda: not inference.process(), 10, "it is gone")
+    protected = {"NEMO_LOCAL_TOKEN": "secret"}
+    assert terminal.run("up", "--detach", **protected).returncode == 0
+    with closing(Client(url)) as stranger, pytest.raises(UpstreamError, match="needs a token"):
+        stranger.get("/v1/models")
+    assert "secret" not in (home / "processes.json").read_text()
+
+    inference = read_records(home)["inference"]
+    elsewhere = {"NEMO_LOCAL_NIM_URL": "http://127.0.0.1:9"}
+    assert terminal.run("up", "--detach", **protected, **elsewhere).returncode == 0
+    assert list(read_records(home)) == ["control plane"] and not inference.process()
+    assert "already running" in terminal.run("up", "--detach", **protected, **elsewhere).stdout
+
+
 def test_a_child_of_a_killed_platform_is_found_and_ended(terminal):
     home = terminal.settings.home
     home.mkdir()
@@ -153,7 +174,9 @@ def test_a_child_of_a_killed_platform_is_found_and_ended(terminal):
         start_new_session=True,
     )
     wait_until(lambda: [p.pid for p in family(home)] == [orphan.pid], 10, "it is found")
-    terminal.run("down")
+    shutil.rmtree(home)
+    assert "has 1 process(es) of which nothing is recorded; `down`" in terminal.run("status").stdout
+    assert "Stopped: 1 process(es) of which nothing was recorded" in terminal.run("down").stdout
     assert orphan.wait(timeout=10) == -signal.SIGTERM
 
 
