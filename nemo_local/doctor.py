@@ -147,9 +147,9 @@ def _weights(settings: Settings) -> Iterator[Check]:
 
 def _canary(settings: Settings) -> Check:
     """One tool call, to see that calls arrive as calls and not as text."""
-    # Another platform may listen there.
-    ours = settings.remote_nim_url or settings.nim_url in _own_urls(settings)
-    if not ours or not is_answering(settings.nim_url):
+    # Another platform may listen there. Inference elsewhere need not have our health checks.
+    up = settings.nim_url in _own_urls(settings) and is_answering(settings.nim_url)
+    if not up and not settings.remote_nim_url:
         return Check(
             "warn", "tool call", f"inference does not answer at {settings.nim_url}; not tried"
         )
