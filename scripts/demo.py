@@ -97,6 +97,7 @@ def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
     port, nim_port = _free_ports(2)
     environment = os.environ | {"NEMO_LOCAL_DATABASE_URL": ""} | settings | {
         "NEMO_LOCAL_HOME": str(home.resolve()),
+        "NEMO_LOCAL_HOST": "127.0.0.1",
         "NEMO_LOCAL_PORT": str(port),
         "NEMO_LOCAL_NIM_PORT": str(nim_port),
     }  # fmt: skip

@@ -84,6 +84,7 @@ def test_a_shell_set_up_for_a_cluster_does_not_lead_the_demo_there(monkeypatch, 
     monkeypatch.setenv("NEMO_TOKEN", "of-the-cluster")
     monkeypatch.setenv("NIM_TOKEN", "of-the-cluster")
     monkeypatch.setenv("NEMO_LOCAL_TOKEN", "of-this-platform")
+    monkeypatch.setenv("NEMO_LOCAL_HOST", "127.0.0.2")
     monkeypatch.setenv("NEMO_LOCAL_DATABASE_URL", f"sqlite:///{tmp_path / 'shared.db'}")
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"id": 7}))
