@@ -15,6 +15,7 @@ PROBES = {
     "Customizer": "/v1/customization/jobs?page_size=1",
     "Evaluator": "/v1/evaluation/jobs?page_size=1",
     "Guardrails": "/v1/guardrail/configs?page_size=1",
+    "Deployment": "/v1/deployment/model-deployments?page_size=1",
     "NIM": "/v1/models",
 }
 

@@ -28,7 +28,7 @@ class Training:
         return str(self.job.output_model)
 
 
-@translates()
+@translates("CUSTOMIZER_URL")
 def ensure_training(
     client: NeMoMicroservices,
     entity_store: NeMoMicroservices,
@@ -88,11 +88,11 @@ def wait_for_training(
     """
 
     def fetch() -> CustomizationJob:
-        with translated(str(client.base_url)):
+        with translated(str(client.base_url), setting="CUSTOMIZER_URL"):
             return client.customization.jobs.retrieve(job_id)
 
     def last_words() -> str:
-        with translated(str(client.base_url)):
+        with translated(str(client.base_url), setting="CUSTOMIZER_URL"):
             return logs(client, job_id)
 
     return wait_for_job(
@@ -136,7 +136,7 @@ def logs(client: NeMoMicroservices, job_id: str, lines: int = 40) -> str:
     return "\n".join(text.strip().splitlines()[-lines:])
 
 
-@translates()
+@translates("ENTITY_STORE_URL")
 def _next_version(client: NeMoMicroservices, namespace: str, name: str) -> str:
     """`v1`, or one more than the highest version that the Entity Store knows."""
     taken = [

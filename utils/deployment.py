@@ -9,7 +9,7 @@ from utils.http import translated, translates
 from utils.jobs import SUCCEEDED, OnUpdate, wait_for
 
 
-@translates()
+@translates("DEPLOYMENT_URL")
 def ensure_deployed(client: NeMoMicroservices, model: str, *, image: str) -> ModelDeployment:
     """The deployment of `model` on one GPU, started if there was none.
 
@@ -53,7 +53,7 @@ def wait_until_deployed(
     namespace, _, name = model.partition("/")
 
     def ready() -> ModelDeployment | None:
-        with translated(str(client.base_url)):
+        with translated(str(client.base_url), setting="DEPLOYMENT_URL"):
             found = client.deployment.model_deployments.retrieve(name, namespace=namespace)
         details = found.status_details
         if details.status == "failed":

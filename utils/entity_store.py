@@ -8,7 +8,7 @@ from utils.errors import OutOfOrder
 from utils.http import translates
 
 
-@translates()
+@translates("ENTITY_STORE_URL")
 def ensure_namespace(client: NeMoMicroservices, namespace: str) -> Namespace:
     """The namespace, created if it was not there."""
     try:
@@ -17,7 +17,7 @@ def ensure_namespace(client: NeMoMicroservices, namespace: str) -> Namespace:
         return client.namespaces.retrieve(namespace)
 
 
-@translates()
+@translates("ENTITY_STORE_URL")
 def ensure_dataset(
     client: NeMoMicroservices,
     namespace: str,
@@ -45,7 +45,7 @@ def ensure_dataset(
         return client.datasets.update(name, namespace=namespace, files_url=files_url)
 
 
-@translates()
+@translates("ENTITY_STORE_URL")
 def find_model(client: NeMoMicroservices, model: str) -> Model | None:
     """The model entity `namespace/name@version`, or None when the Entity Store has none."""
     namespace, _, name = model.partition("/")

@@ -5,6 +5,7 @@ NemoError
   Refused         a service answered with an error status
     NotFound      404
     Conflict      409
+    Unavailable   502, 503, 504
   JobFailed       a job ended other than completed
   GuardFailed     the guard gave too few verdicts
   TimedOut        a deadline passed before the condition held
@@ -36,6 +37,10 @@ class NotFound(Refused):
 
 class Conflict(Refused):
     """409: what the request would create exists."""
+
+
+class Unavailable(Refused):
+    """502, 503, 504: a gateway answered for a service that does not, or not yet."""
 
 
 class JobFailed(NemoError):

@@ -58,7 +58,7 @@ class Scorecard:
         }
 
 
-@translates()
+@translates("GUARDRAILS_URL")
 def ensure_guardrail_config(
     client: NeMoMicroservices, namespace: str, name: str, data: Mapping[str, Any]
 ) -> GuardrailConfig:
@@ -70,7 +70,7 @@ def ensure_guardrail_config(
         return client.guardrail.configs.update(name, namespace=namespace, data=body)
 
 
-@translates()
+@translates("GUARDRAILS_URL")
 def check(client: NeMoMicroservices, *, config_id: str, model: str, text: str) -> Verdict:
     """The verdict on one user message; nothing is generated.
 

@@ -8,9 +8,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import requests
 
-from utils.errors import Conflict, NemoError, NotFound, Refused, Unreachable
+from utils.errors import Conflict, NemoError, NotFound, Refused, Unavailable, Unreachable
 
 CONNECT_TIMEOUT_S = 5.0
+_KINDS = {404: NotFound, 409: Conflict, **dict.fromkeys((502, 503, 504), Unavailable)}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,12 +70,12 @@ def _send(
 
 
 def refusal(status: int, request: str, detail: object) -> Refused:
-    """The error for a status: NotFound for 404, Conflict for 409, else Refused.
+    """The error for a status: Refused, or the kind of it that `utils.errors` has for this one.
 
     refusal(404, "GET http://host/v1/x", "x not found")
     -> NotFound("GET http://host/v1/x was answered 404: x not found")
     """
-    kind = {404: NotFound, 409: Conflict}.get(status, Refused)
+    kind = _KINDS.get(status, Refused)
     return kind(f"{request} was answered {status}: {detail}", status)
 
 

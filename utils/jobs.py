@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from utils.errors import JobFailed, NemoError, TimedOut, Unreachable
+from utils.errors import JobFailed, NemoError, TimedOut, Unavailable, Unreachable
 
 T = TypeVar("T")
 
@@ -58,11 +58,11 @@ def wait_for(
         wait_for(lambda: is_served(nim, model), timeout_s=120, what="the adapter at NIM")
 
     `on_update` is told of every look that was not the last. A platform that stops answering for
-    less than `forgive_s` seconds, as in a restart, is asked again.
+    less than `forgive_s` seconds, as in a restart, is asked again; a gateway may say so for it.
 
     Raises:
         TimedOut: `timeout_s` seconds passed; the message says if the last look got no answer.
-        Unreachable: the platform stayed away for longer than `forgive_s`.
+        Unreachable, Unavailable: the platform stayed away for longer than `forgive_s`.
     """
     start = last_answer = clock()
     while True:
@@ -73,7 +73,7 @@ def wait_for(
             last_answer = clock()
             if value:
                 return value
-        except Unreachable as gone:
+        except (Unreachable, Unavailable) as gone:
             if clock() - last_answer >= forgive_s:
                 raise
             status, error = NO_ANSWER, f" At last there was no answer: {gone}"
@@ -127,7 +127,7 @@ def wait_for_job(
         nonlocal status, done
         try:
             job = fetch()
-        except Unreachable:
+        except (Unreachable, Unavailable):
             tell(NO_ANSWER, None)
             raise
         status, done = status_of(job), fraction_of(job)

@@ -7,10 +7,13 @@ from itertools import islice
 
 import nbformat
 import pytest
+from starlette.responses import HTMLResponse
 
 import config
 from scripts.demo import NOTEBOOKS, ROOT
-from utils import show, xlam
+from tests.scripted_model import scripted_model, serving
+from utils import clients, inference, show, xlam
+from utils.errors import Unreachable
 from utils.run_state import RunState
 
 LEAKS = re.compile(r"/home/|/Users/|hf_[A-Za-z0-9]{20,}|nvapi-|" + re.escape(str(ROOT)))
@@ -58,6 +61,17 @@ def test_data_that_notebook_1_prepared_under_other_settings_are_told(tmp_path, m
         f"Notebook 1 prepared this data with DATASET=my/rows, not {config.DATASET}.",
         f"Notebook 1 prepared this data with SEED={config.SEED + 1}, not {config.SEED}.",
     ]
+
+
+def test_a_page_to_sign_in_at_the_deployment_service_is_told_before_it_is_asked(monkeypatch):
+    notebook = nbformat.read(ROOT / NOTEBOOKS[1], as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "deployment.ensure_deployed" in cell.source]
+    page = HTMLResponse("<html>sign in</html>")
+    with scripted_model() as nim, serving(page) as url:
+        monkeypatch.setattr(config, "DEPLOYMENT_URL", url)
+        names = {"config": config, "clients": clients, "inference": inference}
+        with pytest.raises(Unreachable, match="is DEPLOYMENT_URL the right URL"):
+            exec(cell.source, names | {"nim": clients.openai(nim.url)})
 
 
 def test_the_first_sound_row_is_shown_wherever_it_stands(capsys):

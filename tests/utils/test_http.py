@@ -22,7 +22,7 @@ from utils import (
     guardrails,
     inference,
 )
-from utils.errors import Conflict, NotFound, Refused, Unreachable
+from utils.errors import Conflict, NotFound, Refused, Unavailable, Unreachable
 from utils.http import post_form, probe, translated
 
 
@@ -89,7 +89,8 @@ def test_a_form_is_posted_with_the_token_if_there_is_one(url):
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(404, NotFound), (409, Conflict), (422, Refused), (500, Refused)]
+    ("status", "kind"),
+    [(404, NotFound), (409, Conflict), (422, Refused), (500, Refused), (503, Unavailable)],
 )
 def test_a_status_becomes_its_error_with_request_and_reason(url, status, kind):
     with pytest.raises(kind, match=rf"GET .*/status/{status} .* {status}: ns/x not found") as error:
@@ -103,6 +104,8 @@ def test_a_page_instead_of_json_asks_whether_the_url_is_right(url):
         post_form(url, "/page", {}, setting="NDS_URL")
     with pytest.raises(Unreachable, match="is NIM_URL the right URL.* A page to sign in"):
         clients.require_answers({"NIM": ("NIM_URL", f"{url}/page")})
+    with pytest.raises(Unreachable, match="is DEPLOYMENT_URL the right URL"):
+        clients.require_answers({"Deployment": ("DEPLOYMENT_URL", f"{url}/page")})
     with pytest.raises(Unreachable, match="is HF_ENDPOINT the right URL"):
         data_store.load_rows(f"{url}/page", "ns/d")
 
@@ -189,38 +192,53 @@ def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
 
 
 @pytest.mark.parametrize(
-    "verb",
+    ("setting", "verb"),
     [
-        lambda client: entity_store.ensure_namespace(client, "ns"),
-        lambda client: entity_store.ensure_dataset(client, "ns", "d", "hf://x"),
-        lambda client: entity_store.find_model(client, "ns/m@v1"),
-        lambda client: deployment.ensure_deployed(client, "ns/m", image="nim:1"),
-        lambda client: customizer.ensure_training(
-            client,
-            client,
-            config="ns/c@v1",
-            dataset="ns/d",
-            dataset_contents="4c1f",
-            output_name="m",
-            hyperparameters={},
-            namespace="ns",
+        ("ENTITY_STORE_URL", lambda client: entity_store.ensure_namespace(client, "ns")),
+        ("ENTITY_STORE_URL", lambda client: entity_store.ensure_dataset(client, "ns", "d", "x")),
+        ("ENTITY_STORE_URL", lambda client: entity_store.find_model(client, "ns/m@v1")),
+        (
+            "DEPLOYMENT_URL",
+            lambda client: deployment.ensure_deployed(client, "ns/m", image="nim:1"),
         ),
-        lambda client: evaluator.start_evaluation(
-            client,
-            config={"type": "custom"},
-            model="ns/m",
-            namespace="ns",
-            dataset_contents="4c1f",
+        (
+            "CUSTOMIZER_URL",
+            lambda client: customizer.ensure_training(
+                client,
+                client,
+                config="ns/c@v1",
+                dataset="ns/d",
+                dataset_contents="4c1f",
+                output_name="m",
+                hyperparameters={},
+                namespace="ns",
+            ),
         ),
-        lambda client: evaluator.scores(client, "eval-1"),
-        lambda client: evaluator.row_results(client, "eval-1"),
-        lambda client: guardrails.ensure_guardrail_config(client, "ns", "g", {}),
-        lambda client: guardrails.check(client, config_id="ns/g", model="ns/m", text="hi"),
+        (
+            "NEMO_URL",
+            lambda client: evaluator.start_evaluation(
+                client,
+                config={"type": "custom"},
+                model="ns/m",
+                namespace="ns",
+                dataset_contents="4c1f",
+            ),
+        ),
+        ("NEMO_URL", lambda client: evaluator.scores(client, "eval-1")),
+        ("NEMO_URL", lambda client: evaluator.row_results(client, "eval-1")),
+        (
+            "GUARDRAILS_URL",
+            lambda client: guardrails.ensure_guardrail_config(client, "ns", "g", {}),
+        ),
+        (
+            "GUARDRAILS_URL",
+            lambda client: guardrails.check(client, config_id="ns/g", model="ns/m", text="hi"),
+        ),
     ],
 )
-def test_a_platform_that_is_gone_between_two_cells_is_named_by_every_verb(dead_url, verb):
+def test_a_platform_that_is_gone_between_two_cells_is_named_by_every_verb(dead_url, setting, verb):
     client = clients.nemo(dead_url).with_options(max_retries=0)
-    with pytest.raises(Unreachable, match=f"{dead_url}: start .* set NEMO_URL"):
+    with pytest.raises(Unreachable, match=f"{dead_url}: start .* set {setting}"):
         verb(client)
 
 

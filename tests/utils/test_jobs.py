@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.errors import JobFailed, NotFound, TimedOut, Unreachable
+from utils.errors import JobFailed, NotFound, TimedOut, Unavailable, Unreachable
 from utils.jobs import Progress, fraction_of, wait_for, wait_for_job
 
 
@@ -70,14 +70,15 @@ def test_a_deadline_in_an_absence_of_the_platform_says_so(time):
         wait_for(script(gone), timeout_s=10, what="it", **time.hands)
 
 
-def test_a_short_absence_of_the_platform_is_forgiven(time):
-    gone = Unreachable("gone")
+@pytest.mark.parametrize("gone", [Unreachable("gone"), Unavailable("gone", 503)])
+def test_a_short_absence_of_the_platform_is_forgiven(time, gone):
     assert wait_for(script(gone, gone, 1), timeout_s=60, what="it", **time.hands) == 1
 
 
-def test_a_long_absence_of_the_platform_is_not(time):
-    with pytest.raises(Unreachable, match="gone"):
-        wait_for(script(Unreachable("gone")), timeout_s=600, what="it", **time.hands)
+@pytest.mark.parametrize("gone", [Unreachable("gone"), Unavailable("gone", 503)])
+def test_a_long_absence_of_the_platform_is_not(time, gone):
+    with pytest.raises(type(gone), match="gone"):
+        wait_for(script(gone), timeout_s=600, what="it", **time.hands)
     assert time.now == 30
 
 
@@ -114,7 +115,8 @@ def test_a_job_is_returned_when_completed_and_every_look_is_reported(time):
 def test_progress_does_not_stand_still_while_the_platform_is_away(time):
     seen: list[Progress] = []
     gone = Unreachable("gone")
-    steps = script(job("running", 50.0), gone, gone, job("completed", 100.0))
+    behind_a_gateway = Unavailable("gone", 502)
+    steps = script(job("running", 50.0), gone, behind_a_gateway, job("completed", 100.0))
     wait_for_job(steps, what="job", timeout_s=60, on_update=seen.append, **time.hands)
     assert [(p.status, p.fraction, p.elapsed_s) for p in seen[1:3]] == [
         ("no answer, trying again", 0.5, 2),
