@@ -350,6 +350,10 @@ def test_the_numbers_of_a_schema_are_spelt_as_they_were_given(
         ("[^a][$^]", "b$"),
         (r"a\^b\$", "a^b$"),
         (r"\d\w\.", "1a."),
+        ("[^]a]", "b"),
+        ("[]a]+", "a]"),
+        ("a.[.]", "aé."),
+        (r"\u00e9\u{1F600}", "é😀"),
     ],
 )
 def test_an_expression_is_read_as_its_writer_means_it(
@@ -360,6 +364,17 @@ def test_an_expression_is_read_as_its_writer_means_it(
     pattern = {"type": "string", "pattern": expression}
     assert accepts(grammars, Constraint("schema", pattern), f'"{text}"')
     assert accepts(grammars, Constraint("schema", keys), f'{{"{text}": 1}}')
+
+
+@pytest.mark.parametrize(
+    ("expression", "texts"),
+    [("[^]a]", ["]", "a"]), ("[]a]", ["b", "[]a]"]), (".", ["\n", "\r"]), ("[.]", ["a"])],
+)
+def test_an_expression_leaves_out_what_its_writer_means_to(
+    grammars: Grammars, expression: str, texts: list[str]
+) -> None:
+    for text in texts:
+        assert not accepts(grammars, Constraint("regex", expression), text)
 
 
 def test_an_escaped_backslash_begins_no_escape(grammars: Grammars) -> None:
@@ -381,6 +396,10 @@ def test_an_escaped_backslash_begins_no_escape(grammars: Grammars) -> None:
         (r"\R", r"the escape \\R"),
         (r"[\A]", r"the escape \\A"),
         (r"\x4", r"the escape \\x"),
+        (r"\ud83d\ude00", r"the escape \\ud83d of .* is no whole character; write the one"),
+        (r"[\ud800-\udfff]+", r"the escape \\ud800 of .* is no whole character"),
+        (r"\u{110000}", r"the escape \\u\{110000\} of .* is no whole character"),
+        (r"\u{DBFF}", r"the escape \\u{DBFF} of .* is no whole character"),
     ],
 )
 def test_what_xgrammar_would_misread_in_an_expression_is_refused_by_name(
