@@ -20,8 +20,9 @@ from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.errors import BadValue
 from nemo_local.nim.matcher import Matcher
 from nemo_local.nim.regexes import readable
-from nemo_local.nim.schema_grammar import ANNOTATIONS, OF_SCHEMAS, Schema, literal, schema_grammar
+from nemo_local.nim.schema_grammar import Schema, literal, schema_grammar
 from nemo_local.nim.schema_limits import check_schema
+from nemo_local.nim.tool_parameters import arguments_schema, eased
 
 MAX_NESTING = 100
 """Levels of a schema: compiling takes seconds for some hundred, and minutes for a thousand."""
@@ -54,7 +55,7 @@ class Constraint:
         """
         if self.kind in ("call", "calls"):
             names = [tool["function"]["name"] for tool in self.value]
-            return names, _arguments_schema(self.value)
+            return names, arguments_schema(self.value)
         return self.value
 
     @cached_property
@@ -182,7 +183,7 @@ def _calls_grammar(calls: Constraint, form: CallForm) -> str:
     """
     tools, schema = calls.form
     try:
-        text = schema_grammar(schema, loosely=True)
+        text = schema_grammar(schema, eased)
     except (RuntimeError, ValueError):
         for tool in calls.value:
             _check_alone(tool)
@@ -201,52 +202,12 @@ def _calls_grammar(calls: Constraint, form: CallForm) -> str:
     )
 
 
-def _arguments_schema(tools: list[Tool]) -> Schema:
-    """One schema for the arguments of any of the tools, with a case for each in their order."""
-    taken: Schema = {}
-    for i, tool in enumerate(tools):
-        given = tool["function"].get("parameters") or {"type": "object", "properties": {}}
-        taken[str(i)] = {"type": "object", **closed(given, f"#/$defs/{i}")}
-    return {"$defs": taken, "anyOf": [{"$ref": f"#/$defs/{i}"} for i in taken]}
-
-
 def _check_alone(tool: Tool) -> None:
     """Raises ValueError, with the tool's name, when its parameters cannot be compiled."""
     try:
-        schema_grammar(_arguments_schema([tool]), loosely=True)
+        schema_grammar(arguments_schema([tool]), eased)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"tool {tool['function']['name']!r}: {error}") from error
-
-
-def closed(schema: Any, place: str = "#") -> Any:
-    """The schema with every object that names its properties limited to them, and no annotations.
-
-        {"type": "object", "properties": {"a": {}}} -> {..., "additionalProperties": False}
-
-    JSON Schema would let a model invent further arguments; an object that names none, or says
-    itself what else it takes, stays open. References within the schema begin at `place`, where it
-    will stand in another.
-    """
-    if isinstance(schema, list):
-        return [closed(item, place) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    result = {
-        key: _closed_value(key, value, place)
-        for key, value in schema.items()
-        if key not in ANNOTATIONS
-    }
-    if isinstance(result.get("properties"), dict) and result["properties"]:
-        result.setdefault("additionalProperties", False)
-    return result
-
-
-def _closed_value(key: str, value: Any, place: str) -> Any:
-    if key in OF_SCHEMAS and isinstance(value, dict):
-        return {name: closed(inner, place) for name, inner in value.items()}
-    if key == "$ref" and isinstance(value, str) and value.startswith("#"):
-        return place + value[1:]
-    return value if key in ("enum", "const") else closed(value, place)
 
 
 def _checked(schema: Schema | str) -> Schema:

@@ -1,14 +1,18 @@
 """Regular expressions in the spelling that xgrammar reads; it misreads others without a word."""
 
 import re
+import sys
 
-_ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|.)", re.DOTALL)
-_SIGNS = re.compile(rf"\[\^?(?:\\.|[^\]\\])*\]?|{_ESCAPE.pattern}|\((?:\?:|\?<\w+>)?|.", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|u(?:[0-9A-Fa-f]{4}|\{[0-9A-Fa-f]+\})|.)", re.DOTALL)
+_CLASS = r"\[\^?\](?:\\.|[^\]\\])*\]|\[\^?(?:\\.|[^\]\\])*\]?"
+"""A bracket that comes first in it is a character, as in Python, if another one ends the class."""
+_SIGNS = re.compile(rf"{_CLASS}|{_ESCAPE.pattern}|\((?:\?:|\?<\w+>)?|.", re.DOTALL)
 """A class, an escape, the beginning of a group, or a character."""
 _KNOWN = frozenset("dDwWsSnrtfvaecu")
 """Letters and digits that xgrammar takes for more than themselves after a backslash."""
 _SHOWN = 80
 """Characters of an expression in an error."""
+_FIRST_BRACKET = re.compile(r"^(\[\^?)\](?=.)", re.DOTALL)
 _EDGES = {"A": "^", "Z": "$", "z": "$"}
 
 
@@ -18,8 +22,8 @@ def readable(expression: str) -> str:
     r"\Aa\x41\Z" -> r"^a\u0041$"
 
     Raises:
-        ValueError: it holds an escape that xgrammar would take for a letter, or looks for an
-            edge in its middle.
+        ValueError: it holds an escape that xgrammar would take for a letter, or that is no
+            character, or looks for an edge in its middle.
     """
     signs = [_respelt(sign, expression) for sign in _SIGNS.findall(expression)]
     for anchor, from_its_edge in (("^", signs), ("$", _mirrored(signs))):
@@ -34,11 +38,19 @@ def readable(expression: str) -> str:
 def _respelt(sign: str, expression: str) -> str:
     if sign[0] == "\\" and sign[1:] in _EDGES:
         return _EDGES[sign[1:]]
+    if sign == ".":
+        return r"[^\n\r]"
 
     def escape(found: re.Match[str]) -> str:
         name = found[0][1:]
         if len(name) > 1:
-            return f"\\u00{name[1:]}"
+            code = int(name[1:].strip("{}"), 16)
+            if 0xD800 <= code <= 0xDFFF or code > sys.maxunicode:
+                raise ValueError(
+                    f"the escape \\{name} of {expression[:_SHOWN]} is no whole character; "
+                    "write the one that is meant, such as \\u{1F600}"
+                )
+            return f"\\u{{{code:x}}}"
         if name.isascii() and name.isalnum() and name not in _KNOWN:
             raise ValueError(
                 f"the escape \\{name} of {expression[:_SHOWN]} is not supported; write the "
@@ -46,7 +58,7 @@ def _respelt(sign: str, expression: str) -> str:
             )
         return found[0]
 
-    return _ESCAPE.sub(escape, sign)
+    return _ESCAPE.sub(escape, _FIRST_BRACKET.sub(r"\1\\]", sign))
 
 
 def _mirrored(signs: list[str]) -> list[str]:

@@ -5,11 +5,13 @@ import re
 import uuid
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import xgrammar
 
 from nemo_local.core.tool_formats import json_text
 from nemo_local.nim.regexes import readable
+from nemo_local.nim.schema_bounds import whole
 
 Schema = dict[str, Any]
 ANNOTATIONS = ("title", "description", "default", "examples", "$comment")
@@ -21,8 +23,8 @@ characters, which no JSON has, and without those that JSON escapes."""
 _OF_JSON = r' ::= (([^\0-\x1f\"\\]) | ("\\" basic_escape))'
 
 
-def schema_grammar(schema: Schema, loosely: bool = False) -> str:
-    """EBNF whose rule `root` is a value of this schema; `loosely` without patterns it cannot read.
+def schema_grammar(schema: Schema, eased: Callable[[Schema], Schema] = dict) -> str:
+    """EBNF whose rule `root` is a value of this schema; `eased` is applied to each within it first.
 
     xgrammar keeps numbers in 64 bits and spells 1.1 with 17 digits, so that strings stand in for
     the values of `enum` and `const` until it is done.
@@ -38,17 +40,9 @@ def schema_grammar(schema: Schema, loosely: bool = False) -> str:
         values.append(json_text(value))
         return f"{mark}{len(values) - 1}"
 
-    def pattern(expression: str) -> str | None:
-        try:
-            return readable(expression)
-        except ValueError:
-            if loosely:
-                return None
-            raise
-
     # Not xgrammar's strict mode: it also forbids what a schema leaves open on purpose.
     grammar = xgrammar.Grammar.from_json_schema(
-        json.dumps(_respelt(schema, stand_in, pattern)), any_whitespace=False, strict_mode=False
+        json.dumps(_respelt(schema, stand_in, eased)), any_whitespace=False, strict_mode=False
     )
     return re.sub(
         rf'"\\"{mark}(\d+)\\""',
@@ -62,29 +56,42 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _respelt(
-    schema: Any, stand_in: Callable[[Any], Any], pattern: Callable[[str], str | None]
-) -> Any:
-    """The schema with other patterns, or none, and `stand_in` for listed values."""
+def _respelt(schema: Any, stand_in: Callable[[Any], Any], eased: Callable[[Schema], Schema]) -> Any:
+    """The schema as xgrammar reads it, with `stand_in` for listed values."""
     if isinstance(schema, list):
-        return [_respelt(item, stand_in, pattern) for item in schema]
+        return [_respelt(item, stand_in, eased) for item in schema]
     if not isinstance(schema, dict):
         return schema
     result: Schema = {}
+    schema = eased(schema)
     for key, value in schema.items():
         if key in OF_SCHEMAS and isinstance(value, dict):
-            names = map(pattern, value) if key == "patternProperties" else value
-            inner = (_respelt(one, stand_in, pattern) for one in value.values())
             result[key] = {
-                name: one for name, one in zip(names, inner, strict=True) if name is not None
+                _spelt(key, name): _respelt(one, stand_in, eased) for name, one in value.items()
             }
         elif key == "enum" and isinstance(value, list):
             result[key] = [stand_in(one) for one in value]
         elif key == "const":
             result[key] = stand_in(value)
         elif key == "pattern" and isinstance(value, str):
-            if (known := pattern(value)) is not None:
-                result[key] = known
+            result[key] = readable(value)
+        elif key == "$ref" and isinstance(value, str):
+            result[key] = unquote(value)
+        elif key == "prefixItems" and isinstance(value, list):
+            most = schema.get("maxItems")  # xgrammar writes all that it is given
+            kept = value[:most] if isinstance(most, int) else value
+            result[key] = _respelt(kept, stand_in, eased)
+        elif isinstance(value, float):
+            result[key] = whole(key, value, schema)
         else:
-            result[key] = value if key in ANNOTATIONS else _respelt(value, stand_in, pattern)
+            result[key] = value if key in ANNOTATIONS else _respelt(value, stand_in, eased)
     return result
+
+
+def _spelt(keyword: str, name: str) -> str:
+    if keyword == "patternProperties":
+        return readable(name)
+    if keyword in ("$defs", "definitions"):
+        # As a JSON pointer does: xgrammar looks for the name as it stands in a reference.
+        return name.replace("~", "~0").replace("/", "~1")
+    return name

@@ -1,4 +1,4 @@
-"""What of JSON Schema no grammar can hold a reply to; xgrammar leaves it out without a word.
+"""What of JSON Schema no grammar can hold a reply to; xgrammar leaves it out, or spoils the reply.
 
 A schema that someone holds a reply to is refused for it. Of the parameters of a tool it is left
 out, as it would be in a call that nothing holds to them.
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nemo_local.core.imports import imported_without
+from nemo_local.nim.schema_bounds import unkept_bounds
 from nemo_local.nim.schema_grammar import OF_SCHEMAS
 
 with imported_without("rfc3987_syntax"):  # 1.5 s, for a format that nobody checks here
@@ -37,16 +38,17 @@ _NOT_IN_JSON = frozenset(
     ['"', '\\"', "\\\\", "\\n", "\\r", "\\t", "\\f", "\\v", "\\a", "\\e", "\\c"]
 )
 """Of a pattern: what a string of JSON has in another spelling, which no grammar asks for."""
-_SIGNS = re.compile(r"\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\.|.", re.DOTALL)
+_ESCAPED_CODES = frozenset([*range(ord(" ")), ord('"'), ord("\\")])
+"""Of the same, written by their numbers."""
+_SIGNS = re.compile(r"\\(?:x[\da-fA-F]{2}|u[\da-fA-F]{4}|u\{[\da-fA-F]+\}|.)|.", re.DOTALL)
 _POINTERS = ("json-pointer", "relative-json-pointer")
 """Formats whose grammar allows quotes."""
-_ALL_BUT = re.compile(r"\[\^(?:\\.|[^\]\\])*\]")
-DECIMALS = 6
-"""Of the bounds of a number that a grammar knows."""
+_ALL_BUT = re.compile(r"\[\^\]?(?:\\.|[^\]\\])*\]")
 MAX_OPTIONAL = 400
 """Properties of an object that may be left out; twice as many compile four times as long."""
+_NEED_MEMBERS = ("anyOf", "oneOf", "allOf", "enum")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SINGLE = ("items", "additionalProperties", "propertyNames")
+_SINGLE = ("items", "additionalProperties")
 
 
 def check_schema(schema: Any) -> None:
@@ -82,32 +84,70 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
     least, different = schema.get("minProperties"), _different_keys(schema)
     if isinstance(least, int | float) and least > different:
         yield place, f"'minProperties' above {different}, where a key may be written twice,"
-    if schema.get("multipleOf") and schema.get("type") != "integer":
-        yield place, "'multipleOf' without 'type' integer"
-    if schema.get("format") in _POINTERS:
-        yield place, f"'format' {schema['format']}"
+    yield from ((place, what) for what, _ in unkept(schema))
     if "format" in schema and {"minLength", "maxLength"} & schema.keys():
         yield place, "'format' beside 'minLength' or 'maxLength'"
     if ruled_out := _ruled_out(schema):
         yield place, f"{ruled_out[0]!r} among the values, which the rest of it rules out,"
-    if _too_fine(schema):
-        yield place, f"a bound of more than {DECIMALS} decimals"
-    for pattern in [schema.get("pattern"), *(schema.get("patternProperties") or {})]:
-        if isinstance(pattern, str) and not _stands_in_json(pattern):
-            yield place, "a pattern with quotes, backslashes or control characters"
-    pattern = schema.get("pattern")
-    if isinstance(pattern, str):
-        if _LOOKS_AROUND.search(pattern):
-            yield place, "a 'pattern' that looks around"
+    if isinstance(schema.get("pattern"), str):
         if "maxLength" in schema or (schema.get("minLength") or 0) > 1:
             yield place, "'pattern' beside 'minLength' or 'maxLength'"
         if schema.get("enum"):
             yield place, "'pattern' beside 'enum'"
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference != "#" and not reference.startswith("#/"):
-        yield place, f"'$ref' to {reference!r}, which is elsewhere or has no path,"
     for inner, name in _inside(schema):
         yield from _problems(inner, f"{place}.{name}" if place else name)
+
+
+def unkept(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What of this schema, not of those within, spoils a grammar, and the keyword to leave out.
+
+    {"anyOf": []} -> "an empty 'anyOf'", "anyOf"
+    """
+    for keyword in _NEED_MEMBERS:
+        if schema.get(keyword) == []:
+            yield f"an empty {keyword!r}", keyword
+    if "$ref" in schema and not local(schema["$ref"]):
+        yield f"'$ref' to {schema['$ref']!r}, which is elsewhere or has no path,", "$ref"
+    if schema.get("format") in _POINTERS:
+        yield f"'format' {schema['format']}", "format"
+    for keyword, pattern in patterns(schema):
+        if not _stands_in_json(pattern):
+            yield "a pattern with quotes, backslashes or control characters", keyword
+        if _LOOKS_AROUND.search(pattern):
+            yield f"a {keyword!r} that looks around", keyword
+    others = schema.get("additionalProperties", bool(schema.get("properties")))
+    if schema.get("patternProperties") and others is not False:
+        yield "'patternProperties' without 'additionalProperties' false", "patternProperties"
+    if "propertyNames" in schema and (what := _unkept_names(schema)):
+        yield what, "propertyNames"
+    yield from unkept_bounds(schema)
+
+
+def patterns(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The patterns of this schema, not of those within, each after its keyword."""
+    if isinstance(pattern := schema.get("pattern"), str):
+        yield "pattern", pattern
+    if isinstance(keys := schema.get("patternProperties"), dict):
+        yield from (("patternProperties", key) for key in keys)
+
+
+def local(reference: Any) -> bool:
+    """Whether it leads to a place in the same schema."""
+    return isinstance(reference, str) and (reference == "#" or reference.startswith("#/"))
+
+
+def _unkept_names(schema: dict[str, Any]) -> str | None:
+    """What xgrammar ignores beside `propertyNames`, or does not write as a string."""
+    for keyword in ("properties", "patternProperties", "additionalProperties"):
+        if schema.get(keyword, {}) not in (True, {}):
+            return f"'propertyNames' beside {keyword!r}"
+    names = schema["propertyNames"]
+    if not isinstance(names, dict) or {*_CHOOSERS, "const"} & names.keys():
+        return "'propertyNames' other than a schema of strings without references or choices"
+    listed = names.get("enum") or ()
+    if names.get("type", "string") != "string" or not all(isinstance(one, str) for one in listed):
+        return "'propertyNames' other than strings"
+    return None
 
 
 def _different_keys(schema: dict[str, Any]) -> float:
@@ -136,23 +176,15 @@ def _ruled_out(schema: dict[str, Any]) -> list[Any]:
     return [value for value in values if not holds(value)]
 
 
-def _too_fine(schema: dict[str, Any]) -> bool:
-    """Whether a number lies between bounds so fine that a grammar may find none there."""
-    low, high = (
-        [schema[key] for key in keys if isinstance(schema.get(key), int | float)]
-        for keys in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
-    )
-    fine = any(round(bound, DECIMALS) != bound for bound in low + high)
-    return schema.get("type") != "integer" and bool(low and high) and fine
-
-
 def _stands_in_json(pattern: str) -> bool:
     """Whether what a pattern spells stands in JSON as it is; `[^...]` never lets out the rest."""
-    parts = [
-        chr(int(part[2:], 16)) if part[:2] in ("\\x", "\\u") and part[2:] else part
-        for part in _SIGNS.findall(_ALL_BUT.sub("", pattern))
-    ]
-    return not any(part in (*_NOT_IN_JSON, "\\") or part < " " for part in parts)
+    for part in _SIGNS.findall(_ALL_BUT.sub("", pattern)):
+        if part[:2] in ("\\x", "\\u") and part[2:]:
+            if int(part[2:].strip("{}"), 16) in _ESCAPED_CODES:
+                return False
+        elif part in _NOT_IN_JSON or part == "\\" or part < " ":
+            return False
+    return True
 
 
 def _says_nothing(keyword: str, schema: dict[str, Any]) -> bool:
@@ -178,3 +210,5 @@ def _inside(schema: dict[str, Any]) -> Iterator[tuple[Any, str]]:
         if isinstance(found, list):
             yield from ((inner, f"{keyword}[{i}]") for i, inner in enumerate(found))
     yield from ((schema[keyword], keyword) for keyword in _SINGLE if keyword in schema)
+    if isinstance(names := schema.get("propertyNames"), dict):
+        yield {"type": "string", **names}, "propertyNames"

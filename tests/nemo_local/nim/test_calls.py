@@ -36,6 +36,22 @@ def test_a_response_format_is_about_text_and_leaves_required_calls_alone(openai:
     assert call.function.name == "add"
 
 
+def test_a_tool_in_the_words_of_python_can_be_called(openai: Any) -> None:
+    """As lists of tools have it that were drawn from its functions, with keywords that say null."""
+    numbers = {"type": "tuple", "items": {"type": "float"}, "maxItems": 2, "enum": None}
+    limit = {"type": "integer", "minimum": 0.5, "maximum": 2**64, "multipleOf": 1}
+    parameters = {
+        "type": ["dict", "null"], "properties": {"at": numbers, "most": limit, "old": False},
+        "required": ["at", "most"],
+    }  # fmt: skip
+    reply = openai.chat.completions.create(
+        model=MODEL, messages=HELLO, tool_choice="required", max_tokens=200,
+        tools=[{"type": "function", "function": {"name": "f", "parameters": parameters}}],
+    )  # fmt: skip
+    for one in reply.choices[0].message.tool_calls:
+        assert one.function.arguments.startswith('{"at": [')
+
+
 def test_a_stop_string_inside_a_call_leaves_the_same_streamed_and_whole(openai: Any) -> None:
     text = {"type": "object", "properties": {"x": {"enum": ["foo bar"]}}, "required": ["x"]}
     request = {

@@ -9,7 +9,7 @@ import xgrammar
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from nemo_local.nim.constraints import MAX_NESTING, Constraint, Grammars, closed
+from nemo_local.nim.constraints import MAX_NESTING, Constraint, Grammars
 from nemo_local.nim.errors import BadValue
 from tests.tiny_checkpoint import make_tokenizer
 
@@ -31,7 +31,7 @@ ADD = {
         },
     },
 }
-LIST = {"properties": {"a": {"type": "List"}}}
+NO_NUMBER = {"properties": {"a": {"type": "integer", "minimum": 2, "maximum": 1}}}
 ODD = {"type": "function", "function": {"name": 'say "é"'}}
 
 
@@ -104,9 +104,9 @@ def test_other_forms(grammars: Grammars, constraint: Constraint, good: str, bad:
         pytest.param(
             Constraint(
                 "calls",
-                [{"function": {"name": "f", "parameters": LIST}}],
+                [{"function": {"name": "f", "parameters": NO_NUMBER}}],
             ),
-            "'f'.*List",
+            "'f'.*minimum greater",
             id="tool",
         ),
     ],
@@ -142,22 +142,6 @@ def test_references_of_a_tool_stay_within_its_own_schema(grammars: Grammars) -> 
         assert accepts(grammars, Constraint("calls", tools), call(arguments, name)) is good
 
 
-def test_objects_are_closed_where_they_name_their_properties() -> None:
-    schema = {
-        "type": "object",
-        "properties": {
-            "properties": {"type": "object"},
-            "inner": {"type": "object", "properties": {"x": {"enum": [{"properties": {}}]}}},
-            "open": {"properties": {"y": {}}, "additionalProperties": True},
-        },
-    }
-    result = closed(schema)
-    assert result["additionalProperties"] is False
-    assert result["properties"]["inner"]["additionalProperties"] is False
-    assert result["properties"]["properties"] == {"type": "object"}
-    assert result["properties"]["open"]["additionalProperties"] is True
-
-
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
@@ -187,6 +171,48 @@ def test_objects_are_closed_where_they_name_their_properties() -> None:
         ({"type": "object", "patternProperties": {'^"$': {}}}, "a pattern with quotes"),
         ({"type": "number", "minimum": 1e-7, "maximum": 2e-7}, "a bound of more than 6 decimals"),
         ({"type": "number", "multipleOf": 0.01}, "'multipleOf' without 'type' integer"),
+        ({"type": "integer", "multipleOf": 5, "minimum": 0}, "'multipleOf' with a bound on one"),
+        ({"type": "integer", "multipleOf": 5, "exclusiveMaximum": 9}, "a bound on one side"),
+        (
+            {"type": "integer", "multipleOf": 5, "minimum": 0, "maximum": 10_000},
+            "'multipleOf' with more than 10000 numbers between its bounds",
+        ),
+        ({"type": "integer", "multipleOf": 1025}, "other than a whole number from 1 to 1024"),
+        ({"type": "integer", "multipleOf": 2.5}, "other than a whole number from 1 to 1024"),
+        (
+            {"type": "number", "exclusiveMinimum": 1, "exclusiveMaximum": 1.000001},
+            "a range without a number of 6 decimals",
+        ),
+        ({"type": "integer", "maximum": 2**64 - 1}, "'maximum' beyond 64 bits of the schema"),
+        ({"items": {"anyOf": []}}, "an empty 'anyOf' of items"),
+        ({"oneOf": []}, "an empty 'oneOf'"),
+        (
+            {"properties": {"a": {}}, "patternProperties": {"^b$": {"type": "null"}}},
+            "'patternProperties' without 'additionalProperties' false",
+        ),
+        (
+            {"type": "object", "patternProperties": {"^b$": {}}, "additionalProperties": {}},
+            "'patternProperties' without 'additionalProperties' false",
+        ),
+        (
+            {"properties": {"a": {}}, "propertyNames": {"enum": ["a"]}},
+            "'propertyNames' beside 'properties'",
+        ),
+        (
+            {"type": "object", "propertyNames": {}, "additionalProperties": {"type": "null"}},
+            "'propertyNames' beside 'additionalProperties'",
+        ),
+        (
+            {
+                "patternProperties": {"^b$": {}},
+                "propertyNames": {"minLength": 1},
+                "type": "object",
+            },
+            "'propertyNames' beside 'patternProperties'",
+        ),
+        ({"type": "object", "propertyNames": {"enum": [1]}}, "'propertyNames' other than strings"),
+        ({"type": "object", "propertyNames": {"$ref": "#/a"}}, "without references or choices"),
+        ({"type": "string", "pattern": r"^\u{22}$"}, "a pattern with quotes, backslashes or"),
         ({"type": "string", "format": "date", "maxLength": 4}, "'format' beside 'minLength'"),
         ({"type": "string", "format": "json-pointer"}, "'format' json-pointer"),
         ({"type": "integer", "minimum": 3, "enum": [1, 5]}, "1 among the values, which the rest"),
@@ -225,7 +251,8 @@ def test_a_keyword_that_no_grammar_keeps_is_refused_by_name(
         {"type": "string", "pattern": r"f\(?=b"},
         {"type": "string", "pattern": r'^[^"\\]+\d\.$'},
         {"type": "number", "minimum": 0.5, "maximum": 1.25},
-        {"type": "integer", "multipleOf": 5},
+        {"type": "number", "exclusiveMinimum": -1e308, "exclusiveMaximum": 1e308},
+        {"type": "integer", "multipleOf": 5, "minimum": 0, "enum": [5, 10]},
         {"type": "string", "enum": ["a", "b"], "minLength": 1},
         {"type": ["string", "null"], "enum": ["a", None]},
         {"type": "string", "pattern": r"^\x41\u00e9$"},
@@ -237,6 +264,83 @@ def test_a_keyword_that_no_grammar_keeps_is_refused_by_name(
 )
 def test_schemas_that_grammars_keep_are_not_refused(grammars: Grammars, schema: dict) -> None:
     grammars.matcher(Constraint("schema", schema))
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"type": "integer", "multipleOf": 5}, [0, -5, 12345], [1, -7]),
+        (
+            {"type": "integer", "multipleOf": 5, "exclusiveMinimum": 0, "maximum": 10_000},
+            [5, 9995],
+            [0, 7],
+        ),
+        ({"type": "integer", "multipleOf": 1024.0}, [2048], [2049]),
+        ({"type": "integer", "minimum": 0.5, "maximum": 2.5}, [1, 2], [0, 3]),
+        (
+            {"type": ["integer", "null"], "exclusiveMinimum": 0.5, "exclusiveMaximum": 2.5},
+            [1, 2, None],
+            [0, 3],
+        ),
+        (
+            {"type": "number", "exclusiveMinimum": 1, "exclusiveMaximum": 1.000002},
+            [1.000001],
+            [1, 1.000002],
+        ),
+        ({"type": "string", "minLength": 2.0, "maxLength": 3.0}, ["ab"], ["a", "abcd"]),
+        (
+            {
+                "prefixItems": [{"type": "integer"}, {"type": "null"}, {"type": "null"}],
+                "maxItems": 2,
+            },
+            [[1, None]],
+            [[1, None, None], [None, None]],
+        ),
+        (
+            {
+                "properties": {"a": {"type": "integer"}},
+                "patternProperties": {"^b[0-9]$": {"type": "string"}},
+                "additionalProperties": False,
+            },
+            [{"a": 1, "b1": "x"}],
+            [{"b1": 2}, {"c": 1}],
+        ),
+        (
+            {"type": "object", "propertyNames": {"pattern": "^[a-z]$"}},
+            [{}, {"a": 1, "b": "x"}],
+            [{"ab": 1}],
+        ),
+        ({"type": "string", "pattern": "abc"}, ["abc"], ["ab", "abcd"]),
+    ],
+    ids=str,
+)
+def test_a_grammar_keeps_what_its_schema_says(
+    grammars: Grammars, schema: dict, good: list[Any], bad: list[Any]
+) -> None:
+    """A `pattern` without anchors, too, is a whole string."""
+    for value in (*good, *bad):
+        wanted = value in good
+        assert accepts(grammars, Constraint("schema", schema), json.dumps(value)) is wanted, value
+
+
+@pytest.mark.parametrize(
+    ("name", "pointer"),
+    [("a/b", "a~1b"), ("a~b", "a~0b"), ("a b", "a%20b"), ("~1", "~01"), ("é/%20", "%C3%A9~1%2520")],
+)
+def test_a_reference_finds_a_name_that_a_pointer_must_escape(
+    grammars: Grammars, name: str, pointer: str
+) -> None:
+    for keyword in ("$defs", "definitions"):
+        schema = {
+            keyword: {name: {"type": "integer"}},
+            "properties": {"a": {"$ref": f"#/{keyword}/{pointer}"}},
+        }
+        tool = {"function": {"name": "f", "parameters": schema}}
+        for value in (1, "x"):
+            good = value == 1
+            text = json.dumps({"a": value})
+            assert accepts(grammars, Constraint("schema", schema), text) is good
+            assert accepts(grammars, Constraint("call", [tool]), call({"a": value}, "f")) is good
 
 
 @pytest.mark.parametrize(
@@ -350,6 +454,10 @@ def test_the_numbers_of_a_schema_are_spelt_as_they_were_given(
         ("[^a][$^]", "b$"),
         (r"a\^b\$", "a^b$"),
         (r"\d\w\.", "1a."),
+        ("[^]a]", "b"),
+        ("[]a]+", "a]"),
+        ("a.[.]", "aé."),
+        (r"\u00e9\u{1F600}", "é😀"),
     ],
 )
 def test_an_expression_is_read_as_its_writer_means_it(
@@ -360,6 +468,17 @@ def test_an_expression_is_read_as_its_writer_means_it(
     pattern = {"type": "string", "pattern": expression}
     assert accepts(grammars, Constraint("schema", pattern), f'"{text}"')
     assert accepts(grammars, Constraint("schema", keys), f'{{"{text}": 1}}')
+
+
+@pytest.mark.parametrize(
+    ("expression", "texts"),
+    [("[^]a]", ["]", "a"]), ("[]a]", ["b", "[]a]"]), (".", ["\n", "\r"]), ("[.]", ["a"])],
+)
+def test_an_expression_leaves_out_what_its_writer_means_to(
+    grammars: Grammars, expression: str, texts: list[str]
+) -> None:
+    for text in texts:
+        assert not accepts(grammars, Constraint("regex", expression), text)
 
 
 def test_an_escaped_backslash_begins_no_escape(grammars: Grammars) -> None:
@@ -381,6 +500,10 @@ def test_an_escaped_backslash_begins_no_escape(grammars: Grammars) -> None:
         (r"\R", r"the escape \\R"),
         (r"[\A]", r"the escape \\A"),
         (r"\x4", r"the escape \\x"),
+        (r"\ud83d\ude00", r"the escape \\ud83d of .* is no whole character; write the one"),
+        (r"[\ud800-\udfff]+", r"the escape \\ud800 of .* is no whole character"),
+        (r"\u{110000}", r"the escape \\u\{110000\} of .* is no whole character"),
+        (r"\u{DBFF}", r"the escape \\u{DBFF} of .* is no whole character"),
     ],
 )
 def test_what_xgrammar_would_misread_in_an_expression_is_refused_by_name(
