@@ -116,11 +116,12 @@ class Catalog:
         self.models: dict[str, CatalogModel] = {model.id: model for model in models}
 
     def get(self, model_id: str) -> CatalogModel | None:
-        """The model of this official id; a target's version (`...@v1.0.0+80GB`) is ignored.
+        """The model of this id, or of the official id before a target's version
+        (`...@v1.0.0+80GB`).
 
         None when the id is unknown; ask `near` for what the caller may have meant.
         """
-        return self.models.get(model_id.split("@", 1)[0])
+        return self.models.get(model_id) or self.models.get(model_id.split("@", 1)[0])
 
     def near(self, model_id: str) -> list[str]:
         """Up to three known ids that look like `model_id`, best first."""

@@ -94,6 +94,14 @@ def test_a_version_is_ignored_and_near_ids_are_offered(tmp_path: Path) -> None:
     assert near_names("zzz", ["meta/a"]) == []
 
 
+def test_a_folder_named_like_a_version_is_a_model_of_its_own(tmp_path: Path) -> None:
+    for name in ("tiny", "tiny@two"):
+        write_checkpoint(tmp_path / "models" / "acme" / name)
+    catalog = catalog_of(tmp_path / "models", tmp_path)
+    assert catalog.get("acme/tiny@two") is catalog.models["acme/tiny@two"]
+    assert catalog.get("acme/tiny@three") is catalog.models["acme/tiny"]
+
+
 def test_parameters_are_counted_from_the_headers(tmp_path: Path) -> None:
     assert count_parameters(write_checkpoint(tmp_path / "m")) == 17
 
