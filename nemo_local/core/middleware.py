@@ -144,8 +144,10 @@ class RequestLog:
             await self.app(scope, receive, sending)
         finally:
             elapsed_ms = (time.perf_counter() - started) * 1000
-            # Everything polls; a successful read is worth a line only to who looks for it.
-            level = logging.DEBUG if scope["method"] == "GET" and status < 400 else logging.INFO
+            # Everything polls; a successful read is worth a line only to who looks for it, and so
+            # is an answer to who waits until all is well.
+            is_poll = scope["method"] == "GET" and (status < 400 or scope["path"] in HEALTH_PATHS)
+            level = logging.DEBUG if is_poll else logging.INFO
             path = quote(scope["path"], safe="/@:+")  # a line break in it would forge a line
             logger.log(level, "%s %s %d %.1f ms", scope["method"], path, status, elapsed_ms)
 

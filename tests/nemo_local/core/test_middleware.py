@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
 
 from nemo_local.core.middleware import LocalOnly, RequestLog
@@ -17,6 +17,10 @@ def client():
     @app.get("/things")
     def things() -> str:
         return "done"
+
+    @app.get("/v1/health/ready")
+    def not_ready() -> None:
+        raise HTTPException(503)
 
     app.add_middleware(LocalOnly)
     app.add_middleware(RequestLog)
@@ -73,3 +77,11 @@ def test_a_path_with_a_line_break_forges_no_line_in_the_log(client, caplog):
         client.get("/nothing%0aINFO forged/a@b+c")
     (record,) = caplog.records
     assert "GET /nothing%0AINFO%20forged/a@b+c 404" in record.getMessage()
+
+
+def test_waiting_for_health_does_not_fill_the_log(client, caplog):
+    with caplog.at_level(logging.INFO, "nemo_local"):
+        assert client.get("/v1/health/ready").status_code == 503
+        client.get("/nothing")
+    (record,) = caplog.records
+    assert "GET /nothing 404" in record.getMessage()
