@@ -1,10 +1,13 @@
-"""What becomes of deployments: NIM is asked until it serves their models, or will not."""
+"""What becomes of deployments: NIM is asked until it serves their models, or will not, and now and
+then whether it still does."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +20,25 @@ logger = logging.getLogger(__name__)
 
 DEPLOYMENT = "model_deployment"
 ASK_AGAIN_S = 0.25
+LOOK_EVERY_S = 5.0
+"""How often NIM is asked about what is ready, and about what it tries again by itself."""
 REFRESH_TIMEOUT_S = 30.0
+LISTED_WITHIN_S = 5.0
+WAITING = "waiting for NIM"
+
+
+@dataclass(frozen=True)
+class NimState:
+    """What NIM says of its models."""
+
+    served: Mapping[str, str] = field(default_factory=dict)
+    """Who answers for each model that it serves; empty where it does not say."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Why it could not load others."""
+    tried_again: frozenset[str] = frozenset()
+    """Those of them that it may load later."""
+    trouble: str = ""
+    """What is wrong with NIM itself; then nothing else is known."""
 
 
 class Activations:
@@ -30,15 +51,18 @@ class Activations:
         catalog: Catalog,
         platform: Client,
         within_s: float,
+        look_every_s: float,
     ) -> None:
         self._documents = documents
         self._nim = nim
         self._catalog = catalog
         self._platform = platform
         self._within_s = within_s
+        self._look_every_s = look_every_s
         self._lock = threading.Lock()
         self._deadlines: dict[str, float] = {}
         """Of each deployment that waits, by its id: monotonic seconds."""
+        self._in_hurry = False
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -46,6 +70,7 @@ class Activations:
         """Write down soon what becomes of the deployment; its time begins now."""
         with self._lock:
             self._deadlines[deployment_id] = time.monotonic() + self._within_s
+            self._in_hurry = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="deployments", daemon=True)
                 self._thread.start()
@@ -63,58 +88,80 @@ class Activations:
         if self._thread:
             self._thread.join()
 
-    def ask_nim(self) -> tuple[list[str], dict[str, str], str]:
-        """What NIM serves after it looked at the platform, what it could not load and why, and
-        what is wrong with NIM itself."""
+    def ask_nim(self, hurry: bool = True) -> NimState:
+        """The state of NIM after it looked at the platform; in a hurry it tries all at once."""
+        failed, tried_again = {}, frozenset[str]()
         try:
-            state = self._nim.post("/internal/refresh", timeout=REFRESH_TIMEOUT_S)
-            return list(state["models"]), dict(state["failed"]), ""
+            state = self._nim.post(
+                "/internal/refresh", params={"hurry": hurry}, timeout=REFRESH_TIMEOUT_S
+            )
+            failed, tried_again = dict(state["failed"]), frozenset(state["tried_again"])
         except UpstreamError as error:
             if error.status not in (404, 405):
-                return [], {}, str(error)
+                return NimState(trouble=str(error))
+            # A NIM that is not ours cannot be told; it serves what it serves.
         except (TypeError, LookupError, ValueError):
             pass
-        # A NIM that is not ours cannot be told; it serves what it serves.
+        return replace(self._listed(), failed=failed, tried_again=tried_again)
+
+    def _listed(self) -> NimState:
         try:
-            return [model["id"] for model in self._nim.get("/v1/models")["data"]], {}, ""
+            models = self._nim.get("/v1/models", timeout=LISTED_WITHIN_S)["data"]
+            return NimState({one["id"]: str(one.get("answered_by") or "") for one in models})
         except UpstreamError as error:
-            return [], {}, str(error)
+            return NimState(trouble=str(error))
         except (TypeError, LookupError):
-            return [], {}, f"{self._nim.base_url}/v1/models is no list of models"
+            return NimState(trouble=f"{self._nim.base_url}/v1/models is no list of models")
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
+            pause_s = ASK_AGAIN_S
             try:
-                self._settle()
+                pause_s = self._settle()
             except Exception:
                 logger.exception("deployments could not be looked at; trying again")
-            self._wake.wait(ASK_AGAIN_S if self._deadlines else None)
+            self._wake.wait(pause_s)
 
-    def _settle(self) -> None:
+    def _settle(self) -> float:
+        """Write down what is known by now. Returns when to ask again (seconds)."""
+        pause_s = self._look_every_s
         with self._lock:
-            deadlines = dict(self._deadlines)
-        if not deadlines:
-            return
-        served, failed, trouble = self.ask_nim()
+            deadlines, hurry = dict(self._deadlines), self._in_hurry
+            self._in_hurry = False
+        nim = self.ask_nim(hurry) if deadlines else self._listed()
+        if not nim.trouble:
+            self._doubt_what_is_not_served(nim, deadlines)
         for deployment_id, deadline in deadlines.items():
             if self._stopping.is_set():
-                return
+                return pause_s
             try:
                 deployment = self._documents.get_by_id(DEPLOYMENT, deployment_id)
-                outcome = self._outcome(deployment["models"], served, failed)
-                if outcome is None and time.monotonic() >= deadline:
-                    why = trouble or f"NIM does not serve it within {self._within_s:g} s"
-                    outcome = status("failed", why)
-                if outcome is None:
+                name, why = self._outcome(deployment["models"], nim)
+                if name == "pending" and time.monotonic() < deadline:
+                    if not nim.trouble:
+                        self._store(deployment, status("pending", why or WAITING))
+                    if not why:
+                        pause_s = ASK_AGAIN_S
                     continue
-                self._store(deployment, outcome)
+                if name == "pending":
+                    why = nim.trouble or why or f"NIM does not serve it within {self._within_s:g} s"
+                    name = "failed"
+                url = self._nim.base_url if name == "ready" else ""
+                self._store(deployment, status(name, why, url))
             except NotFound:
                 logger.info("deployment %s was deleted before it was ready", deployment_id)
             with self._lock:
                 # One that was changed meanwhile has a later deadline, and waits on.
                 if self._deadlines.get(deployment_id) == deadline:
                     del self._deadlines[deployment_id]
+        return pause_s
+
+    def _doubt_what_is_not_served(self, nim: NimState, waiting: Mapping[str, float]) -> None:
+        """Have ready deployments wait again whose models NIM serves no more."""
+        for deployment in self._documents.all(DEPLOYMENT, deployed=True):
+            if deployment["id"] not in waiting and self._missing(deployment["models"], nim):
+                self.add(deployment["id"])
 
     def _store(self, deployment: Document, outcome: Document) -> None:
         if all(deployment[key] == value for key, value in outcome.items()):
@@ -127,25 +174,28 @@ class Activations:
         )
         logger.info("deployment %s is %s", deployment["id"], outcome["status_details"])
 
-    def _outcome(
-        self, models: list[str], served: list[str], failed: dict[str, str]
-    ) -> Document | None:
-        """The status to store; None while NIM may come to serve the models."""
-        missing = [model for model in models if not self._is_served(model, served)]
+    def _outcome(self, models: list[str], nim: NimState) -> tuple[str, str]:
+        """The status, `pending` while NIM may come to serve the models, and what explains it."""
+        missing = self._missing(models, nim)
         if not missing:
-            return status("ready", self._who_answers(models), self._nim.base_url)
-        reasons = [
-            failed.get(model) or failed.get(self._known_as(model)) or self._absent(model)
+            return "ready", self._who_answers(models, nim)
+        failed = nim.failed
+        reasons = {
+            model: failed.get(model) or failed.get(self._known_as(model)) or self._absent(model)
             for model in missing
-        ]
-        known = [reason for reason in reasons if reason]
-        return status("failed", "; ".join(known)) if known else None
+        }
+        known = {model: reason for model, reason in reasons.items() if reason}
+        name = "pending" if known.keys() <= nim.tried_again else "failed"
+        return name, "; ".join(known.values())
 
-    def _is_served(self, model_id: str, served: list[str]) -> bool:
+    def _missing(self, models: list[str], nim: NimState) -> list[str]:
+        return [model for model in models if not self._is_served(model, nim)]
+
+    def _is_served(self, model_id: str, nim: NimState) -> bool:
         """Whether NIM serves it, be it as a target's version of a model of the catalogue."""
-        if model_id in served:
+        if model_id in nim.served:
             return True
-        return self._known_as(model_id) in served and not self._is_stored(model_id)
+        return self._known_as(model_id) in nim.served and not self._is_stored(model_id)
 
     def _known_as(self, model_id: str) -> str:
         """The catalogue's own id of the model, such as without `@v1.0.0+80GB`."""
@@ -171,10 +221,10 @@ class Activations:
             return error.status != 404
         return True
 
-    def _who_answers(self, models: list[str]) -> str:
-        entries = [self._catalog.get(model) for model in models]
-        known = [entry for entry in entries if entry and entry.answered_by]
-        return "; ".join(["ready", *(f"{e.id} answered by {e.answered_by}" for e in known)])
+    def _who_answers(self, models: list[str], nim: NimState) -> str:
+        served_as = [one if one in nim.served else self._known_as(one) for one in models]
+        known = [f"{one} answered by {nim.served[one]}" for one in served_as if nim.served[one]]
+        return "; ".join(["ready", *known])
 
 
 def status(name: str, description: str, url: str = "") -> dict[str, Any]:

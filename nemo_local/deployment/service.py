@@ -16,7 +16,13 @@ from nemo_local.core.ids import new_id
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
 from nemo_local.core.web import check_name, check_namespace, deleted, showable
-from nemo_local.deployment.activation import DEPLOYMENT, Activations, status
+from nemo_local.deployment.activation import (
+    DEPLOYMENT,
+    LOOK_EVERY_S,
+    WAITING,
+    Activations,
+    status,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +45,13 @@ class DeploymentService:
         catalog: Catalog,
         platform: Client,
         activate_within_s: float = ACTIVATE_WITHIN_S,
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._documents = documents
         self._catalog = catalog
-        self._activations = Activations(documents, nim, catalog, platform, activate_within_s)
+        self._activations = Activations(
+            documents, nim, catalog, platform, activate_within_s, look_every_s
+        )
 
     def start(self) -> None:
         """Seed a deployment for each model that can be served, and see what NIM serves.
@@ -59,7 +68,7 @@ class DeploymentService:
             body = {
                 "namespace": namespace,
                 "name": name,
-                "description": entry.why,
+                "description": "in the catalogue at the first start",
                 "config": {"model": entry.id, "nim_deployment": nim},
             }
             try:
@@ -68,7 +77,7 @@ class DeploymentService:
                 logger.info("deployment %s exists; not seeded", entry.id)
         for deployment in self._documents.all(DEPLOYMENT):
             if deployment["status_details"]["status"] == "failed":
-                waiting = status("pending", "waiting for NIM")
+                waiting = status("pending", WAITING)
                 deployment = self._documents.update(DEPLOYMENT, deployment["id"], waiting)
             self._activate_soon(deployment)
 
@@ -106,7 +115,7 @@ class DeploymentService:
             if config != found["config"] or not models:  # the same one may be deleted by now
                 models = self._models_of(config, models)
             changes |= {"config": config, "models": list(models)}
-            changes |= status("pending", "waiting for NIM")
+            changes |= status("pending", WAITING)
 
         def merge(deployment: Document) -> Document:
             return showable(ModelDeployment, {**deployment, **restored(changes, deployment)})
@@ -120,7 +129,7 @@ class DeploymentService:
         self._activations.drop(found["id"])
         self._documents.delete(DEPLOYMENT, found["id"])
         logger.info("deployment %s/%s deleted", namespace, name)
-        _, _, trouble = self._activations.ask_nim()
+        trouble = self._activations.ask_nim().trouble
         if trouble:
             logger.warning("NIM was not told of the deletion; it will see for itself: %s", trouble)
         return deleted(found, self._documents.now())
@@ -171,7 +180,7 @@ class DeploymentService:
             "config": body["config"],
             "models": self._models_of(body["config"], body.get("models")),
             "schema_version": "1.0",
-            **status("pending", "waiting for NIM"),
+            **status("pending", WAITING),
         }
         document["custom_fields"] = document["custom_fields"] or {}
         document["async_enabled"] = bool(document["async_enabled"])

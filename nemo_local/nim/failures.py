@@ -35,6 +35,10 @@ class Failures:
         """Why each model could not be loaded."""
         return {model_id: failure.reason for model_id, failure in self._all.items()}
 
+    def tried_again(self) -> list[str]:
+        """The models that may be loaded later although their files stay as they are."""
+        return [model_id for model_id, last in self._all.items() if last.wait_s < math.inf]
+
     def refuse(self, one: Stored, reason: str) -> None:
         """These files cannot be served."""
         if not self.is_refused(one):

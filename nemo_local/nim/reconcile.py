@@ -70,6 +70,8 @@ class Reconciler:
         self._failures = Failures()
         self._broken_bases: dict[str, str] = {}
         self._unusable: dict[str, str] = {}
+        self._uploading: list[str] = []
+        self._given_up: dict[str, str] = {}
         self._failed: dict[str, str] = {}
         self._known: Wanted | None = None
         self._staying: set[str] = set()
@@ -93,9 +95,10 @@ class Reconciler:
     def refresh(self, hurry: bool = True) -> dict[str, Any]:
         """One pass now. Returns what is served, and what could not be and why.
 
-        {"models": ["meta/llama-3.2-1b-instruct"], "failed": {"ns/a@v1": "no adapter_config.json"}}
+        {"models": ["meta/llama-3.2-1b-instruct"], "failed": {"ns/a@v1": "no adapter_config.json"},
+         "tried_again": []}
 
-        In a `hurry`, what failed is tried again before its time.
+        Of what failed, `tried_again` may succeed later; in a `hurry`, it is tried now.
         """
         with self._lock:
             if hurry:
@@ -111,23 +114,25 @@ class Reconciler:
             self._staying = set()
             failed = {**self._unusable, **self._broken_bases, **self._failures.reasons()}
             self._failed = failed
+            again = [*self._uploading, *self._failures.tried_again()]
         self.settled.set()
-        return {"models": self._models.ids(), "failed": failed}
+        return {"models": self._models.ids(), "failed": failed, "tried_again": again}
 
     def why_not_served(self, model_id: str) -> str:
-        """Why the last pass could not load a model; empty when nothing is known."""
+        """Why a model could not be loaded; empty when nothing is known."""
         entry = self._catalog.models.get(model_id)
-        unreadable = entry.why if entry is not None and entry.broken else ""
-        return self._failed.get(model_id, unreadable)
+        absent = entry.why if entry is not None and entry.path is None else ""
+        return self._failed.get(model_id) or self._given_up.get(model_id) or absent
 
     def is_loading(self, model_id: str) -> bool:
         """Whether a model that is not served may be before long: a pass is still to load it."""
         return not self.settled.is_set() or model_id in self._staying
 
     @property
-    def nothing_wanted(self) -> bool:
-        """Whether the platform wants no model at all, so that there is nothing to wait for."""
-        return self._known is not None and not (self._known.bases or self._known.stored)
+    def nothing_to_come(self) -> bool:
+        """Whether each model that the platform wants has failed, so that none is waited for."""
+        known = self._known
+        return known is not None and {*known.bases, *known.stored} <= self._failed.keys()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -159,9 +164,12 @@ class Reconciler:
             return dict.fromkeys(self._catalog.models, True), {}
         bases: dict[str, bool] = {}
         stored: dict[str, WantedCheckpoint] = {}
-        self._unusable = {}
+        self._unusable, self._uploading, self._given_up = {}, [], {}
         for deployment in self._pages("/v1/deployment/model-deployments", {}):
-            if deployment["status_details"]["status"] not in WANTED_STATES:
+            state = deployment["status_details"]
+            if state["status"] not in WANTED_STATES:
+                why = f"its deployment is {state['status']}: {state['description']}"
+                self._given_up |= dict.fromkeys(deployment["models"], why)
                 continue
             nim = self._config_of(deployment).get("nim_deployment") or {}
             with_adapters = not nim.get("disable_lora_support")
@@ -192,6 +200,8 @@ class Reconciler:
             return None
         if artifact.get("status") != "upload_completed":
             self._unusable[model_id] = f"its artifact is {artifact.get('status')!r}"
+            if artifact.get("status") == "created":
+                self._uploading.append(model_id)
             return None
         base_entry = self._catalog.get(_name_of(entity.get("base_model")))
         stand_in = base_entry is not None and base_entry.stand_in

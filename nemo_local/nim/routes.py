@@ -90,8 +90,8 @@ class BaseHandlers:
     def version(self) -> Json:
         return {"release": RELEASE, "api": API}
 
-    def refresh(self) -> Json:
-        return self._reconciler.refresh()
+    def refresh(self, hurry: bool = True) -> Json:
+        return self._reconciler.refresh(hurry)
 
     @contextmanager
     def _busy_while_loading(self, model_id: str) -> Iterator[None]:
@@ -123,7 +123,7 @@ class Handlers(BaseHandlers):
     def ready(self) -> Json:
         if not self._reconciler.settled.is_set():
             raise Busy("Service is loading its models.")
-        if not self._models.ids() and not self._reconciler.nothing_wanted:
+        if not self._models.ids() and not self._reconciler.nothing_to_come:
             raise Busy("No model is loaded.")
         return {"object": "health.response", "message": "Service is ready."}
 

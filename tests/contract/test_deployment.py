@@ -1,6 +1,8 @@
 """Deployment Management: what is deployed is what NIM serves."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,12 @@ import pytest
 from nemo_microservices import APIStatusError, NeMoMicroservices
 from openai import OpenAI
 
-from nemo_local.core.client import Client
-from tests.conftest import Running, running_control_plane
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.settings import Settings
+from tests.conftest import Running, free_port, running_control_plane
 from tests.contract.tiny_platform import MODEL, eventually, tiny_platform
+from tests.running_nim import CHAT, HELLO, make_models_dir, running_nim
+from tests.tiny_checkpoint import make_checkpoint
 
 pytestmark = pytest.mark.contract
 NIM = {"image_name": "nvcr.io/nim/meta/llama-3.2-1b-instruct", "image_tag": "1.8.3", "gpu": 1}
@@ -110,6 +115,27 @@ def test_what_cannot_be_served_fails_and_says_why(
     sdk.deployment.model_deployments.delete(name, namespace="default")
 
 
+def store(running: Running, model: str, folder: Path, **more: Any) -> None:
+    """Upload a folder, and register it as a model."""
+    hub = running.hf()
+    hub.create_repo(model, exist_ok=True)
+    hub.upload_folder(repo_id=model, folder_path=folder)
+    register(running, model, **more)
+
+
+def register(running: Running, model: str, **more: Any) -> None:
+    namespace, _, name = model.partition("/")
+    artifact = {"status": "upload_completed", "files_url": f"hf://{model}"}
+    running.client().post(
+        "/v1/models", json={"namespace": namespace, "name": name, "artifact": artifact, **more}
+    )
+
+
+def refresh(running: Running) -> dict[str, Any]:
+    with closing(Client(running.nim_url)) as nim:
+        return dict(nim.post("/internal/refresh"))
+
+
 def test_a_deployment_from_a_stored_configuration(sdk: NeMoMicroservices, openai: OpenAI) -> None:
     configs = sdk.deployment.configs
     configs.create(
@@ -134,6 +160,27 @@ def test_a_deployment_from_a_stored_configuration(sdk: NeMoMicroservices, openai
     with pytest.raises(APIStatusError) as caught:
         deployments.create(name="late", namespace="acme", config="acme/tiny")
     assert caught.value.status_code == 404
+
+
+def test_a_model_that_is_uploaded_after_it_was_deployed_becomes_ready(
+    running: Running, sdk: NeMoMicroservices, openai: OpenAI, tmp_path: Path
+) -> None:
+    register(running, "ns/soon")
+    deployments = sdk.deployment.model_deployments
+    config: Any = {"model": "ns/soon", "nim_deployment": NIM}
+    deployments.create(name="soon", namespace="ns", config=config)
+
+    def details() -> Any:
+        return deployments.retrieve("soon", namespace="ns").status_details
+
+    eventually(lambda: "404" in (details().description or ""), "the reason is shown")
+    assert details().status == "pending"
+    running.hf().create_repo("ns/soon")
+    running.hf().upload_folder(repo_id="ns/soon", folder_path=make_checkpoint(tmp_path / "m"))
+    refresh(running)  # at once, and not when its wait is over
+    eventually(lambda: details().status == "ready", "it is deployed")
+    assert "ns/soon" in served(openai)
+    deployments.delete("soon", namespace="ns")
 
 
 def test_a_patched_model_is_loaded_in_place_of_the_old_one(
@@ -192,3 +239,41 @@ def test_an_inference_process_nobody_wants_models_from_is_ready(tmp_path: Path) 
         nim = Client(running.nim_url)
         assert nim.get("/v1/health/ready")["message"] == "Service is ready."
         nim.close()
+
+
+def test_inference_that_can_load_nothing_any_more_starts_and_says_why(tmp_path: Path) -> None:
+    with tiny_platform(tmp_path) as running, running.sdk() as sdk:
+        store(running, "ns/whole", make_checkpoint(tmp_path / "whole"))
+        deployments = sdk.deployment.model_deployments
+        seeds = list(deployments.list())
+        config: Any = {"model": "ns/whole", "nim_deployment": NIM}
+        deployments.create(name="whole", namespace="ns", config=config)
+        eventually(lambda: status_of(sdk, "whole", "ns") == "ready", "it is deployed")
+        for seed in seeds:
+            deployments.delete(seed.name or "", namespace=seed.namespace or "")
+        running.hf().delete_repo("ns/whole")
+        again = replace(running.settings, nim_port=free_port(), home=tmp_path / "again")
+        with running_nim(again) as nim:
+            body = {"model": "ns/whole", "messages": HELLO}
+            with pytest.raises(UpstreamError, match="cannot be served: .*ns/whole.* not found"):
+                nim.post(CHAT, json=body)
+
+
+def test_a_model_whose_deployment_has_failed_is_404_with_the_reason(tmp_path: Path) -> None:
+    settings = Settings.from_environment(
+        {}, home=tmp_path / "home", port=free_port(), nim_port=free_port(), dataset_rows=0,
+        models_dir=make_models_dir(tmp_path / "models"), threads=1, spare_training=0,
+        nim_memory_mb=0.01,
+    )  # fmt: skip
+    reasons = {
+        MODEL: "failed: .*raise NEMO_LOCAL_NIM_MEMORY",
+        "meta/llama-3.1-8b-instruct": "no weights of .* here; put a checkpoint",
+    }
+    with running_control_plane(settings) as running, running_nim(settings) as nim:
+        client, path = running.client(), f"/v1/deployment/model-deployments/{MODEL}"
+        eventually(lambda: client.get(path)["status_details"]["status"] == "failed", "it failed")
+        assert MODEL not in refresh(running)["failed"]
+        for model, reason in reasons.items():
+            with pytest.raises(UpstreamError, match=f"cannot be served: .*{reason}") as no:
+                nim.post(CHAT, json={"model": model, "messages": HELLO})
+            assert no.value.status == 404

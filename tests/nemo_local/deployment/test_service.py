@@ -29,11 +29,13 @@ def make(documents: Documents, tmp_path: Path) -> Iterator[Make]:
     catalog = Catalog([entry(SERVED, tmp_path), entry(ABSENT, None)])
     with ExitStack() as clients:
 
-        def service(nim_url: str, within_s: float = 0, platform_url: str = "") -> DeploymentService:
+        def service(
+            nim_url: str, within_s: float = 0, platform_url: str = "", look_every_s: float = 5
+        ) -> DeploymentService:
             nim = clients.enter_context(closing(Client(nim_url)))
             platform_url = platform_url or f"http://127.0.0.1:{free_port()}"
             platform = clients.enter_context(closing(Client(platform_url)))
-            made = DeploymentService(documents, nim, catalog, platform, within_s)
+            made = DeploymentService(documents, nim, catalog, platform, within_s, look_every_s)
             clients.callback(made.stop)
             return made
 
@@ -116,12 +118,74 @@ def test_a_version_of_a_model_that_nim_cannot_load_fails_with_the_reason(make: M
 
     @nim.post("/internal/refresh")
     def refresh() -> dict[str, Any]:
-        return {"models": [], "failed": {SERVED: "its weights are cut off"}}
+        return {"models": [], "failed": {SERVED: "its weights are cut off"}, "tried_again": []}
+
+    @nim.get("/v1/models")
+    def models() -> dict[str, Any]:
+        return {"data": []}
 
     with serving(nim) as url:
         service = make(url, within_s=300)
         service.create(body(f"{SERVED}@v1.0.0+80GB"))
         assert state(service) == ("failed", "its weights are cut off")
+
+
+def test_a_failure_that_may_pass_leaves_a_deployment_pending_until_it_has(make: Make) -> None:
+    nim, served, hurries = FastAPI(), list[dict[str, str]](), list[bool]()
+
+    @nim.post("/internal/refresh")
+    def refresh(hurry: bool) -> dict[str, Any]:
+        hurries.append(hurry)
+        return {"models": [], "failed": {SERVED: "no such repository"}, "tried_again": [SERVED]}
+
+    @nim.get("/v1/models")
+    def models() -> dict[str, Any]:
+        return {"data": served}
+
+    def details(service: DeploymentService) -> list[str]:
+        return list(service.get("ns", "d")["status_details"].values())
+
+    with serving(nim) as url:
+        hasty = make(url)
+        hasty.create(body(SERVED, name="late"))
+        assert state(hasty, "late") == ("failed", "no such repository")
+        hurries.clear()
+        service = make(url, within_s=300, look_every_s=0.02)
+        service.create(body(SERVED))
+        expected = ["pending", "no such repository"]
+        wait_until(lambda: details(service) == expected, 20, "the reason is shown")
+        wait_until(lambda: len(hurries) > 2, 20, "NIM is asked again")
+        assert hurries[:3] == [True, False, False]  # it has waits of its own
+        served.append({"id": SERVED})
+        assert state(service) == ("ready", "ready")
+
+
+def test_a_model_that_nim_serves_no_more_is_not_ready_until_it_does_again(make: Make) -> None:
+    with scripted_model() as nim:
+        nim.models = [{"id": SERVED}]
+        service = make(nim.url, within_s=300, look_every_s=0.02)
+        service.create(body(SERVED))
+        assert state(service)[0] == "ready"
+        nim.models = []
+        wait_until(lambda: not service.get("ns", "d")["deployed"], 20, "it is noticed")
+        assert service.get("ns", "d")["status_details"]["status"] == "pending"
+        nim.models = [{"id": SERVED}]
+        assert state(service)[0] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [({"answered_by": "llama3.1:8b"}, "ready; meta/served answered by llama3.1:8b"), ({}, "ready")],
+    ids=["nim says", "nim does not say"],
+)
+def test_who_answers_is_whom_nim_names_and_not_the_model_of_this_machine(
+    make: Make, listed: dict[str, str], words: str
+) -> None:
+    with scripted_model() as nim:
+        nim.models = [{"id": SERVED, **listed}]
+        service = make(nim.url)
+        service.create(body(f"{SERVED}@v1.0.0+80GB", models=[SERVED]))
+        assert state(service) == ("ready", words)
 
 
 def test_a_version_that_is_a_stored_model_is_not_ready_with_the_model_it_is_named_after(
