@@ -46,7 +46,8 @@ def _deployment_urls(urls: APIRouter, service: DeploymentService) -> None:
     def list_deployments(request: Request) -> dict[str, Any]:
         keys = ("namespace", "name", "project", "status")
         query = list_query(request, ModelDeployment, filter_keys=keys)
-        return page_body(service.find(query), query)
+        expand_config = request.query_params.get("expand") == "config"
+        return page_body(service.find(query, expand_config), query)
 
     @urls.get(DEPLOYMENTS + "/{namespace}/{name}", response_model=ModelDeployment)
     def get_deployment(namespace: str, name: str) -> Any:

@@ -4,6 +4,7 @@ went."""
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from nemo_microservices.types import DeploymentConfig
 from nemo_microservices.types.deployment import ModelDeployment
@@ -15,7 +16,7 @@ from nemo_local.core.errors import Conflict, invalid_field
 from nemo_local.core.ids import new_id
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
-from nemo_local.core.web import check_name, check_namespace, deleted, showable
+from nemo_local.core.web import ENTITY_NAME, check_name, check_namespace, deleted, showable
 from nemo_local.deployment.activation import (
     DEPLOYMENT,
     LOOK_EVERY_S,
@@ -33,6 +34,10 @@ _DEPLOYMENT_FIELDS = ("description", "project", "custom_fields", "ownership", "a
 _CONFIG_FIELDS = (
     "description", "project", "custom_fields", "ownership", "model", "nim_deployment",
 )  # fmt: skip
+_DEFAULTS: dict[str, Any] = {"custom_fields": {}, "async_enabled": False}
+"""What the absence of a field means, and a null in its place."""
+_TAKEN = "config_taken"
+"""Hidden field of a deployment: what the configuration that it names said when it was named."""
 
 
 class DeploymentService:
@@ -92,36 +97,38 @@ class DeploymentService:
             Conflict: the name is taken. NotFound: the configuration it names does not exist.
             Invalid: the configuration cannot be served here.
         """
-        return masked(self._activate_soon(self._store(body)))
+        return _shown(self._activate_soon(self._store(body)))
 
     def get(self, namespace: str, name: str) -> Document:
-        return masked(self._documents.get(DEPLOYMENT, namespace, name))
+        return _shown(self._documents.get(DEPLOYMENT, namespace, name))
 
-    def find(self, query: ListQuery) -> Page:
-        """Deployments; `filter[status]` means `status_details.status`."""
+    def find(self, query: ListQuery, expand_config: bool = False) -> Page:
+        """Deployments; `filter[status]` means `status_details.status`.
+
+        Each has its configuration as it was sent or, expanded, what that said then.
+        """
         wanted = dict(query.filter)
         if "status" in wanted:
             wanted["status_details"] = {"status": wanted.pop("status")}
         found = self._documents.find(DEPLOYMENT, ListQuery(**{**vars(query), "filter": wanted}))
-        return found.map(masked)
+        if expand_config:
+            found = found.map(lambda one: {**one, "config": self._config_of(one)})
+        return found.map(_shown)
 
     def update(self, namespace: str, name: str, body: Document) -> Document:
         """The deployment after a shallow merge; new models are loaded, others unloaded."""
         found = self._documents.get(DEPLOYMENT, namespace, name)
-        changes = {key: body[key] for key in _DEPLOYMENT_FIELDS if key in body}
+        changes = _sent(body, _DEPLOYMENT_FIELDS)
         moves = body.get("config") is not None or body.get("models") is not None
         if moves:
-            config, models = body.get("config") or found["config"], body.get("models")
-            if config != found["config"] or not models:  # the same one may be deleted by now
-                models = self._models_of(config, models)
-            changes |= {"config": config, "models": list(models)}
+            changes |= self._moved(found, body.get("config"), body.get("models"))
             changes |= status("pending", WAITING)
 
         def merge(deployment: Document) -> Document:
             return showable(ModelDeployment, {**deployment, **restored(changes, deployment)})
 
         changed = self._documents.update(DEPLOYMENT, found["id"], merge)
-        return masked(self._activate_soon(changed) if moves else changed)
+        return _shown(self._activate_soon(changed) if moves else changed)
 
     def delete(self, namespace: str, name: str) -> Document:
         """Delete a deployment and wait until NIM has unloaded what only it wanted."""
@@ -140,12 +147,10 @@ class DeploymentService:
         namespace = check_namespace(body.get("namespace") or "default")
         name = check_name(body["name"]) if body.get("name") else None
         document = {
-            **dict.fromkeys(_CONFIG_FIELDS),
-            **{key: body[key] for key in _CONFIG_FIELDS if key in body},
+            **_sent({**dict.fromkeys(_CONFIG_FIELDS), **body}, _CONFIG_FIELDS),
             "external_endpoint": None,
             "schema_version": "1.0",
         }
-        document["custom_fields"] = document["custom_fields"] or {}
         return masked(self._documents.create(CONFIG, namespace, name, document))
 
     def get_config(self, namespace: str, name: str) -> Document:
@@ -157,7 +162,7 @@ class DeploymentService:
     def update_config(self, namespace: str, name: str, body: Document) -> Document:
         """The configuration after a shallow merge; deployments made from it do not change."""
         found = self._documents.get(CONFIG, namespace, name)
-        changes = {key: body[key] for key in _CONFIG_FIELDS if key in body}
+        changes = _sent(body, _CONFIG_FIELDS)
         _check_config({**found, **changes, "external_endpoint": body.get("external_endpoint")})
 
         def merge(config: Document) -> Document:
@@ -175,43 +180,92 @@ class DeploymentService:
         deployment_id = new_id("deployment")
         name = check_name(body["name"]) if body.get("name") else deployment_id
         document = {
-            **dict.fromkeys(_DEPLOYMENT_FIELDS),
-            **{key: body[key] for key in _DEPLOYMENT_FIELDS if key in body},
-            "config": body["config"],
-            "models": self._models_of(body["config"], body.get("models")),
+            **_sent({**dict.fromkeys(_DEPLOYMENT_FIELDS), **body}, _DEPLOYMENT_FIELDS),
+            **self._configured(body["config"], body.get("models")),
             "schema_version": "1.0",
             **status("pending", WAITING),
         }
-        document["custom_fields"] = document["custom_fields"] or {}
-        document["async_enabled"] = bool(document["async_enabled"])
         try:
             return self._documents.create(DEPLOYMENT, namespace, name, document, id=deployment_id)
         except Conflict:
             raise Conflict(f"model deployment already exists: {namespace}/{name}") from None
 
-    def _models_of(self, config: str | Document, given: list[str] | None) -> list[str]:
-        """The model ids of a deployment: as given, else the one its configuration names."""
+    def _configured(self, config: str | Document, given: list[str] | None) -> Document:
+        """The fields of a deployment that follow from a configuration and the models given.
+
+        Raises NotFound, or Invalid.
+        """
+        taken = None
         if isinstance(config, str):
             namespace, _, name = config.partition("/")
             if not namespace or not name or "/" in name:
                 raise invalid_field(
                     "body", "config", "name a configuration as namespace/name", config
                 )
-            config = self._documents.get(CONFIG, namespace, name)
-        _check_config(config)
-        if given:
-            return list(given)
-        model = config.get("model")
-        if isinstance(model, dict):
-            named = model.get("name")
-            model = named and f"{model.get('namespace') or 'default'}/{named}"
-        if not model:
-            raise invalid_field("body", "models", "name a model here or in config.model", given)
-        return [model]
+            stored = self._documents.get(CONFIG, namespace, name)
+            taken = {key: stored[key] for key in ("model", "nim_deployment")}
+        said = config if isinstance(config, dict) else taken or {}
+        _check_config(said)
+        return {"config": config, _TAKEN: taken, "models": _checked(given or _models_in(said))}
+
+    def _moved(
+        self, found: Document, config: str | Document | None, models: list[str] | None
+    ) -> Document:
+        """What changes with a new configuration or new models.
+
+        Models that were given, and not named by the old configuration, stay until others are.
+        """
+        if models and config in (None, found["config"]):  # it may be deleted by now
+            return {"models": _checked(models)}
+        if models is None and found["models"] != _models_in(self._config_of(found)):
+            models = found["models"]
+        return self._configured(config or found["config"], models)
+
+    def _config_of(self, deployment: Document) -> Document:
+        """What the configuration of a deployment said when that was made; empty if it is lost."""
+        config: str | Document = deployment["config"]
+        if isinstance(config, dict):
+            return config
+        taken: Document | None = deployment.get(_TAKEN)
+        if taken is None:  # stored by an earlier release
+            namespace, _, name = config.partition("/")
+            taken = next(iter(self._documents.all(CONFIG, namespace=namespace, name=name)), {})
+        return taken
 
     def _activate_soon(self, deployment: Document) -> Document:
         self._activations.add(deployment["id"])
         return deployment
+
+
+def _shown(deployment: Document) -> Document:
+    return masked({key: value for key, value in deployment.items() if key != _TAKEN})
+
+
+def _sent(body: Document, fields: tuple[str, ...]) -> Document:
+    """The fields that a body has, with the default for a null."""
+    return {
+        key: _DEFAULTS.get(key) if body[key] is None else body[key] for key in fields if key in body
+    }
+
+
+def _models_in(config: Document) -> list[str]:
+    """The model that a configuration names, if it does."""
+    model = config.get("model")
+    if isinstance(model, dict):
+        named = model.get("name")
+        model = named and f"{model.get('namespace') or 'default'}/{named}"
+    return [model] if model else []
+
+
+def _checked(models: list[str]) -> list[str]:
+    """The ids of models; Invalid when there is none, or one that no model can have."""
+    if not models:
+        raise invalid_field("body", "models", "name a model here or in config.model", models)
+    for model in models:
+        namespace, _, name = model.partition("/")
+        if not (ENTITY_NAME.fullmatch(namespace) and ENTITY_NAME.fullmatch(name)):
+            raise invalid_field("body", "models", "name each model as namespace/name", model)
+    return models
 
 
 def _check_config(config: Document) -> None:

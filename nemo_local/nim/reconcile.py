@@ -165,13 +165,13 @@ class Reconciler:
         bases: dict[str, bool] = {}
         stored: dict[str, WantedCheckpoint] = {}
         self._unusable, self._uploading, self._given_up = {}, [], {}
-        for deployment in self._pages("/v1/deployment/model-deployments", {}):
+        for deployment in self._pages("/v1/deployment/model-deployments", {"expand": "config"}):
             state = deployment["status_details"]
             if state["status"] not in WANTED_STATES:
                 why = f"its deployment is {state['status']}: {state['description']}"
                 self._given_up |= dict.fromkeys(deployment["models"], why)
                 continue
-            nim = self._config_of(deployment).get("nim_deployment") or {}
+            nim = deployment["config"].get("nim_deployment") or {}
             with_adapters = not nim.get("disable_lora_support")
             for model_id in deployment.get("models") or []:
                 if model_id not in self._catalog.models:
@@ -208,17 +208,6 @@ class Reconciler:
         return WantedCheckpoint(
             model_id, entity["id"], artifact["files_url"], stand_in, with_adapters
         )
-
-    def _config_of(self, deployment: dict[str, Any]) -> dict[str, Any]:
-        config = deployment["config"]
-        if not isinstance(config, str):
-            return dict(config)
-        try:
-            return dict(self._platform.get(f"/v1/deployment/configs/{config}"))
-        except UpstreamError as error:
-            if error.status != 404:
-                raise
-            return {}  # deleted since; the deployment itself stands
 
     def _wanted_adapters(
         self, bases: dict[str, bool], stored: dict[str, WantedCheckpoint]

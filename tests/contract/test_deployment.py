@@ -15,7 +15,7 @@ from nemo_local.settings import Settings
 from tests.conftest import Running, free_port, running_control_plane
 from tests.contract.tiny_platform import MODEL, eventually, tiny_platform
 from tests.running_nim import CHAT, HELLO, make_models_dir, running_nim
-from tests.tiny_checkpoint import make_checkpoint
+from tests.tiny_checkpoint import make_adapter, make_checkpoint
 
 pytestmark = pytest.mark.contract
 NIM = {"image_name": "nvcr.io/nim/meta/llama-3.2-1b-instruct", "image_tag": "1.8.3", "gpu": 1}
@@ -136,7 +136,12 @@ def refresh(running: Running) -> dict[str, Any]:
         return dict(nim.post("/internal/refresh"))
 
 
-def test_a_deployment_from_a_stored_configuration(sdk: NeMoMicroservices, openai: OpenAI) -> None:
+def test_a_deployment_from_a_stored_configuration(
+    running: Running, sdk: NeMoMicroservices, openai: OpenAI, tmp_path: Path
+) -> None:
+    adapter = {"base_model": "acme/tiny-chat", "peft": {"finetuning_type": "lora"}}
+    store(running, "acme/beside", make_adapter(tmp_path / "a", 1), **adapter)
+    assert "acme/beside" in refresh(running)["models"]
     configs = sdk.deployment.configs
     configs.create(
         name="tiny",
@@ -156,7 +161,8 @@ def test_a_deployment_from_a_stored_configuration(sdk: NeMoMicroservices, openai
     configs.delete("tiny", namespace="acme")
     changed = deployments.update("from-config", namespace="acme", description="kept")
     assert changed.description == "kept" and changed.models == ["acme/tiny-chat"]
-    assert "acme/tiny-chat" in served(openai)
+    refresh(running)
+    assert "acme/tiny-chat" in served(openai) and "acme/beside" not in served(openai)
     with pytest.raises(APIStatusError) as caught:
         deployments.create(name="late", namespace="acme", config="acme/tiny")
     assert caught.value.status_code == 404

@@ -127,6 +127,18 @@ def test_a_null_in_a_patched_training_config_means_the_default(client: Client, c
     assert changed["prompt_template"] == "{prompt} {completion}"
 
 
+@pytest.mark.parametrize("kind", ["configs", "model-deployments"])
+def test_a_null_in_a_patched_deployment_means_the_default(
+    client: Client, create: Any, kind: str
+) -> None:
+    fields: dict[str, Any] = {"custom_fields": {"a": 1}}
+    defaults: dict[str, Any] = {"custom_fields": {}}
+    if kind == "model-deployments":
+        fields, defaults = {**fields, "async_enabled": True}, {**defaults, "async_enabled": False}
+    path = create(f"/v1/deployment/{kind}", **fields)
+    assert client.patch(path, json=dict.fromkeys(fields)).items() >= defaults.items()
+
+
 def test_a_refused_patch_does_not_show_the_key_it_brought(client: Client, create: Any) -> None:
     path = create("/v1/evaluation/targets")
     with pytest.raises(UpstreamError, match="url") as refused:

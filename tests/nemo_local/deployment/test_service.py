@@ -210,6 +210,72 @@ def test_models_of_a_deployment_can_be_patched_once_its_configuration_is_deleted
     assert service.update("ns", "d", shown)["models"] == [SERVED]
 
 
+def test_a_deployment_follows_its_configuration_as_it_was_when_it_was_named(
+    make: Make, nowhere: str
+) -> None:
+    service = make(nowhere)
+    quiet = {**NIM, "disable_lora_support": True}
+    service.create_config(
+        {"name": "c", "namespace": "ns", "model": SERVED, "nim_deployment": quiet}
+    )
+    service.create({"name": "d", "namespace": "ns", "config": "ns/c"})
+
+    def followed() -> Any:
+        (found,) = service.find(ListQuery(), expand_config=True).items
+        return found["config"].get("nim_deployment")
+
+    service.update_config("ns", "c", {"nim_deployment": NIM})
+    assert followed() == quiet
+    service.update("ns", "d", {"config": "ns/c"})
+    assert followed() == NIM
+    service.delete_config("ns", "c")
+    assert followed() == NIM
+    (shown,) = service.find(ListQuery()).items
+    assert shown == service.get("ns", "d") and shown["config"] == "ns/c"
+    assert "disable_lora_support" not in str(shown) and "config_taken" not in shown
+
+
+def test_a_deployment_of_an_earlier_release_follows_its_configuration_while_that_exists(
+    make: Make, nowhere: str, documents: Documents
+) -> None:
+    service = make(nowhere)
+    service.create_config({"name": "c", "namespace": "ns", "model": SERVED, "nim_deployment": NIM})
+    made = service.create({"name": "d", "namespace": "ns", "config": "ns/c"})
+    documents.update("model_deployment", made["id"], {"config_taken": None})
+    (found,) = service.find(ListQuery(), expand_config=True).items
+    assert found["config"]["nim_deployment"] == NIM
+    service.delete_config("ns", "c")
+    (found,) = service.find(ListQuery(), expand_config=True).items
+    assert found["config"] == {}
+
+
+def test_a_new_configuration_changes_the_models_only_if_the_old_one_named_them(
+    make: Make, nowhere: str
+) -> None:
+    service = make(nowhere)
+    service.create_config({"name": "c", "namespace": "ns", "model": SERVED, "nim_deployment": NIM})
+    service.create({"name": "named", "namespace": "ns", "config": "ns/c"})
+    service.create({"name": "given", "namespace": "ns", "config": "ns/c", "models": ["a/b", "a/c"]})
+    service.update_config("ns", "c", {"model": ABSENT})
+    other = {"model": "a/other", "nim_deployment": NIM}
+    for config, model in (("ns/c", ABSENT), (other, "a/other")):
+        assert service.update("ns", "named", {"config": config})["models"] == [model]
+        assert service.update("ns", "given", {"config": config})["models"] == ["a/b", "a/c"]
+    assert service.update("ns", "given", {"models": []})["models"] == ["a/other"]
+
+
+@pytest.mark.parametrize("model", ["", "served", "ns/", "/served", "ns/..", "ns/a/b"])
+def test_an_id_that_no_model_can_have_is_refused(make: Make, nowhere: str, model: str) -> None:
+    service = make(nowhere)
+    with pytest.raises(Invalid, match="models"):
+        service.create(body(SERVED, models=[model]))
+    with pytest.raises(Invalid, match="models"):
+        service.create(body(model))
+    service.create(body(SERVED))
+    with pytest.raises(Invalid, match="models"):
+        service.update("ns", "d", {"models": [SERVED, model]})
+
+
 @pytest.mark.parametrize("listing", [None, "<html>", [], {"object": "list"}, {"data": [7]}])
 def test_an_endpoint_that_lists_no_models_does_not_leave_a_deployment_pending(
     make: Make, listing: Any
