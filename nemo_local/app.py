@@ -76,8 +76,9 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
     entity_store = EntityStoreService(documents)
     deployment = DeploymentService(documents, nim, catalog, platform)
     evaluator = EvaluatorService(
-        documents, platform, settings.nim_url, settings.home / "evaluation", settings.nim_token
-    )
+        documents, platform, settings.nim_url, settings.home / "evaluation", settings.nim_token,
+        stopping,
+    )  # fmt: skip
     guardrails = GuardrailsService(
         documents, settings.nim_url, settings.nim_token, answered_within_s
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from nemo_local.evaluator.models import ModelClient, ModelError, resolve
 from nemo_local.evaluator.plan import Entity
 from nemo_local.evaluator.results import aggregate, row_detail
 from nemo_local.evaluator.runner import (
+    Cancellation,
     EvaluationFailed,
     RowResult,
     Sampling,
@@ -55,7 +55,7 @@ class Evaluation:
         plans: list[TaskPlan],
         config: Entity,
         target: Entity,
-        cancelled: threading.Event,
+        cancelled: Cancellation,
         report: Report,
         log: Log,
     ) -> Outcome:
@@ -64,7 +64,7 @@ class Evaluation:
         A task fails when none of its rows could be scored; the others keep their scores.
 
         Raises:
-            Cancelled: `cancelled` was set.
+            Cancelled: `cancelled` said so.
             EvaluationFailed: the model does not exist, or no row of any task gave anything.
         """
         sampling = Sampling.of(config["params"])
@@ -98,7 +98,7 @@ class Evaluation:
 
     @asynccontextmanager
     async def _model(
-        self, target: Entity | None, sampling: Sampling, cancelled: threading.Event
+        self, target: Entity | None, sampling: Sampling, cancelled: Cancellation
     ) -> AsyncIterator[tuple[ModelClient | None, dict[str, Any]]]:
         """The target's model, and the names it goes by: asked for, and really answering."""
         if target is None:

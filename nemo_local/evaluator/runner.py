@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -26,7 +25,7 @@ class EvaluationFailed(Exception):
 
 
 class Cancelled(Exception):
-    """Someone asked the job to stop."""
+    """The job was asked to stop."""
 
 
 @dataclass
@@ -90,16 +89,18 @@ class Sampling:
         )
 
 
+Cancellation = Callable[[], bool]
+"""Whether the job is to stop."""
 Progress = Callable[[str, int], None]
 """Called with the task's name and how many of its rows are done."""
 
 
-async def unless_cancelled(work: Coroutine[Any, Any, T], cancelled: threading.Event) -> T:
-    """What the work gives. Raises Cancelled, and ends the work, soon after the event is set."""
+async def unless_cancelled(work: Coroutine[Any, Any, T], cancelled: Cancellation) -> T:
+    """What the work gives. Raises Cancelled, and ends the work, soon after it is asked to stop."""
     task = asyncio.ensure_future(work)
     try:
         while not task.done():
-            if cancelled.is_set():
+            if cancelled():
                 raise Cancelled
             await asyncio.wait({task}, timeout=PROGRESS_INTERVAL_S)
         return task.result()
@@ -111,13 +112,13 @@ async def run_task(
     task: TaskPlan,
     model: ModelClient | None,
     sampling: Sampling,
-    cancelled: threading.Event,
+    cancelled: Cancellation,
     on_progress: Progress,
 ) -> list[RowResult]:
     """Every row's result, in dataset order; at most `parallelism` rows are under way.
 
     Raises:
-        Cancelled: `cancelled` was set.
+        Cancelled: `cancelled` said so.
         EvaluationFailed: the model does not exist.
     """
     results: list[RowResult | None] = [None] * len(task.rows)
@@ -125,7 +126,7 @@ async def run_task(
 
     async def work(todo: Iterator[int]) -> None:
         for number in todo:
-            if cancelled.is_set():
+            if cancelled():
                 return
             results[number] = await _run_row(task, number, model, sampling)
             await asyncio.sleep(0)  # rows without a model would never let the others have a turn
@@ -139,7 +140,7 @@ async def run_task(
             done, pending = await asyncio.wait(
                 pending, timeout=PROGRESS_INTERVAL_S, return_when=asyncio.FIRST_EXCEPTION
             )
-            if cancelled.is_set():
+            if cancelled():
                 raise Cancelled
             for worker in done:
                 worker.result()

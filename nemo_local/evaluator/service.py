@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ SHOWN_AS: dict[str, type[BaseModel]] = {
     RESULT: EvaluationResult,
     JOB: EvaluationJob,
 }
+STOPPED = "The platform was stopped; this job begins again with it."
 KILLED = "The platform was killed while this job ran; it began again."
 MAX_LIVE_ROWS = 10
 WORKERS = 2
@@ -58,14 +61,17 @@ class EvaluatorService:
         nim_url: str,
         jobs_dir: Path,
         token: str | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`stopping` is whether the platform ends, from before it stops to answer."""
         self._documents = documents
         self._platform = platform
         self._jobs_dir = jobs_dir
         self._runner = JobRunner(WORKERS, "evaluation")
         self._expander = Expander(documents, platform)
         self._evaluation = Evaluation(platform, nim_url.rstrip("/"), token)
-        self._stopping = False
+        self._stopping = stopping
+        self._stopped = False
         self._records = JobRecords(documents)
         self._left = {job["id"] for job in self._records.unfinished()}
 
@@ -89,7 +95,7 @@ class EvaluatorService:
 
     def stop(self) -> None:
         """Stop the running jobs; they run again, from the start, when the platform does."""
-        self._stopping = True
+        self._stopped = True
         self._runner.shutdown()
 
     # Configs, targets, results
@@ -202,9 +208,9 @@ class EvaluatorService:
             rows = sum(len(plan.rows) for plan in plans)
             if rows > MAX_LIVE_ROWS:
                 raise Invalid(f"live evaluation takes at most {MAX_LIVE_ROWS} rows, not {rows}")
-            at_once, never = replace(self._evaluation, ready_within_s=0.0), threading.Event()
+            at_once = replace(self._evaluation, ready_within_s=0.0)
             outcome = asyncio.run(
-                at_once.run(plans, config, target, never, details.update, lines.append)
+                at_once.run(plans, config, target, lambda: False, details.update, lines.append)
             )
         except (EvaluationFailed, UpstreamError) as error:
             failed = settled({**details, "message": message(error)})
@@ -244,24 +250,23 @@ class EvaluatorService:
         """Run one job from pending to its end; whatever happens, the job says so."""
         files = self._files(job_id)
         try:
-            if self._stopping or self.job(job_id)["status"] not in QUEUED:
+            if self._stops() or self.job(job_id)["status"] not in QUEUED:
                 return
             self._records.move(job_id, "pending")
             job = self._records.move(job_id, "running", {"progress": 0.0, "samples_processed": 0})
             if job["status"] == "running":
                 self._run_claimed(job, cancelled, files)
-        except Cancelled:
-            if self._stopping:
-                with contextlib.suppress(NotFound):  # deleted while it ran
-                    self._requeue(
-                        job_id, "The platform was stopped; this job begins again with it."
-                    )
-            else:
-                self._end(job_id, "cancelled", "Cancelled.", files)
         except NotFound:
             logger.info("evaluation job %s was deleted while it ran", job_id)
-        except (EvaluationFailed, PlatformError) as error:
-            self._end(job_id, "failed", str(error), files)
+        except (Cancelled, EvaluationFailed, PlatformError) as error:
+            # While the platform stops, what a job asks has gone before it.
+            if self._stops():
+                with contextlib.suppress(NotFound):  # deleted while it ran
+                    self._requeue(job_id, STOPPED)
+            elif isinstance(error, Cancelled):
+                self._end(job_id, "cancelled", "Cancelled.", files)
+            else:
+                self._end(job_id, "failed", str(error), files)
         except Exception as error:
             self._end(job_id, "failed", internal_error(error), files)
             raise
@@ -277,14 +282,18 @@ class EvaluatorService:
         config = self._expander.config(job["config"])
         target = self._expander.target(job["target"])
         plans = task_plans(config, target, self._platform)
+        report = partial(self._records.detail, job["id"])
 
-        def report(details: dict[str, Any]) -> None:
-            self._records.detail(job["id"], details)
+        def ends() -> bool:
+            return cancelled.is_set() or self._stops()
 
-        outcome = asyncio.run(
-            self._evaluation.run(plans, config, target, cancelled, report, files.log)
-        )
+        outcome = asyncio.run(self._evaluation.run(plans, config, target, ends, report, files.log))
+        if self._stops():
+            raise Cancelled
         self._complete(job, outcome, files)
+
+    def _stops(self) -> bool:
+        return self._stopped or self._stopping()
 
     def _complete(self, job: Entity, outcome: Outcome, files: JobFiles) -> None:
         result = _result_document(job["id"], outcome)

@@ -1,20 +1,24 @@
 """A job's life beside other jobs: queues, cancelling, deleting, and a platform that starts."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from fastapi.responses import JSONResponse
 
-from nemo_local.core.client import UpstreamError
+from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.documents import Documents
 from nemo_local.evaluator.service import KILLED, WORKERS, EvaluatorService
-from nemo_local.processes import wait_until
-from tests.conftest import free_port
+from nemo_local.processes import is_answering, wait_until
+from nemo_local.settings import Settings
+from tests.conftest import free_port, running_control_plane
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import text_config
-from tests.scripted_model import serving
+from tests.scripted_model import Reply, ScriptedModel, serving
 
 JOBS = "/v1/evaluation/jobs"
 OFFLINE = {
@@ -107,6 +111,59 @@ def test_jobs_of_a_stopped_platform_run_at_its_next_start(evaluator: Evaluator, 
     assert [evaluator.ended(job["id"])["status"] for job in jobs] == ["completed"] * len(jobs)
     assert evaluator.client.get("/v1/evaluation/results")["pagination"]["total_results"] == 4
     second.stop()
+
+
+def test_jobs_whose_inference_ends_before_the_platform_run_again_whole(settings: Settings) -> None:
+    model, asked, stopped = ScriptedModel(), threading.Semaphore(0), threading.Event()
+    documents, jobs = Documents(settings.database_url), list[dict[str, Any]]()
+
+    def stored(job: dict[str, Any]) -> str:
+        return str(documents.get_by_id("evaluation_job", job["id"])["status"])
+
+    def respond(body: dict[str, Any]) -> Reply:
+        if stopped.is_set() or body["prompt"] == "0":
+            return "b"
+        asked.release()
+        if body["prompt"] == "held":  # so long the platform has no more than closed its listener
+            running = jobs[:WORKERS]
+            wait_until(lambda: not any(stored(job) == "running" for job in running), 20, "the end")
+            return "at last"
+        wait_until(lambda: not is_answering(settings.platform_url), 20, "the platform stops")
+        return 500
+
+    model.respond = respond
+    rows = "".join(json.dumps({"q": str(number), "a": "b"}) + "\n" for number in range(4))
+    another = Client(settings.platform_url)
+    with serving(model.app(), settings.nim_port):
+        with ThreadPoolExecutor() as pool, running_control_plane(settings) as running:
+            hub, client = running.hf(), running.client()
+            hub.create_repo("ns/data", repo_type="dataset")
+            hub.upload_file(
+                path_or_fileobj=rows.encode(),
+                path_in_repo="rows.jsonl",
+                repo_id="ns/data",
+                repo_type="dataset",
+            )
+            config = text_config("hf://datasets/ns/data", parallelism=1, max_retries=0)
+            body = {"config": config, "target": {"type": "model", "model": "scripted/model"}}
+            jobs += [client.post(JOBS, json=body) for _ in range(WORKERS + 1)]
+            completion = {"model": "scripted/model", "prompt": "held"}
+            held = pool.submit(another.post, "/v1/completions", json=completion)
+            for _ in range(WORKERS + 1):
+                assert asked.acquire(timeout=20)
+        assert held.result()["choices"][0]["text"] == "at last"
+        assert [stored(job) for job in jobs] == ["pending"] * WORKERS + ["created"]
+
+        stopped.set()
+        with running_control_plane(settings) as running:
+            client = running.client()
+            for job in jobs:
+                wait_until(lambda job=job: stored(job) == "completed", 20, "the job is complete")  # type: ignore[misc]
+                result = client.get(f"{JOBS}/{job['id']}/results")
+                score = result["tasks"]["qa"]["metrics"]["same"]["scores"]["string-check"]
+                assert score["stats"] == {"count": 4, "sum": 4.0, "mean": 1.0}
+    another.close()
+    documents.close()
 
 
 def left_running(evaluator: Evaluator, job: dict[str, Any], **details: Any) -> None:
