@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined, Undefined, nodes, pass_context, pass_environment
 from jinja2.exceptions import FilterArgumentError, SecurityError, UndefinedError
-from jinja2.filters import do_round, do_sum, make_attrgetter
+from jinja2.filters import do_int, do_round, do_sum, do_trim, make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
@@ -23,8 +23,12 @@ MAX_CHARACTERS = 10_000_000
 """Characters or elements that one template may write, or that one operator may produce."""
 MAX_SECONDS = 1.0
 """Processor time of one rendering."""
+MAX_COMPARISONS = 100_000_000
+"""Characters of a text times those that are sought from its end: Python may compare them all."""
 MAX_INDENT = 16
 MAX_DECIMALS = 300
+MAX_DIGITS = 4300
+"""As many as Python itself reads of a decimal number: to divide long ones takes for ever."""
 _GROWING_FILTERS = (
     "batch", "center", "format", "indent", "pprint", "slice", "urlize", "wordwrap", "xmlattr",
 )  # fmt: skip
@@ -55,7 +59,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             del self.filters[name]
         self.filters |= {
             "tojson": json_text, "join": _join, "replace": _replaced, "counted": _counted,
-            "measured": _measured, "round": _rounded, "sum": _sum,
+            "measured": _measured, "int": _whole, "round": _rounded, "sum": _sum,
+            "trim": _trimmed,
         }  # fmt: skip
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -93,9 +98,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             _check_size(left.bit_length() * right.bit_length())
         return super().call_binop(context, operator, left, right)
 
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        template = super()._parse(source, name, filename)
-        return _Counting().visit(template).set_environment(self)  # type: ignore[no-any-return]
+    def _generate(self, source: nodes.Template, *args: Any, **options: Any) -> str:
+        counting = _Counting().visit(source).set_environment(self)
+        return super()._generate(counting, *args, **options)
 
 
 def with_budget(context: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,6 +183,17 @@ def _measured(value: Any) -> Any:
     return value
 
 
+def _whole(value: Any, default: int = 0, base: int = 10) -> int:
+    if isinstance(value, (str, bytes)) and len(value) > MAX_DIGITS:
+        raise FilterArgumentError(f"int reads up to {MAX_DIGITS} digits, not {len(value)}")
+    return do_int(value, default, base)
+
+
+def _trimmed(value: Any, characters: str | None = None) -> str:
+    _check_search(str(value), characters)
+    return do_trim(value, characters)
+
+
 def _rounded(value: float, precision: int = 0, method: Any = "common") -> float:
     if precision not in range(-MAX_DECIMALS, MAX_DECIMALS + 1):
         raise FilterArgumentError(f"round takes up to {MAX_DECIMALS} decimals, not {precision!r}")
@@ -222,7 +238,20 @@ def _replaced(text: Any, old: str, new: str, count: int | None = None) -> str:
     return source.replace(old, new, -1 if count is None else count)
 
 
-_SIZED_METHODS: dict[str, Callable[..., str]] = {"join": _joined, "replace": _replaced}
+def _from_the_end(name: str) -> Callable[..., Any]:
+    def sought(text: str | bytes, *args: Any, **options: Any) -> Any:
+        _check_search(text, *args, *options.values())
+        return getattr(text, name)(*args, **options)
+
+    return sought
+
+
+_SEEKING = ("lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip")
+_SIZED_METHODS: dict[str, Callable[..., Any]] = {
+    "join": _joined,
+    "replace": _replaced,
+    **{name: _from_the_end(name) for name in _SEEKING},
+}
 
 
 def _weight(value: Any) -> int:
@@ -245,6 +274,14 @@ def _weight(value: Any) -> int:
 def _check_size(size: int) -> None:
     if size > MAX_CHARACTERS:
         raise SecurityError(f"a template may not make anything of {size} characters or elements")
+
+
+def _check_search(text: str | bytes, *sought: Any) -> None:
+    longest = max((len(one) for one in sought if isinstance(one, (str, bytes))), default=0)
+    if len(text) * longest > MAX_COMPARISONS:
+        raise SecurityError(
+            f"a template may not seek {longest} characters from the end of {len(text)}"
+        )
 
 
 def _not_json(value: Any) -> Any:

@@ -10,10 +10,13 @@ from typing import Any
 
 from jinja2 import Template
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_trim
 
 MAX_SECONDS = 1.0
 """Processor time of one rendering: one thread judges for everyone."""
 LARGEST_FACTOR = 10**9
+MAX_COMPARISONS = 10**9
+"""Characters of a text times those that a method or filter seeks in it: it may compare them all."""
 UNREADABLE = "JSON parsing failed"
 """What the tutorial's library generation gives as category of a reply that is no verdict."""
 
@@ -81,12 +84,37 @@ class _Limited(Template):
 
 
 def _bounded(environment: Any) -> Any:
-    """The environment, its templates limited, and operators to what takes no time and memory."""
+    """The environment: its templates limited, and what they call to little time and memory."""
     environment.template_class = _Limited
-    operators = {"*": operator.mul, "%": operator.mod, "**": None}
+    operators = {"*": operator.mul, "%": operator.mod, "//": operator.floordiv, "**": None}
     environment.intercepted_binops = frozenset(operators)
     environment.binop_table |= {sign: _of_numbers(sign, operators[sign]) for sign in operators}
+    divides = _of_numbers("divisibleby", lambda number, divisor: number % divisor == 0)
+    environment.tests["divisibleby"] = divides
+    environment.filters["trim"] = _trimmed
+    environment.call = _seeking_little(environment.call)
     return environment
+
+
+def _seeking_little(call: Callable[..., Any]) -> Callable[..., Any]:
+    """An environment's `call` that a text's methods cannot keep busy: no limit ends one of them."""
+
+    def bounded(context: Any, function: Any, /, *args: Any, **options: Any) -> Any:
+        _check_search(getattr(function, "__self__", None), *args, *options.values())
+        return call(context, function, *args, **options)
+
+    return bounded
+
+
+def _trimmed(value: Any, characters: str | None = None) -> str:
+    _check_search(str(value), characters)
+    return do_trim(value, characters)
+
+
+def _check_search(text: Any, *sought: Any) -> None:
+    longest = max((len(one) for one in sought if isinstance(one, (str, bytes))), default=0)
+    if isinstance(text, (str, bytes)) and len(text) * longest > MAX_COMPARISONS:
+        raise SecurityError(f"a prompt may not seek {longest} characters in {len(text)}")
 
 
 def _of_numbers(sign: str, compute: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:

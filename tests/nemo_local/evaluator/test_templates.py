@@ -128,6 +128,10 @@ LARGE = "{% set s = 'a' * 1000000 %}"
         pytest.param("{% set s = 'aaaa' %}" + "{% set s = s ~ s %}" * 40, id="concatenation"),
         pytest.param("{% set s = 'aaaa' %}" + "{% set s = s + s %}" * 40, id="addition"),
         pytest.param(
+            "{{" + " ~ ".join(["('x' * 9999999)"] * 12) + "}}", id="one long concatenation"
+        ),
+        pytest.param("{{ [" + "'x' * 999999, " * 12 + "] }}", id="one long list"),
+        pytest.param(
             "{% set s = [0] %}" + "{% set s = [s] * 10 %}" * 9 + "{{ s }}", id="lists of lists"
         ),
         pytest.param(
@@ -163,6 +167,9 @@ def test_a_template_cannot_fill_the_memory(template: str) -> None:
         tracemalloc.stop()
 
 
+ONES, HALF = (f"(('1' * {digits}) | int(0, 2))" for digits in (9_000_000, 4_500_000))
+
+
 def test_a_template_that_never_ends_is_stopped() -> None:
     loops = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
     with pytest.raises(RenderError, match="at most 1 s"):
@@ -175,6 +182,8 @@ def test_a_template_that_never_ends_is_stopped() -> None:
         pytest.param("{% set n = 10 %}" + "{% set n = n * n %}" * 40, id="a number times itself"),
         pytest.param("{{ 1.5 | round(99999999, 'ceil') }}", id="decimals"),
         pytest.param("{{ ([[0] * 1000] * 9000) | sum(start=[]) | length }}", id="sum of lists"),
+        pytest.param(f"{{{{ {ONES} // {HALF} }}}}", id="a division of long numbers"),
+        pytest.param(f"{{{{ {ONES} is divisibleby({HALF}) }}}}", id="a remainder of them"),
     ],
 )
 def test_arithmetic_that_never_ends_is_stopped(template: str) -> None:
@@ -182,6 +191,30 @@ def test_arithmetic_that_never_ends_is_stopped(template: str) -> None:
     with pytest.raises(RenderError):
         render(template, {})
     assert time.thread_time() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["rfind(s)", "rindex(s)", "rsplit(s)", "rsplit(sep=s)", "rpartition(s)", "strip(c)",
+     "lstrip(c)", "rstrip(c)", "strip() | trim(c)"],
+)  # fmt: skip
+@pytest.mark.parametrize("before", ["", "x "], ids=["alone", "in a text"])
+def test_a_search_from_the_end_that_never_ends_is_refused(method: str, before: str) -> None:
+    seek = f"{before}{{{{ item.t.{method} }}}}"
+    searched = {"t": "a" * 400_000}
+    begin = time.thread_time()
+    with pytest.raises(RenderError, match="may not seek 20000[12] characters from the end of"):
+        render(seek, {"item": searched, "s": "ab" + "a" * 200_000, "c": "b" * 200_000 + "a"})
+    assert time.thread_time() - begin < 1
+
+
+def test_a_search_from_the_end_finds_what_it_should() -> None:
+    template = (
+        "{{ item.t.rsplit('\n', 1)[-1] }} {{ item.t.rfind('b') }} {{ item.t.rpartition('b')[2] }} "
+        "{{ '..c.'.strip('.') }} {{ ' d '.strip() }} {{ '-e-' | trim('-') }} {{ ' f' | trim }} "
+        "{{ item.t.rsplit(sep='b', maxsplit=1)[0] }} {{ '12' | int }} {{ 'ff' | int(0, 16) }}"
+    )
+    assert render(template, {"item": {"t": "abab\nx"}}) == "x 3 \nx c d e f aba 12 255"
 
 
 def test_what_templates_use_every_day_still_works() -> None:

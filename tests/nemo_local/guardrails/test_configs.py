@@ -404,7 +404,15 @@ def test_a_template_without_an_end_blocks_its_own_messages_alone(
 
 
 @pytest.mark.parametrize(
-    "template", ["{{ 9 ** (9 ** 9) }}", "{{ 'x' * 99999999999 }}", "{{ '%099999999999d' % 1 }}"]
+    "template",
+    [
+        "{{ 9 ** (9 ** 9) }}",
+        "{{ 'x' * 99999999999 }}",
+        "{{ '%099999999999d' % 1 }}",
+        f"{{{{ '{'9' * 4000}' | int // 7 }}}}",
+        f"{{{{ '{'9' * 4000}' | int is divisibleby(7) }}}}",
+    ],
+    ids=["power", "repeat", "format", "division", "remainder"],
 )
 def test_an_operator_cannot_make_a_prompt_without_end(
     guardrails: Guardrails, template: str
@@ -413,6 +421,24 @@ def test_an_operator_cannot_make_a_prompt_without_end(
     guardrails.create(data)
     message = guardrails.check("hi")["rails_status"][INPUT_FLOW]["message"]
     assert "is not allowed in prompts" in message and not guardrails.model.requests
+
+
+@pytest.mark.parametrize("method", [".rfind(s)", ".rsplit(sep=s)", ".strip(s)", " | trim(s)"])
+def test_a_search_in_a_message_cannot_keep_everybody_waiting(
+    guardrails: Guardrails, method: str
+) -> None:
+    template = f"{{% set s = 'ab' ~ user_input[:200000] %}}{{{{ user_input{method} }}}}"
+    data = edited("prompts.0.messages", [{"type": "user", "content": template}])
+    reason = guardrails.check("a" * 400_000, config=data)["rails_status"][INPUT_FLOW]["message"]
+    assert "may not seek 200002 characters in 400000" in reason and not guardrails.model.requests
+
+
+def test_a_prompt_may_search(guardrails: Guardrails) -> None:
+    template = (
+        "{{ user_input.rsplit(' ', 1)[1].strip('!') }}{{ '-b' | trim('-') }}{{ ' c' | trim }}"
+    )
+    guardrails.check("hi a!", config=edited("prompts.0.messages.0.content", template))
+    assert guardrails.model.requests[0]["messages"][0]["content"] == "abc"
 
 
 def test_a_prompt_may_count(guardrails: Guardrails) -> None:
