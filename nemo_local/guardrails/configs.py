@@ -152,13 +152,16 @@ def merged(configurations: list[Data]) -> Data:
     for data in others:
         result = _joined(result, data, _DEFAULTS)
     for key, identity in (("models", "type"), ("prompts", "task")):
-        kinds = [item[identity] for item in result[key] or []]
-        twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
-        if twice:
-            raise Invalid(
-                f"the configurations do not go together: they have different {key} of {identity} "
-                f"{twice!r}; name one configuration, or make one of both"
-            )
+        for kind in dict.fromkeys(item[identity] for item in result[key] or []):
+            given = [
+                [one for one in data[key] or [] if one[identity] == kind] for data in configurations
+            ]
+            first, *different = [items for items in given if items]
+            if any(items != first for items in different):
+                raise Invalid(
+                    f"the configurations do not go together: they have different {key} of "
+                    f"{identity} {kind!r}; name one configuration, or make one of both"
+                )
     return result
 
 

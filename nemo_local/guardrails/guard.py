@@ -11,7 +11,7 @@ from nemo_local.guardrails.answers import Outcome
 from nemo_local.guardrails.configs import Data
 from nemo_local.guardrails.engine import Engine
 from nemo_local.guardrails.requests import Conversation, Options
-from nemo_local.guardrails.rules import Direction, flows
+from nemo_local.guardrails.rules import Direction
 from nemo_local.guardrails.verdicts import Verdict
 
 
@@ -24,10 +24,8 @@ class Guard:
     rails: Any
     """The library's object for `data`."""
     options: Options
-
-    def flows(self, direction: Direction) -> list[str]:
-        """The flows of a direction that this request runs. Raises Invalid for one there is not."""
-        return self.options.chosen(direction, flows(self.data, direction))
+    flows: dict[Direction, list[str]]
+    """The flows of each direction that this request runs."""
 
     @property
     def streaming(self) -> dict[str, Any]:
@@ -40,16 +38,13 @@ class Guard:
         started = time.perf_counter()
         verdicts: list[Verdict] = []
         for direction in directions:
-            chosen = self.flows(direction)
             if any(verdict.blocked for verdict in verdicts):
                 break
             if (talk.user if direction == "input" else talk.answer) is not None:
-                verdicts += await self.engine.run(self._direction(direction, chosen, talk))
+                verdicts += await self.engine.run(self._direction(direction, talk))
         return Outcome(verdicts, time.perf_counter() - started, self.options.config_ids)
 
-    async def _direction(
-        self, direction: Direction, chosen: list[str], talk: Conversation
-    ) -> list[Verdict]:
+    async def _direction(self, direction: Direction, talk: Conversation) -> list[Verdict]:
         """The verdicts of one direction: in order up to the first block, or all at once."""
         options = self.options
 
@@ -61,9 +56,9 @@ class Guard:
             )
 
         if self.data["rails"][direction].get("parallel"):
-            return list(await asyncio.gather(*(judge(flow) for flow in chosen)))
+            return list(await asyncio.gather(*(judge(flow) for flow in self.flows[direction])))
         verdicts: list[Verdict] = []
-        for flow in chosen:
+        for flow in self.flows[direction]:
             verdicts.append(await judge(flow))
             if verdicts[-1].blocked:
                 break

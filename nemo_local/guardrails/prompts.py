@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ MAX_SECONDS = 1.0
 LARGEST_FACTOR = 10**9
 MAX_COMPARISONS = 10**9
 """Characters of a text times those that a method or filter seeks in it: it may compare them all."""
+VERDICTS = {"safe", "unsafe", "yes", "no"}
+"""Words that are a verdict, to the parser that a self check has by default."""
 UNREADABLE = "JSON parsing failed"
 """What the tutorial's library generation gives as category of a reply that is no verdict."""
 
@@ -128,7 +131,7 @@ def _of_numbers(sign: str, compute: Callable[[Any, Any], Any] | None) -> Callabl
 
 
 def _strict_parsers() -> dict[str, Any]:
-    """The two NemoGuard parsers, reading anything that is no verdict as a block."""
+    """Parsers that tell a reply that is no verdict from one that blocks; both do block."""
     from nemoguardrails.llm import output_parsers
 
     def strict(parse: Any) -> Any:
@@ -140,5 +143,13 @@ def _strict_parsers() -> dict[str, Any]:
 
         return verdict
 
+    def in_words(reply: str) -> Any:
+        # The library reads two words, and anything else in them as unsafe.
+        words = re.sub(r"\W+", " ", reply.lower().strip()).split(" ")[:2]
+        if not VERDICTS & {*words}:
+            raise ValueError("the reply is no verdict")
+        return output_parsers.is_content_safe(reply)
+
     names = ("nemoguard_parse_prompt_safety", "nemoguard_parse_response_safety")
-    return {name: strict(getattr(output_parsers, name)) for name in names}
+    parsers = {name: strict(getattr(output_parsers, name)) for name in names}
+    return {**parsers, "is_content_safe": in_words}

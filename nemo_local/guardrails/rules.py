@@ -46,6 +46,7 @@ CODE_KEYS = (
 """Top-level keys that would bring Colang, Python or files into the platform."""
 UNSENDABLE = ("client", "messages", "provider_name", "self")
 """Parameters that would take the place of what a request is made of."""
+_MODEL = re.compile(r"""\$model=(["']?)(?P<type>[^\s"'$=,()]+)\1""")
 _OBJECTS = ("rails", "custom_data", "tracing")
 _LISTS = ("models", "prompts", "instructions")
 
@@ -178,17 +179,34 @@ def _check_flags(place: str, settings: dict[str, Any], *keys: str) -> None:
 
 def _check_flow(flow: str, data: dict[str, Any]) -> None:
     """A flow needs its model and its prompt."""
-    prompts = [prompt["task"] for prompt in data.get("prompts") or []]
     types = [model["type"] for model in data.get("models") or []]
-    found = re.search(r"\$model=\s*[\"']?([^\s\"']+)", flow)
-    task = flow_name(flow).replace(" ", "_")
+    name = flow_name(flow)
+    task = name.replace(" ", "_")
     if not task.startswith("self_check"):
+        found = _MODEL.fullmatch(flow.strip().removeprefix(name).strip())
         if not found:
-            raise Invalid(f"flow {flow!r} needs a model: write '{flow_name(flow)} $model=<type>'")
-        if found[1] not in types:
-            raise Invalid(f"flow {flow!r} needs a model of type {found[1]!r} in data.models")
-        task = f"{task} $model={found[1]}"
+            raise Invalid(
+                f"flow {flow!r} needs a model, and takes nothing else: write "
+                f"'{name} $model=<type>', with a type without spaces, quotes and any of $=,()"
+            )
+        if found["type"] == "main":
+            raise Invalid(
+                f"flow {flow!r}: the main model is the one that each request names; give the "
+                "guard a model of a type of its own in data.models"
+            )
+        if found["type"] not in types:
+            raise Invalid(f"flow {flow!r} needs a model of type {found['type']!r} in data.models")
+        task = f"{task} $model={found['type']}"
     elif "$" in flow:
         raise Invalid(f"flow not supported: {flow!r} (self check takes no parameters here)")
-    if task not in prompts:
-        raise Invalid(f"flow {flow!r} needs a prompt with task {task!r} in data.prompts")
+    modes = ["standard", data.get("prompting_mode") or "standard"]
+    given = [p.get("mode") or "standard" for p in data.get("prompts") or [] if p["task"] == task]
+    if not any(mode in modes for mode in given):
+        raise Invalid(
+            f"flow {flow!r} needs a prompt with task {task!r} in data.prompts"
+            + (
+                f", and of mode {' or '.join(dict.fromkeys(modes))}, not {given[0]}"
+                if given
+                else ""
+            )
+        )

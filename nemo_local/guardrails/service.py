@@ -22,7 +22,7 @@ from nemo_local.guardrails.engine import Engine, main_model_of, sampling_of
 from nemo_local.guardrails.guard import Guard
 from nemo_local.guardrails.main_model import MainModel
 from nemo_local.guardrails.requests import Conversation, Options, conversation, with_plain_texts
-from nemo_local.guardrails.rules import check_data
+from nemo_local.guardrails.rules import FLOWS, check_data, flows
 from nemo_local.guardrails.store import ConfigStore
 from nemo_local.guardrails.streams import begun, finished, judged
 from nemo_local.guardrails.verdicts import Verdict
@@ -113,7 +113,7 @@ class GuardrailsService:
     ) -> dict[str, Any] | Events:
         guard = await self._guard(body)
         options = guard.options
-        if talk.user is None and guard.flows("input"):
+        if talk.user is None and guard.flows["input"]:
             raise Invalid("messages: there is no user message for the input rails to judge")
         checked = await guard.judge(talk, "input")
         if checked.blocked:
@@ -125,7 +125,7 @@ class GuardrailsService:
         }
         request = {key: given[key] for key in given if key not in ("guardrails", "stream")}
         model = MainModel(*self._engine.endpoint(main_model_of(guard.data)), self._timeout_s)
-        if options.stream and not guard.flows("output"):
+        if options.stream and not guard.flows["output"]:
             return await begun(_passed_on(model, path, request))
         if options.stream and guard.streaming["enabled"] and request.get("n") in (None, 1):
             return await begun(_judged(model, path, request, guard, talk))
@@ -147,11 +147,14 @@ class GuardrailsService:
         """The rails that a request means. Raises BadRequest, Invalid."""
         options = Options.of(body)
         data = await asyncio.to_thread(self._resolve, options)
+        chosen = {
+            direction: options.chosen(direction, flows(data, direction)) for direction in FLOWS
+        }
         try:
             rails = await asyncio.to_thread(self._engine.prepare, data, body["model"])
         except ValueError as error:
             raise Invalid(f"the rails configuration is unusable: {error}") from None
-        return Guard(self._engine, data, rails, options)
+        return Guard(self._engine, data, rails, options, chosen)
 
     def _resolve(self, options: Options) -> Data:
         if options.inline is not None:

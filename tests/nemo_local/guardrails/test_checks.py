@@ -123,6 +123,26 @@ def test_a_content_safety_prompt_without_a_parser_still_fails_closed(
     assert guardrails.check("hi", config=data)["status"] == "success"
 
 
+@pytest.mark.parametrize("reply", ["", "I cannot tell.", "hm", "The answer is no"])
+@pytest.mark.parametrize("flow", [INPUT_FLOW, "self check input"])
+def test_a_guard_in_words_that_are_no_verdict_blocks_and_says_so(
+    guardrails: Guardrails, flow: str, reply: str
+) -> None:
+    data = safety_config()
+    del data["prompts"][0]["output_parser"]
+    data["prompts"].append({"task": "self_check_input", "content": "{{ user_input }}"})
+    data["rails"] = {"input": {"flows": [flow]}}
+    guardrails.model.respond = lambda body: reply
+    answer = guardrails.check("hi", config=data)
+    assert answer["status"] == "blocked" and len(guardrails.model.requests) == 1
+    reason = "the rail could not judge: the guard model's reply was no verdict, so it blocks"
+    assert answer["rails_status"][flow]["message"] == reason
+    for words, status in (("No.", "success"), ("It's safe", "blocked"), ("Yes, block", "blocked")):
+        guardrails.model.respond = lambda body, words=words: words  # type: ignore[misc]
+        answer = guardrails.check("hi", config=data)
+        assert answer["status"] == status
+
+
 def test_output_rails_judge_the_assistant_message_with_the_user_message(
     guardrails: Guardrails,
 ) -> None:
@@ -208,8 +228,22 @@ def test_options_choose_directions_flows_and_logs(guardrails: Guardrails) -> Non
     assert log["activated_rails"] == [] and log["llm_calls"] is None
     assert log["stats"]["llm_calls_count"] == 1
     assert log["stats"]["llm_calls_total_tokens"] == 7
-    status, detail = refused(guardrails, "x", options={"rails": {"input": ["self check input"]}})
-    assert status == 422 and "is not a flow of this configuration" in detail
+
+
+def test_a_flow_that_is_none_is_refused_before_anybody_is_asked(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    messages = [{"role": "user", "content": "a bomb"}, {"role": "assistant", "content": "x"}]
+    for direction in ("input", "output"):
+        rails = {"options": {"rails": {direction: ["self check facts"]}}}
+        for path in ("checks", "chat/completions"):
+            body = {
+                "model": "m",
+                "messages": messages,
+                "guardrails": {"config_id": "ns/toolcalling", **rails},
+            }
+            with pytest.raises(UpstreamError, match="is not a flow of this") as caught:
+                guardrails.client.post(f"/v1/guardrail/{path}", json=body)
+            assert caught.value.status == 422 and not guardrails.model.requests
 
 
 def test_rails_exceptions_block_too(guardrails: Guardrails) -> None:

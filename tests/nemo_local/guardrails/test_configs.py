@@ -75,6 +75,10 @@ def test_an_unknown_path_names_itself(guardrails: Guardrails) -> None:
     }
 
 
+CONTENT_SAFETY = "content safety check input"
+NO_MODEL = f"write '{CONTENT_SAFETY} $model=<type>'"
+
+
 def edited(path: str, value: Any) -> dict[str, Any]:
     """The safety configuration with one place changed: `edited("models.0.engine", "x")`."""
     data = deepcopy(safety_config())
@@ -106,6 +110,13 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("prompts.0.task", "other", "needs a prompt with task 'content_safety_check_input"),
         ("rails.input.flows", ["jailbreak detection model"], "flow not supported"),
         ("rails.input.flows", ["content safety check input"], "needs a model"),
+        ("rails.input.flows", [f"{CONTENT_SAFETY} $extra=1 $model=content_safety"], NO_MODEL),
+        ("rails.input.flows", [f"{CONTENT_SAFETY} $model=content_safety $extra=1"], NO_MODEL),
+        ("rails.input.flows", [f"{CONTENT_SAFETY} $model=content_safety,"], NO_MODEL),
+        ("rails.input.flows", [f"{CONTENT_SAFETY} $model=content=safety"], NO_MODEL),
+        ("rails.input.flows", [f"{CONTENT_SAFETY} $model='content_safety"], NO_MODEL),
+        ("rails.input.flows", [f"{CONTENT_SAFETY} $model=main"], "the main model is the one that"),
+        ("prompts.0.mode", "compact", "and of mode standard, not compact"),
         ("rails.retrieval.flows", ["check facts"], "flow not supported: 'check facts'"),
         ("rails.input", ["x"], "data.rails.input must be a JSON object"),
         ("rails.input.flows", 5, "data.rails.input.flows must be a JSON list"),
@@ -131,6 +142,13 @@ def test_a_config_we_will_not_run_is_refused_by_name(
         guardrails.create(edited(path, value))
     assert caught.value.status == 422
     assert isinstance(caught.value.detail, str) and message in caught.value.detail
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'], ids=["bare", "single", "double"])
+def test_a_flow_may_quote_the_type_of_its_model(guardrails: Guardrails, quote: str) -> None:
+    flow = f" {CONTENT_SAFETY} $model={quote}content_safety{quote} "
+    answer = guardrails.check("hi", config=edited("rails.input.flows", [flow]))
+    assert answer["rails_status"] == {flow: {"status": "success"}}
 
 
 @pytest.mark.parametrize(
@@ -356,6 +374,14 @@ def test_a_config_may_have_a_second_prompt_of_a_task_for_another_mode(
     guardrails.create(safety_config(prompts=[*prompts, compact], prompting_mode="compact"), "short")
     guardrails.check("a bomb", config="ns/short")
     assert guardrails.model.requests[-1]["messages"][0]["content"] == "short"
+
+
+def test_a_prompt_for_another_mode_does_not_keep_configs_apart(guardrails: Guardrails) -> None:
+    prompts = safety_config()["prompts"]
+    guardrails.create(safety_config(prompts=[*prompts, {**prompts[0], "mode": "compact"}]))
+    guardrails.create({"models": []}, "none")
+    ids = ["ns/toolcalling", "ns/none", "ns/toolcalling"]
+    assert guardrails.check("hi", config=None, config_ids=ids)["status"] == "success"
 
 
 def test_a_default_does_not_stand_against_what_another_config_says(
