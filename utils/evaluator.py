@@ -77,10 +77,10 @@ class RowResult:
             return "invented tool"
         if not self.name_right:
             return "wrong tool"
+        if not all(isinstance(call["arguments"], dict) for call in self.predicted):
+            return "broken arguments"
         expected = {call["name"]: call["arguments"] for call in self.expected}
         predicted = {call["name"]: call["arguments"] for call in self.predicted}
-        if not all(isinstance(arguments, dict) for arguments in predicted.values()):
-            return "broken arguments"
         if any(set(expected[name]) - set(predicted[name]) for name in expected):
             return "missing argument"
         if any(set(predicted[name]) - set(expected[name]) for name in expected):
@@ -260,7 +260,8 @@ def _calls(tool_calls: Any) -> list[dict[str, Any]]:
     calls = []
     for call in tool_calls if isinstance(tool_calls, list) else []:
         function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        name = function.get("name") if isinstance(function, dict) else ""
+        if not (isinstance(function, dict) and isinstance(name, str) and name):
             continue  # no call without a name
         arguments = function.get("arguments")
         if isinstance(arguments, str):
@@ -269,5 +270,5 @@ def _calls(tool_calls: Any) -> list[dict[str, Any]]:
             except (ValueError, RecursionError):
                 pass  # kept as text: `kind` reports it as broken
         arguments = {} if arguments is None else arguments
-        calls.append({"name": function["name"], "arguments": arguments})
+        calls.append({"name": name, "arguments": arguments})
     return calls

@@ -15,6 +15,7 @@ TOOLS = [
     {"type": "function", "function": {"name": name, "description": "", "parameters": {}}}
     for name in ("get_weather", "get_news")
 ]
+WEATHER = TOOLS[0]["function"]["name"]
 GOLD = {"city": "Oslo", "days": 3}
 
 
@@ -61,6 +62,8 @@ def results(rows, task="seen"):
         ("no call", row([(None, "{}")], text="It is cold there.")),
         ("missing argument", row([("get_weather", None)], name=1)),
         ("broken arguments", row([("get_weather", "[" * 1500)], name=1, args=None)),
+        ("broken arguments", row([(WEATHER, "{bad"), (WEATHER, "{}")], name=1, args=None)),
+        ("missing argument", row([(WEATHER, "{}"), ("", "{}")], name=1)),
         ("invented tool", row([("get_wether", "{}")])),
         ("wrong tool", row([("get_news", "{}")])),
         ("broken arguments", row([("get_weather", '{"city": ')], name=1, args=None)),
