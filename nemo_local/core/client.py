@@ -15,6 +15,8 @@ from nemo_local.core.errors import PlatformError
 from nemo_local.core.secrets import usable_key
 
 CONNECT_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 256
+"""Of one client; a request beyond them waits for one, and its limit of time runs meanwhile."""
 PASSED_ON = ("retry-after", "x-should-retry")
 """Headers of a refusal that our own caller needs, too."""
 
@@ -152,7 +154,7 @@ def _options(base_url: str, token: str | None, timeout_s: float | None) -> dict[
         "base_url": base_url,
         "headers": headers,
         "timeout": httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
-        "limits": httpx.Limits(max_connections=256),
+        "limits": httpx.Limits(max_connections=MAX_CONNECTIONS),
         "follow_redirects": True,
         "trust_env": trust_env,
         "verify": _certificates(trust_env),

@@ -173,13 +173,13 @@ def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[Row]:
     try:
         header = _distinct(next((cells for cells in reader if "".join(cells).strip()), []))
         for cells in reader:
-            if len(cells) not in (0, len(header)):
+            if len(cells) == len(header):
+                yield dict(zip(header, cells, strict=True))
+            elif "".join(cells).strip():
                 raise DatasetError(
                     f"{path} line {reader.line_num} has {len(cells)} cells, not the {len(header)} "
                     "of the header; put cells that hold commas in quotes"
                 )
-            if cells:
-                yield dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DatasetError(f"{path} line {reader.line_num} is not CSV ({error})") from None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from nemo_local.core.client import MAX_CONNECTIONS
 from nemo_local.evaluator.datasets import Row
 from nemo_local.evaluator.metrics import METRICS, RowError, Scores, bleu_texts, score_row
 from nemo_local.evaluator.models import ModelClient, ModelError, RequestFailed, output_text
@@ -82,7 +83,7 @@ class Sampling:
         if "max_tokens" in defaults:
             defaults["max_tokens"] = int(defaults["max_tokens"])
         return cls(
-            parallelism=int(given.get("parallelism", DEFAULT_PARALLELISM)),
+            parallelism=min(int(given.get("parallelism", DEFAULT_PARALLELISM)), MAX_CONNECTIONS),
             request_timeout_s=float(given.get("request_timeout", 300)),
             max_retries=int(given.get("max_retries", 3)),
             defaults={**dict(given.get("extra") or {}), **defaults},
@@ -183,7 +184,8 @@ def offline_sample(row: Row) -> dict[str, Any]:
         return {}
     response = row.get("response")
     text = output_text(response) if response is None or isinstance(response, dict) else response
-    return {"output_text": row.get("output_text", text), "response": response}
+    own = row.get("output_text")
+    return {"output_text": text if own is None else own, "response": response}
 
 
 async def _run_row(

@@ -161,6 +161,17 @@ def test_a_row_without_a_reply_is_no_wrong_one_and_a_number_is_a_reply(
     assert "'output_text'" in row_details(evaluator, job, "t")[0]["error"]
 
 
+def test_a_row_whose_output_text_is_null_has_the_text_of_its_response(
+    evaluator: Evaluator,
+) -> None:
+    metric = {"type": "em", "params": {"ground_truth": "{{ item.a }}"}}
+    config = {"type": "custom", "tasks": {"t": {"type": "data", "metrics": {"m": metric}}}}
+    response = {"choices": [{"message": {"role": "assistant", "content": "x"}}]}
+    rows = [{"a": "x", "output_text": None, "response": response}]
+    job = evaluator.run(config, {"type": "rows", "rows": rows})
+    assert scores(evaluator, job, "t", "m")["em"]["value"] == 1.0
+
+
 @pytest.mark.parametrize("kind", ["em", "f1", "rouge"])
 def test_a_ground_truth_that_is_a_list_in_a_row_is_no_wrong_answer(
     evaluator: Evaluator, kind: str

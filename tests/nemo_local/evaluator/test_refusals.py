@@ -351,6 +351,17 @@ def test_a_csv_file_may_begin_with_empty_lines(start: bytes) -> None:
     assert list(read_rows("a.csv", [start + b"q,a\n1,2\n"])) == [{"q": "1", "a": "2"}]
 
 
+@pytest.mark.parametrize("blank", [b"  ", b"", b" , , ", b"\t"], ids=repr)
+def test_a_line_of_blanks_is_no_row_of_a_csv_file(blank: bytes) -> None:
+    content = b"q,a\n1,2\n" + blank + b"\n3,4\n" + blank + b"\n"
+    assert [row["q"] for row in read_rows("a.csv", [content])] == ["1", "3"]
+
+
+def test_an_empty_cell_is_a_value_of_a_csv_file() -> None:
+    assert list(read_rows("a.csv", [b'q\n""\n'])) == [{"q": ""}]
+    assert list(read_rows("a.csv", [b"q,a\n,\n"])) == [{"q": "", "a": ""}]
+
+
 def test_a_cell_may_hold_a_whole_document() -> None:
     text = "x" * 200_000
     assert list(read_rows("a.csv", [f"q,a\n{text},2\n".encode()])) == [{"q": text, "a": "2"}]

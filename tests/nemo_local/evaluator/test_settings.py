@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.client import MAX_CONNECTIONS, Client, UpstreamError
 from nemo_local.evaluator.models import Endpoint, resolve
 from nemo_local.evaluator.service import EvaluatorService
 from tests.nemo_local.evaluator.conftest import Evaluator
@@ -134,6 +134,14 @@ def test_parallelism_bounds_the_rows_under_way(evaluator: Evaluator) -> None:
     evaluator.run(text_config(evaluator.put_rows(ROWS), parallelism=1))
     assert met == [False]
     assert len(evaluator.model.requests) == len(ROWS)
+
+
+def test_no_more_rows_are_under_way_than_there_are_connections(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    job = evaluator.run(text_config(evaluator.put_rows(ROWS), parallelism=600))
+    log = evaluator.client.raw("GET", f"/v1/evaluation/jobs/{job['id']}/logs").content
+    text = zipfile.ZipFile(io.BytesIO(log)).read(f"{job['id']}/logs/job.log").decode()
+    assert f"task qa: {len(ROWS)} rows, {MAX_CONNECTIONS} at a time" in text
 
 
 def test_a_request_is_repeated_as_often_as_max_retries_says(evaluator: Evaluator) -> None:
