@@ -57,8 +57,15 @@ def parse_url(files_url: str) -> DatasetUrl:
     )
 
 
-def data_files(platform: Client, dataset: dict[str, Any]) -> list[str]:
-    """Paths of the dataset's data files, sorted.
+def commit_of(platform: Client, dataset: dict[str, Any]) -> str:
+    """The commit that the dataset's revision is at now. Raises DatasetError when there is none."""
+    url = parse_url(str(dataset["files_url"]))
+    found = _asked(platform, dataset, f"revision/{quote(url.revision, safe='')}")
+    return str(found["sha"])
+
+
+def data_files(platform: Client, dataset: dict[str, Any], revision: str | None = None) -> list[str]:
+    """Paths of the dataset's data files, sorted; `revision` stands for that of its URL.
 
     A `split` keeps the files that carry its name in their path; a single file must, too.
 
@@ -67,13 +74,8 @@ def data_files(platform: Client, dataset: dict[str, Any]) -> list[str]:
     """
     files_url = str(dataset["files_url"])
     url = parse_url(files_url)
-    tree = f"/v1/hf/api/datasets/{quote(url.repository)}/tree/{quote(url.revision, safe='')}"
-    try:
-        entries = platform.get(tree, params={"recursive": "true"})
-    except UpstreamError as error:
-        if error.status != 404:
-            raise
-        raise DatasetError(f"{files_url} is not present on datastore") from None
+    tree = f"tree/{quote(revision or url.revision, safe='')}"
+    entries = _asked(platform, dataset, tree, recursive="true")
     paths = sorted(entry["path"] for entry in entries if entry["type"] == "file")
     split = dataset.get("split")
     if url.path in paths:
@@ -93,20 +95,22 @@ def data_files(platform: Client, dataset: dict[str, Any]) -> list[str]:
     return chosen
 
 
-def load_rows(platform: Client, dataset: dict[str, Any], limit: int | None) -> list[Row]:
-    """The dataset's first `limit` rows in file order (None = all); nothing after them is read.
+def load_rows(
+    platform: Client, dataset: dict[str, Any], limit: int | None, commit: str
+) -> list[Row]:
+    """The first `limit` rows in file order at this commit (None = all); no later one is read.
 
     Raises:
         DatasetError: a file is missing or malformed; the message names file and line.
     """
     url = parse_url(str(dataset["files_url"]))
-    repository, revision = quote(url.repository), quote(url.revision, safe="")
+    repository = quote(url.repository)
     rows: list[Row] = []
-    for path in data_files(platform, dataset):
+    for path in data_files(platform, dataset, commit):
         wanted = None if limit is None else limit - len(rows)
         if wanted == 0:
             break
-        where = f"/v1/hf/datasets/{repository}/resolve/{revision}/{quote(path)}"
+        where = f"/v1/hf/datasets/{repository}/resolve/{commit}/{quote(path)}"
         with platform.stream("GET", where) as response:
             file_rows = read_rows(path, response.iter_bytes(), dataset.get("format"))
             rows += islice(file_rows, wanted)
@@ -139,6 +143,17 @@ def read_rows(path: str, content: Iterable[bytes], format: str | None = None) ->
     if suffix == ".json" and not "".join(head).lstrip().startswith("{"):
         return iter(_array(path, "".join(lines)))
     return _jsonl_rows(path, lines)
+
+
+def _asked(platform: Client, dataset: dict[str, Any], path: str, **params: str) -> Any:
+    """What the Data Store says of the dataset's repository. Raises DatasetError without one."""
+    repository = quote(parse_url(str(dataset["files_url"])).repository)
+    try:
+        return platform.get(f"/v1/hf/api/datasets/{repository}/{path}", params=params)
+    except UpstreamError as error:
+        if error.status != 404:
+            raise
+        raise DatasetError(f"{dataset['files_url']} is not present on datastore") from None
 
 
 def _names_split(path: str, split: str) -> bool:

@@ -14,7 +14,14 @@ from nemo_local.core.errors import BadRequest, Invalid, NotFound, PlatformError
 from nemo_local.core.ids import new_id
 from nemo_local.core.inference import inference_root, same_address
 from nemo_local.core.secrets import usable_key
-from nemo_local.evaluator.datasets import DatasetError, Row, data_files, load_rows
+from nemo_local.evaluator.datasets import (
+    DatasetError,
+    Row,
+    commit_of,
+    data_files,
+    load_rows,
+    parse_url,
+)
 from nemo_local.evaluator.metrics import (
     ABSOLUTE_DIFFERENCE,
     ALIASES,
@@ -77,10 +84,11 @@ class Expander:
         return entity
 
     def model(self, given: Entity) -> Entity:
-        """An inline model in full."""
+        """An inline model in full. Raises Invalid for an address or a key that cannot be used."""
         entity = self._inline("model", None, given, MODEL_KEYS)
         endpoint = entity["api_endpoint"]
         if isinstance(endpoint, dict):
+            _check_endpoint(endpoint)
             entity["api_endpoint"] = {"format": "nim", "api_key": None, **endpoint}
         return entity
 
@@ -171,7 +179,6 @@ def check(config: Entity, target: Entity) -> None:
     _require(target["type"] in TARGET_TYPES, f"target type {target['type']!r}")
     if not target[target["type"]]:
         raise Invalid(f"target of type {target['type']!r} has no {target['type']!r}")
-    _check_endpoint(target["model"])
     if not config["tasks"]:
         raise Invalid("a custom evaluation config needs at least one task")
     _check_params(config["params"] or {})
@@ -179,14 +186,13 @@ def check(config: Entity, target: Entity) -> None:
         _check_task(f"tasks.{name}", task, target)
 
 
-def _check_endpoint(model: Any) -> None:
-    endpoint = model.get("api_endpoint") if isinstance(model, dict) else None
+def _check_endpoint(endpoint: Entity) -> None:
     field = "url"
     try:
-        if endpoint and endpoint.get("url"):
+        if endpoint.get("url"):
             inference_root(str(endpoint["url"]), nim_url="")
         field = "api_key"
-        usable_key((endpoint or {}).get("api_key"))
+        usable_key(endpoint.get("api_key"))
     except ValueError as error:
         raise Invalid(f"target.model.api_endpoint.{field}: {error}") from None
 
@@ -207,19 +213,24 @@ def check_datasets(config: Entity, target: Entity, platform: Client) -> None:
 
 
 def task_plans(config: Entity, target: Entity, platform: Client) -> list[TaskPlan]:
-    """Every task with its rows, ready to run.
+    """Every task with its rows, ready to run; what one revision names is read at one commit.
 
     Raises:
         EvaluationFailed: a dataset cannot be read, or its cached outputs do not match it.
     """
     limit = (config["params"] or {}).get("limit_samples")
     loaded: dict[tuple[Any, ...], list[Row]] = {}
+    commits: dict[tuple[str, str], str] = {}
 
     def rows(dataset: Entity, *limits: int | None) -> list[Row]:
         first = _least(limit, dataset.get("limit"), *limits)
+        url = parse_url(str(dataset["files_url"]))
+        place = (url.repository, url.revision)
+        if place not in commits:
+            commits[place] = commit_of(platform, dataset)
         key = (dataset["files_url"], dataset.get("split"), dataset.get("format"), first)
         if key not in loaded:
-            loaded[key] = load_rows(platform, dataset, first)
+            loaded[key] = load_rows(platform, dataset, first, commits[place])
         return loaded[key]
 
     try:

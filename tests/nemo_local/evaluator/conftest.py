@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ class Evaluator:
     model: ScriptedModel
     jobs_dir: Path
     files: dict[str, bytes] = field(default_factory=dict)
-    """Files of the one dataset repository, `ns/data`."""
+    """Files of the one dataset repository, `ns/data`, as its main branch has them."""
+    when_read: Callable[[], object] = lambda: None
+    """Called when the content of a file is asked for."""
 
     def put_rows(self, rows: list[dict[str, Any]], path: str = "testing/rows.jsonl") -> str:
         self.files[path] = "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -68,7 +70,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluator]:
         client = Client(url)
         service = EvaluatorService(documents, client, model.url, home / "jobs")
         evaluator = Evaluator(client, service, documents, model, home / "jobs")
-        _add_hub(app, evaluator.files)
+        _add_hub(app, evaluator)
         app.include_router(router(service, []))
         yield evaluator
         service.stop()
@@ -83,20 +85,35 @@ def evaluator(running: Evaluator) -> Evaluator:
         for entity in running.documents.all(f"evaluation_{kind}"):
             running.documents.delete(f"evaluation_{kind}", entity["id"])
     running.files.clear()
+    running.when_read = lambda: None
     running.model.reset()
     return running
 
 
-def _add_hub(app: FastAPI, files: dict[str, bytes]) -> None:
-    @app.get("/v1/hf/api/datasets/{namespace}/{name}/tree/{revision}")
-    def tree(namespace: str, name: str) -> Any:
+def _add_hub(app: FastAPI, evaluator: Evaluator) -> None:
+    commits: dict[str, dict[str, bytes]] = {}
+
+    def files(revision: str) -> dict[str, bytes]:
+        return commits.get(revision, evaluator.files)
+
+    @app.get("/v1/hf/api/datasets/{namespace}/{name}/revision/{revision}")
+    def commit(namespace: str, name: str, revision: str) -> Any:
         if (namespace, name) != ("ns", "data"):
             raise NotFound("no such repository")
-        return [{"type": "file", "path": path} for path in files]
+        sha = f"commit-{len(commits)}"
+        commits[sha] = dict(files(revision))
+        return {"sha": sha}
+
+    @app.get("/v1/hf/api/datasets/{namespace}/{name}/tree/{revision}")
+    def tree(namespace: str, name: str, revision: str) -> Any:
+        if (namespace, name) != ("ns", "data"):
+            raise NotFound("no such repository")
+        return [{"type": "file", "path": path} for path in files(revision)]
 
     @app.get("/v1/hf/datasets/ns/data/resolve/{revision}/{path:path}")
-    def resolve(path: str) -> Response:
-        return Response(files[path])
+    def resolve(revision: str, path: str) -> Response:
+        evaluator.when_read()
+        return Response(files(revision)[path])
 
     @app.get("/v1/datasets/{namespace}/{name}")
     def dataset(namespace: str, name: str) -> Any:

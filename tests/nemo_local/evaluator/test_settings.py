@@ -1,5 +1,6 @@
 """Each setting of a config, a data set and an endpoint does what it says."""
 
+import copy
 import io
 import json
 import threading
@@ -70,6 +71,24 @@ def test_a_split_keeps_its_own_files(evaluator: Evaluator) -> None:
     config["tasks"]["qa"]["dataset"]["split"] = "test"
     evaluator.run(config)
     assert prompts(evaluator) == ["test"]
+
+
+def test_a_commit_that_comes_while_rows_are_read_waits_for_the_next_job(
+    evaluator: Evaluator,
+) -> None:
+    evaluator.model.respond = lambda body: "b"
+    for name in ("a", "b"):
+        evaluator.put_rows([{"q": "before", "a": "b"}], f"testing/{name}.jsonl")
+    config = text_config("hf://datasets/ns/data/testing")
+    config["tasks"]["again"] = copy.deepcopy(config["tasks"]["qa"])
+    config["tasks"]["again"]["dataset"]["files_url"] += "/b.jsonl"
+    after = [{"q": "after", "a": "b"}]
+    evaluator.when_read = lambda: evaluator.put_rows(after, "testing/b.jsonl")
+    assert evaluator.run(config)["status"] == "completed"
+    assert prompts(evaluator) == ["before"] * 3
+    evaluator.model.requests.clear()
+    evaluator.run(config)
+    assert prompts(evaluator) == ["after", "after", "before"]
 
 
 def test_a_split_counts_for_a_single_file_too(evaluator: Evaluator) -> None:
@@ -289,6 +308,24 @@ def test_a_password_in_an_endpoint_s_url_is_refused_and_stored_nowhere(
     with pytest.raises(UpstreamError, match="send it as api_key") as caught:
         evaluator.run(text_config(evaluator.put_rows(ROWS[:1])), target)
     assert caught.value.status == 422 and "hidden" not in str(caught.value.response_body)
+
+
+def test_a_password_in_a_stored_target_s_url_is_refused_and_stored_nowhere(
+    evaluator: Evaluator,
+) -> None:
+    def target(address: str) -> dict[str, Any]:
+        return {"api_endpoint": {"url": f"{address}/v1", "model_id": "m"}}
+
+    address, targets = evaluator.model.url, "/v1/evaluation/targets"
+    hidden = target(address.replace("http://", "http://me:hidden@"))
+    body = {"type": "model", "name": "t", "namespace": "ns", "model": target(address)}
+    evaluator.client.post(targets, json=body)
+    for method, path in (("POST", targets), ("PATCH", f"{targets}/ns/t")):
+        with pytest.raises(UpstreamError, match="send it as api_key") as caught:
+            evaluator.client.call(method, path, json={**body, "name": "u", "model": hidden})
+        assert caught.value.status == 422 and "hidden" not in str(caught.value.response_body)
+    stored = evaluator.documents.all("evaluation_target")
+    assert len(stored) == 1 and "hidden" not in str(stored)
 
 
 def test_the_platform_s_token_goes_to_its_own_nim_only(evaluator: Evaluator) -> None:
