@@ -8,6 +8,7 @@ import math
 import shutil
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def row_detail(row: RowResult) -> dict[str, Any]:
 
 
 class JobFiles:
-    """The folder of one job: `results/results.json`, `config.json`, `aggregate.json`, `logs/`."""
+    """The folder of one job: `results/results.json` and `logs/`."""
 
     def __init__(self, jobs_dir: Path, job_id: str, clock: Clock) -> None:
         self.folder = jobs_dir / job_id
@@ -70,21 +71,31 @@ class JobFiles:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".part")
-        draft.write_bytes(json.dumps(value, ensure_ascii=False, indent=1).encode())
+        draft.write_bytes(_json(value))
         draft.replace(path)
 
-    def zipped(self, part: str = "") -> bytes:
-        """The folder, or one part of it, as a zip under `<job id>/`."""
+    def zipped(self, part: str = "", also: Mapping[str, Any] | None = None) -> bytes:
+        """The folder, or one part of it, as a zip under `<job id>/`, with `also` as JSON files.
+
+        Another thread may be removing the folder; what it removed is left out.
+        """
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted((self.folder / part).rglob("*")):
-                if path.is_file() and path.suffix != ".part":
-                    archive.write(path, path.relative_to(self.folder.parent).as_posix())
+            for name, value in (also or {}).items():
+                archive.writestr(f"{self.folder.name}/{name}", _json(value))
+            with suppress(FileNotFoundError):
+                for path in sorted((self.folder / part).rglob("*")):
+                    if path.is_file() and path.suffix != ".part":
+                        archive.write(path, path.relative_to(self.folder.parent).as_posix())
         return buffer.getvalue()
 
     def remove(self) -> None:
         """Remove the folder; another thread may be at it too."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=1).encode()
 
 
 def _statistics(column: list[float]) -> dict[str, Any]:

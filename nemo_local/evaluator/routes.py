@@ -33,6 +33,7 @@ from nemo_local.core.secrets import masked
 from nemo_local.core.web import json_body, list_query, page_body, plain, without_nulls
 from nemo_local.evaluator.job_records import JOB, wire_job
 from nemo_local.evaluator.service import RESULT, SHOWN_AS, EvaluatorService
+from nemo_local.evaluator.shown import shown_result
 
 CONFIG, TARGET = "evaluation_config", "evaluation_target"
 _CONFIG_FILTERS = ("name", "namespace", "project", "type", "created_at", "custom_fields")
@@ -178,16 +179,6 @@ def _add_jobs(routes: APIRouter, service: EvaluatorService) -> None:
     @routes.post("/live")
     def live(body: LiveBody, raw: Raw) -> Any:
         return service.live(raw)
-
-
-def shown_result(result: dict[str, Any]) -> Any:
-    """A result without nulls, but for the value of a score that no row could give."""
-    tasks = {
-        name: {**without_nulls(task), "metrics": task.get("metrics") or {}}
-        for name, task in (result.get("tasks") or {}).items()
-        if isinstance(task, dict)
-    }
-    return {**without_nulls({key: result[key] for key in result if key != "name"}), "tasks": tasks}
 
 
 def _page(service: EvaluatorService, kind: str, request: Request) -> Any:

@@ -29,7 +29,7 @@ from nemo_local.evaluator.job_records import JOB, QUEUED, JobRecords, settled, w
 from nemo_local.evaluator.plan import Entity, Expander, check, check_datasets, task_plans
 from nemo_local.evaluator.results import JobFiles
 from nemo_local.evaluator.runner import Cancelled, EvaluationFailed
-from nemo_local.evaluator.shown import message
+from nemo_local.evaluator.shown import message, shown_result
 
 logger = logging.getLogger(__name__)
 
@@ -186,12 +186,12 @@ class EvaluatorService:
         return self.result(job["result"])
 
     def results_zip(self, job_id: str) -> bytes:
-        self.job_result(job_id)
-        return self._files(job_id).zipped()
+        result, job = self.job_result(job_id), self.job(job_id)
+        files = {"aggregate.json": shown_result(result), "config.json": masked(wire_job(job))}
+        return self._zipped(job_id, also=files)
 
     def logs_zip(self, job_id: str) -> bytes:
-        self.job(job_id)
-        return self._files(job_id).zipped("logs")
+        return self._zipped(job_id, "logs")
 
     def live(self, body: Entity) -> dict[str, Any]:
         """A small evaluation, run at once; its failure is part of the answer.
@@ -298,8 +298,6 @@ class EvaluatorService:
     def _complete(self, job: Entity, outcome: Outcome, files: JobFiles) -> None:
         result = _result_document(job["id"], outcome)
         files.write("results/results.json", outcome.rows)
-        files.write("config.json", masked(wire_job(job)))
-        files.write("aggregate.json", result)
         files.log(_completion(outcome))
         done = {"message": _completion(outcome), "progress": 100.0}
         entity = self._documents.create(
@@ -331,6 +329,11 @@ class EvaluatorService:
             with contextlib.suppress(NotFound):
                 self._documents.delete(RESULT, result["id"])
         self._files(job_id).remove()
+
+    def _zipped(self, job_id: str, part: str = "", also: Entity | None = None) -> bytes:
+        content = self._files(job_id).zipped(part, also)
+        self.job(job_id)  # one that was deleted meanwhile has lost files
+        return content
 
     def _files(self, job_id: str) -> JobFiles:
         return JobFiles(self._jobs_dir, job_id, self._documents.clock)

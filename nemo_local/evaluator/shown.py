@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from nemo_local.core.web import without_nulls
+
 MAX_MESSAGE = 500
 
 
@@ -17,6 +19,16 @@ def strict_json(value: Any) -> Any:
     """
     text = _whole_characters(json.dumps(value, ensure_ascii=False))
     return json.loads(text, parse_constant=lambda _: None)
+
+
+def shown_result(result: dict[str, Any]) -> Any:
+    """A result without nulls, but for the value of a score that no row could give."""
+    tasks = {
+        name: {**without_nulls(task), "metrics": task.get("metrics") or {}}
+        for name, task in (result.get("tasks") or {}).items()
+        if isinstance(task, dict)
+    }
+    return {**without_nulls({key: result[key] for key in result if key != "name"}), "tasks": tasks}
 
 
 def message(reason: object) -> str:

@@ -1,12 +1,14 @@
 """A job's life beside other jobs: queues, cancelling, deleting, and a platform that starts."""
 
 import json
+import secrets
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psutil
 import pytest
 from fastapi.responses import JSONResponse
 
@@ -306,6 +308,22 @@ def test_a_finished_job_is_deleted_with_its_result(evaluator: Evaluator) -> None
     evaluator.client.delete(f"{JOBS}/{job['id']}")
     with pytest.raises(UpstreamError, match="404"):
         evaluator.client.get(f"/v1/evaluation/results/{result}")
+
+
+def test_results_of_a_job_that_is_deleted_meanwhile_are_not_sent_in_part(
+    evaluator: Evaluator,
+) -> None:
+    job = post(evaluator, OFFLINE, {"type": "rows", "rows": [{"a": "b"}]})
+    evaluator.ended(job["id"])
+    large = evaluator.jobs_dir / job["id"] / "logs" / "large.log"
+    large.write_bytes(secrets.token_bytes(30_000_000))
+    with ThreadPoolExecutor() as pool:
+        sent = pool.submit(evaluator.client.raw, "GET", f"{JOBS}/{job['id']}/download-results")
+        process = psutil.Process()
+        wait_until(lambda: str(large) in str(process.open_files()), 20, "the files are read")
+        evaluator.client.delete(f"{JOBS}/{job['id']}")
+        with pytest.raises(UpstreamError, match="404"):
+            sent.result(20)
 
 
 def test_jobs_deleted_at_any_moment_leave_no_result_and_no_file(evaluator: Evaluator) -> None:

@@ -105,6 +105,13 @@ def test_a_job_scores_every_row_and_keeps_dataset_order(evaluator: Evaluator) ->
     archive = zipfile.ZipFile(io.BytesIO(content))
     names = ["aggregate.json", "config.json", "logs/job.log", "results/results.json"]
     assert archive.namelist() == [f"{job['id']}/{name}" for name in names]
+    shown = {
+        name: json.loads(archive.read(f"{job['id']}/{name}.json"))
+        for name in ("config", "aggregate")
+    }
+    assert shown["config"] == evaluator.client.get(f"/v1/evaluation/jobs/{job['id']}")
+    results = evaluator.client.get(f"/v1/evaluation/jobs/{job['id']}/results")
+    assert shown["aggregate"] == results
     rows = json.loads(archive.read(f"{job['id']}/results/results.json"))["calls"]
     assert [row["item"]["messages"][0]["content"] for row in rows] == [
         f"row {number}" for number in range(10)
