@@ -128,7 +128,7 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
         _inference_router(inference),
     )
     # The last one added sees a request first.
-    app.add_middleware(StrictJson)
+    app.add_middleware(StrictJson, but_below=("/v1/guardrail/",))
     app.add_middleware(QuotedSlashes)
     if settings.token:
         app.add_middleware(TokenCheck, token=settings.token)

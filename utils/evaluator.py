@@ -88,7 +88,7 @@ class RowResult:
         return "wrong value"
 
 
-@translates()
+@translates("EVALUATOR_URL")
 def start_evaluation(
     client: NeMoMicroservices,
     *,
@@ -125,7 +125,7 @@ def wait_for_evaluation(
     """
 
     def fetch() -> EvaluationJob:
-        with translated(str(client.base_url)):
+        with translated(str(client.base_url), setting="EVALUATOR_URL"):
             return client.evaluation.jobs.retrieve(job_id)
 
     return wait_for_job(
@@ -136,7 +136,7 @@ def wait_for_evaluation(
     )
 
 
-@translates()
+@translates("EVALUATOR_URL")
 def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Proportion]]:
     """Scores of a finished job by task: {"seen": {"function_name_accuracy": Proportion}}.
 
@@ -163,7 +163,7 @@ def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Propor
     return found
 
 
-@translates()
+@translates("EVALUATOR_URL")
 def row_results(client: NeMoMicroservices, job_id: str) -> list[RowResult]:
     """Every row of a finished job with the model's reply, in the order of the data files."""
     archive = client.evaluation.jobs.download_results(job_id).read()

@@ -80,10 +80,10 @@ def refusal(status: int, request: str, detail: object) -> Refused:
 
 
 @contextmanager
-def translated(url: str, *, setting: str = "NEMO_URL") -> Iterator[None]:
+def translated(url: str, *, setting: str) -> Iterator[None]:
     """Within this block, errors of requests and of the SDKs become those of `utils.errors`.
 
-    with translated(config.NEMO_URL):
+    with translated(config.ENTITY_STORE_URL, setting="ENTITY_STORE_URL"):
         client.namespaces.retrieve("none")   # raises NotFound instead of the SDK's own class
     """
     try:
@@ -98,11 +98,11 @@ def translated(url: str, *, setting: str = "NEMO_URL") -> Iterator[None]:
 
 
 def translates(
-    setting: str = "NEMO_URL",
+    setting: str,
 ) -> Callable[[Callable[Concatenate[C, P], R]], Callable[Concatenate[C, P], R]]:
     """A decorator of verbs: errors of the client, their first argument, become ours.
 
-    @translates()
+    @translates("ENTITY_STORE_URL")
     def ensure_namespace(client: NeMoMicroservices, namespace: str) -> Namespace: ...
     """
 

@@ -89,14 +89,21 @@ class LocalOnly:
 
 
 class StrictJson:
-    """Answers 422 to a JSON body that no answer could repeat (see strict_json)."""
+    """Answers 422 to a JSON body that no answer could repeat (see strict_json).
 
-    def __init__(self, app: ASGIApp, max_depth: int = MAX_DEPTH) -> None:
+    Not below `but_below`, where a service says so in a form of its own.
+    """
+
+    def __init__(
+        self, app: ASGIApp, max_depth: int = MAX_DEPTH, but_below: tuple[str, ...] = ()
+    ) -> None:
         self.app = app
         self.max_depth = max_depth
+        self.but_below = but_below
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _has_json(scope):
+        elsewhere = scope["type"] != "http" or scope["path"].startswith(self.but_below)
+        if elsewhere or not _has_json(scope):
             return await self.app(scope, receive, send)
         pieces: list[bytes] = []
         more = True

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from nemo_microservices import (
     BadRequestError,
     ConflictError,
@@ -114,6 +115,14 @@ def test_an_unknown_config_and_a_bad_one_are_refused(sdk):
         sdk.guardrail.configs.create(
             name="x", data={"models": [], "rails": {"input": {"flows": ["jailbreak detection"]}}}
         )
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_body_that_no_answer_could_repeat_is_refused_with_a_sentence(control_plane, kind):
+    url, headers = f"{control_plane.url}/v1/guardrail/checks", {"content-type": kind}
+    answer = requests.post(url, data=b'{"messages": NaN}', headers=headers, timeout=10)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("the body must be a JSON object: ")
 
 
 def test_fifty_checks_at_once(sdk):

@@ -179,7 +179,7 @@ CLIENTS = pytest.mark.parametrize("make", [sdk, openai_client, hub])
 @CLIENTS
 @pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (409, Conflict), (422, Refused)])
 def test_errors_of_the_vendors_clients_become_ours(url, make, status, kind):
-    with pytest.raises(kind) as error, translated(url):
+    with pytest.raises(kind) as error, translated(url, setting="NDS_URL"):
         make(url)(f"/status/{status}")
     assert error.value.status == status
     assert str(status) in str(error.value)
@@ -187,7 +187,7 @@ def test_errors_of_the_vendors_clients_become_ours(url, make, status, kind):
 
 @CLIENTS
 def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
-    with pytest.raises(Unreachable, match="set NEMO_URL"), translated(dead_url):
+    with pytest.raises(Unreachable, match="set NDS_URL"), translated(dead_url, setting="NDS_URL"):
         make(dead_url)("/x")
 
 
@@ -215,7 +215,7 @@ def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
             ),
         ),
         (
-            "NEMO_URL",
+            "EVALUATOR_URL",
             lambda client: evaluator.start_evaluation(
                 client,
                 config={"type": "custom"},
@@ -224,8 +224,8 @@ def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
                 dataset_contents="4c1f",
             ),
         ),
-        ("NEMO_URL", lambda client: evaluator.scores(client, "eval-1")),
-        ("NEMO_URL", lambda client: evaluator.row_results(client, "eval-1")),
+        ("EVALUATOR_URL", lambda client: evaluator.scores(client, "eval-1")),
+        ("EVALUATOR_URL", lambda client: evaluator.row_results(client, "eval-1")),
         (
             "GUARDRAILS_URL",
             lambda client: guardrails.ensure_guardrail_config(client, "ns", "g", {}),
@@ -262,7 +262,7 @@ def test_the_traceback_is_ours_and_not_the_way_through_the_clients(dead_url):
 
 
 def test_an_error_of_our_own_or_of_nobody_passes_through(url):
-    with pytest.raises(KeyError), translated(url):
+    with pytest.raises(KeyError), translated(url, setting="NDS_URL"):
         raise KeyError("x")
-    with pytest.raises(NotFound, match="as it was"), translated(url):
+    with pytest.raises(NotFound, match="as it was"), translated(url, setting="NDS_URL"):
         raise NotFound("as it was", 404)

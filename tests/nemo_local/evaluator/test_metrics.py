@@ -2,12 +2,9 @@
 
 import json
 import math
-import random
-import tracemalloc
 from typing import Any
 
 import pytest
-from rouge_score.rouge_scorer import RougeScorer
 
 from nemo_local.evaluator.metrics import RowError, corpus_bleu, score_row
 
@@ -196,34 +193,6 @@ def test_f1_of_two_empty_texts_is_one() -> None:
     empty = {"ground_truth": "the", "prediction": "!"}
     assert score_row("f1", empty, {}) == {"f1_score": 1}
     assert score_row("f1", {**empty, "prediction": "word"}, {}) == {"f1_score": 0}
-
-
-def test_rouge_of_any_texts_is_the_library_s() -> None:
-    kinds = {"rouge1": "1", "rouge2": "2", "rouge3": "3", "rougeL": "L"}
-    scorer, chance = RougeScorer(list(kinds), use_stemmer=True), random.Random(1)
-
-    def text() -> str:
-        words = ["cats", "cat", "sat", "Running", "run", "mat.", "2", "é"][: chance.randint(1, 8)]
-        return " ".join(chance.choices(words, k=chance.randint(0, 30)))
-
-    for _ in range(100):
-        truth, prediction = text(), text()
-        expected = scorer.score(truth, prediction)
-        found = score_row("rouge", {"ground_truth": truth, "prediction": prediction}, {})
-        assert found == pytest.approx(
-            {f"rouge_{name}_score": expected[kind].fmeasure for kind, name in kinds.items()}
-        )
-
-
-def test_rouge_of_long_texts_does_not_fill_the_memory() -> None:
-    long = " ".join(str(number % 400) for number in range(4_000))
-    tracemalloc.start()
-    try:
-        found = score_row("rouge", {"ground_truth": long, "prediction": f"x {long}"}, {})
-        assert found["rouge_L_score"] == pytest.approx(8_000 / 8_001)
-        assert tracemalloc.get_traced_memory()[1] < 50_000_000
-    finally:
-        tracemalloc.stop()
 
 
 def test_texts_of_a_book_s_length_are_a_row_error_of_rouge() -> None:
