@@ -1,5 +1,5 @@
 """What becomes of deployments: NIM is asked until it serves their models, or will not, and now and
-then whether it still does."""
+then whether that is still so."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 DEPLOYMENT = "model_deployment"
 ASK_AGAIN_S = 0.25
 LOOK_EVERY_S = 5.0
-"""How often NIM is asked about what is ready, and about what it tries again by itself."""
+"""How often NIM is asked about what is ready, has failed, or is tried again by NIM itself."""
 REFRESH_TIMEOUT_S = 30.0
 LISTED_WITHIN_S = 5.0
 WAITING = "waiting for NIM"
@@ -42,7 +42,10 @@ class NimState:
 
 
 class Activations:
-    """The deployments that wait for NIM; one thread asks for all of them at once."""
+    """How deployments are; one thread asks NIM about all of them at once.
+
+    A status is what NIM says now, so that one that has failed is ready once NIM serves its models.
+    """
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class Activations:
             self._deadlines.pop(deployment_id, None)
 
     def stop(self) -> None:
-        """Forget all of them; they are taken up at the next start."""
+        """Look no more; the next start goes on."""
         self._stopping.set()
         self._wake.set()
         if self._thread:
@@ -118,50 +121,57 @@ class Activations:
             self._wake.clear()
             pause_s = ASK_AGAIN_S
             try:
-                pause_s = self._settle()
+                pause_s = self._look()
             except Exception:
                 logger.exception("deployments could not be looked at; trying again")
             self._wake.wait(pause_s)
 
-    def _settle(self) -> float:
-        """Write down what is known by now. Returns when to ask again (seconds)."""
-        pause_s = self._look_every_s
+    def _look(self) -> float:
+        """Write down how all deployments are. Returns when to look again (seconds)."""
         with self._lock:
-            deadlines, hurry = dict(self._deadlines), self._in_hurry
-            self._in_hurry = False
-        nim = self.ask_nim(hurry) if deadlines else self._listed()
-        if not nim.trouble:
-            self._doubt_what_is_not_served(nim, deadlines)
-        for deployment_id, deadline in deadlines.items():
+            hurry, self._in_hurry = self._in_hurry, False
+        deployments = self._documents.all(DEPLOYMENT)
+        settled = not hurry and all(one["deployed"] for one in deployments)
+        nim = self._listed() if settled else self.ask_nim(hurry)
+        soon = False
+        for deployment in deployments:
             if self._stopping.is_set():
-                return pause_s
+                break
             try:
-                deployment = self._documents.get_by_id(DEPLOYMENT, deployment_id)
-                name, why = self._outcome(deployment["models"], nim)
-                if name == "pending" and time.monotonic() < deadline:
-                    if not nim.trouble:
-                        self._store(deployment, status("pending", why or WAITING))
-                    if not why:
-                        pause_s = ASK_AGAIN_S
-                    continue
-                if name == "pending":
-                    why = nim.trouble or why or f"NIM does not serve it within {self._within_s:g} s"
-                    name = "failed"
-                url = self._nim.base_url if name == "ready" else ""
-                self._store(deployment, status(name, why, url))
+                soon |= self._follow(deployment, nim)
             except NotFound:
-                logger.info("deployment %s was deleted before it was ready", deployment_id)
+                logger.info("deployment %s was deleted before it was ready", deployment["id"])
+        return ASK_AGAIN_S if soon else self._look_every_s
+
+    def _follow(self, deployment: Document, nim: NimState) -> bool:
+        """Write down how the deployment is. Returns whether it may be otherwise in a moment."""
+        deployment_id, trouble = deployment["id"], nim.trouble
+        deadline = self._deadlines.get(deployment_id)
+        if trouble and deadline is None:
+            return False
+        try:
+            name, why = self._outcome(deployment["models"], nim)
+        except UpstreamError as error:  # of the Entity Store
+            name, why, trouble = "pending", "", str(error)
+        if name != "pending":
             with self._lock:
                 # One that was changed meanwhile has a later deadline, and waits on.
                 if self._deadlines.get(deployment_id) == deadline:
-                    del self._deadlines[deployment_id]
-        return pause_s
-
-    def _doubt_what_is_not_served(self, nim: NimState, waiting: Mapping[str, float]) -> None:
-        """Have ready deployments wait again whose models NIM serves no more."""
-        for deployment in self._documents.all(DEPLOYMENT, deployed=True):
-            if deployment["id"] not in waiting and self._missing(deployment["models"], nim):
-                self.add(deployment["id"])
+                    self._deadlines.pop(deployment_id, None)
+            self._store(deployment, status(name, why, self._nim.base_url))
+            return False
+        if deadline is None and trouble:
+            return False
+        now = time.monotonic()
+        with self._lock:
+            deadline = self._deadlines.setdefault(deployment_id, now + self._within_s)
+        if now >= deadline:
+            late = f"NIM does not serve it within {self._within_s:g} s"
+            self._store(deployment, status("failed", trouble or why or late))
+            return False
+        if not trouble:
+            self._store(deployment, status("pending", why or WAITING))
+        return not why
 
     def _store(self, deployment: Document, outcome: Document) -> None:
         if all(deployment[key] == value for key, value in outcome.items()):
@@ -213,12 +223,14 @@ class Activations:
         return entry.why if entry.path is None else None
 
     def _is_stored(self, model_id: str) -> bool:
-        """Whether it may be in the Entity Store; then NIM fetches it, or says why it cannot."""
+        """Whether it is in the Entity Store; then NIM fetches it, or says why it cannot."""
         namespace, _, name = model_id.partition("/")
         try:
             self._platform.get(f"/v1/models/{quote(namespace)}/{quote(name)}")
         except UpstreamError as error:
-            return error.status != 404
+            if error.status != 404:
+                raise
+            return False
         return True
 
     def _who_answers(self, models: list[str], nim: NimState) -> str:
@@ -228,9 +240,9 @@ class Activations:
 
 
 def status(name: str, description: str, url: str = "") -> dict[str, Any]:
-    """The fields of a deployment that say how it is."""
+    """The fields of a deployment that say how it is; the URL is that of one that is ready."""
     return {
         "status_details": {"status": name, "description": description},
         "deployed": name == "ready",
-        "url": url,
+        "url": url if name == "ready" else "",
     }

@@ -12,7 +12,7 @@ from nemo_microservices.types.deployment import ModelDeployment
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client
 from nemo_local.core.documents import Document, Documents
-from nemo_local.core.errors import Conflict, invalid_field
+from nemo_local.core.errors import Conflict, NotFound, invalid_field
 from nemo_local.core.ids import new_id
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
@@ -215,11 +215,16 @@ class DeploymentService:
 
         Models that were given, and not named by the old configuration, stay until others are.
         """
-        if models and config in (None, found["config"]):  # it may be deleted by now
+        if models and config is None:
             return {"models": _checked(models)}
         if models is None and found["models"] != _models_in(self._config_of(found)):
             models = found["models"]
-        return self._configured(config or found["config"], models)
+        try:
+            return self._configured(config or found["config"], models)
+        except NotFound:
+            if models and config == found["config"]:  # it was deleted since
+                return {"models": _checked(models)}
+            raise
 
     def _config_of(self, deployment: Document) -> Document:
         """What the configuration of a deployment said when that was made; empty if it is lost."""

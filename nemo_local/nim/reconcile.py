@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T", bound=Stored)
 
 POLL_S = 2.0
-WANTED_STATES = ("created", "pending", "ready")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *TOKENIZER_FILES)
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt")
@@ -71,7 +70,6 @@ class Reconciler:
         self._broken_bases: dict[str, str] = {}
         self._unusable: dict[str, str] = {}
         self._uploading: list[str] = []
-        self._given_up: dict[str, str] = {}
         self._failed: dict[str, str] = {}
         self._known: Wanted | None = None
         self._staying: set[str] = set()
@@ -98,11 +96,13 @@ class Reconciler:
         {"models": ["meta/llama-3.2-1b-instruct"], "failed": {"ns/a@v1": "no adapter_config.json"},
          "tried_again": []}
 
-        Of what failed, `tried_again` may succeed later; in a `hurry`, it is tried now.
+        Of what failed, `tried_again` may succeed later; in a `hurry`, it and base models are tried
+        now.
         """
         with self._lock:
             if hurry:
                 self._failures.hurry()
+                self._broken_bases.clear()
             wanted = self._wanted()
             self._staying = wanted.ids.intersection(self._models.ids())
             self._models.forget_replaced()
@@ -122,7 +122,7 @@ class Reconciler:
         """Why a model could not be loaded; empty when nothing is known."""
         entry = self._catalog.models.get(model_id)
         absent = entry.why if entry is not None and entry.path is None else ""
-        return self._failed.get(model_id) or self._given_up.get(model_id) or absent
+        return self._failed.get(model_id) or absent
 
     def is_loading(self, model_id: str) -> bool:
         """Whether a model that is not served may be before long: a pass is still to load it."""
@@ -164,14 +164,11 @@ class Reconciler:
             return dict.fromkeys(self._catalog.models, True), {}
         bases: dict[str, bool] = {}
         stored: dict[str, WantedCheckpoint] = {}
-        self._unusable, self._uploading, self._given_up = {}, [], {}
+        self._unusable, self._uploading = {}, []
         for deployment in self._pages("/v1/deployment/model-deployments", {"expand": "config"}):
-            state = deployment["status_details"]
-            if state["status"] not in WANTED_STATES:
-                why = f"its deployment is {state['status']}: {state['description']}"
-                self._given_up |= dict.fromkeys(deployment["models"], why)
-                continue
-            nim = deployment["config"].get("nim_deployment") or {}
+            config = deployment["config"]
+            # An earlier control plane names it.
+            nim = (config.get("nim_deployment") if isinstance(config, dict) else None) or {}
             with_adapters = not nim.get("disable_lora_support")
             for model_id in deployment.get("models") or []:
                 if model_id not in self._catalog.models:

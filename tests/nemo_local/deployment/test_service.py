@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client
@@ -173,6 +173,38 @@ def test_a_model_that_nim_serves_no_more_is_not_ready_until_it_does_again(make: 
         assert state(service)[0] == "ready"
 
 
+def test_a_deployment_that_has_failed_is_ready_once_nim_serves_its_model(make: Make) -> None:
+    with scripted_model() as nim:
+        nim.models = []
+        service = make(nim.url, look_every_s=0.02)
+        service.create(body(SERVED, name="late"))
+        service.create(body(ABSENT, name="never"))
+        assert state(service, "late")[0] == state(service, "never")[0] == "failed"
+        nim.models = [{"id": SERVED}]
+        wait_until(lambda: service.get("ns", "late")["deployed"], 20, "it is ready")
+        assert service.get("ns", "never")["status_details"]["status"] == "failed"
+
+
+def test_a_ready_deployment_is_not_doubted_while_the_entity_store_does_not_answer(
+    make: Make,
+) -> None:
+    store, statuses = FastAPI(), [404]
+
+    @store.get("/v1/models/{path:path}")
+    def model(path: str) -> Any:
+        statuses.append(statuses[-1])
+        raise HTTPException(statuses[-1])
+
+    with scripted_model() as nim, serving(store) as url:
+        nim.models = [{"id": SERVED}]
+        service = make(nim.url, platform_url=url, look_every_s=0.02)
+        service.create(body(f"{SERVED}@v1.0.0+80GB"))
+        assert state(service)[0] == "ready"
+        statuses.append(503)
+        wait_until(lambda: statuses[-3:] == [503] * 3, 20, "it is asked and fails")
+        assert service.get("ns", "d")["deployed"]
+
+
 @pytest.mark.parametrize(
     ("listed", "words"),
     [({"answered_by": "llama3.1:8b"}, "ready; meta/served answered by llama3.1:8b"), ({}, "ready")],
@@ -228,8 +260,13 @@ def test_a_deployment_follows_its_configuration_as_it_was_when_it_was_named(
     assert followed() == quiet
     service.update("ns", "d", {"config": "ns/c"})
     assert followed() == NIM
-    service.delete_config("ns", "c")
+    service.update_config("ns", "c", {"nim_deployment": quiet})
+    service.update("ns", "d", {"models": [SERVED]})
     assert followed() == NIM
+    service.update("ns", "d", {"config": "ns/c", "models": [SERVED]})
+    assert followed() == quiet
+    service.delete_config("ns", "c")
+    assert followed() == quiet
     (shown,) = service.find(ListQuery()).items
     assert shown == service.get("ns", "d") and shown["config"] == "ns/c"
     assert "disable_lora_support" not in str(shown) and "config_taken" not in shown

@@ -27,7 +27,8 @@ class Platform:
     base_url = "http://platform"
 
     def __init__(self, files_url: str = "hf://ns/a@v1", nim: dict[str, Any] | None = None) -> None:
-        self.config = {"model": BASE, "nim_deployment": nim or {}}
+        self.config: Any = {"model": BASE, "nim_deployment": nim or {}}
+        self.status = "ready"
         self.artifact = {"status": "upload_completed", "files_url": files_url}
         self.commits = {"/v1/hf/api/models/ns/a/revision/v1": "1", "/v1/hf/api/models/ns/a": "1"}
         self.asked: list[str] = []
@@ -36,7 +37,7 @@ class Platform:
         self.asked.append(path)
         if path in self.commits:
             return {"sha": self.commits[path]}
-        status = {"status": "ready"}
+        status = {"status": self.status, "description": "as it was"}
         adapter = {"id": "model-1", "namespace": "ns", "name": "a@v1", "base_model": BASE}
         pages = {
             "/v1/deployment/model-deployments": {
@@ -111,6 +112,22 @@ def test_a_deployment_without_lora_support_serves_no_adapters(
     reconciler = reconciler_of(Platform(nim=nim), models, tmp_path)
     state = reconciler.refresh()
     assert (state["models"], state["failed"]) == ([BASE, *wanted], {})
+
+
+def test_what_a_deployment_that_has_failed_names_is_still_wanted(
+    tmp_path: Path, models: Models, downloads: Downloads
+) -> None:
+    platform = Platform()
+    platform.status = "failed"
+    assert reconciler_of(platform, models, tmp_path).refresh()["models"] == [BASE, ADAPTER]
+
+
+def test_a_control_plane_of_an_earlier_release_names_configurations(
+    tmp_path: Path, models: Models, downloads: Downloads
+) -> None:
+    platform = Platform()
+    platform.config = "ns/config"
+    assert reconciler_of(platform, models, tmp_path).refresh()["models"] == [BASE, ADAPTER]
 
 
 def test_a_connection_that_breaks_in_a_download_leaves_the_version_before_served(
