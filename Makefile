@@ -57,7 +57,7 @@ check: $(STAMP)
 	$(PY) -m mypy
 
 clean:
-	if [ -x $(PY) ]; then $(PY) -m nemo_local down || true; fi
+	if [ -x $(PY) ]; then $(PY) -m nemo_local down --home .nemo_local || true; fi
 	rm -rf .nemo_local data results wandb build *.egg-info .coverage .coverage.* htmlcov
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

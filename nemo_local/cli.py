@@ -63,7 +63,9 @@ def up(
         str | None,
         typer.Option(metavar="PATH", help="Folder of real checkpoints [NEMO_LOCAL_MODELS]."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu or cuda [NEMO_LOCAL_DEVICE].")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it answers.")] = False,
 ) -> None:
     """Start the platform and wait until it answers; without --detach, stay until Ctrl-C."""
@@ -135,7 +137,7 @@ def status(home: Home = None) -> None:
 
 @cli.command()
 def doctor(home: Home = None, port: Port = None, nim_port: NimPort = None) -> None:
-    """Check packages, ports, disk and weights, and one tool call when inference is up."""
+    """Check packages, settings, ports, disk and weights, and one tool call when inference is up."""
     settings = _recorded(_settings(home=home, port=port, nim_port=nim_port))
     failed = 0
     for check in doctor_module.checks(settings):

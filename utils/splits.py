@@ -61,7 +61,7 @@ def split_rows(
             )
         raise ValueError(
             f"{len(rows)} usable rows are too few for {asked}: {len(pool)} have a question of "
-            f"their own, and with {enough} of those every part would get some."
+            f"their own, and with {enough} of those every part would surely get some."
         )
     first, second, third = sizes
     repeated = len(rows) - len(pool)

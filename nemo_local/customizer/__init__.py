@@ -2,7 +2,7 @@
 
 Covered:     jobs, configs and targets; sft, dpo and distillation of an adapter, of one that is
              merged, or of all weights; trackers, downloads from a Hub, several GPUs and machines.
-Not covered: grpo, p-tuning, precisions below 16 bits: refused by name.
+Not covered: grpo, p-tuning, other precisions than bf16-mixed, bf16 and fp32: refused by name.
 Differs:     one training at a time, in a child process of this machine.
              docs/api-coverage.md has all of it.
 Source:      https://docs.nvidia.com/nemo/microservices/latest/api/customizer.html

@@ -279,14 +279,15 @@ class Registry:
     def _with_state(self, target: Document, stored: bool = True) -> Document:
         path, reason = self._checkpoint(target)
         without = "pending" if stored and is_downloaded(target) else "failed"
+        status = "ready" if path else without
         fields = target.get("custom_fields") or {}
-        if "why" in fields or (path is None and target.get("model_path")):
+        if "why" in fields or status == "failed":
             fields = {**fields, "why": reason}
         return {
             **target,
             "model_path": target.get("model_path") or "",
             "model_type": "hf",
-            "status": "ready" if path else without,
+            "status": status,
             "custom_fields": fields,
         }
 

@@ -234,7 +234,8 @@ class JobRun:
         if not registered:
             self._records.log(self.id, "ModelNotServed", sentences.not_registered(self.output))
         elif plan.makes_adapter:
-            warning = self._wait_until_served(str(self.output), cancelled)
+            base = job["run"]["task"]["base_model"]
+            warning = self._wait_until_served(str(self.output), base, cancelled)
             if warning:
                 self._records.log(self.id, "ModelNotServed", warning)
         else:
@@ -242,8 +243,8 @@ class JobRun:
         self._records.move(self.id, "completed", "EntityHandler_1_Completed")
         self._clean()
 
-    def _wait_until_served(self, model_id: str, cancelled: threading.Event) -> str:
-        """Empty once inference lists the model; else why it does not."""
+    def _wait_until_served(self, model_id: str, base: str, cancelled: threading.Event) -> str:
+        """Empty once inference lists the adapter; else why it does not."""
         deadline = time.monotonic() + SERVED_WITHIN_S
         reason = "inference does not list it"
         while time.monotonic() < deadline:
@@ -254,6 +255,8 @@ class JobRun:
                 )
                 if model_id in answer["models"]:
                     return ""
+                if base not in answer["models"]:
+                    reason = f"inference does not serve its base model {base}"
                 reason = answer.get("failed", {}).get(model_id, reason)
             except UpstreamError as error:
                 reason = str(error)

@@ -252,7 +252,9 @@ def test_a_target_in_use_stays(client):
 def test_a_target_we_cannot_fetch_fails_and_its_jobs_are_refused(client, dataset):
     body = {"name": "u@1", "namespace": "ns", "num_parameters": 5, "precision": "bf16-mixed"}
     body["model_uri"] = "ngc://nvidia/nemo/x:1"
-    assert client.post(f"{BASE}/targets", json=body)["status"] == "failed"
+    target = client.post(f"{BASE}/targets", json=body)
+    assert target["status"] == "failed"
+    assert "checkpoints are downloaded from hf://" in target["custom_fields"]["why"]
     inline = {"max_seq_length": 100, "training_options": [OPTION], "target": "ns/u@1"}
     status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=inline))
     assert status == 422 and "is failed, not ready: checkpoints are downloaded from hf://" in detail

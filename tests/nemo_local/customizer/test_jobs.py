@@ -454,6 +454,7 @@ def test_the_next_platform_goes_on_with_a_job(own_settings, tmp_path, number):
     # Nobody serves the model after the stop: the job says so and is complete all the same.
     not_served = details_of(job, "ModelNotServed")
     assert (not_served is None) == (number == signal.SIGKILL)
+    assert not_served is None or f"not serve its base model {MODEL}" in not_served
     resumed = [
         line["detail"]
         for line in job["status_details"]["status_logs"]
