@@ -24,7 +24,7 @@ from nemo_local.core.inference import inference_root, same_address
 from nemo_local.core.secrets import usable_key
 from nemo_local.core.web import without_nulls
 from nemo_local.guardrails.configs import Data
-from nemo_local.guardrails.prompts import check_templates, watch
+from nemo_local.guardrails.prompts import UNREAD, check_templates, watch
 from nemo_local.guardrails.rules import FLOWS, KEY_HOSTS, Direction, flow_name, flows
 from nemo_local.guardrails.verdicts import Verdict, verdict_of
 
@@ -166,11 +166,13 @@ class Engine:
         }
         known = {key: context[key] for key in context if key not in _RESERVED}
         conversation = [{"role": "context", "content": known}, *messages] if known else messages
+        unread: list[Any] = []
+        UNREAD.set(unread)
         try:
             response = await _alone(rails, direction, flow).generate_async(
                 messages=conversation, options=options, state={"events": []}
             )
-            return verdict_of(response, direction, flow)
+            return verdict_of(response, direction, flow, judged=not unread)
         except Exception as error:
             # Whatever went wrong, nobody vouches for this message.
             logger.warning("rail %r could not judge: %s", flow, type(error).__name__)

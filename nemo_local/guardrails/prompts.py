@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from jinja2 import Template
@@ -22,6 +23,8 @@ VERDICTS = {"safe", "unsafe", "yes", "no"}
 """Words that are a verdict, to the parser that a self check has by default."""
 UNREADABLE = "JSON parsing failed"
 """What the tutorial's library generation gives as category of a reply that is no verdict."""
+UNREAD: ContextVar[list[Any]] = ContextVar("unread")
+"""Replies to one flow that were no verdict: of a self check the library keeps no category."""
 
 
 def check_templates(config: Any) -> None:
@@ -139,6 +142,7 @@ def _strict_parsers() -> dict[str, Any]:
             try:
                 return parse(reply)
             except ValueError:
+                UNREAD.get().append(reply)
                 return [False, UNREADABLE]
 
         return verdict
@@ -152,4 +156,4 @@ def _strict_parsers() -> dict[str, Any]:
 
     names = ("nemoguard_parse_prompt_safety", "nemoguard_parse_response_safety")
     parsers = {name: strict(getattr(output_parsers, name)) for name in names}
-    return {**parsers, "is_content_safe": in_words}
+    return {**parsers, "is_content_safe": strict(in_words)}

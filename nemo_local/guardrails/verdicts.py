@@ -32,10 +32,10 @@ class Verdict:
     output_data: dict[str, Any] = field(default_factory=dict)
 
 
-def verdict_of(response: Any, direction: Direction, flow: str) -> Verdict:
-    """What the library's response to one flow decides."""
+def verdict_of(response: Any, direction: Direction, flow: str, judged: bool = True) -> Verdict:
+    """What the library's response to one flow decides; `judged` unless a reply was no verdict."""
     log = response.log
-    rails = [_plain_rail(rail) for rail in log.activated_rails]
+    rails = [_plain_rail(rail, judged) for rail in log.activated_rails]
     ran = [rail for rail in rails if rail["type"] == direction]
     message = dict(response.response[-1])
     blocked = not ran or any(rail["stop"] for rail in ran) or message["role"] == "exception"
@@ -60,17 +60,16 @@ def _reason(flow: str, ran: list[dict[str, Any]]) -> str:
         return "the rail did not run, so it blocks"
     actions = [action for rail in ran for action in rail["executed_actions"]]
     outcome = actions[0]["return_value"] if actions else None
-    if not isinstance(outcome, dict):
+    named = outcome.get("policy_violations") if isinstance(outcome, dict) else [UNREADABLE]
+    categories = named or []
+    if UNREADABLE in categories:
         asked = any(action["llm_calls"] for action in actions)
         what = "the guard model's reply was no verdict" if asked else "no guard model was asked"
         return f"the rail could not judge: {what}, so it blocks"
-    categories = outcome.get("policy_violations") or []
-    if UNREADABLE in categories:
-        return f"the guard model's reply was no verdict ({UNREADABLE}), so the rail blocks"
     return f"{flow_name(flow)} blocked" + (f": {', '.join(categories)}" if categories else "")
 
 
-def _plain_rail(rail: Any) -> dict[str, Any]:
+def _plain_rail(rail: Any, judged: bool) -> dict[str, Any]:
     """One activated rail as JSON; a blocking one ends with its decisions as the API names them."""
     plain: dict[str, Any] = rail.model_dump(exclude={"executed_actions"})
     internal = ("retrieve_relevant_chunks", "generate_bot_message")
@@ -82,17 +81,18 @@ def _plain_rail(rail: Any) -> dict[str, Any]:
         if action.action_name in internal:
             continue
         shown = action.model_dump(exclude={"return_value"})
-        shown["return_value"] = _outcome(action.return_value)
+        shown["return_value"] = _outcome(action.return_value, judged)
         plain["executed_actions"].append(shown)
     return dict(_plain(plain))
 
 
-def _outcome(value: Any) -> Any:
+def _outcome(value: Any, judged: bool) -> Any:
     """A rail action's outcome: `{"allowed": false, "policy_violations": ["Malware"]}`."""
     if not hasattr(value, "is_blocked"):
         return value
     violations = dict(value.metadata or {}).get("policy_violations") or []
-    return {"allowed": not value.is_blocked, "policy_violations": list(violations)}
+    named = list(violations) if judged else [UNREADABLE]
+    return {"allowed": not value.is_blocked, "policy_violations": named}
 
 
 def _plain(value: Any) -> Any:

@@ -100,6 +100,16 @@ def test_checks_pass_block_and_name_the_reason(sdk):
     assert verdict.blocked and verdict.reasons == ("Deleting Logs",)
 
 
+def test_a_self_check_without_a_verdict_is_told_from_one_that_blocks(sdk, model):
+    def verdict(reply: str) -> guardrails.Verdict:
+        model.respond = lambda body: reply
+        return guardrails.check(sdk, config_id="default/self-check", model="m", text=SAFE_TEXT)
+
+    unread, blocked = verdict("I cannot tell."), verdict("Yes.")
+    assert unread.blocked and not unread.reasons and "no verdict" in str(unread.failure)
+    assert blocked.blocked and blocked.failure is None
+
+
 def test_a_guard_model_that_is_down_blocks_and_says_so(control_plane):
     sdk = control_plane.sdk()
     answer = check(sdk, SAFE_TEXT, config=config_data())

@@ -21,6 +21,7 @@ from tests.nemo_local.guardrails.conftest import (
     by_content,
     safety_config,
 )
+from tests.scripted_model import Reply, tool_call
 
 
 def refused(guardrails: Guardrails, *texts: str, **options: Any) -> tuple[int, Any]:
@@ -123,18 +124,24 @@ def test_a_content_safety_prompt_without_a_parser_still_fails_closed(
     assert guardrails.check("hi", config=data)["status"] == "success"
 
 
-@pytest.mark.parametrize("reply", ["", "I cannot tell.", "hm", "The answer is no"])
+@pytest.mark.parametrize(
+    "reply", ["", "I cannot tell.", "hm", "The answer is no", tool_call("f", {})]
+)
 @pytest.mark.parametrize("flow", [INPUT_FLOW, "self check input"])
 def test_a_guard_in_words_that_are_no_verdict_blocks_and_says_so(
-    guardrails: Guardrails, flow: str, reply: str
+    guardrails: Guardrails, flow: str, reply: Reply
 ) -> None:
     data = safety_config()
     del data["prompts"][0]["output_parser"]
     data["prompts"].append({"task": "self_check_input", "content": "{{ user_input }}"})
     data["rails"] = {"input": {"flows": [flow]}}
     guardrails.model.respond = lambda body: reply
-    answer = guardrails.check("hi", config=data)
+    logged = {"log": {"activated_rails": True}}
+    answer = guardrails.check("hi", config=data, options=logged)
     assert answer["status"] == "blocked" and len(guardrails.model.requests) == 1
+    (rail,) = answer["guardrails_data"]["log"]["activated_rails"]
+    outcome = {"allowed": False, "policy_violations": ["JSON parsing failed"]}
+    assert rail["executed_actions"][0]["return_value"] == outcome
     reason = "the rail could not judge: the guard model's reply was no verdict, so it blocks"
     assert answer["rails_status"][flow]["message"] == reason
     for words, status in (("No.", "success"), ("It's safe", "blocked"), ("Yes, block", "blocked")):

@@ -14,6 +14,7 @@ from nemo_local.core.client import UpstreamError
 from tests.leaving import ask_and_leave
 from tests.nemo_local.guardrails.conftest import (
     GUARD,
+    INPUT_FLOW,
     Guardrails,
     by_content,
     guardrails_beside,
@@ -315,6 +316,28 @@ def test_text_completions_are_guarded_too(guarded: Guardrails) -> None:
         guarded.client.post(path, json=body)
     with pytest.raises(UpstreamError, match="model: Field required"):
         guarded.client.post(path, json={"prompt": "hi"})
+
+
+@pytest.mark.parametrize("flow", [INPUT_FLOW, "self check input"])
+def test_a_reply_that_is_no_verdict_is_answered_like_any_block(
+    guardrails: Guardrails, flow: str
+) -> None:
+    """It was answered with an internal error of the library."""
+    data = safety_config()
+    del data["prompts"][0]["output_parser"]
+    data["prompts"].append({"task": "self_check_input", "content": "{{ user_input }}"})
+    data["rails"] = {"input": {"flows": [flow]}}
+    guardrails.create(data)
+    guardrails.create({**data, "enable_rails_exceptions": True}, "exceptions")
+    guardrails.model.respond = lambda body: "I cannot tell."
+    message = chat(guardrails, "hi").json()["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": REFUSAL}
+    body = {"model": "main/model", "prompt": "hi", "guardrails": {"config_id": "ns/toolcalling"}}
+    answer = guardrails.client.post("/v1/guardrail/completions", json=body)
+    assert answer["choices"][0]["text"] == REFUSAL
+    told = chat(guardrails, "hi", options={"config_id": "ns/exceptions"}).json()
+    message = told["choices"][0]["message"]
+    assert message["role"] == "exception" and "Input not allowed." in message["content"]
 
 
 def test_models_are_those_of_the_inference_endpoint(guardrails: Guardrails) -> None:
