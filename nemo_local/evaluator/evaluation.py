@@ -21,7 +21,7 @@ from nemo_local.evaluator.runner import (
     run_task,
     unless_cancelled,
 )
-from nemo_local.evaluator.shown import strict_json
+from nemo_local.evaluator.shown import message, strict_json
 
 Report = Callable[[dict[str, Any]], None]
 """Called with the status details that changed."""
@@ -38,6 +38,13 @@ class Outcome:
     """Per task every row's detail."""
     failures: list[str] = field(default_factory=list)
     """What went wrong in every row of a task."""
+
+    @property
+    def message(self) -> str:
+        """What a completed job says of itself."""
+        if self.failures:
+            return message(f"Job completed, but {'; '.join(self.failures)}")
+        return "Job completed successfully."
 
 
 @dataclass(frozen=True)

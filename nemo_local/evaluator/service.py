@@ -41,6 +41,7 @@ SHOWN_AS: dict[str, type[BaseModel]] = {
     JOB: EvaluationJob,
 }
 STOPPED = "The platform was stopped; this job begins again with it."
+LIVE_STOPPED = "The platform was stopped; start it, and send this evaluation again."
 KILLED = "The platform was killed while this job ran; it began again."
 MAX_LIVE_ROWS = 10
 WORKERS = 2
@@ -191,6 +192,7 @@ class EvaluatorService:
         return self._zipped(job_id, also=files)
 
     def logs_zip(self, job_id: str) -> bytes:
+        self.job(job_id)  # before its files are read
         return self._zipped(job_id, "logs")
 
     def live(self, body: Entity) -> dict[str, Any]:
@@ -210,15 +212,18 @@ class EvaluatorService:
                 raise Invalid(f"live evaluation takes at most {MAX_LIVE_ROWS} rows, not {rows}")
             at_once = replace(self._evaluation, ready_within_s=0.0)
             outcome = asyncio.run(
-                at_once.run(plans, config, target, lambda: False, details.update, lines.append)
+                at_once.run(plans, config, target, self._stops, details.update, lines.append)
             )
-        except (EvaluationFailed, UpstreamError) as error:
-            failed = settled({**details, "message": message(error)})
+            if self._stops():
+                raise Cancelled
+        except (Cancelled, EvaluationFailed, UpstreamError) as error:
+            reason = LIVE_STOPPED if self._stops() else message(error)
+            failed = settled({**details, "message": reason})
             logs = {"job": lines}
             return {"status": "failed", "status_details": failed, "result": None, "logs": logs}
         times = {"created_at": now, "updated_at": now}
         result = {**_result_document(job_id, outcome), **times, "id": new_id(RESULT)}
-        done = {**details, "message": _completion(outcome), "progress": 100.0}
+        done = {**details, "message": outcome.message, "progress": 100.0}
         return {
             "status": "completed",
             "status_details": done,
@@ -298,8 +303,8 @@ class EvaluatorService:
     def _complete(self, job: Entity, outcome: Outcome, files: JobFiles) -> None:
         result = _result_document(job["id"], outcome)
         files.write("results/results.json", outcome.rows)
-        files.log(_completion(outcome))
-        done = {"message": _completion(outcome), "progress": 100.0}
+        files.log(outcome.message)
+        done = {"message": outcome.message, "progress": 100.0}
         entity = self._documents.create(
             RESULT, job["namespace"], None, result, created_at=job["created_at"]
         )
@@ -337,12 +342,6 @@ class EvaluatorService:
 
     def _files(self, job_id: str) -> JobFiles:
         return JobFiles(self._jobs_dir, job_id, self._documents.clock)
-
-
-def _completion(outcome: Outcome) -> str:
-    if outcome.failures:
-        return message(f"Job completed, but {'; '.join(outcome.failures)}")
-    return "Job completed successfully."
 
 
 def _result_document(job_id: str, outcome: Outcome) -> Entity:

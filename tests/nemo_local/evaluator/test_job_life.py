@@ -1,6 +1,7 @@
 """A job's life beside other jobs: queues, cancelling, deleting, and a platform that starts."""
 
 import json
+import os
 import secrets
 import socket
 import threading
@@ -168,6 +169,40 @@ def test_jobs_whose_inference_ends_before_the_platform_run_again_whole(settings:
     documents.close()
 
 
+def test_a_live_evaluation_is_answered_at_once_when_the_platform_stops(settings: Settings) -> None:
+    """It held the platform for 5 s, and was then answered 500 or as complete without its rows."""
+    model, asked, over = ScriptedModel(), threading.Event(), threading.Event()
+
+    def respond(body: dict[str, Any]) -> Reply:
+        asked.set()
+        over.wait(30)
+        return "b"
+
+    model.respond = respond
+    another = Client(settings.platform_url)
+    with serving(model.app(), settings.nim_port), ThreadPoolExecutor() as pool:
+        with running_control_plane(settings) as running:
+            hub = running.hf()
+            hub.create_repo("ns/data", repo_type="dataset")
+            hub.upload_file(
+                path_or_fileobj=b'{"q": "1", "a": "b"}\n',
+                path_in_repo="rows.jsonl",
+                repo_id="ns/data",
+                repo_type="dataset",
+            )
+            config = text_config("hf://datasets/ns/data")
+            body = {"config": config, "target": {"type": "model", "model": "scripted/model"}}
+            live = pool.submit(another.post, "/v1/evaluation/live", json=body)
+            assert asked.wait(20)
+        answer = live.result(20)
+        over.set()
+    assert answer["status"] == "failed" and answer["result"] is None
+    assert answer["status_details"]["task_status"] == {"qa": "failed"}
+    told = "The platform was stopped; start it, and send this evaluation again."
+    assert answer["status_details"]["message"] == told
+    another.close()
+
+
 def left_running(evaluator: Evaluator, job: dict[str, Any], **details: Any) -> None:
     """The job as a platform leaves it that is killed."""
     document = evaluator.documents.get_by_id("evaluation_job", job["id"])
@@ -324,6 +359,15 @@ def test_results_of_a_job_that_is_deleted_meanwhile_are_not_sent_in_part(
         evaluator.client.delete(f"{JOBS}/{job['id']}")
         with pytest.raises(UpstreamError, match="404"):
             sent.result(20)
+
+
+def test_logs_of_a_job_that_is_gone_are_not_read(evaluator: Evaluator) -> None:
+    left = evaluator.jobs_dir / "eval-gone" / "logs" / "job.log"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    os.utime(left, (0, 0))  # before 1980, which no archive can say
+    with pytest.raises(UpstreamError, match="404"):
+        evaluator.client.raw("GET", f"{JOBS}/eval-gone/logs")
 
 
 def test_jobs_deleted_at_any_moment_leave_no_result_and_no_file(evaluator: Evaluator) -> None:
