@@ -77,16 +77,18 @@ class JobFiles:
     def zipped(self, part: str = "", also: Mapping[str, Any] | None = None) -> bytes:
         """The folder, or one part of it, as a zip under `<job id>/`, with `also` as JSON files.
 
+        Of a name in `also` the folder may hold what an earlier version wrote; it is left out.
         Another thread may be removing the folder; what it removed is left out.
         """
-        buffer = io.BytesIO()
+        buffer, given = io.BytesIO(), also or {}
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, value in (also or {}).items():
+            for name, value in given.items():
                 archive.writestr(f"{self.folder.name}/{name}", _json(value))
             with suppress(FileNotFoundError):
                 for path in sorted((self.folder / part).rglob("*")):
-                    if path.is_file() and path.suffix != ".part":
-                        archive.write(path, path.relative_to(self.folder.parent).as_posix())
+                    name = path.relative_to(self.folder).as_posix()
+                    if path.is_file() and path.suffix != ".part" and name not in given:
+                        archive.write(path, f"{self.folder.name}/{name}")
         return buffer.getvalue()
 
     def remove(self) -> None:
