@@ -185,7 +185,7 @@ def _measured(value: Any) -> Any:
 
 def _whole(value: Any, default: int = 0, base: int = 10) -> int:
     if isinstance(value, (str, bytes)) and len(value) > MAX_DIGITS:
-        raise FilterArgumentError(f"int reads up to {MAX_DIGITS} digits, not {len(value)}")
+        return default
     return do_int(value, default, base)
 
 
