@@ -189,7 +189,7 @@ def check(config: Entity, target: Entity) -> None:
 def _check_endpoint(endpoint: Entity) -> None:
     field = "url"
     try:
-        if endpoint.get("url"):
+        if endpoint.get("url") is not None:
             inference_root(str(endpoint["url"]), nim_url="")
         field = "api_key"
         usable_key(endpoint.get("api_key"))

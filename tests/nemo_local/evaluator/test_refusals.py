@@ -130,6 +130,7 @@ def test_a_task_we_cannot_run_is_refused_by_name(
                 id=f"address {url!r}",
             )
             for url in (
+                "",
                 "http://x:abc/v1",
                 "http://h:99999",
                 "http://\0/",
