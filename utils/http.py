@@ -65,18 +65,21 @@ def _send(
             method, url, data=form, headers=headers, timeout=(CONNECT_TIMEOUT_S, timeout_s)
         )
     if response.status_code >= 400:
-        raise refusal(response.status_code, f"{method} {url}", _detail(response))
+        raise refusal(response.status_code, f"{method} {url}", _detail(response), setting)
     return response
 
 
-def refusal(status: int, request: str, detail: object) -> Refused:
+def refusal(status: int, request: str, detail: object, setting: str) -> Refused:
     """The error for a status: Refused, or the kind of it that `utils.errors` has for this one.
 
-    refusal(404, "GET http://host/v1/x", "x not found")
+    refusal(404, "GET http://host/v1/x", "x not found", "NEMO_URL")
     -> NotFound("GET http://host/v1/x was answered 404: x not found")
     """
     kind = _KINDS.get(status, Refused)
-    return kind(f"{request} was answered {status}: {detail}", status)
+    told = f"{request} was answered {status}: {detail}"
+    if kind is Unavailable:
+        told += f" (what {setting} names is not ready: try again later, or set it to another one)"
+    return kind(told, status)
 
 
 @contextmanager
@@ -128,10 +131,11 @@ def _translate(error: Exception, url: str, setting: str) -> NemoError | None:
 
     if isinstance(error, nemo_microservices.APIStatusError | openai.APIStatusError):
         request = f"{error.request.method} {error.request.url}"
-        return refusal(error.status_code, request, _inner_detail(error.body) or error.message)
+        detail = _inner_detail(error.body) or error.body or error.response.reason_phrase
+        return refusal(error.status_code, request, detail, setting)
     if isinstance(error, hub.HfHubHTTPError) and error.response is not None:
         message = error.server_message or str(error).splitlines()[0]
-        return refusal(error.response.status_code, str(error.response.url), message)
+        return refusal(error.response.status_code, str(error.response.url), message, setting)
     if isinstance(error, json.JSONDecodeError):
         start = " ".join(error.doc[:60].split())
         return Unreachable(

@@ -76,7 +76,7 @@ def wait_for(
         except (Unreachable, Unavailable) as gone:
             if clock() - last_answer >= forgive_s:
                 raise
-            status, error = NO_ANSWER, f" At last there was no answer: {gone}"
+            status, error = NO_ANSWER, f" At last there was no answer: {str(gone).rstrip('.')}."
         elapsed = clock() - start
         if on_update is not None:
             on_update(Progress(what, status, None, elapsed, value))
@@ -110,10 +110,11 @@ def wait_for_job(
 
     Raises:
         JobFailed: the job ended other than completed; with its last log lines and what to do.
-        TimedOut: it still ran after `timeout_s` seconds; it goes on running.
+        TimedOut: it still ran after `timeout_s` seconds, and goes on running; or the last look
+            got no answer, as the message says.
     """
     start = clock()
-    status = "unknown"
+    status, answered = "unknown", False
     done: float | None = None
 
     def at() -> str:
@@ -124,12 +125,14 @@ def wait_for_job(
             on_update(Progress(what, status, done, clock() - start, job))
 
     def ended() -> T | None:
-        nonlocal status, done
+        nonlocal status, answered, done
         try:
             job = fetch()
         except (Unreachable, Unavailable):
+            answered = False
             tell(NO_ANSWER, None)
             raise
+        answered = True
         status, done = status_of(job), fraction_of(job)
         tell(status, job)
         return None if status in ACTIVE else job
@@ -139,6 +142,8 @@ def wait_for_job(
             ended, timeout_s=timeout_s, what=what, interval_s=interval_s, clock=clock, sleep=sleep
         )
     except TimedOut:
+        if not answered:
+            raise
         raise TimedOut(
             f"Waited {clock() - start:.0f} s for {what}, which is {status}{at()} and goes on. "
             "If it is only slow, run this cell again or wait longer with timeout_s."

@@ -48,7 +48,7 @@ class Echo(BaseHTTPRequestHandler):
             body = "<html>"
         if self.path.startswith("/store/"):
             body = json.dumps({"object": "list", "data": [], "pagination": {"page": 1}})
-        if self.path == "/empty":
+        if self.path.startswith("/empty"):
             body = ""
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -97,6 +97,7 @@ def test_a_status_becomes_its_error_with_request_and_reason(url, status, kind):
         probe(url, f"/status/{status}", setting="NEMO_URL")
     assert type(error.value) is kind
     assert error.value.status == status
+    assert ("NEMO_URL" in str(error.value)) == (kind is Unavailable)
 
 
 def test_a_page_instead_of_json_asks_whether_the_url_is_right(url):
@@ -183,6 +184,22 @@ def test_errors_of_the_vendors_clients_become_ours(url, make, status, kind):
         make(url)(f"/status/{status}")
     assert error.value.status == status
     assert str(status) in str(error.value)
+
+
+@CLIENTS
+def test_a_gateway_whose_service_is_away_names_the_setting(url, make):
+    with pytest.raises(Unavailable, match=r"\(what NDS_URL names .* later, or set it") as error:
+        with translated(url, setting="NDS_URL"):
+            make(url)("/status/503")
+    assert error.value.status == 503
+
+
+@pytest.mark.parametrize("make", [sdk, openai_client])
+def test_an_answer_without_a_body_says_its_status_in_words_and_once(url, make):
+    with pytest.raises(Unavailable, match="answered 503: Service Unavailable") as error:
+        with translated(url, setting="NDS_URL"):
+            make(url)("/empty/503")
+    assert "Error code" not in str(error.value)
 
 
 @CLIENTS

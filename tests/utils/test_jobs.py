@@ -64,9 +64,10 @@ def test_a_deadline_raises_with_what_was_waited_for(time, seen):
     assert time.naps == [4, 4, 2]
 
 
-def test_a_deadline_in_an_absence_of_the_platform_says_so(time):
-    gone = Unreachable("Platform not reachable.")
-    with pytest.raises(TimedOut, match=r"in vain\. At last there was no answer: Platform not .*\."):
+@pytest.mark.parametrize("gone", [Unreachable("Not reachable."), Unavailable("503: none", 503)])
+def test_a_deadline_in_an_absence_of_the_platform_says_so(time, gone):
+    last = str(gone).rstrip(".")
+    with pytest.raises(TimedOut, match=rf"in vain\. At last there was no answer: {last}\. If it"):
         wait_for(script(gone), timeout_s=10, what="it", **time.hands)
 
 
@@ -187,3 +188,11 @@ def test_a_job_that_outlasts_the_wait_is_told_with_where_it_stands(time):
     fetch = script(job("running", 61.0))
     with pytest.raises(TimedOut, match="for the job, which is running at 61% and goes on"):
         wait_for_job(fetch, what="the job", timeout_s=10, **time.hands)
+
+
+@pytest.mark.parametrize("looks", [[], [job("running", 61.0)]], ids=["never", "at last"])
+def test_a_job_that_nobody_tells_of_when_the_wait_ends_is_not_said_to_go_on(time, looks):
+    fetch = script(*looks, Unavailable("503: no gateway", 503))
+    with pytest.raises(TimedOut, match=r"At last there was no answer: 503: no gateway\.") as late:
+        wait_for_job(fetch, what="the job", timeout_s=10, **time.hands)
+    assert "goes on" not in str(late.value) and "unknown" not in str(late.value)
