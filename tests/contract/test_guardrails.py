@@ -167,7 +167,7 @@ def test_the_tutorials_pair_comes_out_right_with_the_pocket_guard(platform):
     notebook = Path(__file__).parents[2] / "4_adding_safety_guardrails.ipynb"
     cells = json.loads(notebook.read_text())["cells"]
     cell = next("".join(c["source"]) for c in cells if "CATEGORIES = " in "".join(c["source"]))
-    names: dict[str, Any] = {"print": lambda *_: None}
+    names: dict[str, Any] = {"print": lambda *_, **__: None}
     exec(cell, names)
     sdk = platform.sdk()
     guardrails.ensure_guardrail_config(
