@@ -134,8 +134,8 @@ def _translate(error: Exception, url: str, setting: str) -> NemoError | None:
         detail = _inner_detail(error.body) or error.body or error.response.reason_phrase
         return refusal(error.status_code, request, detail, setting)
     if isinstance(error, hub.HfHubHTTPError) and error.response is not None:
-        message = error.server_message or str(error).splitlines()[0]
-        return refusal(error.response.status_code, str(error.response.url), message, setting)
+        detail = _inner_detail(error.server_message) or str(error).splitlines()[0]
+        return refusal(error.response.status_code, str(error.response.url), detail, setting)
     if isinstance(error, json.JSONDecodeError):
         start = " ".join(error.doc[:60].split())
         return Unreachable(
@@ -178,12 +178,17 @@ def _detail(response: requests.Response) -> object:
     try:
         body = response.json()
     except ValueError:
-        return response.text[:300] or response.reason
+        return _inner_detail(response.text) or response.reason
     return _inner_detail(body) or body
 
 
 def _inner_detail(body: object) -> object:
-    """The sentence in an error body, whichever service wrote it; None when there is none."""
+    """The sentence in an error body, whichever service wrote it; None when there is none.
+
+    Of a page, such as a gateway's, it is the beginning.
+    """
+    if isinstance(body, str):
+        return body[:300]
     if not isinstance(body, dict):
         return body
     return body.get("detail") or body.get("error") or body.get("message")

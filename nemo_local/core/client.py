@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -165,6 +166,8 @@ def check_url(url: str) -> None:
     """Raise ValueError, which names the URL, when no request could be sent there."""
     try:
         urlsplit(url).port  # noqa: B018 - raises
+        if re.search(r"\s", urlsplit(url).netloc):  # which httpx would quote
+            raise ValueError("there is white space in its host")
         httpx.Request("GET", url).url.raw_host.decode().encode("idna")
     except (httpx.InvalidURL, ValueError) as error:
         raise ValueError(f"{url!r} is no usable URL ({error})") from None

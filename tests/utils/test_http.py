@@ -45,7 +45,7 @@ class Echo(BaseHTTPRequestHandler):
             }
         )
         if self.path.startswith("/page"):
-            body = "<html>"
+            body = "<html>" + "a page of a gateway " * 500 * (status >= 400)
         if self.path.startswith("/store/"):
             body = json.dumps({"object": "list", "data": [], "pagination": {"page": 1}})
         if self.path.startswith("/empty"):
@@ -184,6 +184,13 @@ def test_errors_of_the_vendors_clients_become_ours(url, make, status, kind):
         make(url)(f"/status/{status}")
     assert error.value.status == status
     assert str(status) in str(error.value)
+
+
+@CLIENTS
+def test_of_a_long_page_of_an_error_the_beginning_is_shown(url, make):
+    with pytest.raises(Refused) as error, translated(url, setting="NDS_URL"):
+        make(url)("/page/403")
+    assert len(str(error.value)) < 500
 
 
 @CLIENTS

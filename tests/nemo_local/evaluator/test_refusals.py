@@ -133,6 +133,7 @@ def test_a_task_we_cannot_run_is_refused_by_name(
                 "",
                 "http://x:abc/v1",
                 "http://h:99999",
+                "http://ho st/v1",
                 "http://\0/",
                 "http://xn--a/",
                 "http://../",
