@@ -457,6 +457,12 @@ def test_the_numbers_of_a_schema_are_spelt_as_they_were_given(
         ("[^]a]", "b"),
         ("[]a]+", "a]"),
         ("a.[.]", "aé."),
+        (r"[\^-]+", "^-"),
+        (r"[\x5e\x2d]*", "-^"),
+        (r"[\u005e-]{2}", "^-"),
+        (r"a[\^]b", "a^b"),
+        (r"[\^-b-]+", "^_b-"),
+        (r"[\^^a]+", "^a"),
         (r"\u00e9\u{1F600}", "é😀"),
     ],
 )
@@ -472,7 +478,18 @@ def test_an_expression_is_read_as_its_writer_means_it(
 
 @pytest.mark.parametrize(
     ("expression", "texts"),
-    [("[^]a]", ["]", "a"]), ("[]a]", ["b", "[]a]"]), (".", ["\n", "\r"]), ("[.]", ["a"])],
+    [
+        ("[^]a]", ["]", "a"]),
+        ("[]a]", ["b", "[]a]"]),
+        (".", ["\n", "\r"]),
+        ("[.]", ["a"]),
+        (r"[\^-]", ["a", "]", "["]),
+        (r"[\x5e\x2d]", ["a", "\\"]),
+        (r"[\^]", ["a", ""]),
+        (r"[\^-b]", ["]", "c", "-"]),
+        (r"[\^^a]", ["b"]),
+        (r"[^\^]", ["^"]),
+    ],
 )
 def test_an_expression_leaves_out_what_its_writer_means_to(
     grammars: Grammars, expression: str, texts: list[str]
