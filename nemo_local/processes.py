@@ -100,13 +100,18 @@ def is_replaced(home: Path, control_plane: ProcessRecord) -> bool:
     return read_records(home).get("control plane", control_plane) != control_plane
 
 
-def reset_platform(settings: Settings, say: Callable[[str], None] = lambda text: None) -> list[str]:
-    """Stop the platform and remove what it stored; the names of what is left in its home.
+def reset_platform(
+    settings: Settings, say: Callable[[str], None] = lambda text: None
+) -> list[str] | None:
+    """Stop the platform and remove what it stored; the names of what is left in its home, or None
+    where another `reset` was first.
 
     Raises:
         DatabaseError: its database is elsewhere and cannot be emptied; then nothing is removed.
     """
-    with locked(settings.home, say):
+    with locked(settings.home, say) as found:
+        if not found:
+            return None
         _stop(settings.home)
         if settings.database:
             # Only now: other commands start in half the time without SQLAlchemy.
