@@ -32,7 +32,7 @@ Role = Literal[
     "inference",  # NIM
 ]
 
-_SHARED = ("NEMO_LOCAL_TOKEN", "NEMO_LOCAL_NIM_URL")
+_SHARED = ("NEMO_LOCAL_TOKEN", "NEMO_LOCAL_NIM_URL", "NEMO_LOCAL_NIM_KEY")
 """What a process was told of the other one, besides its address."""
 READY_WITHIN_S = {"control plane": 90.0, "inference": 300.0}
 LOADED_WITHIN_S = 10.0
@@ -150,7 +150,7 @@ def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:
     urls = {role: record.url for role, record in records.items()}
     alive = {role: process for role in records if (process := records[role].process())}
     told = settings.environment()
-    # Each process was told the other's address and the token: when one changes, both begin anew.
+    # Each process was told the other's address and its key: when one changes, both begin anew.
     moved = bool(urls) and any(urls.get(role) != url for role, url in wanted.items())
     moved |= any(
         environment_of(process).get(name) != told.get(name)
