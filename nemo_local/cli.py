@@ -153,8 +153,9 @@ def reset(
 ) -> None:
     """Stop the platform and remove everything it stored."""
     settings = _settings(home=home)
+    nothing = f"There is nothing in {settings.home}."
     if not settings.home.exists():
-        typer.echo(f"There is nothing in {settings.home}.")
+        typer.echo(nothing)
         return
     try:
         check_home(settings.home)
@@ -172,6 +173,9 @@ def reset(
         )
     except OSError as error:
         _fail(f"Not everything in {settings.home} can be removed: {error}")
+    if left is None:
+        typer.echo(nothing)
+        return
     what = f"what the platform stored in {settings.home}"
     typer.echo(f"Removed {what if settings.home.exists() else settings.home}.")
     if left:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -93,29 +94,43 @@ def write_records(home: Path, records: Mapping[str, ProcessRecord]) -> None:
 
 
 @contextmanager
-def locked(home: Path, say: Callable[[str], None], make: bool = False) -> Iterator[None]:
+def locked(home: Path, say: Callable[[str], None], make: bool = False) -> Iterator[bool]:
     """One command at a time starts, stops or removes the platform of a home; others wait.
 
-    With `make`, the home is made where there is none, or no longer when the wait is over.
+    With `make`, the home is made where there is none, or no longer when the wait is over; without,
+    that is False, and nothing is locked.
     """
-    held = False
-    while not held:
+    mode = "a"
+    while True:
         if make:
             home.mkdir(parents=True, exist_ok=True)
             (home / LOCK).touch()
         try:
-            file = (home / LOCK).open("a")
-        except OSError:  # a home that cannot be written any more
-            file = (home / LOCK).open()
+            file = _opened(home / LOCK, mode)
+        except FileNotFoundError:
+            if make:
+                continue
+            break
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 say("Another command is starting or stopping this platform; waiting for it ...")
                 fcntl.flock(file, fcntl.LOCK_EX)
-            held = _is_at(home / LOCK, file.fileno())  # not one that a `reset` has removed
-            if held:
-                yield
+            if _is_at(home / LOCK, file.fileno()):
+                yield True
+                return
+        mode = "r+"  # a `reset` has removed that one, and a new one would look like a home
+    yield False
+
+
+def _opened(path: Path, mode: str) -> IO[str]:
+    try:
+        return path.open(mode)
+    except OSError:
+        if not path.exists():
+            raise
+        return path.open()  # in a home that cannot be written any more
 
 
 def _is_at(path: Path, opened: int) -> bool:

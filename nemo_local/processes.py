@@ -32,7 +32,7 @@ Role = Literal[
     "inference",  # NIM
 ]
 
-_SHARED = ("NEMO_LOCAL_TOKEN", "NEMO_LOCAL_NIM_URL")
+_SHARED = ("NEMO_LOCAL_TOKEN", "NEMO_LOCAL_NIM_URL", "NEMO_LOCAL_NIM_KEY")
 """What a process was told of the other one, besides its address."""
 READY_WITHIN_S = {"control plane": 90.0, "inference": 300.0}
 LOADED_WITHIN_S = 10.0
@@ -100,13 +100,18 @@ def is_replaced(home: Path, control_plane: ProcessRecord) -> bool:
     return read_records(home).get("control plane", control_plane) != control_plane
 
 
-def reset_platform(settings: Settings, say: Callable[[str], None] = lambda text: None) -> list[str]:
-    """Stop the platform and remove what it stored; the names of what is left in its home.
+def reset_platform(
+    settings: Settings, say: Callable[[str], None] = lambda text: None
+) -> list[str] | None:
+    """Stop the platform and remove what it stored; the names of what is left in its home, or None
+    where another `reset` was first.
 
     Raises:
         DatabaseError: its database is elsewhere and cannot be emptied; then nothing is removed.
     """
-    with locked(settings.home, say):
+    with locked(settings.home, say) as found:
+        if not found:
+            return None
         _stop(settings.home)
         if settings.database:
             # Only now: other commands start in half the time without SQLAlchemy.
@@ -145,7 +150,7 @@ def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:
     urls = {role: record.url for role, record in records.items()}
     alive = {role: process for role in records if (process := records[role].process())}
     told = settings.environment()
-    # Each process was told the other's address and the token: when one changes, both begin anew.
+    # Each process was told the other's address and its key: when one changes, both begin anew.
     moved = bool(urls) and any(urls.get(role) != url for role, url in wanted.items())
     moved |= any(
         environment_of(process).get(name) != told.get(name)

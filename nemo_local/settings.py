@@ -114,8 +114,9 @@ class Settings:
         for name, variable in _VARIABLES.items():
             if source.get(variable):
                 values[name] = _parse(name, variable, source[variable])
-        given = {name: value for name, value in overrides.items() if value not in (None, "")}
-        values.update(given)
+        if "" in (overrides.get("home"), overrides.get("models_dir")):
+            raise SettingsError("--home or --models is empty: name a folder, or leave it out")
+        values.update({name: value for name, value in overrides.items() if value not in (None, "")})
         for name in _KEYS:
             if values.get(name) is not None:
                 values[name] = values[name].strip()

@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from nemo_local.catalog import why_unreadable
 from nemo_local.core.errors import Invalid
@@ -50,6 +51,8 @@ class Wanted:
 def split_model_uri(uri: str) -> tuple[str, str | None]:
     """Repository and revision of `hf://namespace/name[@revision]`.
 
+    A branch may have a slash, also as the Hub's client writes it: `@feature%2Fx`.
+
     Raises:
         Invalid: it has another form, or names that no Hub could have.
     """
@@ -58,6 +61,7 @@ def split_model_uri(uri: str) -> tuple[str, str | None]:
 
     path = uri.removeprefix("hf://").removeprefix("models/")
     repository, at, revision = path.partition("@")
+    revision = unquote(revision)
     try:
         validate_repo_id(repository)
         known = repository.count("/") == 1 and ".." not in revision

@@ -13,6 +13,8 @@ _KNOWN = frozenset("dDwWsSnrtfvaecu")
 _SHOWN = 80
 """Characters of an expression in an error."""
 _FIRST_BRACKET = re.compile(r"^(\[\^?)\](?=.)", re.DOTALL)
+_CARETS_FIRST = re.compile(r"\[(?:\\\^|\\u\{5e\})(?:\\\^|\\u\{5e\}|\^)*(.*)\]", re.DOTALL)
+"""A class that begins with an escaped caret, which xgrammar would take for one that negates it."""
 _EDGES = {"A": "^", "Z": "$", "z": "$"}
 
 
@@ -32,7 +34,7 @@ def readable(expression: str) -> str:
                 f"{anchor} inside {expression[:_SHOWN]} is not supported: replies are held to an "
                 "expression from end to end; leave it out, or escape it to mean the character"
             )
-    return "".join(signs)
+    return "".join(map(_caret_outside, signs))
 
 
 def _respelt(sign: str, expression: str) -> str:
@@ -59,6 +61,15 @@ def _respelt(sign: str, expression: str) -> str:
         return found[0]
 
     return _ESCAPE.sub(escape, _FIRST_BRACKET.sub(r"\1\\]", sign))
+
+
+def _caret_outside(sign: str) -> str:
+    r"""A class that begins with an escaped caret has it beside it: [\^-] -> (?:\^|[-])."""
+    found = _CARETS_FIRST.fullmatch(sign)
+    if not found:
+        return sign
+    rest = re.sub("^-(?=.)", "_-", found[1])  # a range from the caret: the next character is `_`
+    return rf"(?:\^|[{rest}])" if rest else r"\^"
 
 
 def _mirrored(signs: list[str]) -> list[str]:

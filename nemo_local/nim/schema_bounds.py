@@ -17,6 +17,9 @@ _ROUNDED: dict[str, Callable[[float], int]] = {
     "exclusiveMaximum": math.ceil,
 }
 _NUMERIC = frozenset([*_ROUNDED, "multipleOf"])
+_INTEGERS = (-(2**63), 2**63 - 1)
+_NUMBERS = (-sys.float_info.max, sys.float_info.max)
+"""The least and the most that xgrammar reads of each."""
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 
 
@@ -27,7 +30,7 @@ def whole(key: str, value: float, schema: dict[str, Any]) -> float:
     """
     if key in _COUNTS and value.is_integer():
         return int(value)
-    return _ROUNDED[key](value) if key in _ROUNDED and _of_integers(schema) else value
+    return _ROUNDED[key](value) if key in _ROUNDED and of_integers(schema) else value
 
 
 def unkept_bounds(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -39,8 +42,8 @@ def unkept_bounds(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if _NUMERIC.isdisjoint(schema):
         return
     bounds = {key: schema[key] for key in _ROUNDED if isinstance(schema.get(key), int | float)}
-    limit = 2**63 if _of_integers(schema) else sys.float_info.max
-    for key in [key for key, bound in bounds.items() if not abs(bound) < limit]:
+    least, most = _INTEGERS if of_integers(schema) else _NUMBERS
+    for key in [key for key, bound in bounds.items() if not least <= bound <= most]:
         del bounds[key]
         yield f"{key!r} beyond 64 bits", key
     if what := _unkept_range(bounds, schema):
@@ -50,7 +53,8 @@ def unkept_bounds(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield what, "multipleOf"
 
 
-def _of_integers(schema: dict[str, Any]) -> bool:
+def of_integers(schema: dict[str, Any]) -> bool:
+    """Whether the numbers of this schema are whole."""
     types = schema.get("type")
     return types == "integer" or (
         isinstance(types, list) and "integer" in types and "number" not in types
@@ -69,7 +73,7 @@ def _two_sided(bounds: dict[str, float]) -> bool:
 
 
 def _unkept_range(bounds: dict[str, float], schema: dict[str, Any]) -> str | None:
-    if _of_integers(schema) or not _two_sided(bounds):
+    if of_integers(schema) or not _two_sided(bounds):
         return None
     if any(round(bound, DECIMALS) != bound for bound in bounds.values()):
         return f"a bound of more than {DECIMALS} decimals"

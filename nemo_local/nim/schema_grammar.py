@@ -11,7 +11,7 @@ import xgrammar
 
 from nemo_local.core.tool_formats import json_text
 from nemo_local.nim.regexes import readable
-from nemo_local.nim.schema_bounds import whole
+from nemo_local.nim.schema_bounds import of_integers, whole
 
 Schema = dict[str, Any]
 ANNOTATIONS = ("title", "description", "default", "examples", "$comment")
@@ -51,6 +51,24 @@ def schema_grammar(schema: Schema, eased: Callable[[Schema], Schema] = dict) -> 
     )
 
 
+def plain(schema: Schema) -> Schema:
+    """The schema, not those within, without keywords whose values rule nothing out.
+
+    {"type": "object", "propertyNames": {"type": "string"}} -> {"type": "object"}
+    """
+    idle = set()
+    names = schema.get("propertyNames")
+    if names is True or (
+        isinstance(names, dict)
+        and names.get("type", "string") == "string"
+        and names.keys() <= {"type", *ANNOTATIONS}
+    ):
+        idle.add("propertyNames")
+    if schema.get("multipleOf") == 1 and of_integers(schema):
+        idle.add("multipleOf")
+    return {key: value for key, value in schema.items() if key not in idle}
+
+
 def literal(text: str) -> str:
     """The text as EBNF writes it, and as JSON does."""
     return json.dumps(text, ensure_ascii=False)
@@ -63,7 +81,7 @@ def _respelt(schema: Any, stand_in: Callable[[Any], Any], eased: Callable[[Schem
     if not isinstance(schema, dict):
         return schema
     result: Schema = {}
-    schema = eased(schema)
+    schema = plain(eased(schema))
     for key, value in schema.items():
         if key in OF_SCHEMAS and isinstance(value, dict):
             result[key] = {
@@ -79,6 +97,8 @@ def _respelt(schema: Any, stand_in: Callable[[Any], Any], eased: Callable[[Schem
             result[key] = unquote(value)
         elif key == "prefixItems" and isinstance(value, list):
             most = schema.get("maxItems")  # xgrammar writes all that it is given
+            if isinstance(most, float):
+                most = whole("maxItems", most, schema)
             kept = value[:most] if isinstance(most, int) else value
             result[key] = _respelt(kept, stand_in, eased)
         elif isinstance(value, float):

@@ -11,7 +11,7 @@ from typing import Any
 
 from nemo_local.core.imports import imported_without
 from nemo_local.nim.schema_bounds import unkept_bounds
-from nemo_local.nim.schema_grammar import OF_SCHEMAS
+from nemo_local.nim.schema_grammar import OF_SCHEMAS, plain
 
 with imported_without("rfc3987_syntax"):  # 1.5 s, for a format that nobody checks here
     from jsonschema import Draft202012Validator, SchemaError
@@ -64,6 +64,7 @@ def check_schema(schema: Any) -> None:
 def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
     if not isinstance(schema, dict):
         return
+    schema = plain(schema)
     for keyword in _LEFT_OUT:
         if keyword in schema and not _says_nothing(keyword, schema):
             yield place, repr(keyword)

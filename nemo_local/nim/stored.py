@@ -4,6 +4,7 @@ weights."""
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from nemo_local.catalog import CatalogModel, context_length, count_parameters, why_unreadable
 from nemo_local.nim.lora import Unservable
@@ -91,7 +92,8 @@ def split_files_url(url: str) -> tuple[str, str, str | None]:
     """Namespace, repository and revision of a model URL.
 
         "hf://ns/name@cust-1" -> ("ns", "name", "cust-1")
-        "hf://models/ns/name" -> ("ns", "name", None)
+        "hf://models/ns/name@feature%2Fx" -> ("ns", "name", "feature/x")
+        "hf://ns/name" -> ("ns", "name", None)
 
     Raises:
         Unservable: it is not a model in the Data Store.
@@ -101,4 +103,4 @@ def split_files_url(url: str) -> tuple[str, str, str | None]:
     name, _, revision = rest.strip("/").partition("@")
     if path == url or not namespace or not name or "/" in name:
         raise Unservable(f"files_url {url!r} does not have the form hf://namespace/name")
-    return namespace, name, revision or None
+    return namespace, name, unquote(revision) or None

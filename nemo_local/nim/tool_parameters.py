@@ -4,7 +4,7 @@ from typing import Any
 
 from nemo_local.nim.chat_template import Tool
 from nemo_local.nim.regexes import readable
-from nemo_local.nim.schema_grammar import ANNOTATIONS, OF_SCHEMAS, Schema
+from nemo_local.nim.schema_grammar import ANNOTATIONS, OF_SCHEMAS, Schema, plain
 from nemo_local.nim.schema_limits import local, patterns, unkept
 
 _TYPES = {
@@ -72,7 +72,7 @@ def eased(schema: Schema) -> Schema:
             if inner is not False or name in required
         }
     for keyword in [
-        *(keyword for _, keyword in unkept(result)),
+        *(keyword for _, keyword in unkept(plain(result))),
         *(keyword for keyword, pattern in patterns(result) if not _readable(pattern)),
     ]:
         result.pop(keyword, None)

@@ -198,6 +198,17 @@ def test_an_adapter_without_a_revision_follows_what_is_uploaded(
     assert len(replies) == 2
 
 
+def test_an_adapter_of_a_branch_with_a_slash_is_served_however_it_is_spelt(
+    running: Running, tmp_path: Path
+) -> None:
+    upload(running, make_adapter(tmp_path / "a", 1), "branched", "v1")
+    running.hf().create_branch("ns/branched", branch="feature/x", repo_type="model")
+    for number, revision in enumerate(("feature/x", "feature%2Fx")):
+        register(running, f"ns/branched@{number}", f"hf://ns/branched@{revision}")
+    state = refresh(running)
+    assert {"ns/branched@0", "ns/branched@1"} <= set(state["models"]), state["failed"]
+
+
 def test_only_finished_uploads_of_served_bases_are_listed(running: Running, tmp_path: Path) -> None:
     url = upload(running, make_adapter(tmp_path / "a", 1), "gamma", "v1")
     register(running, "ns/unfinished@v1", url, status="created")

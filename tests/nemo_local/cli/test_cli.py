@@ -191,13 +191,18 @@ def test_settings_that_cannot_work_are_told_before_anything_starts(terminal, tmp
         assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("home", "words"),
+    [("x" * 300, "NEMO_LOCAL_HOME cannot be the folder"), ("", "--home or --models is empty")],
+    ids=["too long", "empty"],
+)
 @pytest.mark.parametrize("command", ["up", "down", "status", "doctor", "reset"])
 def test_a_home_that_no_system_could_have_is_told_in_one_sentence_by_every_command(
-    terminal, command
+    terminal, command, home, words
 ):
-    done = terminal.run(command, "--home", "x" * 300)
+    done = terminal.run(command, "--home", home)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
-    assert "NEMO_LOCAL_HOME cannot be the folder" in done.stderr
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize("command", ["up", "doctor"])

@@ -104,6 +104,26 @@ def test_an_up_that_waited_for_a_reset_holds_the_lock_of_the_home_it_makes(home)
         assert len(others) == 1
 
 
+@pytest.mark.parametrize("left", [[], ["thesis.txt"]], ids=["nothing", "a file of the user"])
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(("down",), "Nothing was running."), (("reset", "--yes"), "There is nothing in {home}.")],
+    ids=["down", "reset"],
+)
+def test_a_command_that_waited_for_a_reset_finds_nothing_and_has_not_failed(
+    terminal, home, command, words, left
+):
+    for name in left:
+        (home / name).touch()
+    with locked(home, print):
+        waiting = terminal.start(*command)
+        terminal.until_it_says(waiting, "waiting for it")
+        assert remove_state(home) == left
+    said, _ = waiting.communicate(timeout=60)
+    assert (waiting.returncode, said) == (0, words.format(home=home) + "\n")
+    assert [path.name for path in home.glob("*")] == left
+
+
 def test_rows_in_a_database_elsewhere_do_not_survive_their_blobs(terminal, home, tmp_path):
     url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     store = Documents(url)

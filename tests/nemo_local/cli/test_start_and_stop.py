@@ -267,6 +267,17 @@ def test_a_platform_with_a_token_says_which_setting_a_command_lacks(alone, tmp_p
     assert f"is taken by the platform of {alone.settings.home}" in other.stderr
 
 
+def test_an_up_with_another_key_for_inference_elsewhere_leaves_no_process_with_the_old_one(alone):
+    home, pids = alone.settings.home, []
+    for key in ("key-one", "key-two", "key-two"):
+        done = alone.run("up", "--detach", NEMO_LOCAL_NIM_KEY=key)
+        assert done.returncode == 0, done.stderr
+        pids.append(read_records(home)["control plane"].pid)
+    assert pids[0] != pids[1] == pids[2]
+    files = [path.read_text() for path in (home / "processes.json", *home.glob("logs/*"))]
+    assert not any(key in text for key in ("key-one", "key-two") for text in files)
+
+
 def test_an_inference_with_a_token_says_which_setting_doctor_and_up_lack(terminal, settings):
     there = replace(settings, token="secret")
     with running_nim(there):

@@ -32,9 +32,13 @@ def test_every_name_of_the_loopback_needs_no_token(host):
     assert Settings.from_environment({"NEMO_LOCAL_HOST": host}, host=host).token is None
 
 
-def test_an_option_that_is_empty_is_the_default_as_in_the_environment():
-    environment = {"NEMO_LOCAL_HOME": ""}
-    assert Settings.from_environment(environment, home="").home == Path(".nemo_local").resolve()
+def test_a_variable_that_is_empty_is_not_set_but_an_option_for_a_folder_must_name_one():
+    environment = {"NEMO_LOCAL_HOME": "", "NEMO_LOCAL_MODELS": ""}
+    settings = Settings.from_environment(environment, device="")
+    assert settings == Settings.from_environment({})
+    for name in ("home", "models_dir"):
+        with pytest.raises(SettingsError, match="--home or --models is empty: name a folder"):
+            Settings.from_environment({"NEMO_LOCAL_HOME": "/x"}, **{name: ""})
 
 
 @pytest.mark.parametrize("home", ["~nouser/x", "circle/x", "x" * 300])

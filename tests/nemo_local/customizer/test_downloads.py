@@ -86,6 +86,7 @@ def test_a_checkpoint_of_a_hub_is_fetched_and_trained(client, running, hub, serv
     [
         ("a", "hf://ns/nowhere", "there is no model repository ns/nowhere at http"),
         ("b", "hf://ns/tiny@v9", "has no revision 'v9'"),
+        ("f", "hf://ns/tiny@no%2Fx", "has no revision 'no/x'"),
         ("c", "hf://ns/tiny", "ns/tiny is no checkpoint that can be trained: it needs config.json"),
         ("d", "hf://ns/pickled", "*.safetensors (other formats are not loaded) and has"),
         ("e", "hf://ns/cut", "ns/cut is no checkpoint that can be trained: the weights in"),
@@ -99,6 +100,16 @@ def test_a_download_that_fails_says_why(client, hub, dataset, name, uri, words):
     status, detail = refused(client.post, f"{BASE}/jobs", json=job_body(config=config))
     assert status == 422 and f"Target ns/{name} of The inline config is failed" in detail
     assert words in detail
+
+
+@pytest.mark.parametrize("revision", ["before/all", "before%2Fall"])
+def test_a_branch_with_a_slash_is_fetched_however_it_is_spelt(client, hub, revision):
+    branch = {"branch": "before/all", "revision": "v1"}
+    hub.create_branch("ns/tiny", repo_type="model", exist_ok=True, **branch)
+    name = f"branch-{len(revision)}"
+    create(client, name, f"hf://ns/tiny@{revision}")
+    target = settled(client, name)
+    assert target["status"] == "ready", target["custom_fields"]
 
 
 def test_another_uri_is_another_download(client, hub):
@@ -192,6 +203,7 @@ def test_a_hub_that_does_not_answer_is_named(client):
         ({"model_uri": "hf://tiny"}, "does not have the form hf://namespace/name@revision"),
         ({"model_uri": "hf://ns/../x"}, "does not have the form"),
         ({"model_uri": "hf://ns/tiny@../../x"}, "does not have the form"),
+        ({"model_uri": "hf://ns/tiny@a%2F..%2Fx"}, "does not have the form"),
         ({"model_uri": "hf://ns/tiny@"}, "does not have the form"),
         ({"model_uri": "hf://ns/tiny", "hf_endpoint": "file:///x"}, "is not a URL of http"),
         ({"tokenizer": {"bos_token": "x"}}, "tokenizer.bos_token is not supported"),

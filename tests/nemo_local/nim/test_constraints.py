@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -184,6 +185,9 @@ def test_references_of_a_tool_stay_within_its_own_schema(grammars: Grammars) -> 
             "a range without a number of 6 decimals",
         ),
         ({"type": "integer", "maximum": 2**64 - 1}, "'maximum' beyond 64 bits of the schema"),
+        ({"type": "integer", "maximum": 2**63}, "'maximum' beyond 64 bits of the schema"),
+        ({"type": "integer", "minimum": -(2**63) - 1}, "'minimum' beyond 64 bits of the schema"),
+        ({"type": "number", "minimum": -(10**309)}, "'minimum' beyond 64 bits of the schema"),
         ({"items": {"anyOf": []}}, "an empty 'anyOf' of items"),
         ({"oneOf": []}, "an empty 'oneOf'"),
         (
@@ -199,7 +203,11 @@ def test_references_of_a_tool_stay_within_its_own_schema(grammars: Grammars) -> 
             "'propertyNames' beside 'properties'",
         ),
         (
-            {"type": "object", "propertyNames": {}, "additionalProperties": {"type": "null"}},
+            {
+                "type": "object",
+                "propertyNames": {"enum": ["a"]},
+                "additionalProperties": {"type": "null"},
+            },
             "'propertyNames' beside 'additionalProperties'",
         ),
         (
@@ -211,6 +219,7 @@ def test_references_of_a_tool_stay_within_its_own_schema(grammars: Grammars) -> 
             "'propertyNames' beside 'patternProperties'",
         ),
         ({"type": "object", "propertyNames": {"enum": [1]}}, "'propertyNames' other than strings"),
+        ({"type": "object", "propertyNames": False}, "'propertyNames' other than a schema of"),
         ({"type": "object", "propertyNames": {"$ref": "#/a"}}, "without references or choices"),
         ({"type": "string", "pattern": r"^\u{22}$"}, "a pattern with quotes, backslashes or"),
         ({"type": "string", "format": "date", "maxLength": 4}, "'format' beside 'minLength'"),
@@ -276,6 +285,19 @@ def test_schemas_that_grammars_keep_are_not_refused(grammars: Grammars, schema: 
             [0, 7],
         ),
         ({"type": "integer", "multipleOf": 1024.0}, [2048], [2049]),
+        ({"type": "integer", "multipleOf": 1, "minimum": 0}, [0, 7], [-1, 0.5]),
+        ({"type": ["integer", "null"], "multipleOf": 1.0, "maximum": 2}, [2, None], [3]),
+        (
+            {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+            [-(2**63), 2**63 - 1],
+            [-(2**63) - 1, 2**63],
+        ),
+        (
+            {"type": "number", "minimum": -sys.float_info.max, "maximum": sys.float_info.max},
+            [-3.25, 0, 10**18],
+            ["x", 10**309],
+        ),
+        ({"type": "number", "maximum": 1.797e308}, [0.5], [10**309]),
         ({"type": "integer", "minimum": 0.5, "maximum": 2.5}, [1, 2], [0, 3]),
         (
             {"type": ["integer", "null"], "exclusiveMinimum": 0.5, "exclusiveMaximum": 2.5},
@@ -297,6 +319,11 @@ def test_schemas_that_grammars_keep_are_not_refused(grammars: Grammars, schema: 
             [[1, None, None], [None, None]],
         ),
         (
+            {"prefixItems": [{"type": "integer"}, {"type": "null"}], "maxItems": 1.0},
+            [[1]],
+            [[1, None]],
+        ),
+        (
             {
                 "properties": {"a": {"type": "integer"}},
                 "patternProperties": {"^b[0-9]$": {"type": "string"}},
@@ -309,6 +336,27 @@ def test_schemas_that_grammars_keep_are_not_refused(grammars: Grammars, schema: 
             {"type": "object", "propertyNames": {"pattern": "^[a-z]$"}},
             [{}, {"a": 1, "b": "x"}],
             [{"ab": 1}],
+        ),
+        *(
+            (
+                {
+                    "type": "object",
+                    "propertyNames": names,
+                    "additionalProperties": {"type": "number"},
+                },
+                [{}, {"a b": 1}],
+                [{"a": "x"}],
+            )
+            for names in ({}, True, {"type": "string"}, {"title": "Name", "type": "string"})
+        ),
+        (
+            {
+                "properties": {"a": {"type": "null"}},
+                "propertyNames": {"type": "string"},
+                "additionalProperties": False,
+            },
+            [{}, {"a": None}],
+            [{"b": None}],
         ),
         ({"type": "string", "pattern": "abc"}, ["abc"], ["ab", "abcd"]),
     ],
@@ -457,6 +505,12 @@ def test_the_numbers_of_a_schema_are_spelt_as_they_were_given(
         ("[^]a]", "b"),
         ("[]a]+", "a]"),
         ("a.[.]", "aé."),
+        (r"[\^-]+", "^-"),
+        (r"[\x5e\x2d]*", "-^"),
+        (r"[\u005e-]{2}", "^-"),
+        (r"a[\^]b", "a^b"),
+        (r"[\^-b-]+", "^_b-"),
+        (r"[\^^a]+", "^a"),
         (r"\u00e9\u{1F600}", "é😀"),
     ],
 )
@@ -472,7 +526,18 @@ def test_an_expression_is_read_as_its_writer_means_it(
 
 @pytest.mark.parametrize(
     ("expression", "texts"),
-    [("[^]a]", ["]", "a"]), ("[]a]", ["b", "[]a]"]), (".", ["\n", "\r"]), ("[.]", ["a"])],
+    [
+        ("[^]a]", ["]", "a"]),
+        ("[]a]", ["b", "[]a]"]),
+        (".", ["\n", "\r"]),
+        ("[.]", ["a"]),
+        (r"[\^-]", ["a", "]", "["]),
+        (r"[\x5e\x2d]", ["a", "\\"]),
+        (r"[\^]", ["a", ""]),
+        (r"[\^-b]", ["]", "c", "-"]),
+        (r"[\^^a]", ["b"]),
+        (r"[^\^]", ["^"]),
+    ],
 )
 def test_an_expression_leaves_out_what_its_writer_means_to(
     grammars: Grammars, expression: str, texts: list[str]

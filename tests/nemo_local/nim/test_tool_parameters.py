@@ -45,6 +45,12 @@ def test_objects_are_closed_where_they_name_their_properties() -> None:
         ({"type": "number", "minimum": 10**400}, [1.5], ["x"]),
         ({"type": "integer", "minimum": 0.5}, [1], [0]),
         ({"type": "integer", "multipleOf": 5, "minimum": 0}, [7], [-5]),
+        ({"type": "int", "multipleOf": 1, "minimum": 0}, [7], [-5]),
+        (
+            {"type": "object", "propertyNames": True, "additionalProperties": STRING},
+            [{"b": "x"}],
+            [{"b": 1}],
+        ),
         ({"type": "number", "minimum": 1e-7, "maximum": 2e-7}, [1.5e-7, 3], ["x"]),
         ({"type": "number", "exclusiveMinimum": 1, "exclusiveMaximum": 1.000001}, [1], ["x"]),
         ({"type": "any", "minimum": 1}, [1, "x", None], []),
