@@ -46,6 +46,20 @@ def test_outputs_hold_no_error_no_path_and_no_secret(cells):
             assert LEAKS.search(str(output.get("text", "")) + str(output.get("data", ""))) is None
 
 
+def test_the_seconds_in_the_readme_are_those_of_the_committed_notebooks():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("<!-- numbers: begin")[2].partition("<!-- numbers: end")[0]
+    told = re.findall(r"\d+ min \d+ s|\d+\.\d s", block)
+    texts = [
+        output.get("text", "")
+        for name in NOTEBOOKS[1:]
+        for cell in nbformat.read(ROOT / name, as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
+    last = [text for text in texts if re.search(r"^(training|evaluations|\d+ checks) took ", text)]
+    assert told == re.findall(r"\d+ min \d+ s|\d+\.\d s", "".join(last)) != []
+
+
 def test_a_long_cell_is_the_exception(cells):
     assert sum(len(cell.source.splitlines()) > 30 for cell in cells) <= 1
 
