@@ -19,7 +19,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/models": {"spec": {"num_parameters": 1, "context_size": 1, "num_virtual_tokens": 0,
                             "is_chat": True}},
     "/v1/customization/configs": {"max_seq_length": 100, "training_options": [OPTION]},
-    "/v1/customization/targets": {"num_parameters": 5, "precision": "fp32"},
+    "/v1/customization/targets": {
+        "num_parameters": 5, "precision": "fp32", "base_model": "meta/llama-3.2-1b-instruct",
+    },
     "/v1/deployment/configs": {"model": "meta/m", "nim_deployment": NIM},
     "/v1/deployment/model-deployments": {"config": {"model": "meta/m", "nim_deployment": NIM}},
     "/v1/evaluation/configs": {
