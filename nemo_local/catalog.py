@@ -206,21 +206,38 @@ def _entry(official: _Official, root: Path | None, pocket: Path) -> CatalogModel
     )
 
 
-def _real(model_id: str, folder: Path, role: Role) -> CatalogModel:
-    """The model of a folder; one that cannot be read is listed with the reason and no path."""
-    why = why_unreadable(folder)
-    if why:
-        logger.warning("%s: %s", model_id, why)
+def checkpoint_in(
+    folder: Path, model_id: str, why: str, role: Role = "chat", stand_in: bool = False
+) -> CatalogModel:
+    """The model of a folder that can be read (see `why_unreadable`)."""
     return CatalogModel(
         id=model_id,
-        path=None if why else folder,
-        answered_by="" if why else model_id,
-        stand_in=False,
-        max_model_len=0 if why else context_length(folder),
-        num_parameters=0 if why else count_parameters(folder),
+        path=folder,
+        answered_by=model_id,
+        stand_in=stand_in,
+        max_model_len=context_length(folder),
+        num_parameters=count_parameters(folder),
         role=role,
-        why=why or f"weights found in {folder}",
-        broken=bool(why),
+        why=why,
+    )
+
+
+def _real(model_id: str, folder: Path, role: Role) -> CatalogModel:
+    """The model of a folder; one that cannot be read is listed with the reason and no path."""
+    unreadable = why_unreadable(folder)
+    if not unreadable:
+        return checkpoint_in(folder, model_id, f"weights found in {folder}", role)
+    logger.warning("%s: %s", model_id, unreadable)
+    return CatalogModel(
+        id=model_id,
+        path=None,
+        answered_by="",
+        stand_in=False,
+        max_model_len=0,
+        num_parameters=0,
+        role=role,
+        why=unreadable,
+        broken=True,
     )
 
 

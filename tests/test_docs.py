@@ -73,7 +73,7 @@ def test_readme_snippets_use_no_name_that_they_do_not_define():
     }
     names = [node for node in nodes if isinstance(node, ast.Name)]
     defined |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
-    assert len(blocks) == 2 and {node.id for node in names} - defined == set()
+    assert len(blocks) == 3 and {node.id for node in names} - defined == set()
 
 
 def test_troubleshooting_explains_every_error_of_the_client():

@@ -68,6 +68,15 @@ class Client:
     def get(self, path: str, **options: Any) -> Any:
         return self.call("GET", path, **options)
 
+    def find(self, path: str, **options: Any) -> Any:
+        """As `get`, but None where the service says that there is no such thing (404)."""
+        try:
+            return self.get(path, **options)
+        except UpstreamError as error:
+            if error.status != 404:
+                raise
+            return None
+
     def post(self, path: str, **options: Any) -> Any:
         return self.call("POST", path, **options)
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from nemo_local.catalog import near_names
-from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.client import Client
 from nemo_local.core.errors import Invalid, NotFound
 from nemo_local.core.inference import same_server
 from nemo_local.core.web import ENTITY_NAME, LONGEST_NAME, NAMESPACE_ID
@@ -181,12 +181,7 @@ def output_model(given: str | None, namespace: str, default_name: str, job_id: s
 
 def refuse_branch(model: OutputModel, platform: Client) -> None:
     """Raise Invalid when the version is a branch of the model's repository: it could be no tag."""
-    try:
-        refs = platform.get(f"/v1/hf/api/models/{quote(model.repository)}/refs")
-    except UpstreamError as error:
-        if error.status != 404:
-            raise
-        return
+    refs = platform.find(f"/v1/hf/api/models/{quote(model.repository)}/refs") or {"branches": []}
     if model.version in (branch["name"] for branch in refs["branches"]):
         raise Invalid(
             f"output_model '{model}': the Data Store's {model.repository} has a branch "
@@ -207,23 +202,17 @@ def _check_repository_name(repository: str) -> None:
 
 def _dataset_entity(name: str, platform: Client) -> dict[str, Any]:
     namespace, short = split_name(name, "Dataset")
-    try:
-        return dict(platform.get(f"/v1/datasets/{quote(namespace)}/{quote(short)}"))
-    except UpstreamError as error:
-        if error.status != 404:
-            raise
+    found = platform.find(f"/v1/datasets/{quote(namespace)}/{quote(short)}")
+    if found is not None:
+        return dict(found)
     listed = platform.get("/v1/datasets", params={"page_size": "1000", "sort": "-created_at"})
     known = [f"{entry['namespace']}/{entry['name']}" for entry in listed["data"]]
     raise NotFound(f"Dataset {name} not found.{did_you_mean(near_names(name, known))}")
 
 
 def _check_repository(source: DatasetSource, platform: Client) -> None:
-    try:
-        platform.get(f"/v1/hf/api/datasets/{quote(source.url.repository)}")
-    except UpstreamError as error:
-        if error.status != 404:
-            raise
+    if platform.find(f"/v1/hf/api/datasets/{quote(source.url.repository)}") is None:
         raise NotFound(
             f"Dataset {source.shown} not found: the Data Store has no dataset repository "
             f"{source.url.repository}. Create it and upload training/*.jsonl first."
-        ) from None
+        )

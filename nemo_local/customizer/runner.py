@@ -256,7 +256,9 @@ class JobRun:
                 if model_id in answer["models"]:
                     return ""
                 if base not in answer["models"]:
-                    reason = f"inference does not serve its base model {base}"
+                    reason = (
+                        f"inference does not serve its base model {base}, which can be deployed"
+                    )
                 reason = answer.get("failed", {}).get(model_id, reason)
             except UpstreamError as error:
                 reason = str(error)

@@ -263,12 +263,8 @@ class CustomizerService:
     ) -> None:
         """Announce the model in the Entity Store; what a failed run left is replaced."""
         option = snapshot["training_option"]
-        try:
-            existing = self._platform.get(output.entity_path)
-        except UpstreamError as error:
-            if error.status != 404:
-                raise
-        else:
+        existing = self._platform.find(output.entity_path)
+        if existing is not None:
             status = (existing.get("artifact") or {}).get("status")
             if status != "upload_failed" and not (status == "created" and self._gave_up(output)):
                 raise Conflict(f"Model {output} already exists")

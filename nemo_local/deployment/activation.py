@@ -205,7 +205,7 @@ class Activations:
         """Whether NIM serves it, be it as a target's version of a model of the catalogue."""
         if model_id in nim.served:
             return True
-        return self._known_as(model_id) in nim.served and not self._is_stored(model_id)
+        return self._known_as(model_id) in nim.served and not self._has_own_weights(model_id)
 
     def _known_as(self, model_id: str) -> str:
         """The catalogue's own id of the model, such as without `@v1.0.0+80GB`."""
@@ -215,23 +215,22 @@ class Activations:
     def _absent(self, model_id: str) -> str | None:
         """Why a model cannot be loaded here, or None when it can."""
         entry = self._catalog.get(model_id)
-        if entry is None and self._is_stored(model_id):
+        if (entry is None or entry.id != model_id) and self._has_own_weights(model_id):
             return None
         if entry is None:
             near = self._catalog.near(model_id) or list(self._catalog.models)
             return f"unknown model {model_id!r}; known are, for example: {', '.join(near)}"
         return entry.why if entry.path is None else None
 
-    def _is_stored(self, model_id: str) -> bool:
-        """Whether it is in the Entity Store; then NIM fetches it, or says why it cannot."""
-        namespace, _, name = model_id.partition("/")
-        try:
-            self._platform.get(f"/v1/models/{quote(namespace)}/{quote(name)}")
-        except UpstreamError as error:
-            if error.status != 404:
-                raise
-            return False
-        return True
+    def _has_own_weights(self, model_id: str) -> bool:
+        """Whether the Entity Store has it, or it is a target with weights of its own.
+
+        Then NIM fetches it, or says why it cannot.
+        """
+        if self._platform.find(f"/v1/models/{quote(model_id)}") is not None:
+            return True
+        target = self._platform.find(f"/v1/customization/targets/{quote(model_id)}") or {}
+        return bool(target.get("model_path") or target.get("model_uri"))
 
     def _who_answers(self, models: list[str], nim: NimState) -> str:
         served_as = [one if one in nim.served else self._known_as(one) for one in models]

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
-from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.client import Client
 
 Row = dict[str, Any]
 DATA_SUFFIXES = (".jsonl", ".json", ".csv")
@@ -148,12 +148,10 @@ def read_rows(path: str, content: Iterable[bytes], format: str | None = None) ->
 def _asked(platform: Client, dataset: dict[str, Any], path: str, **params: str) -> Any:
     """What the Data Store says of the dataset's repository. Raises DatasetError without one."""
     repository = quote(parse_url(str(dataset["files_url"])).repository)
-    try:
-        return platform.get(f"/v1/hf/api/datasets/{repository}/{path}", params=params)
-    except UpstreamError as error:
-        if error.status != 404:
-            raise
-        raise DatasetError(f"{dataset['files_url']} is not present on datastore") from None
+    answer = platform.find(f"/v1/hf/api/datasets/{repository}/{path}", params=params)
+    if answer is None:
+        raise DatasetError(f"{dataset['files_url']} is not present on datastore")
+    return answer
 
 
 def _names_split(path: str, split: str) -> bool:

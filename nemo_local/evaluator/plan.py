@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
-from nemo_local.core.client import Client, UpstreamError
+from nemo_local.core.client import Client
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import BadRequest, Invalid, NotFound, PlatformError
 from nemo_local.core.ids import new_id
@@ -159,12 +159,9 @@ class Expander:
         namespace, slash, name = reference.partition("/")
         if not slash:
             raise BadRequest(f"dataset {reference!r} is neither <namespace>/<name> nor a URL")
-        try:
-            found = self._platform.get(f"/v1/datasets/{quote(namespace)}/{quote(name)}")
-        except UpstreamError as error:
-            if error.status != 404:
-                raise
-            raise Invalid(f"Dataset {reference} is not present on datastore") from None
+        found = self._platform.find(f"/v1/datasets/{quote(namespace)}/{quote(name)}")
+        if found is None:
+            raise Invalid(f"Dataset {reference} is not present on datastore")
         return dict(found)
 
 

@@ -39,6 +39,7 @@ def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:
         Reconciler,
         platform=platform,
         hub=Hub(platform, settings.token, settings.home / "nim" / "adapters"),
+        models_dir=settings.models_dir,
         poll_s=poll_s,
     )
     build = _own_engine if settings.engine_url is None else _remote_engine

@@ -1,5 +1,4 @@
-"""What is served follows what the platform says: deployments name base models and whole models of
-the Data Store, entities name adapters.
+"""What is served follows what the platform wants (see `wanted`).
 
 The platform stays the only memory. Without it we keep what we have; before it ever answered we
 serve every base model of the catalogue.
@@ -7,11 +6,10 @@ serve every base model of the catalogue.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from nemo_local.catalog import Catalog
 from nemo_local.core.client import Client, UpstreamError
@@ -21,6 +19,7 @@ from nemo_local.nim.hub import Hub
 from nemo_local.nim.lora import Unservable
 from nemo_local.nim.models import Registry
 from nemo_local.nim.stored import Stored, WantedAdapter, WantedCheckpoint
+from nemo_local.nim.wanted import Wanted, WantedBase, read_wanted
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T", bound=Stored)
@@ -29,21 +28,6 @@ POLL_S = 2.0
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", *TOKENIZER_FILES)
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What should be served."""
-
-    bases: dict[str, bool]
-    """Base model id -> whether adapters may be served beside it."""
-    adapters: dict[str, WantedAdapter]
-    stored: dict[str, WantedCheckpoint]
-
-    @property
-    def ids(self) -> set[str]:
-        """All of them."""
-        return {*self.bases, *self.adapters, *self.stored}
 
 
 class Reconciler:
@@ -55,6 +39,7 @@ class Reconciler:
         catalog: Catalog,
         platform: Client,
         hub: Hub,
+        models_dir: Path | None = None,
         poll_s: float = POLL_S,
         fixed: bool = False,
     ) -> None:
@@ -62,14 +47,13 @@ class Reconciler:
         self._catalog = catalog
         self._platform = platform
         self._hub = hub
+        self._models_dir = models_dir
         self._poll_s = poll_s
         self._fixed = fixed  # every model of the catalogue is served, whatever is deployed
         self._lock = threading.Lock()
         self._loaded: dict[str, Stored] = {}
         self._failures = Failures()
         self._broken_bases: dict[str, str] = {}
-        self._unusable: dict[str, str] = {}
-        self._uploading: list[str] = []
         self._failed: dict[str, str] = {}
         self._known: Wanted | None = None
         self._staying: set[str] = set()
@@ -112,9 +96,9 @@ class Reconciler:
             self._load_stored(wanted)
             self._load_adapters(wanted)
             self._staying = set()
-            failed = {**self._unusable, **self._broken_bases, **self._failures.reasons()}
+            failed = {**wanted.unusable, **self._broken_bases, **self._failures.reasons()}
             self._failed = failed
-            again = [*self._uploading, *self._failures.tried_again()]
+            again = [*wanted.coming, *self._failures.tried_again()]
         self.settled.set()
         return {"models": self._models.ids(), "failed": failed, "tried_again": again}
 
@@ -143,95 +127,21 @@ class Reconciler:
             self._stopping.wait(self._poll_s)
 
     def _wanted(self) -> Wanted:
+        models = self._catalog.models.values() if self._fixed else self._catalog.servable()
+        everything = {one.id: WantedBase(one, with_adapters=True) for one in models}
+        fixed = everything if self._fixed else None
         try:
-            bases, stored = self._wanted_by_deployments()
-            self._known = Wanted(bases, self._wanted_adapters(bases, stored), stored)
+            self._known = read_wanted(self._platform, self._catalog, self._models_dir, fixed)
         except UpstreamError as error:
             if self._trouble != str(error):
                 logger.warning("no list of what to serve, keeping what is served: %s", error)
                 self._trouble = str(error)
             if self._known is None:
-                known = self._catalog.models.values()
-                bases = {e.id: True for e in known if self._fixed or e.path is not None}
-                return Wanted(bases, {}, {})
+                return Wanted(everything)
         else:
             self._trouble = ""
         assert self._known is not None
         return self._known
-
-    def _wanted_by_deployments(self) -> tuple[dict[str, bool], dict[str, WantedCheckpoint]]:
-        if self._fixed:
-            return dict.fromkeys(self._catalog.models, True), {}
-        bases: dict[str, bool] = {}
-        stored: dict[str, WantedCheckpoint] = {}
-        self._unusable, self._uploading = {}, []
-        for deployment in self._pages("/v1/deployment/model-deployments", {"expand": "config"}):
-            config = deployment["config"]
-            # An earlier control plane names it.
-            nim = (config.get("nim_deployment") if isinstance(config, dict) else None) or {}
-            with_adapters = not nim.get("disable_lora_support")
-            for model_id in deployment.get("models") or []:
-                if model_id not in self._catalog.models:
-                    checkpoint = self._stored(model_id, with_adapters)
-                    if checkpoint is not None:
-                        stored[model_id] = checkpoint
-                        continue
-                entry = self._catalog.get(model_id)
-                if entry is not None and entry.path is not None:
-                    bases[entry.id] = bases.get(entry.id, False) or with_adapters
-        return bases, stored
-
-    def _stored(self, model_id: str, with_adapters: bool) -> WantedCheckpoint | None:
-        """The whole model of this name in the Data Store; None when there is none to load."""
-        namespace, _, name = model_id.partition("/")
-        try:
-            entity = self._platform.get(f"/v1/models/{quote(namespace)}/{quote(name)}")
-        except UpstreamError as error:
-            if error.status != 404:
-                raise
-            return None
-        artifact = entity.get("artifact") or {}
-        if entity.get("peft"):
-            base = _name_of(entity.get("base_model"))
-            self._unusable[model_id] = f"it is an adapter, served while {base} is deployed"
-            return None
-        if artifact.get("status") != "upload_completed":
-            self._unusable[model_id] = f"its artifact is {artifact.get('status')!r}"
-            if artifact.get("status") == "created":
-                self._uploading.append(model_id)
-            return None
-        base_entry = self._catalog.get(_name_of(entity.get("base_model")))
-        stand_in = base_entry is not None and base_entry.stand_in
-        return WantedCheckpoint(
-            model_id, entity["id"], artifact["files_url"], stand_in, with_adapters
-        )
-
-    def _wanted_adapters(
-        self, bases: dict[str, bool], stored: dict[str, WantedCheckpoint]
-    ) -> dict[str, WantedAdapter]:
-        carriers = {**{one.model_id: one.with_adapters for one in stored.values()}, **bases}
-        adapters = {}
-        for entity in self._pages("/v1/models", {"filter[peft]": "true"}):
-            artifact = entity.get("artifact") or {}
-            base_id = _name_of(entity.get("base_model"))
-            entry = self._catalog.get(base_id)
-            if base_id not in stored and entry is not None:
-                base_id = entry.id
-            if artifact.get("status") == "upload_completed" and carriers.get(base_id):
-                model_id = f"{entity['namespace']}/{entity['name']}"
-                adapters[model_id] = WantedAdapter(
-                    model_id, entity["id"], artifact["files_url"], base_id
-                )
-        return adapters
-
-    def _pages(self, path: str, params: dict[str, str]) -> Iterator[dict[str, Any]]:
-        page, pages = 1, 1
-        while page <= pages:
-            query = {**params, "page": str(page), "page_size": "1000"}
-            body = self._platform.get(path, params=query)
-            yield from body["data"]
-            pages = body["pagination"]["total_pages"]
-            page += 1
 
     def _unload(self, wanted: Wanted) -> None:
         for one in self._models.all():
@@ -239,7 +149,8 @@ class Reconciler:
             # Another version is put in its place once that is downloaded.
             loaded = self._loaded.get(one.id)
             stays = bool(from_store and loaded and from_store.beside == loaded.beside)
-            stays = stays or (one.folder is None and one.id in wanted.bases)
+            base = wanted.bases.get(one.id)
+            stays = stays or (one.folder is None and base is not None and base.entry == one.entry)
             if not stays and one.id in self._models.ids():
                 self._models.unload(one.id)
         served = set(self._models.ids())
@@ -250,17 +161,16 @@ class Reconciler:
     def _load_bases(self, wanted: Wanted) -> None:
         served, broken = set(self._models.ids()), self._broken_bases
         self._broken_bases = {known: why for known, why in broken.items() if known in wanted.bases}
-        for model_id in wanted.bases:
+        for model_id, base in wanted.bases.items():
             if model_id in served or model_id in self._broken_bases:
                 continue
-            entry = self._catalog.models[model_id]
             try:
-                self._models.load_base(entry)
+                self._models.load_base(base.entry)
             except Busy:
                 raise
             except Exception as error:  # a broken file lets libraries raise what they like
                 logger.error("%s cannot be served: %s", model_id, error)
-                self._broken_bases[model_id] = f"{entry.path}: {error}"
+                self._broken_bases[model_id] = f"{base.entry.path}: {error}"
 
     def _load_stored(self, wanted: Wanted) -> None:
         def load(one: WantedCheckpoint, folder: Path) -> None:
@@ -319,10 +229,3 @@ class Reconciler:
         self._failures.refuse(one, reason)
         if one.model_id in self._loaded and one.model_id in self._models.ids():
             self._models.unload(one.model_id)  # its name means the version that cannot be served
-
-
-def _name_of(base_model: Any) -> str:
-    """`namespace/name` of a base model given as text or as an embedded entity."""
-    if isinstance(base_model, dict):
-        return f"{base_model.get('namespace', 'default')}/{base_model.get('name', '')}"
-    return str(base_model or "")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from nemo_local.catalog import CatalogModel, context_length, count_parameters, why_unreadable
+from nemo_local.catalog import CatalogModel, checkpoint_in, why_unreadable
 from nemo_local.nim.lora import Unservable
 
 
@@ -76,16 +76,8 @@ class WantedCheckpoint(Stored):
         why = why_unreadable(folder)
         if why:
             raise Unservable(why)
-        return CatalogModel(
-            id=self.model_id,
-            path=folder,
-            answered_by=self.model_id,
-            stand_in=self.stand_in,
-            max_model_len=context_length(folder),
-            num_parameters=count_parameters(folder),
-            role="chat",
-            why=f"weights of {self.files_url}",
-        )
+        source = f"weights of {self.files_url}"
+        return checkpoint_in(folder, self.model_id, source, stand_in=self.stand_in)
 
 
 def split_files_url(url: str) -> tuple[str, str, str | None]:

@@ -228,19 +228,20 @@ def test_a_whole_model_is_stored_and_served_once_it_is_deployed(running, sdk, fi
     assert job.output_model not in [entry.id for entry in client.models.list()]
 
 
-def test_a_model_of_the_data_store_is_a_target_and_carries_adapters(running, sdk, tmp_path):
-    running.hf().create_repo("ns/own", repo_type="model")
+@pytest.mark.parametrize("base", ["ns/own", "ns/own@1"], ids=["a stored model", "the target"])
+def test_a_target_that_is_downloaded_carries_adapters(running, sdk, tmp_path, base):
+    running.hf().create_repo("ns/own", repo_type="model", exist_ok=True)
     running.hf().upload_folder(
         repo_id="ns/own", folder_path=make_checkpoint(tmp_path / "own"), repo_type="model"
     )
-    artifact = {"files_url": "hf://ns/own", "status": "upload_completed"}
-    sdk.models.create(name="own", namespace="ns", artifact=artifact)
-    deploy(sdk, "own", "ns/own")
+    target = {"model_uri": "hf://ns/own", "num_parameters": 1, "precision": "fp32"}
+    if base == "ns/own":
+        artifact = {"files_url": "hf://ns/own", "status": "upload_completed"}
+        sdk.models.create(name="own", namespace="ns", artifact=artifact)
+        target["base_model"] = base
+    deploy(sdk, "own", base)
     path = {"target_name": "own@1", "namespace": "ns"}
-    sdk.customization.targets.create(
-        name="own@1", namespace="ns", base_model="ns/own", model_uri="hf://ns/own",
-        num_parameters=1, precision="fp32",
-    )  # fmt: skip
+    sdk.customization.targets.create(name="own@1", namespace="ns", **target)
     eventually(
         lambda: sdk.customization.targets.retrieve(**path).status == "ready", "it is downloaded"
     )
@@ -248,8 +249,9 @@ def test_a_model_of_the_data_store_is_a_target_and_carries_adapters(running, sdk
         "training_type": "sft", "finetuning_type": "lora", "num_gpus": 1, "micro_batch_size": 1,
     }  # fmt: skip
     config = {"max_seq_length": 256, "target": "ns/own@1", "training_options": [option]}
+    output = "ns/on-own@v1" if base == "ns/own" else "ns/on-own@v2"
     job = create(
-        sdk, config=config, output_model="ns/on-own@v1", hyperparameters=TUTORIAL | {"max_steps": 2}
+        sdk, config=config, output_model=output, hyperparameters=TUTORIAL | {"max_steps": 2}
     )
     eventually(
         lambda: sdk.customization.jobs.status(job.id).status in ("completed", "failed"), "it ended"
@@ -257,9 +259,10 @@ def test_a_model_of_the_data_store_is_a_target_and_carries_adapters(running, sdk
     messages = [line.message for line in sdk.customization.jobs.status(job.id).status_logs]
     assert messages[-1] == "EntityHandler_1_Completed" and "ModelNotServed" not in messages
     client = running.openai()
-    assert client.models.retrieve("ns/on-own@v1").parent == "ns/own"
+    assert client.models.retrieve(output).parent == base
     sdk.deployment.model_deployments.delete("own", namespace="ns")
-    assert "ns/on-own@v1" not in [entry.id for entry in client.models.list()]
+    assert output not in [entry.id for entry in client.models.list()]
+    sdk.customization.targets.delete("own@1", namespace="ns")
 
 
 def deploy(sdk, name, model):

@@ -15,7 +15,7 @@ from nemo_local.nim.lora import Unservable
 from nemo_local.nim.models import Registry, Served
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.stored import Stored
-from tests.tiny_checkpoint import catalog_of, entry
+from tests.tiny_checkpoint import catalog_of, entry, make_checkpoint
 
 BASE = "meta/tiny"
 ADAPTER = "ns/a@v1"
@@ -32,6 +32,11 @@ class Platform:
         self.artifact = {"status": "upload_completed", "files_url": files_url}
         self.commits = {"/v1/hf/api/models/ns/a/revision/v1": "1", "/v1/hf/api/models/ns/a": "1"}
         self.asked: list[str] = []
+        self.models = [BASE]
+        self.entities: dict[str, Any] = {}
+
+    def find(self, path: str) -> Any:
+        return self.entities.get(path)
 
     def get(self, path: str, params: dict[str, str] | None = None) -> Any:
         self.asked.append(path)
@@ -41,7 +46,7 @@ class Platform:
         adapter = {"id": "model-1", "namespace": "ns", "name": "a@v1", "base_model": BASE}
         pages = {
             "/v1/deployment/model-deployments": {
-                "models": [BASE], "config": self.config, "status_details": status
+                "models": self.models, "config": self.config, "status_details": status
             },
             "/v1/models": {**adapter, "artifact": self.artifact},
         }  # fmt: skip
@@ -145,6 +150,78 @@ def test_a_connection_that_breaks_in_a_download_leaves_the_version_before_served
     downloads.error = None
     assert reconciler.refresh()["failed"] == {}
     assert models.get(ADAPTER).root == "hf://ns/a"
+
+
+class Target(Platform):
+    """A deployment of a target of the Customizer, and the adapter of another one."""
+
+    def __init__(self, folder: Path, **changed: Any) -> None:
+        super().__init__()
+        self.models = ["ns/target@1"]
+        target = {"status": "ready", "model_path": str(folder), "model_uri": "hf://ns/own"}
+        self.target = {**target, **changed}
+        self.entities["/v1/customization/targets/ns/target%401"] = self.target
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target(make_checkpoint(tmp_path / "target"))
+
+
+def test_a_target_that_is_deployed_is_served_from_its_own_weights(
+    tmp_path: Path, models: Models, target: Target
+) -> None:
+    reconciler = reconciler_of(target, models, tmp_path)
+    assert reconciler.refresh()["models"] == ["ns/target@1"]
+    first = models.get("ns/target@1")
+    assert (first.entry.path, first.entry.stand_in) == (tmp_path / "target", False)
+    reconciler.refresh()
+    assert models.get("ns/target@1") is first
+    target.target["model_uri"] = "hf://ns/own@v2"
+    reconciler.refresh()
+    assert models.get("ns/target@1").entry.why == "weights of hf://ns/own@v2"
+    target.entities.clear()  # it was deleted
+    assert reconciler.refresh()["models"] == []
+
+
+def test_the_path_of_a_target_begins_in_the_folder_of_models(
+    tmp_path: Path, models: Models, target: Target
+) -> None:
+    target.target |= {"model_path": "target", "model_uri": None}
+    catalog = catalog_of(entry(BASE, tmp_path))
+    hub = Hub(target, None, tmp_path / "adapters")
+    reconciler = Reconciler(models, catalog, target, hub, models_dir=tmp_path)
+    assert reconciler.refresh()["models"] == ["ns/target@1"]
+
+
+@pytest.mark.parametrize(
+    ("state", "why", "coming"),
+    [
+        ({"status": "downloading", "model_path": ""}, "its target is downloading: so far", True),
+        ({"status": "failed", "model_path": ""}, "its target is failed: so far", False),
+        (
+            {"model_path": "/elsewhere"},
+            "no checkpoint (config.json, *.safetensors) in /else",
+            False,
+        ),
+    ],
+    ids=["downloading", "failed", "on another machine"],
+)
+def test_a_target_without_weights_here_says_why(
+    tmp_path: Path, models: Models, target: Target, state: dict[str, Any], why: str, coming: bool
+) -> None:
+    target.target |= {"custom_fields": {"why": "so far"}, **state}
+    served = reconciler_of(target, models, tmp_path).refresh()
+    assert served["models"] == [] and why in served["failed"]["ns/target@1"]
+    assert served["tried_again"] == ["ns/target@1"] * coming
+
+
+def test_a_target_without_weights_of_its_own_means_the_model_of_the_catalogue(
+    tmp_path: Path, models: Models, target: Target
+) -> None:
+    target.models = [f"{BASE}@v1.0.0+80GB"]
+    target.entities[f"/v1/customization/targets/{BASE}%40v1.0.0%2B80GB"] = {"model_path": ""}
+    assert reconciler_of(target, models, tmp_path).refresh()["models"] == [BASE]
 
 
 def test_an_adapter_that_the_server_has_lost_is_loaded_again(
