@@ -25,17 +25,6 @@ def address(context: Any, array: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def pointer(context: Any, address: Any) -> Any:
-    """The address of float32 numbers as a pointer to them."""
-    kind = types.CPointer(types.float32)
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(kind))
-
-    return kind(types.int64), code
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def number(context: Any, kept: Any) -> Any:
     """A float32, or the one whose upper half these 16 bits are."""
 

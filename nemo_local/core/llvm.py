@@ -13,15 +13,6 @@ VECTOR, BITS = ir.VectorType(FLOAT, LANES), ir.VectorType(LANE, LANES)
 HALVES = ir.VectorType(ir.IntType(16), LANES)
 
 
-def ask_for(builder: Any, address: Any) -> None:
-    kinds = [ir.IntType(8).as_pointer(), LANE, LANE, LANE]
-    fetch = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0i8"
-    )
-    how = [LANE(0), LANE(2), LANE(1)]  # to read; into the second cache; data
-    builder.call(fetch, [builder.inttoptr(address, kinds[0]), *how])
-
-
 def address_of(builder: Any, base: Any, *steps: tuple[Any, Any]) -> Any:
     """The base, so many steps of so many bytes further."""
     for bytes_, count in steps:
@@ -41,11 +32,6 @@ def in_all_lanes(builder: Any, number: Any) -> Any:
     nothing = ir.Constant(VECTOR, ir.Undefined)
     one = builder.insert_element(nothing, number, LANE(0))
     return builder.shuffle_vector(one, nothing, ir.Constant(BITS, [0] * LANES))
-
-
-def everywhere(builder: Any, address: Any) -> Any:
-    """The number at an address, in all lanes."""
-    return in_all_lanes(builder, load(builder, FLOAT, address))
 
 
 Grown = Callable[[Any, list[Any]], list[Any]]
@@ -78,22 +64,8 @@ def fused(builder: Any, of: Any = VECTOR) -> Any:
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(of, [of] * 3), name)
 
 
-def both_halves(builder: Any, place: Any) -> list[Any]:
-    """The numbers in the lower and in the upper halves of LANES words."""
-    both = load(builder, BITS, place)
-    lower = builder.shl(both, ir.Constant(BITS, [16] * LANES))
-    upper = builder.and_(both, ir.Constant(BITS, [0xFFFF0000] * LANES))
-    return [builder.bitcast(bits, VECTOR) for bits in (lower, upper)]
-
-
-def word_of(builder: Any, first: Any, second: Any) -> Any:
-    """The upper halves of two vectors' bits as one word each."""
-    lower = builder.lshr(first, ir.Constant(BITS, [16] * LANES))
-    return builder.or_(lower, builder.and_(second, ir.Constant(BITS, [0xFFFF0000] * LANES)))
-
-
 def sum_of(builder: Any, vector: Any) -> Any:
-    """Of its numbers, in halves."""
+    """The sum of a vector's LANES numbers, by repeated halving."""
     for width in (8, 4, 2, 1):
         nothing = ir.Constant(vector.type, ir.Undefined)
         lower, upper = (
@@ -105,19 +77,3 @@ def sum_of(builder: Any, vector: Any) -> Any:
         )  # fmt: skip
         vector = builder.fadd(lower, upper)
     return builder.extract_element(vector, LANE(0))
-
-
-def sums_of(builder: Any, vectors: list[Any]) -> Any:
-    """A vector of the sums of LANES vectors, two of which are folded into one again and again."""
-    wide = LANES
-    while len(vectors) > 1:
-        # Lanes of every sum in the making, first those of one vector, then of the other.
-        lanes = [lane for lane in range(2 * LANES) if lane % wide < wide // 2]
-        first = ir.Constant(BITS, lanes)
-        second = ir.Constant(BITS, [lane + wide // 2 for lane in lanes])
-        vectors = [
-            builder.fadd(builder.shuffle_vector(a, b, first), builder.shuffle_vector(a, b, second))
-            for a, b in zip(vectors[::2], vectors[1::2], strict=True)
-        ]
-        wide //= 2
-    return vectors[0]

@@ -4,6 +4,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nemo_local.core import llvm
@@ -54,7 +55,7 @@ def weigh_columns(context: Any, scores: Any, pairs: Any, high: Any, low: Any, su
             bits = [builder.bitcast(one, llvm.BITS) for one in found]
             llvm.store(
                 builder,
-                llvm.word_of(builder, *bits),
+                _word_of(builder, *bits),
                 llvm.address_of(builder, high, (llvm.NUMBER(64), step)),
             )
             rests = []
@@ -64,7 +65,7 @@ def weigh_columns(context: Any, scores: Any, pairs: Any, high: Any, low: Any, su
                 rests.append(builder.add(rest, ir.Constant(llvm.BITS, [0x8000] * LANES)))
             llvm.store(
                 builder,
-                llvm.word_of(builder, *rests),
+                _word_of(builder, *rests),
                 llvm.address_of(builder, low, (llvm.NUMBER(64), step)),
             )
             return [builder.fadd(a, b) for a, b in zip(totals, found, strict=True)]
@@ -97,7 +98,7 @@ def set_tile(
                 llvm.address_of(builder, a, (a_stride, llvm.NUMBER(i)), (llvm.NUMBER(4), step))
                 for i in rows
             ]
-            factors = [llvm.everywhere(builder, place) for place in places]
+            factors = [_everywhere(builder, place) for place in places]
             return [builder.call(fused, [factors[i], b_row, sums[i]]) for i in rows]
 
         nothing = ir.Constant(llvm.VECTOR, [0.0] * LANES)
@@ -128,13 +129,13 @@ def add_dots(context: Any, x: Any, rows: Any, stride: Any, count: Any, y: Any, a
             products = []
             for row in range(LANES):
                 place = llvm.address_of(builder, rows, (each, step), (stride, llvm.NUMBER(row)))
-                llvm.ask_for(builder, builder.add(place, ahead))
-                lower, upper = llvm.both_halves(builder, place)
+                _ask_for(builder, builder.add(place, ahead))
+                lower, upper = _both_halves(builder, place)
                 product = builder.fmul(lower, halves[0])
                 products.append(builder.call(fused, [upper, halves[1], product]))
             place = llvm.address_of(builder, y, (llvm.NUMBER(4 * LANES), step))
             total = builder.fadd(
-                llvm.load(builder, llvm.VECTOR, place), llvm.sums_of(builder, products)
+                llvm.load(builder, llvm.VECTOR, place), _sums_of(builder, products)
             )
             llvm.store(builder, total, place)
             return []
@@ -163,14 +164,12 @@ def weigh_rows(
             first = builder.mul(step, llvm.NUMBER(together))
             for i in range(together):  # sums of their own, as one waits for the one before it
                 number = builder.add(first, llvm.NUMBER(i))
-                weight = llvm.everywhere(
+                weight = _everywhere(
                     builder, llvm.address_of(builder, weights, (llvm.NUMBER(4), number))
                 )
                 place = llvm.address_of(builder, rows, (stride, number))
-                llvm.ask_for(builder, builder.add(place, ahead))
-                for half, before in zip(
-                    llvm.both_halves(builder, place), sums[2 * i :], strict=False
-                ):
+                _ask_for(builder, builder.add(place, ahead))
+                for half, before in zip(_both_halves(builder, place), sums[2 * i :], strict=False):
                     new.append(builder.call(fused, [half, weight, before]))
             return new
 
@@ -214,14 +213,14 @@ def _halves_adder(rows: int, strips: int = 1) -> Any:
                     (llvm.NUMBER(4 * LANES), step),
                     (strip_bytes, llvm.NUMBER(strip)),
                 )
-                llvm.ask_for(builder, builder.add(place, llvm.NUMBER(_AHEAD)))
-                return llvm.both_halves(builder, place)
+                _ask_for(builder, builder.add(place, llvm.NUMBER(_AHEAD)))
+                return _both_halves(builder, place)
 
             def grown(step: Any, sums: list[Any]) -> list[Any]:
                 parts = [half for strip in range(strips) for half in halves_at(step, strip)]
                 remaining, new = iter(sums), []
                 for x_row in x_rows:
-                    factor = llvm.everywhere(
+                    factor = _everywhere(
                         builder, llvm.address_of(builder, x_row, (llvm.NUMBER(4), step))
                     )
                     new += [builder.call(fused, [factor, half, next(remaining)]) for half in parts]
@@ -239,3 +238,47 @@ def _halves_adder(rows: int, strips: int = 1) -> Any:
 
 add_halves_4, add_halves_2, add_halves_1 = map(_halves_adder, (4, 2, 1))
 add_two_strips_2, add_two_strips_1 = _halves_adder(2, 2), _halves_adder(1, 2)
+
+
+def _ask_for(builder: Any, address: Any) -> None:
+    kinds = [ir.IntType(8).as_pointer(), llvm.LANE, llvm.LANE, llvm.LANE]
+    fetch = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0i8"
+    )
+    how = [llvm.LANE(0), llvm.LANE(2), llvm.LANE(1)]  # to read; into the second cache; data
+    builder.call(fetch, [builder.inttoptr(address, kinds[0]), *how])
+
+
+def _everywhere(builder: Any, address: Any) -> Any:
+    """The number at an address, in all lanes."""
+    return llvm.in_all_lanes(builder, llvm.load(builder, llvm.FLOAT, address))
+
+
+def _both_halves(builder: Any, place: Any) -> list[Any]:
+    """The numbers in the lower and in the upper halves of LANES words."""
+    both = llvm.load(builder, llvm.BITS, place)
+    lower = builder.shl(both, ir.Constant(llvm.BITS, [16] * LANES))
+    upper = builder.and_(both, ir.Constant(llvm.BITS, [0xFFFF0000] * LANES))
+    return [builder.bitcast(bits, llvm.VECTOR) for bits in (lower, upper)]
+
+
+def _word_of(builder: Any, first: Any, second: Any) -> Any:
+    """The upper halves of two vectors' bits as one word each."""
+    lower = builder.lshr(first, ir.Constant(llvm.BITS, [16] * LANES))
+    return builder.or_(lower, builder.and_(second, ir.Constant(llvm.BITS, [0xFFFF0000] * LANES)))
+
+
+def _sums_of(builder: Any, vectors: list[Any]) -> Any:
+    """A vector of the sums of LANES vectors, two of which are folded into one again and again."""
+    wide = LANES
+    while len(vectors) > 1:
+        # Lanes of every sum in the making, first those of one vector, then of the other.
+        lanes = [lane for lane in range(2 * LANES) if lane % wide < wide // 2]
+        first = ir.Constant(llvm.BITS, lanes)
+        second = ir.Constant(llvm.BITS, [lane + wide // 2 for lane in lanes])
+        vectors = [
+            builder.fadd(builder.shuffle_vector(a, b, first), builder.shuffle_vector(a, b, second))
+            for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+        wide //= 2
+    return vectors[0]

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import carray
+from numba import carray, types
+from numba.extending import intrinsic
 
-from nemo_local.core.intrinsics import address, pointer
+from nemo_local.core.intrinsics import address
 from nemo_local.core.llvm import LANES
 from nemo_local.nim import amx
 from nemo_local.nim.compiled import kernel
@@ -156,11 +157,22 @@ def _add_product(x: Any, at: Any, words: Any, y: Any, begin: Any, width: Any) ->
 _shape_of = kernel("UniTuple(i8, 3)(i8, i8, b1)")(shape_of)
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(context: Any, address: Any) -> Any:
+    """The address of float32 numbers as a pointer to them."""
+    kind = types.CPointer(types.float32)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    return kind(types.int64), code
+
+
 @kernel("u4[:,:,::1](i8, i8, i8)")
 def _words_at(place: Any, rows: Any, columns: Any) -> Any:
     """The words, for vectors, of a matrix of so many rows and columns."""
     shape = _shape_of(rows, columns, False)
-    return carray(pointer(place), shape, np.float32).view(np.uint32)
+    return carray(_pointer(place), shape, np.float32).view(np.uint32)
 
 
 @kernel("void(u2[:,:,::1], i8, i8, i8, i8, f4[:,::1], b1)")
