@@ -4,7 +4,6 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from fastapi import APIRouter, FastAPI
@@ -17,7 +16,7 @@ from nemo_local.core.web import add_routes
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.hub import Hub
 from nemo_local.nim.metrics import Metrics
-from nemo_local.nim.models import Models
+from nemo_local.nim.models import Models, Registry
 from nemo_local.nim.reconcile import POLL_S, Reconciler
 from nemo_local.nim.remote import RemoteModels, remote_catalog, remote_url
 from nemo_local.nim.remote_routes import RemoteHandlers
@@ -35,14 +34,14 @@ def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:
     `settings.engine_url` another server computes (see `remote`), else this process does.
     """
     platform = Client(settings.platform_url, settings.token, timeout_s=PLATFORM_TIMEOUT_S)
-    reconciler_of = partial(
-        Reconciler,
-        platform=platform,
-        hub=Hub(platform, settings.token, settings.home / "nim" / "adapters"),
-        models_dir=settings.models_dir,
-        poll_s=poll_s,
-    )
-    build = _own_engine if settings.engine_url is None else _remote_engine
+    hub = Hub(platform, settings.token, settings.home / "nim" / "adapters")
+    remote = settings.engine_url is not None
+
+    def reconciler_of(models: Registry, catalog: Catalog) -> Reconciler:
+        folder = settings.models_dir
+        return Reconciler(models, catalog, platform, hub, folder, poll_s, fixed=remote)
+
+    build = _remote_engine if remote else _own_engine
     parts = build(settings, load_catalog(settings), reconciler_of)
 
     @asynccontextmanager
@@ -68,6 +67,9 @@ def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:
     return app
 
 
+_ReconcilerOf = Callable[[Registry, Catalog], Reconciler]
+
+
 @dataclass(frozen=True)
 class _Parts:
     """What differs between the engines."""
@@ -78,9 +80,7 @@ class _Parts:
     stop: Callable[[], Awaitable[None]]
 
 
-def _own_engine(
-    settings: Settings, catalog: Catalog, reconciler_of: Callable[..., Reconciler]
-) -> _Parts:
+def _own_engine(settings: Settings, catalog: Catalog, reconciler_of: _ReconcilerOf) -> _Parts:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     metrics = Metrics()
@@ -96,16 +96,14 @@ def _own_engine(
     return _Parts(router(Handlers(service, reconciler)), reconciler, engine.start, stop)
 
 
-def _remote_engine(
-    settings: Settings, catalog: Catalog, reconciler_of: Callable[..., Reconciler]
-) -> _Parts:
+def _remote_engine(settings: Settings, catalog: Catalog, reconciler_of: _ReconcilerOf) -> _Parts:
     url = remote_url(settings.engine_url or "")
     catalog = remote_catalog(settings.engine_names(), catalog)
     limit = settings.request_timeout_s or None
     remote = Client(url, settings.engine_key, timeout_s=PLATFORM_TIMEOUT_S)
     asynchronous = AsyncClient(url, settings.engine_key, timeout_s=limit)
     models = RemoteModels(remote)
-    reconciler = reconciler_of(models, catalog, fixed=True)
+    reconciler = reconciler_of(models, catalog)
 
     async def stop() -> None:
         reconciler.stop()  # it talks to the remote server

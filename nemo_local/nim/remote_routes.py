@@ -13,7 +13,7 @@ from nemo_local.core.client import AsyncClient, UpstreamError
 from nemo_local.core.completions import LAST_EVENT, event
 from nemo_local.core.errors import Invalid
 from nemo_local.core.web import CLIENT_CLOSED, json_object, unless_client_leaves
-from nemo_local.nim.errors import BadReply, Busy, TimeUp
+from nemo_local.nim.errors import BadReply, TimeUp
 from nemo_local.nim.models import Served
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.remote import ANSWERS_WITHIN_S, RemoteModels
@@ -40,10 +40,9 @@ class RemoteHandlers(BaseHandlers):
         self._time_limit_s = time_limit_s
 
     async def ready(self) -> Json:
-        if not self._reconciler.settled.is_set():
-            raise Busy("Service is loading its models.")
+        answer = self._ready()
         await self._remote.get("/v1/models", timeout=ANSWERS_WITHIN_S)
-        return {"object": "health.response", "message": "Service is ready."}
+        return answer
 
     async def forward(self, request: Request) -> Response:
         body = json_object(await request.body(), MAX_JSON_DEPTH)
@@ -51,9 +50,8 @@ class RemoteHandlers(BaseHandlers):
         with self._busy_while_loading(model_id):
             served = self._models.get(model_id)
         sent = {**body, "model": self._name_of(served)}
-        path = "/v1/" + request.url.path.rstrip("/").rpartition("/v1/")[2]
         answer = self._stream if sent.get("stream") else self._whole
-        answered = await unless_client_leaves(request, answer(path, sent, served))
+        answered = await unless_client_leaves(request, answer(request.url.path, sent, served))
         return Response(status_code=CLIENT_CLOSED) if answered is None else answered
 
     chat = complete = embed = classify = forward

@@ -1,9 +1,9 @@
 """The URLs of NIM."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
@@ -58,12 +58,12 @@ def router(nim: "BaseHandlers") -> APIRouter:
 class BaseHandlers:
     """One method for each route; here those that are the same whoever computes."""
 
-    ready: Callable[..., Any]
-    chat: Callable[..., Any]
-    complete: Callable[..., Any]
-    embed: Callable[..., Any]
-    classify: Callable[..., Any]
-    metrics: Callable[..., Any]
+    ready: Callable[[], Json | Awaitable[Json]]
+    chat: Callable[..., Awaitable[Response]]
+    complete: Callable[..., Awaitable[Response]]
+    embed: Callable[..., Response | Awaitable[Response]]
+    classify: Callable[..., Response | Awaitable[Response]]
+    metrics: Callable[[], Response | Awaitable[Response]]
 
     def __init__(self, models: Registry, reconciler: Reconciler) -> None:
         self._models = models
@@ -93,6 +93,12 @@ class BaseHandlers:
     def refresh(self, hurry: bool = True) -> Json:
         return self._reconciler.refresh(hurry)
 
+    def _ready(self) -> Json:
+        """What a ready service answers. Raises Busy until models were looked for once."""
+        if not self._reconciler.settled.is_set():
+            raise Busy("Service is loading its models.")
+        return {"object": "health.response", "message": "Service is ready."}
+
     @contextmanager
     def _busy_while_loading(self, model_id: str) -> Iterator[None]:
         """Within, a model that is not there yet is Busy and not UnknownModel.
@@ -121,11 +127,10 @@ class Handlers(BaseHandlers):
         self._service = service
 
     def ready(self) -> Json:
-        if not self._reconciler.settled.is_set():
-            raise Busy("Service is loading its models.")
+        answer = self._ready()
         if not self._models.ids() and not self._reconciler.nothing_to_come:
             raise Busy("No model is loaded.")
-        return {"object": "health.response", "message": "Service is ready."}
+        return answer
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         with self._busy_while_loading(body.model):
@@ -141,10 +146,10 @@ class Handlers(BaseHandlers):
                 return _event_stream(answer, completion_chunks(answer))
             return await _unless_client_leaves(request, answer, completion_body)
 
-    def embed(self, body: InputRequest) -> None:
+    def embed(self, body: InputRequest) -> NoReturn:
         self._service.refuse(body.model, "embeddings")
 
-    def classify(self, body: InputRequest) -> None:
+    def classify(self, body: InputRequest) -> NoReturn:
         self._service.refuse(body.model, "classification")
 
     def metrics(self) -> PlainTextResponse:

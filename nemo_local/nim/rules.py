@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from nemo_local.nim.constraints import Constraint
+from nemo_local.nim.constraints import Constraint, Kind
 from nemo_local.nim.errors import BadValue
 from nemo_local.nim.generation import Sampling
 from nemo_local.nim.schemas import Guides, SamplingFields
@@ -111,14 +111,10 @@ def constraint_of(request: SamplingFields, use: ToolUse) -> Constraint | None:
 
 
 def _guides(guides: Guides) -> list[tuple[str, Constraint]]:
-    found = [
+    found: list[tuple[str, Any, Kind]] = [
         ("guided_json", guides.guided_json, "schema"),
         ("guided_choice", guides.guided_choice, "choice"),
         ("guided_regex", guides.guided_regex, "regex"),
         ("guided_grammar", guides.guided_grammar, "grammar"),
     ]
-    return [
-        (name, Constraint(kind, value))  # type: ignore[arg-type]
-        for name, value, kind in found
-        if value is not None
-    ]
+    return [(name, Constraint(kind, value)) for name, value, kind in found if value is not None]

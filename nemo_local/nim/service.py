@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from nemo_local.nim.answers import Answer
 from nemo_local.nim.aside import Aside
@@ -122,11 +122,10 @@ class NimService:
         finally:
             self.models.release(lease)
 
-    def refuse(self, model_id: str, ability: str) -> None:
+    def refuse(self, model_id: str, ability: str) -> NoReturn:
         """Raise UnknownModel: nothing here can do this (`ability`), whatever the id."""
-        if model_id in self.models.ids():
-            raise UnknownModel(f"The model `{model_id}` does not support {ability}.", "model")
         self.models.get(model_id)
+        raise UnknownModel(f"The model `{model_id}` does not support {ability}.", "model")
 
     def metrics(self) -> str:
         """Prometheus text for GET /v1/metrics."""
