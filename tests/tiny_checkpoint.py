@@ -148,6 +148,6 @@ def llama_sequences(
     """
     llama = Llama(checkpoint.model)
     llama.ops = ops_of(llama.dtype, small)
-    llama.keep_copies(compiled_rows, prompts_in_bfloat16)
+    llama.keep_copies(prompts_in_bfloat16, compiled_rows)
     layouts = Layouts(checkpoint.adapters, llama.sizes, llama.halves)
     return LlamaSequences(llama, layouts, MergedWeights(layouts, llama.weights, room))

@@ -142,7 +142,7 @@ def attend_unmasked(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
-    dropout: float = 0.0,
+    dropout: float,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """As `attend_row_by_row`, by PyTorch; for GPUs."""

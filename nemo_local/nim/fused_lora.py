@@ -33,14 +33,12 @@ class Selection(Protocol):
     @property
     def tokens(self) -> Chosen:
         """Which of them have tokens of their own."""
-        ...
 
     def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
         """x [N, d_in] times a site's weight [d_in, d_out], as each row's adapter has it.
 
         With `onto` [N, d_out] the sum of both; without, perhaps in bfloat16.
         """
-        ...
 
 
 class Range(NamedTuple):

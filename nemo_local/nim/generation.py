@@ -59,6 +59,7 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
+        """Whether the likeliest token is taken, without chance."""
         return self.temperature < GREEDY_BELOW
 
     @property
@@ -232,6 +233,7 @@ class Generation:
 
     @property
     def text(self) -> str:
+        """What is decoded of it so far, up to the stop string."""
         return self.stream.text
 
     @property
@@ -241,6 +243,7 @@ class Generation:
 
     @property
     def overdue(self) -> bool:
+        """Whether its deadline is past."""
         return time.monotonic() > self.deadline
 
     def random(self, device: torch.device) -> torch.Generator:

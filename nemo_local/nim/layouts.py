@@ -32,6 +32,7 @@ class Stack:
 
     @property
     def rank(self) -> int:
+        """r of each member, which is the same for all."""
         return self.a.shape[1] // len(self.sizes)
 
     @property

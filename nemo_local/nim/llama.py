@@ -85,9 +85,7 @@ class Llama:
         """Whether one thread computes it as fast as several."""
         return sum(weight.plain.nbytes for weight in self.weights.values()) <= SMALL_BYTES
 
-    def keep_copies(
-        self, compiled_rows: int = COMPILED_ROWS, prompts_in_bfloat16: bool = False
-    ) -> None:
+    def keep_copies(self, prompts_in_bfloat16: bool, compiled_rows: int = COMPILED_ROWS) -> None:
         """Keep more copies of weights, where those are faster to multiply with or to read.
 
         `prompts_in_bfloat16` is for weights that were stored in it.

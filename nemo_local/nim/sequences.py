@@ -19,15 +19,12 @@ class Sequences(Protocol):
 
     def join(self, prompts: list[list[int]], adapters: list[str | None]) -> Tensor:
         """Read new prompts below the present sequences; their next logits [new, V], float32."""
-        ...
 
     def step(self, ids: list[int]) -> Tensor:
         """Extend every sequence by one token; their next logits [B, V], float32."""
-        ...
 
     def keep(self, indices: list[int]) -> list[int]:
         """Forget all others. Returns the kept indices in the order in which they now stand."""
-        ...
 
     def room_for(self, rows: int, longest: int) -> tuple[int, int]:
         """Rows and columns of the cache once it holds so many sequences of so many tokens."""
