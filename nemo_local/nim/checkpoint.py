@@ -132,19 +132,22 @@ def load_checkpoint(
     from safetensors only, and no code of the checkpoint runs.
 
     Raises:
-        OSError, ValueError: the folder is not a checkpoint that transformers can load.
+        Unservable: the folder is not a checkpoint that transformers can load.
     """
     assert entry.path is not None, "only servable entries are loaded"
     disable_progress_bar()
     place = "cuda" if device == "auto" and torch.cuda.is_available() else device
     place = "cpu" if place == "auto" else place
-    tokenizer = _tokenizer_in(entry.path)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        str(entry.path),
-        local_files_only=True,
-        use_safetensors=True,
-        dtype=_dtype(entry),
-    )
+    try:
+        tokenizer = _tokenizer_in(entry.path)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            str(entry.path),
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=_dtype(entry),
+        )
+    except Exception as error:  # a broken file lets libraries raise what they like
+        raise Unservable(str(error) or repr(error)) from error
     if place != "cpu":
         # It would plan its kernels anew for every length of a reply, at every token.
         torch.backends.cuda.enable_cudnn_sdp(False)
@@ -191,7 +194,9 @@ def beside(
             return base
     last = max(tokenizer.get_vocab().values())
     if last >= size:
-        raise Unservable(f"its tokenizer counts to {last}, and there are rows for {size} tokens")
+        raise Unservable(
+            f"its tokenizer has ids up to {last}, but the model has embeddings for {size} tokens"
+        )
     return replace(base, **_written_with(tokenizer, base.model, size, tool_format))
 
 

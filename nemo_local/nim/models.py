@@ -186,6 +186,7 @@ class Models(Registry):
             UnknownModel: it is not served (any more).
             Busy: the memory is full of models that are answering.
             BadValue: its files cannot be loaded any more.
+            NimError: anything else went wrong; the log has it.
         """
         while (lease := self.lease(model_id)) is None:
             with self._loading:
@@ -194,8 +195,12 @@ class Models(Registry):
                     self._bring(served)
                 except NimError:
                     raise
-                except Exception as error:  # a broken file lets libraries raise what they like
+                except Unservable as error:
                     raise BadValue(f"{model_id} cannot be loaded: {error}", "model") from error
+                except Exception as error:
+                    logger.exception("loading %s failed", model_id)
+                    reason = f"{type(error).__name__}: {error}"
+                    raise NimError(f"{model_id} cannot be loaded: {reason}") from error
         return lease
 
     def release(self, lease: Lease) -> None:
@@ -238,12 +243,12 @@ class Models(Registry):
         """Serve a base model; it is loaded now if it fits beside the others.
 
         Raises:
-            OSError, ValueError: its folder cannot be loaded, or it exceeds the memory limit alone.
+            Unservable: its folder cannot be loaded, or it exceeds the memory limit alone.
         """
         served = Served(entry.id, entry, root=entry.id)
         limit = self._residents.limit
         if limit is not None and weight_bytes(entry) > limit:
-            raise ValueError(
+            raise Unservable(
                 f"{weight_bytes(entry) // 2**20} MB of weights exceed the limit of {limit // 2**20}"
                 " MB; raise NEMO_LOCAL_NIM_MEMORY"
             )

@@ -168,8 +168,9 @@ class Reconciler:
                 self._models.load_base(base.entry)
             except Busy:
                 raise
-            except Exception as error:  # a broken file lets libraries raise what they like
-                logger.error("%s cannot be served: %s", model_id, error)
+            except Exception as error:  # whatever it is, the others are served
+                foreign = not isinstance(error, Unservable)
+                logger.error("%s cannot be served: %s", model_id, error, exc_info=foreign)
                 self._broken_bases[model_id] = f"{base.entry.path}: {error}"
 
     def _load_stored(self, wanted: Wanted) -> None:
@@ -178,7 +179,7 @@ class Reconciler:
                 self._models.unload(one.model_id)  # two versions may be too much for the memory
             try:
                 self._models.load_base(one.entry(folder))
-            except (OSError, ValueError, RuntimeError, KeyError) as error:
+            except Unservable as error:
                 raise Unservable(f"{one.files_url}: {error}") from error
 
         self._fetch_and_load(wanted.stored.values(), CHECKPOINT_FILES, load)

@@ -74,7 +74,7 @@ def _why_no_token(row: Generation, highest: float) -> BadValue:
             "no further token and no end there"
         )
     model = f"adapter {row.adapter}" if row.adapter else "the model"
-    return BadValue(f"{model} computed no number; its weights are broken", "model")
+    return BadValue(f"{model} produced NaN or infinity; its weights are broken", "model")
 
 
 def _too_ambiguous(row: Generation) -> BadValue:

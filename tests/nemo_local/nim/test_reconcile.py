@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -304,3 +305,15 @@ def test_what_fails_waits_twice_as_long_each_time_up_to_a_minute() -> None:
             now[0] += 1
         waits.append(now[0] - begun)
     assert waits == [1, 2, 4, 8, 16, 32, LONGEST_WAIT_S, LONGEST_WAIT_S]
+
+
+def test_what_nobody_foresaw_in_loading_a_base_model_is_logged_with_its_traceback(
+    tmp_path: Path, models: Models, downloads: Downloads, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = [Unservable("cut off"), AttributeError("ours")]
+    for error in errors:
+        models.load_base = Mock(side_effect=error)  # type: ignore[method-assign]
+        state = reconciler_of(Platform(), models, tmp_path).refresh()
+        assert state["failed"] == {BASE: f"{tmp_path}: {error}"}
+    logged = [one.exc_info for one in caplog.records if "cannot be served" in one.getMessage()]
+    assert [bool(found) for found in logged] == [False, True]

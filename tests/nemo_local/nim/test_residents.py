@@ -12,7 +12,7 @@ import pytest
 from nemo_local.nim.answers import chat_body
 from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
 from nemo_local.nim.engine import Engine
-from nemo_local.nim.errors import BadValue, Busy, TimeUp, UnknownModel
+from nemo_local.nim.errors import BadValue, Busy, NimError, TimeUp, UnknownModel
 from nemo_local.nim.generation import Generation
 from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.metrics import Metrics
@@ -183,17 +183,38 @@ def test_what_is_unloaded_for_good_cannot_be_loaded_again(one_base: Served) -> N
     assert one_base.models.ids() == [] and one_base.in_memory() == set()
 
 
-def test_files_that_went_bad_are_a_400_with_the_reason(one_base: Served) -> None:
-    (one_base.folder / B / "config.json").write_text("{")
-    with pytest.raises(BadValue, match=f"{B} cannot be loaded"):
+def test_a_bug_of_ours_in_loading_a_model_is_a_500_and_logged_not_the_clients_fault(
+    one_base: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*given: Any) -> Checkpoint:
+        return None.of_ours  # type: ignore[attr-defined, no-any-return]
+
+    monkeypatch.setattr("nemo_local.nim.models.load_checkpoint", broken)
+    with pytest.raises(
+        NimError, match=f"{B} cannot be loaded: AttributeError: .*of_ours"
+    ) as caught:
         one_base.models.load(B)
+    assert caught.value.status == 500
+    (logged,) = [record for record in caplog.records if B in record.getMessage()]
+    assert logged.exc_info is not None
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_file_that_is_cut_off_is_told_to_whoever_asks_and_not_logged_as_a_crash(
+    one_base: Served, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = one_base.folder / B / file
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BadValue, match=f"{B} cannot be loaded: .+"):
+        one_base.models.load(B)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_what_exceeds_the_limit_alone_is_refused_with_the_setting(
     tmp_path: Path, adapter_bytes: int
 ) -> None:
     models = Models(Engine(Metrics()), "cpu", memory_bytes=BASE - 1)
-    with pytest.raises(ValueError, match="NEMO_LOCAL_NIM_MEMORY"):
+    with pytest.raises(Unservable, match="NEMO_LOCAL_NIM_MEMORY"):
         path = make_checkpoint(tmp_path / "a")
         models.load_base(replace(entry(A, path), num_parameters=PARAMETERS))
     served = Served(tmp_path, BASE + adapter_bytes - 1)
