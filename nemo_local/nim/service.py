@@ -14,10 +14,12 @@ from nemo_local.nim.aside import Aside
 from nemo_local.nim.call_stream import ReplyStream
 from nemo_local.nim.chat_template import render_chat
 from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
 from nemo_local.nim.generation import Generation, Sampling, TextStream
 from nemo_local.nim.loop_calls import LoopCalls
+from nemo_local.nim.matcher import Matcher
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Lease, Models
 from nemo_local.nim.rules import MAX_LOGPROBS, check_limits, constraint_of, sampling_of
@@ -163,41 +165,47 @@ class NimService:
         ]
         decode = checkpoint.decode if answer.use.mode == "none" else checkpoint.decode_calls
         calls = self._calls_of(asyncio.get_running_loop())
-        for index, (prompt, rule, again) in enumerate(choices):
-            matcher = None
-            if constraint is not None:
-                compile_ = partial(checkpoint.grammars.matcher, constraint)
-                known = checkpoint.grammars.known(constraint)
-                matcher = known or await self._compiling.run(compile_, deadline)
-            answer.streams.append(ReplyStream(checkpoint.tool_format, answer.use))
-
-            def emit(text: str | None, index: int = index) -> None:
-                deltas = None if text is None else answer.streams[index].push(text)
-                if deltas != []:
-                    written = len(answer.replies[index].tokens)
-                    calls.ask(answer.events.put_nowait, (index, deltas, written))
-
-            answer.replies.append(
-                Generation(
-                    prompt=prompt,
-                    sampling=rule,
-                    vocabulary=checkpoint.vocabulary,
-                    adapter=lease.adapter,
-                    stream=TextStream(decode, rule.stop, rule.min_tokens, prompt),
-                    emit=emit,
-                    matcher=matcher,
-                    pieces=bool(request.stream),
-                    deadline=deadline,
-                    again=again,
-                )
+        answer.streams = [ReplyStream(checkpoint.tool_format, answer.use) for _ in choices]
+        answer.replies = [
+            Generation(
+                prompt=prompt,
+                sampling=rule,
+                vocabulary=checkpoint.vocabulary,
+                adapter=lease.adapter,
+                stream=TextStream(decode, rule.stop, rule.min_tokens, prompt),
+                emit=partial(_emit, answer, calls, index),
+                matcher=await self._matcher(constraint, checkpoint, deadline),
+                pieces=bool(request.stream),
+                deadline=deadline,
+                again=again,
             )
+            for index, (prompt, rule, again) in enumerate(choices)
+        ]
         self._engine.submit(checkpoint.id, answer.replies)
         return answer
+
+    async def _matcher(
+        self, constraint: Constraint | None, checkpoint: Checkpoint, deadline: float
+    ) -> Matcher | None:
+        """The grammar of one reply, compiled aside where it is new; None for a free reply."""
+        if constraint is None:
+            return None
+        grammars = checkpoint.grammars
+        compile_ = partial(grammars.matcher, constraint)
+        return grammars.known(constraint) or await self._compiling.run(compile_, deadline)
 
     def _calls_of(self, loop: asyncio.AbstractEventLoop) -> LoopCalls:
         if self._calls is None or self._calls.loop is not loop:
             self._calls = LoopCalls(loop)
         return self._calls
+
+
+def _emit(answer: Answer, calls: LoopCalls, index: int, text: str | None) -> None:
+    """Pass on what new text makes certain of a choice, or (None) that the choice is finished."""
+    deltas = None if text is None else answer.streams[index].push(text)
+    if deltas != []:
+        written = len(answer.replies[index].tokens)
+        calls.ask(answer.events.put_nowait, (index, deltas, written))
 
 
 def _room(prompt: list[int], checkpoint: Checkpoint, longest: int | None, field: str) -> int:
