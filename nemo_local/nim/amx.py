@@ -18,11 +18,11 @@ from numba.extending import intrinsic
 from nemo_local.core.llvm import LANES
 
 ROWS = 16
-"""Of a tile, at most."""
+"""Rows of a tile, at most."""
 _BYTES = 64
-"""Of a tile's row: 16 numbers of float32 or 32 of bfloat16."""
+"""Bytes of a tile's row: 16 numbers of float32 or 32 of bfloat16."""
 _SUMS, _HIGH, _LOW, _WEIGHTS = range(4), 4, 5, (6, 7)
-"""Which of the eight tiles is for what."""
+"""Which of the eight tiles hold sums, the two halves of rows, and weights."""
 
 _BYTE, _SHORT, _NUMBER = ir.IntType(8), ir.IntType(16), ir.IntType(64)
 _PLACE = _BYTE.as_pointer()
@@ -35,7 +35,7 @@ def usable() -> bool:
 
 
 _COMPILED = "+amx-bf16" in cpu_target.target_context.codegen()._get_host_cpu_features().split(",")
-"""Whether numba's code may name them; without it functions here are empty."""
+"""Whether numba compiles tile instructions here; if not, the functions below are empty."""
 
 
 def _tell(builder: Any, name: str, *arguments: Any) -> None:
@@ -53,7 +53,7 @@ def _place(builder: Any, *parts: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def begin(context: Any, rows: Any, deep: Any) -> Any:
-    """Take the tiles, for so many rows and as many words of weights below each other."""
+    """Configure the tiles, for so many rows and for weights of `deep` words below each other."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if not _COMPILED:
@@ -91,7 +91,7 @@ def end(context: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def halve(context: Any, x: Any, high: Any, low: Any, count: Any) -> Any:
-    """So many float32 numbers as sums of two in bfloat16 each, by addresses.
+    """Split `count` float32 numbers into sums of two in bfloat16 each, by addresses.
 
     The first is cut off, the second rounded. A NaN stays one in either.
     """
@@ -107,7 +107,7 @@ def halve(context: Any, x: Any, high: Any, low: Any, count: Any) -> Any:
 
 
 def _halve(builder: Any, lanes: int, x: Any, high: Any, low: Any, first: Any, end: Any) -> None:
-    """The numbers from the first to the end, so many at once."""
+    """Split the numbers from the first to the end, so many at once."""
     of_bits = ir.VectorType(ir.IntType(32), lanes)
     of_numbers, of_halves = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), _SHORT))
 
@@ -175,7 +175,7 @@ def _multiply(
 def _add(
     builder: Any, strips: int, done: Any, x: tuple[Any, Any], x_stride: Any, words: Any, strip: Any
 ) -> None:
-    """Products of one tile of rows, in two halves, with one of each strip."""
+    """Add the products of a tile of rows, in two halves, with a tile of each strip."""
     one_row, of_x = _NUMBER(_BYTES), builder.mul(done, _NUMBER(4))
     for tile, half in zip((_HIGH, _LOW), x, strict=True):
         _tell(builder, "tileloadd64", _BYTE(tile), _place(builder, half, of_x), x_stride)

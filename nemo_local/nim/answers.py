@@ -35,7 +35,7 @@ class Answer:
     include_usage: bool
     """Whether a stream ends with a chunk of usage."""
     replies: list[Generation] = field(default_factory=list)
-    """For each prompt in turn its `n` choices."""
+    """The `n` choices of each prompt, one prompt after the other."""
     streams: list[ReplyStream] = field(default_factory=list)
     """Per choice, what its text becomes; the engine's thread pushes until it is finished."""
     events: "asyncio.Queue[tuple[int, list[Json] | None, int]]" = field(
@@ -74,7 +74,7 @@ class Answer:
         return index, deltas, written
 
     def logprobs(self) -> list[Logprobs]:
-        """Those of each choice, none given out yet."""
+        """The log probabilities of each choice, none given out yet."""
         return [Logprobs(reply, self.checkpoint) for reply in self.replies]
 
     async def finish(self) -> None:

@@ -16,7 +16,7 @@ class Aside:
     """A few threads for one kind of work, so that much of it keeps no other kind waiting."""
 
     def __init__(self, what: str, threads: int) -> None:
-        """`what` is done, in words for whoever waits in vain."""
+        """`what` names the work, for whoever waits in vain."""
         self._what = what
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=what)
 
@@ -26,9 +26,9 @@ class Aside:
         deadline: float,
         unwanted: Callable[[T], None] = lambda result: None,
     ) -> T:
-        """What the work gives.
+        """The result of the work.
 
-        Work that has begun goes on when nobody waits any more, and `unwanted` takes what it gives.
+        Work that has begun goes on when nobody waits any more; `unwanted` then takes the result.
 
         Raises:
             TimeUp: the deadline (time.monotonic() seconds) came first.

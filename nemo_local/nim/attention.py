@@ -58,7 +58,7 @@ def _up_to_tiles(columns: Any) -> Any:
 
 @kernel()
 def _in_words(rows: Any) -> Any:
-    """Whether rows [T, d] are of bfloat16 and of whole registers of words; T of LANES."""
+    """Whether rows [T, d] are bfloat16, fill whole registers, and T is a multiple of LANES."""
     return rows.itemsize == 2 and rows.shape[1] % (2 * LANES) == 0 and rows.shape[0] % LANES == 0
 
 
@@ -79,7 +79,7 @@ def _attend_to_words(query: Any, key: Any, value: Any, seen: Any, scores: Any, o
             address(scores), to_value,
         )  # fmt: skip
     factor = _weigh(scores, 0, seen, seen)
-    fours = seen // 4  # what stands behind the last need be no number
+    fours = seen // 4  # rows behind the last may hold anything
     for begin in range(0, size, 2 * LANES):
         for e in range(LANES):
             halves[0, e] = halves[1, e] = 0

@@ -25,7 +25,7 @@ PREFILL_TOKENS = 8192
 
 
 class Batch:
-    """Rows in writing."""
+    """The rows of one base model that are being written."""
 
     def __init__(self, checkpoint: Checkpoint, sequences: Sequences) -> None:
         self.checkpoint = checkpoint
@@ -65,7 +65,7 @@ class Batch:
         return sum(map(_length, self.rows))
 
     def cache_bytes(self, newcomers: list[Generation]) -> int:
-        """Bytes of keys and values once every row, these too, is as long as it may become.
+        """Bytes of keys and values once every row, new ones too, is as long as it may become.
 
         Counted too: memory that is reserved already, and what is kept of past prompts.
         """

@@ -16,9 +16,9 @@ Json = dict[str, Any]
 
 _BEGIN = re.compile(r'\{"name": (?P<name>"(?:[^"\\]|\\.)*"), "(?:parameters|arguments)": ')
 _TOKEN = re.compile(r'\s*(?P<token>["{}\[\],:]|(?:-?\d[\d.eE+-]*|true|false|null)(?=[\s,}\]]))')
-"""Of a string its first quote."""
+"""One token of JSON; of a string, its first quote only."""
 _CHARACTERS = re.compile(r'(?:[^"\\]|\\.)*')
-"""What of a string is there before its last quote."""
+"""The characters of a string, up to its last quote or as far as they came."""
 
 
 class ReplyStream:
@@ -91,7 +91,7 @@ class CallStream:
         while self._inside and (found := _TOKEN.match(self._rest, at)):
             end = found.end()
             if found["token"] == '"':
-                # From where the last piece ended: a long string comes in thousands of them.
+                # Go on where the last piece ended: a long string comes in thousands of pieces.
                 characters = _CHARACTERS.match(self._rest, max(end, self._scanned))
                 assert characters is not None, "it may be empty"
                 if not self._rest.startswith('"', characters.end()):
@@ -113,7 +113,7 @@ def read_constrained(text: str, format_: ToolFormat, cut: bool) -> Reading:
     calls = _begun_calls(text, format_)
     if not calls:
         return Reading(text, [])
-    # As a stream spells them: read as values, arguments would lose a key that is written twice.
+    # Spelt as in a stream: read as values, arguments would lose a key that is written twice.
     whole = format_.read(text, constrained=True).calls
     return Reading(None, calls, cut=cut and len(whole) < len(calls))
 

@@ -35,7 +35,7 @@ def render_chat(
     except Exception as error:  # a template raises what it likes
         message = f"the chat template refused this conversation: {error}"
         raise BadValue(message, "messages") from error
-    # Half a surrogate, which the model may have written in a call's arguments, as JSON spells it.
+    # JSON's spelling for half a surrogate pair, which a model may have written in a call.
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -111,7 +111,7 @@ class Checkpoint:
         logits: Tensor = output.logits[:, -1].float()
         size = self.vocabulary.size
         if logits.shape[-1] > size:
-            # After whatever the model does to the head's output, such as Gemma's soft cap.
+            # Only after whatever the model does to the head's output, such as Gemma's soft cap.
             for row, name in enumerate(rows):
                 own = self.adapters.tokens.get(name or "")
                 logits[row, max(size, own.end if own else 0) :] = float("-inf")
@@ -149,7 +149,7 @@ def load_checkpoint(
     except Exception as error:  # a broken file lets libraries raise what they like
         raise Unservable(str(error) or repr(error)) from error
     if place != "cpu":
-        # It would plan its kernels anew for every length of a reply, at every token.
+        # cuDNN would plan its kernels anew for every length of a reply, at every token.
         torch.backends.cuda.enable_cudnn_sdp(False)
     model.to(place).eval().requires_grad_(False)
     checkpoint = Checkpoint(
@@ -206,7 +206,7 @@ def _written_with(
     size: int,
     tool_format: ToolFormat | None,
 ) -> dict[str, Any]:
-    """What of a Checkpoint follows from its tokenizer; tokens count to below `size`."""
+    """The fields of a Checkpoint that follow from its tokenizer; token ids are below `size`."""
     stop_ids = _stop_ids(model, tokenizer)
     tool_format = tool_format or format_of_template(str(tokenizer.chat_template or ""))
     return {

@@ -1,4 +1,4 @@
-"""What compiles the kernels of inference."""
+"""The compiler of the kernels of inference."""
 
 from pathlib import Path
 

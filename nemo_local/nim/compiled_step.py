@@ -1,7 +1,7 @@
 """A decoding step of a Llama in float32 as one kernel (`kernels.step`), on a thread or several.
 
-A step of few sequences takes as long as it takes to read the weights. So it is for those that were
-stored in bfloat16 and are kept in 16 bits here, and so are the adapters beside them.
+A step of few sequences takes as long as it takes to read the weights. So weights that were stored
+in bfloat16 are kept in 16 bits here, and so are the adapters beside them.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _ROWS_OF_A_PART = 2
 
 
 def parts_of(rows: int, threads: int) -> int:
-    """In how many parts so many threads compute a step of so many sequences."""
+    """How many parts a step of so many sequences is computed in by so many threads."""
     return max(1, min(threads, rows // _ROWS_OF_A_PART))
 
 
@@ -37,7 +37,7 @@ class Span(NamedTuple):
     start: int
     end: int
     known: int
-    """Tokens before them whose keys and values are in the cache already."""
+    """Tokens of the prompt before these, whose keys and values are in the cache already."""
 
 
 class CompiledStep:
@@ -63,12 +63,12 @@ class CompiledStep:
 
     @staticmethod
     def can_do(weights: Mapping[Site, Tensor]) -> bool:
-        """Whether they are float32 that was bfloat16."""
+        """Whether all weights are float32 and were stored in bfloat16."""
         return all(one.dtype == torch.float32 and halves.fits(one) for one in weights.values())
 
     @property
     def on_tiles(self) -> bool:
-        """Whether many rows are as fast as few, prompts too."""
+        """Whether it multiplies on tiles, where many rows, as of prompts, are as fast as few."""
         return self._tiles
 
     def __call__(
@@ -98,7 +98,7 @@ class CompiledStep:
         self, embeddings: Floats, ids: Integers, turns: tuple[Floats, Floats], cache: KvCache,
         spans: list[Span], every: Table, ends: Table,
     ) -> tuple[Floats, Floats]:  # fmt: skip
-        """The same of the last tokens [P] of prompts whose ids [N] these are.
+        """What the head reads [P, E], and logits [P, V], after P prompts with ids [N] together.
 
         `every` are the adapters of the tokens, `ends` those of the prompts.
         """

@@ -27,7 +27,7 @@ from nemo_local.nim.tool_parameters import arguments_schema, eased
 MAX_NESTING = 100
 """Levels of a schema: compiling takes seconds for some hundred, and minutes for a thousand."""
 MAX_CHARACTERS = 2**17
-"""Of a form as JSON: compiling as much takes seconds at worst, five times as much a minute."""
+"""Characters of a form as JSON: these compile in seconds at worst, five times as many in 60 s."""
 REMEMBERED_BYTES = 2**26
 """Compiled grammars kept, the most recently used (bytes)."""
 
@@ -51,9 +51,9 @@ class Constraint:
 
     @cached_property
     def form(self) -> Any:
-        """What the reply must look like: of calls the names, and a schema of the arguments.
+        """What the reply must look like: for calls, their names and a schema of the arguments.
 
-        What tools are said to do is not in it.
+        Descriptions of the tools are not in it.
         """
         if self.kind in ("call", "calls"):
             names = [tool["function"]["name"] for tool in self.value]
@@ -62,7 +62,7 @@ class Constraint:
 
     @cached_property
     def key(self) -> str:
-        """Under which a grammar is remembered: building the form anew costs more than writing it.
+        """The key under which its grammar is remembered; made once, as the form costs time.
 
         Raises:
             BadValue: the form is too large to be compiled.
@@ -88,8 +88,8 @@ class Grammars:
         info = xgrammar.TokenizerInfo.from_huggingface(
             tokenizer, vocab_size=vocabulary_size, stop_token_ids=stop_ids
         )
-        # Its own cache has the rules that grammars share, such as that of a string: without it a
-        # new one takes half as long again. Ours spares a known form the making of its text.
+        # The compiler's cache has the rules that grammars share, such as that of a string: without
+        # it a new grammar takes half as long again. Ours saves making the text of a known form.
         self._compiler = xgrammar.GrammarCompiler(
             info, max_threads=1, cache_limit_bytes=REMEMBERED_BYTES
         )
@@ -195,7 +195,7 @@ def _calls_grammar(calls: Constraint, form: CallForm) -> str:
     opening, closing = map(literal, form.around_all)
     before, after = map(literal, form.around_each)
     names = [literal(literal(name)) for name in tools]
-    # xgrammar names the alternatives of a schema so.
+    # xgrammar calls the alternatives of a schema root_case_0, root_case_1 and so on.
     either = " | ".join(f"{name} arguments root_case_{i}" for i, name in enumerate(names))
     more = "" if calls.kind == "call" else f"({literal(form.separator)} call)*"
     name, arguments = literal('{"name": '), literal(f', "{form.arguments}": ')

@@ -21,7 +21,7 @@ MAX_ROWS = 32
 MAX_WAITING = 256
 """Replies in the queue before a request is refused with 503."""
 SIDE_BY_SIDE = 4
-"""Batches of a small model, at most: what of a step is Python runs in one thread at a time."""
+"""Batches of a small model, at most: the Python part of a step runs in one thread at a time."""
 
 
 class Engine:
@@ -49,7 +49,7 @@ class Engine:
         """Bytes that the replies in writing may come to take, and what is kept of past ones."""
         count = threads or torch.get_num_threads()
         self._lock = threading.Lock()
-        """Guards what is below, and the begin of a worker's turn."""
+        """Guards the fields below, and the beginning of a worker's turn."""
         self._nobody_computes = threading.Condition(self._lock)
         turn = self._lock, self._begin_turn, self._end_turn
         self._together = Worker(count, metrics, *turn)
@@ -65,13 +65,12 @@ class Engine:
     def start(self) -> None:
         """Begin to write.
 
-        From here on only the workers compute with several threads, and only one of them: each
-        thread that does so keeps others at hand, and when there are more of them than processors
-        OpenMP stops to spin.
+        From here on only one worker computes with several threads: each thread that does so keeps
+        others at hand, and when there are more of them than processors, OpenMP stops spinning.
         """
         for worker in self._workers:
             worker.start()
-        torch.set_num_threads(1)  # of this thread, and of those that begin later
+        torch.set_num_threads(1)  # for this thread and those that begin later
 
     def stop(self) -> None:
         """End every reply with an error and wait for the workers."""
@@ -111,7 +110,7 @@ class Engine:
                 )
             self._waiting.extend((base_id, one) for one in generations)
             serving = [worker for worker in self._workers if base_id in worker.batches]
-            for worker in serving or [self._together]:  # somebody tells it is gone
+            for worker in serving or [self._together]:  # who says that a model is gone
                 worker.wake.notify()
 
     def load(self) -> tuple[int, int]:
@@ -135,7 +134,7 @@ class Engine:
                 worker.batches[checkpoint.id] = batch
 
     def remove(self, base_id: str, only_idle: bool = False) -> bool:
-        """Stop to serve a base model, or with `only_idle` refuse while it has replies to write."""
+        """Stop serving a base model; with `only_idle`, refuse while it has replies to write."""
         with self._paused():
             if only_idle and self._wanted(base_id):
                 return False
@@ -154,7 +153,7 @@ class Engine:
             adapters.add(name, adapter)
 
     def remove_adapter(self, base_id: str, name: str, only_idle: bool = False) -> bool:
-        """Stop to serve an adapter, or with `only_idle` refuse while it has replies to write."""
+        """Stop serving an adapter; with `only_idle`, refuse while it has replies to write."""
         with self._paused():
             if only_idle and self._wanted(base_id, name):
                 return False
@@ -210,7 +209,7 @@ class Engine:
                 newcomers = {} if self._changing else self._admit(worker)
                 if not self._changing and (worker.busy or any(newcomers.values())):
                     self._turns += 1
-                    if self.cache_room() != math.inf:  # a model that is loaded meanwhile asks
+                    if self.cache_room() != math.inf:  # for whoever loads a model meanwhile
                         self.cache_bytes = self._caches(newcomers)
                     return newcomers
                 worker.wake.wait()
@@ -268,8 +267,8 @@ class Engine:
         wanted = waiting + sum(len(one.rows) for one in batches)
         return math.ceil(min(self._max_rows, wanted) / len(batches)) - len(batch.rows)
 
-    # Where memory is limited, all models are the one worker's that computes on all threads; so
-    # what follows touches no batch in which another worker computes.
+    # Where memory is limited, one worker has all models; so what follows touches no batch in which
+    # another computes.
 
     def _fits(self, admitted: Newcomers, limit: float) -> bool:
         """Whether the caches stay within the limit, if need be without those of past replies."""

@@ -48,7 +48,7 @@ class UnknownModel(NimError):
 
 
 class BadReply(NimError):
-    """502: the server that computes answered something else; it would do so again."""
+    """502: the server that computes answered something unusable; it would do so again."""
 
     status = 502
     type = "BadGatewayError"

@@ -25,7 +25,7 @@ class _Failure:
 
 
 class Failures:
-    """By model, the last failure. What may help later is tried after ever longer waits."""
+    """The last failure of each model; what may work later is tried after ever longer waits."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
@@ -40,13 +40,13 @@ class Failures:
         return [model_id for model_id, last in self._all.items() if last.wait_s < math.inf]
 
     def refuse(self, one: Stored, reason: str) -> None:
-        """These files cannot be served."""
+        """Note that these files cannot be served."""
         if not self.is_refused(one):
             logger.error("%s cannot be served: %s", one.model_id, reason)
         self._all[one.model_id] = _Failure(one, reason, math.inf, math.inf)
 
     def put_off(self, one: Stored, error: Exception) -> None:
-        """It did not work this time."""
+        """Note that loading did not work this time."""
         reason = f"{type(error).__name__}: {error}"
         last = self._all.get(one.model_id)
         if last is None or last.reason != reason:
@@ -60,18 +60,18 @@ class Failures:
         return last is not None and last.wait_s == math.inf and last.one.key == one.key
 
     def is_too_early(self, one: Stored) -> bool:
-        """Whether it is to be tried again, and not yet."""
+        """Whether a model is to be tried again, but not yet."""
         last = self._all.get(one.model_id)
         return last is not None and self._now_s() < last.again_at < math.inf
 
     def hurry(self) -> None:
-        """Nothing is too early any more."""
+        """Let every model be tried again at once."""
         for model_id, last in self._all.items():
             if last.wait_s < math.inf:
                 self._all[model_id] = replace(last, again_at=self._now_s())
 
     def forget(self, model_id: str) -> None:
-        """It is loaded."""
+        """Forget the failure of a model that is loaded."""
         self._all.pop(model_id, None)
 
     def keep(self, wanted: Mapping[str, Stored]) -> None:

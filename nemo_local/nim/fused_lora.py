@@ -32,7 +32,7 @@ class Selection(Protocol):
 
     @property
     def tokens(self) -> Chosen:
-        """Which of them have tokens of their own."""
+        """Which rows have tokens of their own."""
 
     def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
         """x [N, d_in] times a site's weight [d_in, d_out], as each row's adapter has it.
@@ -53,12 +53,12 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranges:
-    """Rows that stand together by adapter, all of them."""
+    """All rows of a pass, those of one adapter together."""
 
     ranges: list[Range]
     tokens: Chosen
     in_bfloat16: bool
-    """Whether products are, with weights that have a copy in it."""
+    """Whether to multiply in bfloat16, where a weight has a copy in it."""
 
     def linear(self, x: Tensor, site: Site, weight: Weight, onto: Tensor | None = None) -> Tensor:
         pieces = [(one.merged.get(site, weight), one.start, one.end) for one in self.ranges]
@@ -79,7 +79,7 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Rows in any order."""
+    """Rows of a pass in any order."""
 
     groups: list[tuple[Layout, list[int]]]
     """Each adapter and its rows."""
@@ -95,19 +95,19 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Table:
-    """The same for a compiled step or prompts, G adapters."""
+    """Rows that stand together by adapter, for a compiled step or prompts; G adapters."""
 
     addresses: NDArray[np.int64]
-    """[sites, G, 3]: where their matrices lie."""
+    """[sites, G, 3]: where the adapters' matrices lie (see `Layout`)."""
     ranges: NDArray[np.int64]
-    """[G, 2]: their first rows, and the ones after their last."""
+    """[G, 2]: each adapter's first row, and the one after its last."""
     tokens: Chosen
     layouts: list[Layout]
-    """What lies at the addresses."""
+    """What lies at the addresses, to be kept alive."""
 
     @property
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As kernels take them."""
+        """Addresses and ranges, as kernels take them."""
         return self.addresses, self.ranges
 
 
@@ -121,10 +121,10 @@ class Arrangement:
 
 
 class FusedAdapters:
-    """The adapters of one Llama, joined as its layers are; what they are to one batch."""
+    """The adapters of one Llama, joined as its layers are, for the rows of one batch."""
 
     def __init__(self, layouts: Layouts, merged: MergedWeights) -> None:
-        """Several may share both, each in a thread of its own."""
+        """Several of these may share both arguments, each in a thread of its own."""
         self.adapters: AdapterSet = layouts.adapters
         self._layouts = layouts
         self._merged = merged
@@ -132,9 +132,9 @@ class FusedAdapters:
         self._arranged: tuple[list[str | None], int, Arrangement] | None = None
 
     def by_range(self, ranges: list[Place], in_bfloat16: bool = False) -> Selection:
-        """For rows that stand together by adapter.
+        """The selection of rows that stand together by adapter.
 
-        `in_bfloat16` is for products in it, with weights that have such a copy.
+        `in_bfloat16` has them multiplied in it, with weights that have such a copy.
         """
         joined = _together(ranges)
         return Ranges([self._range(*one) for one in joined], self._tokens(joined), in_bfloat16)
@@ -146,13 +146,13 @@ class FusedAdapters:
         return Range(start, end, {}, merged)
 
     def by_row(self, names: list[str | None]) -> Selection:
-        """For rows in any order: the adapter of each."""
+        """The selection of rows in any order, from the adapter of each."""
         if len(set(names)) == 1:
             return self.by_range([(names[0], 0, len(names))])
         return Mixed(*self._groups(names))
 
     def table(self, ranges: list[Place]) -> Table:
-        """For rows that stand together by adapter, in a compiled step or prompts."""
+        """The table of rows that stand together by adapter, for a compiled step or prompts."""
         joined = [one for one in _together(ranges) if one[0] is not None]
         layouts = [self._layouts.of(name) for name, _, _ in joined]
         addresses = np.zeros((len(self._layouts.sizes), len(joined), 3), dtype=np.int64)
@@ -162,9 +162,9 @@ class FusedAdapters:
         return Table(addresses, bounds, self._tokens(joined), layouts)
 
     def arranged(self, names: list[str | None], parts: int) -> Arrangement:
-        """For a compiled step of rows in any order, in so many parts.
+        """The arrangement of rows in any order, in so many parts of a compiled step.
 
-        The last is kept: it is that of the next step, too, if nobody comes or goes.
+        The last one is kept: it is also the next step's if nobody comes or goes.
         """
         if self._changes != self.adapters.changes:
             self._changes, self._arranged = self.adapters.changes, None
@@ -199,7 +199,7 @@ class FusedAdapters:
 
 
 def _together(ranges: list[Place]) -> list[Place]:
-    """The same with neighbours of one adapter as one."""
+    """The ranges, with neighbours of one adapter joined."""
     joined: list[Place] = []
     for name, start, end in ranges:
         if joined and joined[-1][0] == name:

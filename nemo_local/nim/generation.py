@@ -16,8 +16,8 @@ from nemo_local.nim.matcher import Matcher
 logger = logging.getLogger(__name__)
 
 PROMPT_TOKENS = 4
-"""Tokens before a reply with which its first one is decoded, as in vLLM: SentencePiece leaves out
-the space before the first word of a text."""
+"""How many prompt tokens are decoded together with the first reply token, as vLLM does:
+SentencePiece drops the space before a text's first word."""
 FinishReason = Literal[
     "stop",  # the model ended its turn, or a stop string appeared
     "length",  # max_tokens or the context is used up
@@ -43,7 +43,7 @@ class Sampling:
     presence_penalty: float = 0.0
     """Taken off the logit of every token written before."""
     frequency_penalty: float = 0.0
-    """Taken off once for each time a token was written before."""
+    """Taken off the logit of a token for each time it was written before."""
     repetition_penalty: float = 1.0
     """Divides (multiplies, if negative) the logit of tokens of prompt and reply."""
     seed: int | None = None
@@ -64,7 +64,7 @@ class Sampling:
 
     @property
     def penalizes(self) -> bool:
-        """Whether tokens that were read or written are less likely."""
+        """Whether tokens become less likely once they were read or written."""
         return self.repetition_penalty != 1.0 or bool(
             self.presence_penalty or self.frequency_penalty
         )
@@ -75,11 +75,11 @@ class Vocabulary:
     """The tokens that a reply is written with."""
 
     size: int
-    """They count from 0 to below this."""
+    """Number of tokens; their ids are below it."""
     stop_ids: frozenset[int]
     """Tokens that end a reply."""
     usual_stop: int | None
-    """The one of them that is not worth a word."""
+    """The ordinary end-of-turn token; `stop_reason` stays None for it."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class TextStream:
         min_tokens: int = 0,
         prompt: Sequence[int] = (),
     ) -> None:
-        """`min_tokens` are those in which no stop string is looked for, as in vLLM.
+        """No stop string is looked for in the first `min_tokens`, as in vLLM.
 
-        Of the tokens of the `prompt` the text is known already.
+        The text of the `prompt`'s tokens is known already.
         """
         self._decode = decode
         self._stop = stop
@@ -135,7 +135,7 @@ class TextStream:
         self._ids.append(token_id)
 
     def finish(self) -> str:
-        """The rest, also of an unfinished character."""
+        """The text held back so far, also of an unfinished character."""
         if self.stopped_by is None:
             rest = self._unread()
             if "�" in rest and self._read == self._begin:  # kept: read again as in a stream
@@ -160,7 +160,7 @@ class TextStream:
         text = self._decode(self._ids[self._start :])
         if text.startswith(known):
             return text[len(known) :]
-        # A byte that is no text takes the whole characters before it with it, which stand already.
+        # A byte that is no text spoils the characters before it, whose text stands already.
         return self._decode(self._ids[self._read :])
 
     def _append(self, new: str) -> None:
@@ -233,7 +233,7 @@ class Generation:
 
     @property
     def text(self) -> str:
-        """What is decoded of it so far, up to the stop string."""
+        """The reply as far as it is decoded, up to the stop string."""
         return self.stream.text
 
     @property
@@ -257,7 +257,7 @@ class Generation:
     def add(self, token_id: int) -> None:
         """Take the next token: extend the text, and see whether the reply ends here.
 
-        What its text, its grammar or its reader raises is raised.
+        Raises what its text, its grammar or its reader raises.
         """
         if self.error is not None:
             return

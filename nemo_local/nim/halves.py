@@ -1,7 +1,7 @@
 """Matrices of float32 that were stored in bfloat16, kept in half the memory.
 
-The lower 16 bits of such numbers are zero. Products (see there) read them without, and multiply in
-float32 all the same, or nearly so on tiles (see amx).
+The lower 16 bits of such numbers are zero. Products leave them out (see `products`), and multiply
+in float32 all the same, or nearly so on tiles (see `amx`).
 """
 
 import math
@@ -26,12 +26,12 @@ column, and the last row up to whole tiles.
 
 
 def fits(matrix: Tensor) -> bool:
-    """Whether its numbers, in float32, are bfloat16."""
+    """Whether bfloat16 holds the numbers of a float32 matrix exactly."""
     return not bool((_bits(matrix) & 0xFFFF).any())
 
 
 def shape_of(rows: int, columns: int, tiles: bool) -> tuple[int, int, int]:
-    """That of the words of a matrix."""
+    """The shape of the words of a matrix, for tiles or for vectors."""
     if not tiles:
         return -(-columns // (2 * LANES)), rows, LANES
     pairs = -(-rows // 2)
@@ -39,7 +39,7 @@ def shape_of(rows: int, columns: int, tiles: bool) -> tuple[int, int, int]:
 
 
 def words_of(matrices: Sequence[Tensor], tiles: bool) -> list[Words]:
-    """Matrices that fit; they lie one after the other: to read on is fast."""
+    """The words of matrices that fit, one after the other in memory: to read on is fast."""
     shapes = [shape_of(one.shape[0], one.shape[1], tiles) for one in matrices]
     # PyTorch's memory begins where a line of the processor's cache does.
     memory = torch.zeros(sum(map(math.prod, shapes)), dtype=torch.int32).numpy()

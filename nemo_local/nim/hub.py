@@ -55,7 +55,7 @@ class Hub:
             )
         except OSError:
             raise
-        except Exception as error:  # it lets the errors of its HTTP library through
+        except Exception as error:  # also errors of its HTTP library
             raise ConnectionError(f"{one.files_url}: {type(error).__name__}: {error}") from error
         return folder
 

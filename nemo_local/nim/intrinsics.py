@@ -162,7 +162,7 @@ def weigh_rows(
         def grown(step: Any, sums: list[Any]) -> list[Any]:
             new = []
             first = builder.mul(step, llvm.NUMBER(together))
-            for i in range(together):  # sums of their own, as one waits for the one before it
+            for i in range(together):  # separate sums: one waits for the one before it
                 number = builder.add(first, llvm.NUMBER(i))
                 weight = _everywhere(
                     builder, llvm.address_of(builder, weights, (llvm.NUMBER(4), number))
@@ -241,6 +241,7 @@ add_two_strips_2, add_two_strips_1 = _halves_adder(2, 2), _halves_adder(1, 2)
 
 
 def _ask_for(builder: Any, address: Any) -> None:
+    """Have the processor fetch what stands at an address, without waiting for it."""
     kinds = [ir.IntType(8).as_pointer(), llvm.LANE, llvm.LANE, llvm.LANE]
     fetch = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0i8"

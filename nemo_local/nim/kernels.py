@@ -107,7 +107,7 @@ def _predict(
 
 @kernel("f4[:,::1](f4[:,:], i8[::1])")
 def _gathered(table: Any, which: Any) -> Any:
-    """These rows of a table."""
+    """The rows of a table with these numbers, in their order."""
     found = np.empty((which.shape[0], table.shape[1]), np.float32)
     for i in range(which.shape[0]):
         for e in range(table.shape[1]):

@@ -30,7 +30,7 @@ def capacity(rows: int, columns: int) -> tuple[int, int]:
 
 
 def array_of(cached: Tensor) -> NDArray[Any]:
-    """The same memory for NumPy, which has no bfloat16: its bits as uint16."""
+    """The memory of a tensor for NumPy, which has no bfloat16: its bits as uint16."""
     if cached.dtype == torch.bfloat16:
         cached = cached.view(torch.uint16)
     found: NDArray[Any] = cached.numpy()
@@ -47,11 +47,11 @@ class KvCache:
         """Tokens cached of each sequence."""
         self.kv = torch.zeros(2, layers, 0, heads, 0, size, dtype=dtype, device=device)
         self.array = array_of(self.kv)
-        """The same memory."""
+        """The memory of `kv`, for NumPy."""
 
     @property
     def reserved(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Rows and columns that are reserved."""
         return self.kv.shape[2], self.kv.shape[4]
 
     def layer(self, layer: int) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class Stack:
 
     @property
     def rank(self) -> int:
-        """r of each member, which is the same for all."""
+        """The rank r, which all members have."""
         return self.a.shape[1] // len(self.sizes)
 
     @property
@@ -56,24 +56,24 @@ class Layout:
     addresses: NDArray[np.int64]
     """[sites, 3]: where A and B lie, for `products.linear`, and r; 0 where it has nothing."""
     kept: list[Words]
-    """What lies there."""
+    """What lies at the addresses, to be kept alive."""
 
 
 @dataclass
 class Layouts:
-    """Those of a base model's adapters, each made when it is first asked for, by any thread."""
+    """The layouts of a base model's adapters, each made when any thread first asks for it."""
 
     adapters: AdapterSet
     sizes: Mapping[Site, list[int]]
     """Outputs of the members of every site; its order is that of the addresses."""
     halves: bool = False
-    """Whether they are made bfloat16, as the weights beside them are, for a compiled step."""
+    """Whether adapters are rounded to bfloat16, as the weights are, for a compiled step."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _changes: int = -1
     _made: dict[str | None, Layout] = field(default_factory=dict)
 
     def of(self, name: str | None) -> Layout:
-        """The adapter of this name; None has nothing anywhere."""
+        """The layout of an adapter; that of None has nothing anywhere."""
         with self._lock:
             if self._changes != self.adapters.changes:
                 self._changes, self._made = self.adapters.changes, {}

@@ -27,8 +27,8 @@ from nemo_local.nim.weights import Weight
 SMALL_BYTES = 100_000_000
 """Weights up to which a product is too short to be shared among threads."""
 COMPILED_ROWS = 32
-"""Rows up to which the compiled step, on one thread, is faster than products on one; with threads
-that have no part in it, but would share products, so many fewer."""
+"""Rows up to which the compiled step on one thread is faster than products on one; fewer in
+proportion when there are threads that have no part in it but would share products."""
 
 
 def computes(model: PreTrainedModel) -> bool:
@@ -46,7 +46,7 @@ def computes(model: PreTrainedModel) -> bool:
 
 
 class Llama:
-    """The network: tokens of any number of sequences in a row, [N]. E hidden, V vocabulary.
+    """The network, for tokens [N] of any number of sequences in a row. E hidden, V vocabulary.
 
     Several threads may compute with it at once.
     """
@@ -67,7 +67,7 @@ class Llama:
         sites = [(layer, part) for layer in range(self.layers) for part in PARTS]
         self.weights = {site: Weight(self._joined(model, site)) for site in [*sites, HEAD]}
         self._rows = self._embedding.weight.detach()
-        """[V, E]"""
+        """Embeddings [V, E]."""
         self._norms: list[tuple[Tensor, Tensor]] = [
             (block.input_layernorm.weight, block.post_attention_layernorm.weight)
             for block in model.model.layers
@@ -119,12 +119,12 @@ class Llama:
 
     @property
     def halves(self) -> bool:
-        """Whether weights and adapters are in 16 bits for steps."""
+        """Whether steps read weights and adapters in 16 bits."""
         return self._compiled_step is not None
 
     @property
     def cache_dtype(self) -> torch.dtype:
-        """That of keys and values: the one in which the weights were stored."""
+        """The type of keys and values: the one in which the weights were stored."""
         return torch.bfloat16 if self.halves else self.dtype
 
     def __call__(
@@ -156,7 +156,7 @@ class Llama:
     ) -> Tensor:  # fmt: skip
         """Logits [N, V] in float32 after one more token in each of the cache's N sequences.
 
-        The columns [N] are where it stands in the cache, and its position; `names` are the rows'
+        columns [N] are each token's place in the cache and its position; `names` are the rows'
         adapters.
         """
         threads = 1 if self.reads_compiled else torch.get_num_threads()
@@ -166,7 +166,7 @@ class Llama:
             positions = torch.tensor(columns)
             attend = self.ops.attend_to(cache, positions)
             return self(torch.tensor(ids), positions, attend, adapters.by_row(names))
-        # Each operation of PyTorch gives Python's lock away and waits for it: all is one kernel.
+        # One kernel: each operation of PyTorch gives Python's lock away and waits for it.
         arranged = adapters.arranged(names, parts)
         last, logits = self._compiled_step(
             *self._found(ids, arranged.tokens), self._turns(max(columns) + 1), cache,
@@ -223,7 +223,7 @@ class Llama:
         return cos[positions], sin[positions]
 
     def _turns(self, needed: int) -> tuple[Floats, Floats]:
-        """The same of all positions, so many at least, for a kernel."""
+        """Cosines and sines of all positions, `needed` at least, for a kernel (see `_rope`)."""
         cos, sin = self._angles_to(needed)
         return cos.numpy(), sin.numpy()
 

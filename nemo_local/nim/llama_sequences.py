@@ -16,7 +16,7 @@ class LlamaSequences:
     """Sequences of a Llama (see `sequences.Sequences`)."""
 
     def __init__(self, llama: Llama, layouts: Layouts, merged: MergedWeights) -> None:
-        """Several may share all of this, each in a thread of its own."""
+        """Several of these may share the arguments, each in a thread of its own."""
         self._llama = llama
         self._adapters = FusedAdapters(layouts, merged)
         self._cache = KvCache(

@@ -13,7 +13,7 @@ IMPOSSIBLE = -9999.0
 
 
 class Logprobs:
-    """Those of one choice, each given out once."""
+    """The log probabilities of one choice, each given out once."""
 
     def __init__(self, reply: Generation, checkpoint: Checkpoint) -> None:
         self._reply = reply
@@ -23,7 +23,7 @@ class Logprobs:
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
 
     def of_chat(self, written: int | None = None) -> Json | None:
-        """What is new of the first `written` tokens, or of all; None without any."""
+        """The new ones of the first `written` tokens, or of all; None if there are none."""
         content = []
         for token in self._new(written):
             alternatives = [self._token(id_, logprob) for id_, logprob in token.top]
@@ -32,7 +32,7 @@ class Logprobs:
         return {"content": content} if content else None
 
     def of_text(self, written: int | None = None) -> Json | None:
-        """The same in the older shape of plain completions."""
+        """What `of_chat` gives, in the older shape of plain completions."""
         new, tokens, offsets = self._new(written), [], []
         if not new:
             return None
@@ -50,7 +50,7 @@ class Logprobs:
         }
 
     def _likeliest(self, token: TokenLogprob) -> dict[str, float]:
-        """The chosen token and its likeliest alternatives, of those that read alike the first."""
+        """The chosen token and its likeliest alternatives; of those that read alike, the first."""
         texts: dict[str, float] = {}
         for id_, logprob in [*token.top, (token.token_id, token.logprob)]:
             texts.setdefault(self._checkpoint.decode_token(id_)[0], max(logprob, IMPOSSIBLE))

@@ -1,4 +1,4 @@
-"""What threads have an event loop do: one wake-up for all that came meanwhile, as each is dear."""
+"""Calls from threads into an event loop, with one wake-up for several, as each is dear."""
 
 import asyncio
 from collections import deque
@@ -16,7 +16,7 @@ class LoopCalls:
         self._woken = False
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have it called soon, after all that was asked for before; by a closed loop never."""
+        """Have a function called soon, after those asked for before; by a closed loop never."""
         if self.loop.is_closed():
             return
         self._calls.append(partial(function, *arguments))

@@ -47,7 +47,7 @@ class Adapter:
     token_ids: list[int] = field(default_factory=list)
     """Tokens whose rows are the adapter's own, ascending."""
     token_rows: dict[str, Tensor] = field(default_factory=dict)
-    """Their rows [K, E] by the name of the embedding or output head."""
+    """Rows [K, E] of these tokens, by the name of the embedding or output head."""
 
     def size(self, dtype: torch.dtype) -> int:
         """Bytes of the matrices once they have this type."""
@@ -149,10 +149,10 @@ class AdapterSet:
         self.changes = 0
         """Counts additions and removals, for whoever keeps something derived from the adapters."""
         self.rows = 0
-        """Of the next pass."""
+        """Rows of the next pass."""
         self.groups: list[Group] = []
         self.mixture: Mixture | None = None
-        """Of the next pass, when its rows have several adapters that may be stacked."""
+        """How rows of the next pass mix, if they have several adapters that may be stacked."""
         self.stacked: tuple[str, ...] = ()
         """Adapters whose matrices lie in one tensor for each layer: those of mixtures so far."""
         self._bytes: dict[str, int] = {}
@@ -225,7 +225,7 @@ class AdapterSet:
         self.mixture = Mixture.of(chosen, self.stacked, device) if several else None
 
     def _stack(self, names: list[str]) -> bool:
-        """Have these among the stacked; False when they are too large to be."""
+        """Stack these adapters, too; False when they are too large."""
         new = [name for name in names if name not in self.stacked]
         for wanted in ((*self.stacked, *new), tuple(names)):
             if sum(self._bytes[name] for name in wanted) <= STACKED_BYTES:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nemo_local.nim.lora import AdapterSet
 
 STACKED_BYTES = 2**31
-"""Of the adapters that are computed together, for which their matrices are copied."""
+"""Bytes of adapters that are computed together, for which their matrices are copied."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class Mixture:
     places: Tensor
     """[adapters x most] row numbers; an adapter with fewer rows has its first again."""
     first: Tensor
-    """[rows] where of `places` each row stands first."""
+    """[rows] where in `places` each row stands first."""
     rows: Tensor
-    """[rows] their numbers, in that order."""
+    """[rows] row numbers, in the order of `first`."""
 
     @classmethod
     def of(
         cls, chosen: dict[str, list[int]], stacked: tuple[str, ...], device: torch.device
     ) -> Mixture:
-        """Of the row numbers by adapter."""
+        """The mixture of these row numbers by adapter."""
         own = [(i, chosen[name]) for i, name in enumerate(stacked) if name in chosen]
         most = max(len(rows) for _, rows in own)
         places = [row for _, rows in own for row in rows + rows[:1] * (most - len(rows))]
@@ -73,7 +73,7 @@ class LoraLinear(nn.Module):
         self._stack: tuple[tuple[Any, ...], tuple[Tensor, Tensor] | None] | None = None
 
     def forget(self, name: str) -> None:
-        """Be without an adapter."""
+        """Forget an adapter."""
         self.pairs.pop(name, None)
         self._stack = None
 
@@ -106,7 +106,7 @@ class LoraLinear(nn.Module):
         return y.index_add(0, group.rows, x[group.rows] @ a.T @ b.T)
 
     def _mixed(self, y: Tensor, x: Tensor, mixture: Mixture) -> Tensor:
-        """As many operations for many adapters as for two: a GPU waits for each of them."""
+        """`y` with what several adapters add, in few operations: a GPU waits for each of them."""
         stacked = self._stacked()
         if stacked is None:
             return y

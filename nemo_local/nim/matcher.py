@@ -1,4 +1,4 @@
-"""A grammar's matcher that knows how much time it takes from those who write beside it."""
+"""A grammar matcher that measures its own CPU time, so that a slow grammar cannot stall others."""
 
 import time
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import xgrammar
 
 TOKEN_S = 0.1
-"""What one token may take (seconds). A string of `maxLength`, the slowest form that anybody means,
-takes 10 ms after 3000 tokens; `((.*)*)*x` takes 500 after 30."""
+"""What one token may take (CPU seconds). A string of `maxLength`, the slowest form that anybody
+means, takes 10 ms after 3000 tokens; `((.*)*)*x` takes 500 after 30."""
 REPLY_S, REPLY_TOKEN_S = 1.0, 0.01
-"""What a reply may take, and what more for each of its tokens (seconds)."""
+"""What a reply may take, and what more for each of its tokens (CPU seconds)."""
 
 
 class Matcher(xgrammar.GrammarMatcher):
-    """Where a reply stands in its grammar, and the processor's time that was spent to know it.
+    """Where a reply stands in its grammar, and the CPU time that was spent to know it.
 
-    Of the processor, so that no reply fails because the machine is busy.
+    CPU time, so that no reply fails because the machine is busy.
     """
 
     def __init__(self, compiled: xgrammar.CompiledGrammar) -> None:

@@ -15,7 +15,7 @@ ROOM = 2**29
 
 
 class MergedWeights:
-    """Those of a base model's adapters, as many as there is room for; any thread may ask."""
+    """Merged weights of a base model's adapters, as many as there is room for; for any thread."""
 
     def __init__(self, layouts: Layouts, weights: Mapping[Site, Weight], room: int) -> None:
         self._layouts = layouts

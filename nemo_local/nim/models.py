@@ -145,7 +145,7 @@ class Registry:
         return None
 
     def forget_lost(self) -> None:
-        """Serve no more what the server that computes has lost, so that it is loaded again."""
+        """Stop serving what the server that computes has lost, so that it is loaded again."""
         return None
 
 
@@ -234,7 +234,7 @@ class Models(Registry):
                 "max_tokens",
             )
         size = _cache_bytes(lease, tokens)
-        if self._residents.cache_room() >= size:  # else a load of another model is waited for
+        if self._residents.cache_room() >= size:  # do not wait for the load of another model
             return
         with self._loading:
             self._residents.make_cache_room(size)
@@ -277,7 +277,7 @@ class Models(Registry):
         logger.info("serving adapter %s beside %s", model_id, base_id)
 
     def unload(self, model_id: str) -> None:
-        """Stop to serve a model, and with a base model every adapter on it."""
+        """Stop serving a model, and with a base model every adapter on it."""
         with self._loading:
             gone = next(one for one in self._pop(model_id) if one.id == model_id)
             resident = self._residents.drop(gone.name or gone.id)

@@ -21,11 +21,11 @@ below."""
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Attention of a layer: [N, heads, d] each of q, k and v (k, v: key-value heads) to [N, heads * d].
-It also takes note of the new keys and values."""
+The new keys and values are put into the cache."""
 
 
 class TorchOps:
-    """In PyTorch: for any type, on all threads."""
+    """The operations in PyTorch: for any type, on all threads."""
 
     def norm(self, h: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """weight * h / sqrt(mean(h^2) + epsilon), [N, E]."""
@@ -90,7 +90,7 @@ class TorchOps:
 
 
 class CompiledOps(TorchOps):
-    """In one thread, a kernel each; float32 only."""
+    """The operations as a kernel each, in one thread; float32 only."""
 
     def norm(self, h: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         y = torch.empty_like(h)
@@ -128,5 +128,5 @@ class CompiledOps(TorchOps):
 
 
 def ops_of(dtype: torch.dtype, small: bool) -> TorchOps:
-    """Those of a model whose numbers have this type; a small one is computed on one thread."""
+    """The operations of a model whose numbers have this type; on one thread if it is small."""
     return CompiledOps() if small and dtype == torch.float32 else TorchOps()

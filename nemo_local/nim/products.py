@@ -57,7 +57,7 @@ def _add_strips(x: Any, at: Any, words: Any, y: Any, begin: Any) -> None:
 
 @kernel("f4[:,::1](i8, i8)")
 def room(rows: Any, columns: Any) -> Any:
-    """Float32 [rows, columns], of any numbers, from the beginning of a line of the cache on.
+    """Memory for float32 [rows, columns] that begins where a line of the processor's cache does.
 
     A tile whose rows lie across two lines takes twice as long to load.
     """
@@ -75,9 +75,9 @@ def multiply(
     """Add to rows at y the product of rows in two halves with so many strips of words.
 
     The rows are those of x from `row` on, their numbers those from `at` on; words and y are
-    addresses. `fresh` rows at y are overwritten. And the same for `more`, whose rows begin at 0 and
-    whose words are as deep, or none. An array of which only the address is known may be gone: numba
-    frees it after its last use.
+    addresses. `fresh` rows at y are overwritten. The product of `more` is added, too; its rows
+    begin at 0 and its words are as deep, or there are none. An array of which only the address is
+    known may be gone: numba frees it after its last use.
     """
     stride, more_stride = x.strides[1], more.strides[1]
     high, more_high = address(x) + stride * row + 2 * at, address(more) + 2 * more_at
@@ -126,7 +126,7 @@ def _copy(x: Any, y: Any) -> None:
 
 @kernel("void(f4[:,::1], i8, i8, u2[:,:,::1])")
 def _halve(x: Any, at: Any, size: Any, halves: Any) -> None:
-    """So many numbers of each row of x, from `at` on, in two halves (see amx), and zeros."""
+    """Split numbers of each row of x, from `at` on, into two halves (see amx); then zeros."""
     for n in range(x.shape[0]):
         high = address(halves) + halves.strides[1] * n
         place = address(x) + x.strides[0] * n + 4 * at

@@ -80,8 +80,8 @@ class Reconciler:
         {"models": ["meta/llama-3.2-1b-instruct"], "failed": {"ns/a@v1": "no adapter_config.json"},
          "tried_again": []}
 
-        Of what failed, `tried_again` may succeed later; in a `hurry`, it and base models are tried
-        now.
+        What failed and may succeed later is in `tried_again`; in a `hurry`, it and base models are
+        tried now.
         """
         with self._lock:
             if hurry:
@@ -220,7 +220,7 @@ class Reconciler:
             self._hub.delete(one)
 
     def _replace(self, one: Stored) -> None:
-        """Take note that it is loaded, and delete the files of the version before."""
+        """Note that a model is loaded, and delete the files of the version before."""
         before = self._loaded.get(one.model_id)
         self._loaded[one.model_id] = one
         if before and before.key != one.key:

@@ -5,7 +5,7 @@ import sys
 
 _ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|u(?:[0-9A-Fa-f]{4}|\{[0-9A-Fa-f]+\})|.)", re.DOTALL)
 _CLASS = r"\[\^?\](?:\\.|[^\]\\])*\]|\[\^?(?:\\.|[^\]\\])*\]?"
-"""A bracket that comes first in it is a character, as in Python, if another one ends the class."""
+"""A class; a bracket that comes first in it is a character, as in Python, if another ends it."""
 _SIGNS = re.compile(rf"{_CLASS}|{_ESCAPE.pattern}|\((?:\?:|\?<\w+>)?|.", re.DOTALL)
 """A class, an escape, the beginning of a group, or a character."""
 _KNOWN = frozenset("dDwWsSnrtfvaecu")

@@ -26,9 +26,9 @@ LOAD_PATHS = {
     "/load_lora_adapter": "/unload_lora_adapter",  # SGLang
 }
 LOADS_WITHIN_S = 300.0
-"""What the remote server gets to load an adapter."""
+"""Time that the remote server gets to load an adapter (seconds)."""
 ANSWERS_WITHIN_S = 10.0
-"""What it gets where it computes nothing."""
+"""Time that the remote server gets where it computes nothing (seconds)."""
 
 
 def remote_url(url: str) -> str:
@@ -84,7 +84,7 @@ class RemoteModels(Registry):
         body = {"lora_name": model_id, "lora_path": str(served.folder)}
         for path, unload_path in LOAD_PATHS.items():
             try:
-                self._call(unload_path, {"lora_name": model_id})  # of a run before ours
+                self._call(unload_path, {"lora_name": model_id})  # from a run before ours
                 self._remote.raw("POST", path, json=body, timeout=LOADS_WITHIN_S)
             except UpstreamError as error:
                 if error.status in (404, 405):
@@ -103,14 +103,14 @@ class RemoteModels(Registry):
         )
 
     def unload(self, model_id: str) -> None:
-        """Stop to serve a model; the remote server forgets an adapter and keeps its base models."""
+        """Stop serving a model; the remote server forgets an adapter and keeps its base models."""
         gone = self._pop(model_id)
         for served in gone:
             if served.folder is not None:
                 self._call(self._unload_path, {"lora_name": served.id})
 
     def forget_lost(self) -> None:
-        """Serve no more the adapters that the remote server lists no more: it has restarted.
+        """Stop serving the adapters that the remote server no longer lists: it has restarted.
 
         One that it never listed stays: there are servers that list base models only.
         """
@@ -132,7 +132,7 @@ class RemoteModels(Registry):
             return None
 
     def _call(self, path: str, body: dict[str, Any]) -> None:
-        """Ask for something that may just as well be done already."""
+        """Ask for something; a refusal is only logged, as it may be done already."""
         try:
             self._remote.raw("POST", path, json=body)
         except UpstreamError as error:

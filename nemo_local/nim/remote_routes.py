@@ -24,7 +24,7 @@ EVENTS = "text/event-stream"
 
 
 class RemoteHandlers(BaseHandlers):
-    """What has to be computed is forwarded."""
+    """The routes of models that another server computes: their requests are forwarded."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class RemoteHandlers(BaseHandlers):
     async def _stream(self, path: str, sent: Json, served: Served) -> Response:
         """The remote server's lines as they come; its refusals are ordinary errors.
 
-        What is no stream of events is passed on whole.
+        An answer that is no stream of events is passed on whole.
         """
         stack = AsyncExitStack()
         stream = self._remote.stream("POST", path, json=sent)

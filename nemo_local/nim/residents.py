@@ -26,9 +26,9 @@ class Resident:
     """A base model or an adapter whose weights the engine holds."""
 
     checkpoint: Checkpoint
-    """The base model; for an adapter, the one it stands beside, as it sees it."""
+    """The base model; for an adapter, its base as the adapter's users see it."""
     adapter: str | None
-    """The adapter's name there; None for the base model itself."""
+    """The adapter's name in the checkpoint's set; None for the base model itself."""
     size: int
     """Bytes of weights."""
     pins: int = 0
@@ -84,7 +84,7 @@ class Residents:
             return [self._all[model_id] for model_id in model_ids]
 
     def unpin(self, residents: list[Resident]) -> None:
-        """Let them be unloaded again."""
+        """Let these residents be unloaded again."""
         with self._lock:
             for resident in residents:
                 resident.pins -= 1

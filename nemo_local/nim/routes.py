@@ -30,7 +30,7 @@ API = "1.0"
 RELEASE = "1.8.3"
 """The NIM release whose API is followed."""
 MAX_JSON_DEPTH = 500
-"""Nothing is stored here, and schemas, which are deep as JSON, have a limit of their own."""
+"""Levels of a body: many, as nothing is stored here, and schemas have a limit of their own."""
 
 
 def router(nim: "BaseHandlers") -> APIRouter:
@@ -172,7 +172,7 @@ def _event_stream(answer: Answer, chunks: AsyncIterator[Json]) -> StreamingRespo
 
 
 async def _events(answer: Answer, chunks: AsyncIterator[Json]) -> AsyncIterator[str]:
-    """Server-sent events, as many at a time as are known; an error after the first is one."""
+    """Server-sent events, as many at a time as are known; an error after the first event is one."""
     known = ""
     try:
         async for chunk in chunks:

@@ -13,7 +13,7 @@ MAX_CHOICES = 32
 MAX_LOGPROBS = 20
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 1000
-"""What may begin a stop string is looked for at every token."""
+"""Characters of a stop string, at most: its beginnings are looked for at every token."""
 
 _LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "temperature": (lambda value: 0 <= value <= 100, "between 0 and 100"),

@@ -103,7 +103,7 @@ def _apply_grammars(logits: Tensor, rows: list[Generation]) -> None:
             rows[i].error = _too_ambiguous(rows[i])
         if _too_short(rows[i]):
             _forbid_end(bitmask[i].numpy(), rows[i])
-    # xgrammar's own way takes a write for each token that is out.
+    # xgrammar's own function writes once for each token that is forbidden.
     if logits.device.type == "cpu":
         kernels.forbid(logits.numpy(), bitmask.numpy(), np.array([i for i, _ in held]))
         return

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 DECIMALS = 6
-"""Of the numbers between bounds that a grammar knows."""
+"""Decimals of the numbers that a grammar knows between bounds."""
 LARGEST_STEP, MOST_NUMBERS = 1024, 10_000
-"""Of a `multipleOf` that xgrammar keeps, and between bounds beside it; more it ignores."""
+"""The largest `multipleOf` that xgrammar keeps, and the most numbers between bounds beside it."""
 _LOWER, _UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 _ROUNDED: dict[str, Callable[[float], int]] = {
     "minimum": math.ceil,
@@ -19,7 +19,7 @@ _ROUNDED: dict[str, Callable[[float], int]] = {
 _NUMERIC = frozenset([*_ROUNDED, "multipleOf"])
 _INTEGERS = (-(2**63), 2**63 - 1)
 _NUMBERS = (-sys.float_info.max, sys.float_info.max)
-"""The least and the most that xgrammar reads of each."""
+"""The least and the most that xgrammar reads of integers and of numbers."""
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 
 
@@ -62,7 +62,7 @@ def of_integers(schema: dict[str, Any]) -> bool:
 
 
 def _edges(bounds: dict[str, float]) -> tuple[tuple[float, bool], tuple[float, bool]]:
-    """The lower and the upper edge, and whether the number there is without."""
+    """The lower and the upper edge, each with whether its number is excluded."""
     low = max((bounds[key], key == "exclusiveMinimum") for key in _LOWER if key in bounds)
     high = min((bounds[key], key != "exclusiveMaximum") for key in _UPPER if key in bounds)
     return low, (high[0], not high[1])

@@ -1,4 +1,4 @@
-"""The grammar of a JSON Schema: what xgrammar makes of it, and what it would misread put right."""
+"""The grammar of a JSON Schema: what xgrammar makes of it, with what it misreads put right."""
 
 import json
 import re
@@ -112,6 +112,6 @@ def _spelt(keyword: str, name: str) -> str:
     if keyword == "patternProperties":
         return readable(name)
     if keyword in ("$defs", "definitions"):
-        # As a JSON pointer does: xgrammar looks for the name as it stands in a reference.
+        # Spelt as in a JSON pointer: xgrammar looks for the name as it stands in a reference.
         return name.replace("~", "~0").replace("/", "~1")
     return name

@@ -1,7 +1,7 @@
-"""What of JSON Schema no grammar can hold a reply to; xgrammar leaves it out, or spoils the reply.
+"""What in a JSON Schema no grammar can hold a reply to: xgrammar ignores it, or spoils the reply.
 
-A schema that someone holds a reply to is refused for it. Of the parameters of a tool it is left
-out, as it would be in a call that nothing holds to them.
+A schema for a reply is refused for it. From the parameters of a tool it is left out, as if nothing
+held calls to them.
 """
 
 import math
@@ -37,9 +37,9 @@ _LOOKS_AROUND = re.compile(r"(?<!\\)\(\?<?[=!]")
 _NOT_IN_JSON = frozenset(
     ['"', '\\"', "\\\\", "\\n", "\\r", "\\t", "\\f", "\\v", "\\a", "\\e", "\\c"]
 )
-"""Of a pattern: what a string of JSON has in another spelling, which no grammar asks for."""
+"""Parts of a pattern that JSON spells otherwise, in a way that no grammar asks for."""
 _ESCAPED_CODES = frozenset([*range(ord(" ")), ord('"'), ord("\\")])
-"""Of the same, written by their numbers."""
+"""The codes of such characters, for patterns that write them by number."""
 _SIGNS = re.compile(r"\\(?:x[\da-fA-F]{2}|u[\da-fA-F]{4}|u\{[\da-fA-F]+\}|.)|.", re.DOTALL)
 _POINTERS = ("json-pointer", "relative-json-pointer")
 """Formats whose grammar allows quotes."""
@@ -100,7 +100,7 @@ def _problems(schema: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def unkept(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What of this schema, not of those within, spoils a grammar, and the keyword to leave out.
+    """What in this schema, not in those within, spoils a grammar, and the keyword to leave out.
 
     {"anyOf": []} -> "an empty 'anyOf'", "anyOf"
     """
@@ -133,7 +133,7 @@ def patterns(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def local(reference: Any) -> bool:
-    """Whether it leads to a place in the same schema."""
+    """Whether a reference leads to a place in the same schema."""
     return isinstance(reference, str) and (reference == "#" or reference.startswith("#/"))
 
 
@@ -152,7 +152,7 @@ def _unkept_names(schema: dict[str, Any]) -> str | None:
 
 
 def _different_keys(schema: dict[str, Any]) -> float:
-    """Of so many properties a grammar, which counts a repeated key anew, knows that they differ."""
+    """How many properties a grammar, which counts a repeated key anew, knows to differ."""
     names = schema.get("required")
     required = len(names) if isinstance(names, list) else 0
     if schema.get("patternProperties") or schema.get("propertyNames"):
@@ -161,7 +161,7 @@ def _different_keys(schema: dict[str, Any]) -> float:
 
 
 def _ruled_out(schema: dict[str, Any]) -> list[Any]:
-    """Values of `enum` or `const` outside the bounds beside them, of which a grammar knows none.
+    """Values of `enum` or `const` outside the bounds beside them, which a grammar ignores.
 
     Raises ValueError for bounds that are no JSON Schema.
     """

@@ -24,7 +24,7 @@ class Sequences(Protocol):
         """Extend every sequence by one token; their next logits [B, V], float32."""
 
     def keep(self, indices: list[int]) -> list[int]:
-        """Forget all others. Returns the kept indices in the order in which they now stand."""
+        """Forget all other sequences. Returns the kept indices in the order that they now have."""
 
     def room_for(self, rows: int, longest: int) -> tuple[int, int]:
         """Rows and columns of the cache once it holds so many sequences of so many tokens."""

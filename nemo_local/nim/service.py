@@ -29,7 +29,7 @@ from nemo_local.nim.tool_calls import ToolUse, settle_tools
 DEFAULT_COMPLETION_TOKENS = 16
 COMPILE_AT_ONCE = 2
 LOAD_AT_ONCE = MAKE_ROOM_AT_ONCE = 4
-"""One loads or unloads, and the others wait for it."""
+"""Threads of which one loads or unloads, and the others wait for it."""
 
 
 class NimService:
@@ -272,7 +272,7 @@ def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> list[Any]
 
 
 def _as_ids(prompts: list[Any], checkpoint: Checkpoint) -> list[list[int]]:
-    """Each of them as token ids."""
+    """Each prompt as token ids."""
     vocabulary = checkpoint.vocabulary.size
     encoded: list[list[int]] = []
     for item in prompts:

@@ -27,7 +27,7 @@ class Stored:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Changes when the same name comes to mean other weights."""
+        """A key that changes when the same name comes to mean other weights."""
         return (*self.source, self.commit)
 
     @property
@@ -68,7 +68,7 @@ class WantedCheckpoint(Stored):
     """Whether adapters may be served beside it."""
 
     def entry(self, folder: Path) -> CatalogModel:
-        """It as a model to load, once its files are in `folder`.
+        """The entry to load the model by, once its files are in `folder`.
 
         Raises:
             Unservable: there is no checkpoint that can be computed.

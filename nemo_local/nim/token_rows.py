@@ -25,7 +25,7 @@ class TokenRows:
     """What an adapter has instead of the base's rows."""
 
     ids: Tensor
-    """[K], ascending."""
+    """[K] token ids, ascending."""
     inputs: Tensor
     """[K, E] embeddings."""
     outputs: Tensor | None
@@ -37,7 +37,7 @@ class TokenRows:
         return int(self.ids[-1]) + 1
 
     def to(self, weight: Tensor) -> "TokenRows":
-        """Where this weight is, and in its type."""
+        """These rows where this weight is, and in its type."""
         outputs = None if self.outputs is None else self.outputs.to(weight)
         return TokenRows(self.ids.to(weight.device), self.inputs.to(weight), outputs)
 
@@ -88,5 +88,5 @@ class TokenEmbedding(nn.Module):
         self._scale = float(scale.to(base.weight.dtype))
 
     def forward(self, ids: Tensor) -> Tensor:
-        """[N, T] to [N, T, E]."""
+        """Embeddings [N, T, E] of ids [N, T]."""
         return embed(ids, self.base, self.base.num_embeddings, self._chosen(), self._scale)

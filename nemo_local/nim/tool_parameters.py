@@ -12,7 +12,7 @@ _TYPES = {
     **{"string": "string", "str": "string", "int": "integer", "float": "number"},
     **{"bool": "boolean", "list": "array", "tuple": "array", "dict": "object"},
 }
-"""Of JSON Schema; and of Python, as in lists of tools that were drawn from its functions."""
+"""Types of JSON Schema; and of Python, as in lists of tools that were drawn from its functions."""
 
 
 def arguments_schema(tools: list[Tool]) -> Schema:

@@ -10,17 +10,17 @@ _PACKED_FROM = 3
 _PACKED_FOR = 16
 """Rows that a weight is packed for; more of them are as fast as if packed for as many."""
 _ROWS_OF = 32
-"""In bfloat16 oneDNN builds a kernel for each number of rows, which takes longer than to multiply:
-0.5 ms without tiles, 1.3 with them. It keeps the last 1,024 kernels."""
+"""Rows are filled up to a multiple of this: in bfloat16 oneDNN builds a kernel for each number of
+rows, which takes longer than to multiply (0.5 ms, or 1.3 with tiles). It keeps the last 1,024."""
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this processor does, at twice the speed of float32 or more."""
+    """Whether this CPU multiplies bfloat16 at least twice as fast as float32."""
     return _has_avx512() and torch.cpu._is_avx512_bf16_supported()
 
 
 def _has_avx512() -> bool:
-    """And oneDNN for it."""
+    """Whether the processor has AVX-512 and PyTorch was built with oneDNN."""
     has = torch.backends.cpu.get_cpu_capability() == "AVX512"
     return has and torch.backends.mkldnn.is_available()
 
@@ -31,23 +31,23 @@ class Weight:
 
     plain: Tensor
     packed: Tensor | None = None
-    """Laid out for oneDNN, which can only multiply with it."""
+    """A copy laid out for oneDNN, which is of use for products only."""
     rounded: Tensor | None = None
-    """So laid out in bfloat16."""
+    """A copy in bfloat16 with the same layout."""
 
     def with_packed(self) -> "Weight":
-        """With that copy, where it is faster: a processor with AVX-512 and numbers in float32."""
+        """The weight, with a packed copy where that is faster: in float32, with AVX-512."""
         if self.plain.dtype != torch.float32 or not _has_avx512():
             return self
         return Weight(self.plain, packed=_packed(self.plain))
 
     def with_rounded(self) -> "Weight":
-        """With a copy in bfloat16, on a processor that multiplies it."""
+        """The weight, with a copy in bfloat16 for a processor that multiplies it."""
         return Weight(self.plain, rounded=_packed(self.plain.bfloat16()))
 
     @property
     def bytes(self) -> int:
-        """Of all copies."""
+        """Bytes of all copies."""
         copies = (self.plain, self.packed, self.rounded)
         return sum(copy.nbytes for copy in copies if copy is not None)
 
@@ -72,7 +72,7 @@ class Weight:
         return y
 
     def rounded_product(self, x: Tensor) -> Tensor:
-        """The same with the copy in bfloat16, and in it."""
+        """x [N, d_in] times the copy in bfloat16, computed in it."""
         y: Tensor = torch.ops.mkldnn._linear_pointwise(
             _filled(x), self.rounded, None, "none", [], ""
         )
