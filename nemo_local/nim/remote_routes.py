@@ -50,8 +50,9 @@ class RemoteHandlers(BaseHandlers):
         with self._busy_while_loading(model_id):
             served = self._models.get(model_id)
         sent = {**body, "model": self._name_of(served)}
+        path = request.scope["path"]  # `BothSlashes` has taken a last slash away
         answer = self._stream if sent.get("stream") else self._whole
-        answered = await unless_client_leaves(request, answer(request.url.path, sent, served))
+        answered = await unless_client_leaves(request, answer(path, sent, served))
         return Response(status_code=CLIENT_CLOSED) if answered is None else answered
 
     chat = complete = embed = classify = forward
