@@ -4,6 +4,7 @@ went."""
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from nemo_microservices.types import DeploymentConfig
@@ -110,7 +111,7 @@ class DeploymentService:
         wanted = dict(query.filter)
         if "status" in wanted:
             wanted["status_details"] = {"status": wanted.pop("status")}
-        found = self._documents.find(DEPLOYMENT, ListQuery(**{**vars(query), "filter": wanted}))
+        found = self._documents.find(DEPLOYMENT, replace(query, filter=wanted))
         if expand_config:
             found = found.map(lambda one: {**one, "config": self._config_of(one)})
         return found.map(_shown)
@@ -227,15 +228,10 @@ class DeploymentService:
             raise
 
     def _config_of(self, deployment: Document) -> Document:
-        """What the configuration of a deployment said when that was made; empty if it is lost."""
-        config: str | Document = deployment["config"]
-        if isinstance(config, dict):
-            return config
-        taken: Document | None = deployment.get(_TAKEN)
-        if taken is None:  # stored by an earlier release
-            namespace, _, name = config.partition("/")
-            taken = next(iter(self._documents.all(CONFIG, namespace=namespace, name=name)), {})
-        return taken
+        """What the configuration of a deployment said when it was named."""
+        config = deployment["config"]
+        said: Document = config if isinstance(config, dict) else deployment[_TAKEN]
+        return said
 
     def _activate_soon(self, deployment: Document) -> Document:
         self._activations.add(deployment["id"])

@@ -90,9 +90,7 @@ class _Reading:
 
     def add_deployment(self, deployment: dict[str, Any]) -> None:
         """The models that a deployment names."""
-        config = deployment["config"]
-        # An earlier control plane names it.
-        nim = (config.get("nim_deployment") if isinstance(config, dict) else None) or {}
+        nim = deployment["config"].get("nim_deployment") or {}
         for model_id in deployment.get("models") or []:
             self._add_model(model_id, with_adapters=not nim.get("disable_lora_support"))
 

@@ -272,20 +272,6 @@ def test_a_deployment_follows_its_configuration_as_it_was_when_it_was_named(
     assert "disable_lora_support" not in str(shown) and "config_taken" not in shown
 
 
-def test_a_deployment_of_an_earlier_release_follows_its_configuration_while_that_exists(
-    make: Make, nowhere: str, documents: Documents
-) -> None:
-    service = make(nowhere)
-    service.create_config({"name": "c", "namespace": "ns", "model": SERVED, "nim_deployment": NIM})
-    made = service.create({"name": "d", "namespace": "ns", "config": "ns/c"})
-    documents.update("model_deployment", made["id"], {"config_taken": None})
-    (found,) = service.find(ListQuery(), expand_config=True).items
-    assert found["config"]["nim_deployment"] == NIM
-    service.delete_config("ns", "c")
-    (found,) = service.find(ListQuery(), expand_config=True).items
-    assert found["config"] == {}
-
-
 def test_a_new_configuration_changes_the_models_only_if_the_old_one_named_them(
     make: Make, nowhere: str
 ) -> None:

@@ -128,14 +128,6 @@ def test_what_a_deployment_that_has_failed_names_is_still_wanted(
     assert reconciler_of(platform, models, tmp_path).refresh()["models"] == [BASE, ADAPTER]
 
 
-def test_a_control_plane_of_an_earlier_release_names_configurations(
-    tmp_path: Path, models: Models, downloads: Downloads
-) -> None:
-    platform = Platform()
-    platform.config = "ns/config"
-    assert reconciler_of(platform, models, tmp_path).refresh()["models"] == [BASE, ADAPTER]
-
-
 def test_a_connection_that_breaks_in_a_download_leaves_the_version_before_served(
     tmp_path: Path, models: Models, downloads: Downloads
 ) -> None:
