@@ -7,7 +7,6 @@ reason. Every listing names who really answers (`answered_by`, `stand_in`).
 Reads headers only; no torch.
 """
 
-import difflib
 import json
 import logging
 import math
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from nemo_local.architectures import Config, positions, why_stateful
+from nemo_local.core.near import near_names
 from nemo_local.settings import Settings
 
 Role = Literal[
@@ -125,22 +125,11 @@ class Catalog:
 
     def near(self, model_id: str) -> list[str]:
         """Up to three known ids that look like `model_id`, best first."""
-        return near_names(model_id.split("@", 1)[0], list(self.models))
+        return near_names(model_id.split("@", 1)[0], self.models)
 
     def servable(self) -> list[CatalogModel]:
         """The models that have a checkpoint here."""
         return [model for model in self.models.values() if model.path is not None]
-
-
-def near_names(name: str, known: list[str]) -> list[str]:
-    """Up to three of `known` that look like `name`, best first.
-
-    near_names("meta/llama-3.2-1b", ["meta/llama-3.2-1b-instruct", "other"])
-    -> ["meta/llama-3.2-1b-instruct"]
-    """
-    by_lower = {entry.lower(): entry for entry in known}
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=3, cutoff=0.5)
-    return [by_lower[entry] for entry in close]
 
 
 def load_catalog(settings: Settings, pocket_weights: Path = POCKET_WEIGHTS) -> Catalog:

@@ -20,8 +20,8 @@ from typing import Any
 
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
-from nemo_local.core.inference import same_server
 from nemo_local.core.jobs import FINISHED
+from nemo_local.core.urls import same_server
 from nemo_local.customizer.download import Wanted, split_model_uri
 from nemo_local.customizer.processes import Process, child_environment, end_process
 from nemo_local.customizer.records import KIND as JOB

@@ -15,7 +15,8 @@ from nemo_microservices.types.customization.lora_parameters_param import LoraPar
 from nemo_microservices.types.customization.sft_parameters_param import SftParametersParam
 
 from nemo_local.core.errors import Invalid
-from nemo_local.customizer.modules import did_you_mean, resolve_modules
+from nemo_local.core.near import did_you_mean, near_names
+from nemo_local.customizer.modules import resolve_modules
 from nemo_local.customizer.plan import Dpo, Plan, TrainingType
 
 KNOWN = (*HyperparametersParam.__annotations__, "p_tuning")
@@ -63,10 +64,9 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
     for prefix, values, known in [("", given, KNOWN), *inside]:
         for name in values:
             if name not in known:
-                raise Invalid(
-                    f"Unknown hyperparameter '{prefix}{name}'. "
-                    + (did_you_mean(name, known) or f"Known are: {', '.join(known)}.")
-                )
+                hint = did_you_mean(map(repr, near_names(name, known)))
+                hint = hint or f" Known are: {', '.join(known)}."
+                raise Invalid(f"Unknown hyperparameter '{prefix}{name}'.{hint}")
 
 
 def make_plan(

@@ -10,8 +10,9 @@ from collections.abc import Collection
 from itertools import chain
 from pathlib import Path
 
-from nemo_local.catalog import near_names, weight_files
+from nemo_local.catalog import weight_files
 from nemo_local.core.errors import Invalid
+from nemo_local.core.near import did_you_mean, near_names
 
 NEMO_MODULES = {
     "linear_qkv": ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"),
@@ -58,9 +59,10 @@ def resolve_modules(
         if not found:
             nemo = [name for name in NEMO_MODULES if _matches(name, modules)]
             known = [*nemo, *(every if merged else leaves)]
+            hint = did_you_mean(map(repr, near_names(pattern, known)))
             raise Invalid(
                 f"hyperparameters.lora.target_modules: {pattern!r} is no linear layer of the base "
-                f"model. {did_you_mean(pattern, known)} Known are: {', '.join(known)}."
+                f"model.{hint} Known are: {', '.join(known)}."
             )
         if not merged:
             found = [name for name in found if _leaf(name) not in apart]
@@ -158,9 +160,3 @@ def linear_modules(checkpoint: Path) -> list[str]:
                 if not embeds and not re.fullmatch(OTHER_SENSES, name):
                     names.append(name)
     return names
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """ "Did you mean 'epochs'?", or nothing when no known name is near."""
-    near = near_names(name, list(known))
-    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-from nemo_local.catalog import near_names
 from nemo_local.core.client import Client
 from nemo_local.core.errors import Invalid, NotFound
-from nemo_local.core.inference import same_server
+from nemo_local.core.near import did_you_mean, near_names
+from nemo_local.core.urls import same_server
 from nemo_local.core.web import ENTITY_NAME, LONGEST_NAME, NAMESPACE_ID
 
 _DATASET_SCHEMES = ("hf://datasets/", "nds://datasets/")
@@ -77,11 +76,6 @@ def split_name(reference: str, what: str, at_most: int = LONGEST_NAME) -> tuple[
     if not NAMESPACE_ID.fullmatch(namespace) or not ENTITY_NAME.fullmatch(name):
         raise Invalid(f"{what} {reference!r} does not have the form namespace/name")
     return namespace, name
-
-
-def did_you_mean(near: Sequence[str]) -> str:
-    """ " Did you mean ns/a or ns/b?", to end a message with; empty when nothing is near."""
-    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def parse_dataset_url(url: str) -> DatasetUrl:

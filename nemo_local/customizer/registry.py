@@ -8,9 +8,10 @@ from typing import Any
 
 from nemo_microservices.types import CustomizationConfig, CustomizationTarget
 
-from nemo_local.catalog import DEFAULT_MODEL, Catalog, near_names, why_unreadable
+from nemo_local.catalog import DEFAULT_MODEL, Catalog, why_unreadable
 from nemo_local.core.documents import Document, Documents, without_columns
 from nemo_local.core.errors import Conflict, Invalid, NotFound
+from nemo_local.core.near import did_you_mean, near_names
 from nemo_local.core.web import check_name, check_namespace, deleted, showable
 from nemo_local.customizer.config_fields import (
     CONFIG_DEFAULTS,
@@ -27,7 +28,7 @@ from nemo_local.customizer.downloads import (
     is_downloaded,
     source_of,
 )
-from nemo_local.customizer.references import did_you_mean, split_name
+from nemo_local.customizer.references import split_name
 from nemo_local.customizer.special_tokens import check_tokenizer
 
 CONFIG = "customization_config"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nemo_local.core.client import Client
-from nemo_local.core.inference import same_address
+from nemo_local.core.urls import same_address
 from nemo_local.evaluator.models import ModelClient, ModelError, resolve
 from nemo_local.evaluator.plan import Entity
 from nemo_local.evaluator.results import aggregate, row_detail

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import json
 import time
 from collections.abc import Coroutine
@@ -13,8 +12,9 @@ from urllib.parse import quote
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
 from nemo_local.core.completions import content_text
-from nemo_local.core.inference import inference_root, same_address
+from nemo_local.core.near import near_names
 from nemo_local.core.secrets import MASK, usable_key
+from nemo_local.core.urls import inference_root, same_address
 
 RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5
@@ -168,7 +168,7 @@ class ModelClient:
             raise _Late(self.endpoint.root, f"no whole answer in {timeout_s:g} s") from None
 
     def _unknown(self, error: UpstreamError) -> str:
-        near = difflib.get_close_matches(self.endpoint.model_id, self._listed, n=3, cutoff=0.3)
+        near = near_names(self.endpoint.model_id, self._listed)
         hint = f"; it serves {', '.join(near or self._listed[:3])}" if self._listed else ""
         endpoint = self.endpoint
         return f"{endpoint.root} does not serve {endpoint.model_id!r}{hint} ({error.detail})"

@@ -12,8 +12,8 @@ from nemo_local.core.client import Client
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import BadRequest, Invalid, NotFound, PlatformError
 from nemo_local.core.ids import new_id
-from nemo_local.core.inference import inference_root, same_address
 from nemo_local.core.secrets import usable_key
+from nemo_local.core.urls import inference_root, same_address
 from nemo_local.evaluator.datasets import (
     DatasetError,
     Row,

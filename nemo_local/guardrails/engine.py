@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from nemo_local.core.client import AsyncClient
-from nemo_local.core.inference import inference_root, same_address
 from nemo_local.core.secrets import usable_key
+from nemo_local.core.urls import inference_root, same_address
 from nemo_local.core.web import without_nulls
 from nemo_local.guardrails.configs import Data
 from nemo_local.guardrails.prompts import UNREAD, check_templates, watch

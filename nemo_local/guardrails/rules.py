@@ -6,7 +6,7 @@ import re
 from typing import Any, Literal
 
 from nemo_local.core.errors import Invalid
-from nemo_local.core.inference import inference_root
+from nemo_local.core.urls import inference_root
 
 Direction = Literal["input", "output"]
 FLOWS: dict[Direction, tuple[str, ...]] = {

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nemo_local.catalog import CatalogModel, near_names
+from nemo_local.catalog import CatalogModel
+from nemo_local.core.near import did_you_mean, near_names
 from nemo_local.core.tool_formats import ToolFormat
 from nemo_local.nim.checkpoint import (
     Checkpoint,
@@ -118,8 +119,7 @@ class Registry:
         with self._lock:
             served, known = self._served.get(model_id), list(self._served)
         if served is None:
-            near = near_names(model_id, known) or known
-            hint = f" Did you mean: {', '.join(near)}?" if near else " No model is loaded."
+            hint = did_you_mean(near_names(model_id, known) or known) or " No model is loaded."
             raise UnknownModel(f"The model `{model_id}` does not exist.{hint}", "model")
         return served
 

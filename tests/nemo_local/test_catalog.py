@@ -11,7 +11,6 @@ from nemo_local.catalog import (
     Catalog,
     count_parameters,
     load_catalog,
-    near_names,
     weight_files,
     why_unreadable,
 )
@@ -91,7 +90,7 @@ def test_a_version_is_ignored_and_near_ids_are_offered(tmp_path: Path) -> None:
     assert catalog.get("meta/llama-3.2-1b-instruct@v1.0.0+80GB") is catalog.models[DEFAULT_MODEL]
     assert catalog.get("meta/llama-3.2-1b") is None
     assert catalog.near("Meta/llama-3.2-1b")[0] == DEFAULT_MODEL
-    assert near_names("zzz", ["meta/a"]) == []
+    assert catalog.near("zzz") == []
 
 
 def test_a_folder_named_like_a_version_is_a_model_of_its_own(tmp_path: Path) -> None:

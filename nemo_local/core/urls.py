@@ -1,4 +1,4 @@
-"""Where a URL given by a user really leads."""
+"""Where the URLs that users give really lead."""
 
 import re
 from collections.abc import Callable
