@@ -212,7 +212,7 @@ class Engine:
 
     def _build(self, data: Data, main_model: str) -> Any:
         started = time.perf_counter()
-        models = [m for m in data.get("models") or [] if m["type"] != "main"]
+        models = [m for m in data["models"] if m["type"] != "main"]
         config = _rails_config(data)
         clients: list[AsyncClient] = []
         with _event_loop():
@@ -244,8 +244,8 @@ class Engine:
 
 def main_model_of(data: Data) -> Data:
     """The configuration's main model, which may have no name; that of the platform without one."""
-    models = data.get("models") or []
-    return next((m for m in models if m["type"] == "main"), {"type": "main", "engine": "nim"})
+    own = {"type": "main", "engine": "nim"}
+    return next((model for model in data["models"] if model["type"] == "main"), own)
 
 
 def _asks_main_model(data: Data) -> bool:
@@ -310,14 +310,14 @@ def _alone(rails: Any, direction: Direction, flow: str) -> Any:
 
 def _engine_data(data: Data) -> Data:
     """The part of a configuration that the library gets to see."""
-    seen = deepcopy({key: data[key] for key in _ENGINE_KEYS if data.get(key) is not None})
+    seen = deepcopy({key: data[key] for key in _ENGINE_KEYS if data[key] is not None})
     # The main model comes with the request, and the API lets it be nameless.
-    models = [model for model in seen.get("models", []) if model["type"] != "main"]
+    models = [model for model in seen["models"] if model["type"] != "main"]
     # Its cache would keep a reply that is no verdict as one; keys are for our clients (`endpoint`).
     unread = ("reasoning_config", "cache", "api_key_env_var")
     seen["models"] = [{k: v for k, v in m.items() if k not in unread} for m in models]
-    rails = deepcopy(data.get("rails") or {})
-    seen["rails"] = {key: rails[key] for key in ("input", "output", "config") if rails.get(key)}
+    rails = deepcopy(data["rails"])
+    seen["rails"] = {key: rails[key] for key in ("input", "output", "config") if rails[key]}
     for prompt in seen.get("prompts", []):
         if prompt["task"].startswith("content_safety_check") and not prompt.get("output_parser"):
             # Without one the library reads the reply's first letter as "safe".

@@ -74,9 +74,10 @@ def check_data(data: Any, nim_url: str) -> None:
         raise Invalid("data.tracing is not supported by the local guardrails")
     if data.get("colang_version") not in (None, "1.0"):
         raise Invalid(f"colang_version {data['colang_version']!r} is not supported; use 1.0")
-    for number, model in enumerate(data.get("models") or []):
+    models = data.get("models") or []
+    for number, model in enumerate(models):
         _check_model(f"data.models[{number}]", model, nim_url)
-    types = [model["type"] for model in data.get("models") or []]
+    types = [model["type"] for model in models]
     twice = next((kind for kind in types if types.count(kind) > 1), None)
     if twice:
         raise Invalid(f"data.models: there are several of type {twice!r}; keep one")
@@ -86,12 +87,11 @@ def check_data(data: Any, nim_url: str) -> None:
 
 
 def flows(data: dict[str, Any], direction: Direction) -> list[str]:
-    """The flows of one direction, in order.
+    """The flows of one direction of a filled configuration, in order.
 
     flows({"rails": {"input": {"flows": ["self check input"]}}}, "input") -> ["self check input"]
     """
-    section = (data.get("rails") or {}).get(direction) or {}
-    return list(section.get("flows") or [])
+    return list(data["rails"][direction]["flows"])
 
 
 def flow_name(flow: str) -> str:
@@ -140,14 +140,15 @@ def _check_prompt(place: str, prompt: Any) -> None:
 
 def _check_rails(data: dict[str, Any]) -> None:
     rails = data.get("rails") or {}
-    for section, value in rails.items():
-        if not isinstance(value, (dict, type(None))):
+    for section, given in rails.items():
+        if not isinstance(given, (dict, type(None))):
             raise Invalid(f"data.rails.{section} must be a JSON object")
-        _check_flags(f"data.rails.{section}", value or {}, "parallel")
-        _check_streaming(f"data.rails.{section}.streaming", (value or {}).get("streaming"))
-        if (value or {}).get("apply_to_reasoning_traces"):
+        value = given or {}
+        _check_flags(f"data.rails.{section}", value, "parallel")
+        _check_streaming(f"data.rails.{section}.streaming", value.get("streaming"))
+        if value.get("apply_to_reasoning_traces"):
             raise Invalid(f"data.rails.{section}.apply_to_reasoning_traces is not supported")
-        listed = (value or {}).get("flows") or []
+        listed = value.get("flows") or []
         if not isinstance(listed, list):
             raise Invalid(f"data.rails.{section}.flows must be a JSON list")
         if section not in FLOWS:
@@ -161,12 +162,13 @@ def _check_rails(data: dict[str, Any]) -> None:
             _check_flow(flow, data)
 
 
-def _check_streaming(place: str, settings: Any) -> None:
-    if not isinstance(settings, (dict, type(None))):
+def _check_streaming(place: str, given: Any) -> None:
+    if not isinstance(given, (dict, type(None))):
         raise Invalid(f"{place} must be a JSON object")
-    _check_flags(place, settings or {}, "enabled", "stream_first")
+    settings = given or {}
+    _check_flags(place, settings, "enabled", "stream_first")
     for key, least in (("chunk_size", 1), ("context_size", 0)):
-        size = (settings or {}).get(key, least)
+        size = settings.get(key, least)
         if size is not None and not (type(size) is int and size >= least):
             raise Invalid(f"{place}.{key} must be a whole number of at least {least}, not {size!r}")
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from nemo_local.core.client import UpstreamError
+from nemo_local.guardrails.configs import filled
 from nemo_local.guardrails.engine import CACHED_RAILS, Engine
 from nemo_local.processes import wait_until
 from tests.nemo_local.guardrails.conftest import (
@@ -388,10 +389,10 @@ def test_a_changed_config_is_in_force_at_once(guardrails: Guardrails) -> None:
 def test_a_built_configuration_is_reused() -> None:
     engine = Engine("http://127.0.0.1:9")
     started = time.perf_counter()
-    first = engine.prepare(safety_config(), "m")
+    first = engine.prepare(filled(safety_config()), "m")
     built = time.perf_counter() - started
     started = time.perf_counter()
-    assert engine.prepare(safety_config(), "m") is first
+    assert engine.prepare(filled(safety_config()), "m") is first
     assert time.perf_counter() - started < built / 2
     engine.close()
 

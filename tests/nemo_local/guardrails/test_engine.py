@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 
 from nemo_local.core.errors import Invalid
 from nemo_local.guardrails import engine as engines
+from nemo_local.guardrails.configs import filled
 from nemo_local.guardrails.engine import Engine
 from nemo_local.guardrails.main_model import MainModel
 from nemo_local.guardrails.rules import CODE_KEYS, check_data
@@ -253,7 +254,7 @@ def test_a_config_of_another_namespace_falls_back_to_the_default_one(
 def test_the_rails_used_longest_ago_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "CACHED_RAILS", 2)
     monkeypatch.setattr(Engine, "_build", lambda self, data, main_model: object())
-    engine, data = Engine(NIM), {"rails": {"input": {"flows": ["self check input"]}}}
+    engine, data = Engine(NIM), filled({"rails": {"input": {"flows": ["self check input"]}}})
     first, second = engine.prepare(data, "first"), engine.prepare(data, "second")
     assert engine.prepare(data, "first") is first
     engine.prepare(data, "third")
@@ -263,7 +264,7 @@ def test_the_rails_used_longest_ago_are_forgotten_first(monkeypatch: pytest.Monk
 
 def test_rails_that_never_ask_the_main_model_are_built_once_for_all_of_them() -> None:
     engine, prompt = Engine(NIM), {"task": "self_check_input", "content": "{{ user_input }}"}
-    safety = safety_config()
+    safety = filled(safety_config())
     assert engine.prepare(safety, "first/adapter") is engine.prepare(safety, "second/adapter")
-    asking = {"prompts": [prompt], "rails": {"input": {"flows": ["self check input"]}}}
+    asking = filled({"prompts": [prompt], "rails": {"input": {"flows": ["self check input"]}}})
     assert engine.prepare(asking, "first/adapter") is not engine.prepare(asking, "second/adapter")
