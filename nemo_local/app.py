@@ -20,8 +20,8 @@ from nemo_local.core.client import AsyncClient, Client, UpstreamError
 from nemo_local.core.documents import Documents
 from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.core.errors import Unavailable
-from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
-from nemo_local.core.web import CLIENT_CLOSED, add_routes, unless_client_leaves
+from nemo_local.core.middleware import StrictJson, guard
+from nemo_local.core.web import add_routes, unless_client_leaves
 from nemo_local.customizer import routes as customizer_routes
 from nemo_local.customizer.service import CustomizerService
 from nemo_local.data_store import routes as data_store_routes
@@ -127,15 +127,9 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
         _health_router(startup),
         _inference_router(inference),
     )
-    # The last one added sees a request first.
     app.add_middleware(StrictJson, but_below=("/v1/guardrail/",))
     app.add_middleware(QuotedSlashes)
-    if settings.token:
-        app.add_middleware(TokenCheck, token=settings.token)
-    else:
-        app.add_middleware(LocalOnly)
-    app.add_middleware(BothSlashes)
-    app.add_middleware(RequestLog)
+    guard(app, settings.token)
     return app
 
 
@@ -234,8 +228,6 @@ def _inference_router(inference: AsyncClient) -> APIRouter:
                     inference.stream("POST", path, content=body, headers=headers)
                 ),
             )
-            if response is None:
-                return Response(status_code=CLIENT_CLOSED)
 
             async def chunks() -> AsyncIterator[bytes]:
                 async with stack:

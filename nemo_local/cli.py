@@ -189,17 +189,14 @@ def serve() -> None:
         import uvicorn
 
         from nemo_local.app import create_app
-        from nemo_local.core.web import KEEP_ALIVE_S
+        from nemo_local.core.web import UVICORN
 
     settings = _settings()
     config = uvicorn.Config(
         create_app(settings, stopping=lambda: server.should_exit),
         host=settings.host,
         port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=5,
+        **UVICORN,
     )
     server = uvicorn.Server(config)
     with suppress(KeyboardInterrupt):

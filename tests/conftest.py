@@ -115,18 +115,11 @@ def running_control_plane(settings: Settings) -> Iterator[Running]:
     import uvicorn
 
     from nemo_local.app import create_app
-    from nemo_local.core.web import KEEP_ALIVE_S
+    from nemo_local.core.web import UVICORN
     from tests.web_server import serve_until_told
 
     app = create_app(settings, stopping=lambda: server.should_exit)
-    config = uvicorn.Config(
-        app,
-        settings.host,
-        settings.port,
-        log_config=None,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=5,
-    )
+    config = uvicorn.Config(app, settings.host, settings.port, **UVICORN)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=serve_until_told, args=(server,), name="control plane")
     thread.start()

@@ -8,6 +8,7 @@ import logging
 import time
 from urllib.parse import quote, urlsplit
 
+from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,19 @@ logger = logging.getLogger(__name__)
 HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
 LOCAL_ENDINGS = (".localhost", ".test", ".local", ".internal", ".cluster.local")
 """Names that nobody can register."""
+
+
+def guard(app: FastAPI, token: str | None) -> None:
+    """Let every request of the application through the log, the slashes and the check of callers.
+
+    The last one added sees a request first: what an application has of its own is added before.
+    """
+    if token:
+        app.add_middleware(TokenCheck, token=token)
+    else:
+        app.add_middleware(LocalOnly)
+    app.add_middleware(BothSlashes)
+    app.add_middleware(RequestLog)
 
 
 class BothSlashes:

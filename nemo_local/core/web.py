@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from fastapi import APIRouter
 from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import to_jsonable_python
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from nemo_local.core.errors import Invalid, invalid_field
 from nemo_local.core.query import ListQuery, Page
@@ -22,9 +22,15 @@ Json = TypeVar("Json")
 T = TypeVar("T")
 
 MAX_PAGE_SIZE = 1000
-KEEP_ALIVE_S = 75
-"""How long our servers keep an idle connection: far longer than clients do (httpx: 5 s), which
-otherwise now and then send on one that is just being closed."""
+UVICORN: dict[str, Any] = {
+    "log_config": None,
+    "access_log": False,
+    # Far longer than clients keep an idle connection (httpx: 5 s), which otherwise now and then
+    # send on one that is just being closed.
+    "timeout_keep_alive": 75,
+    "timeout_graceful_shutdown": 5,
+}
+"""Settings of the server, in seconds, of every application of ours."""
 CLIENT_CLOSED = 499
 """Status in our own log for a client that left; it never sees it."""
 LONGEST_NAME = 255
@@ -230,13 +236,19 @@ def deleted(entity: Mapping[str, Any], at: str) -> dict[str, Any]:
     return {"id": entity["id"], "deleted_at": at, "message": "Resource deleted successfully."}
 
 
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """What the work gives; None, and the work is cancelled, when the client hangs up first."""
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives.
+
+    Raises:
+        ClientDisconnect: the client hung up first; the work is cancelled.
+    """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_hung_up(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
     finally:
         for task in (working, leaving):
             task.cancel()

@@ -24,13 +24,7 @@ from nemo_microservices.types.shared import GuardrailConfig
 
 from nemo_local.core.errors import Invalid
 from nemo_local.core.secrets import masked
-from nemo_local.core.web import (
-    CLIENT_CLOSED,
-    json_body,
-    list_query,
-    page_body,
-    unless_client_leaves,
-)
+from nemo_local.core.web import json_body, list_query, page_body, unless_client_leaves
 from nemo_local.guardrails.service import Events, GuardrailsService
 from nemo_local.guardrails.store import ConfigStore
 
@@ -111,11 +105,9 @@ def _add_configs(routes: APIRouter, configs: ConfigStore) -> None:
         return configs.delete(namespace, name)
 
 
-def _completion(answer: dict[str, Any] | Events | None) -> Response:
+def _completion(answer: dict[str, Any] | Events) -> Response:
     if isinstance(answer, dict):
         return Response(json.dumps(answer), media_type="application/json")
-    if answer is None:
-        return Response(status_code=CLIENT_CLOSED)
     return StreamingResponse(answer, media_type="text/event-stream")
 
 

@@ -25,20 +25,12 @@ def main() -> None:
         import torch
         import uvicorn
 
-        from nemo_local.core.web import KEEP_ALIVE_S
+        from nemo_local.core.web import UVICORN
         from nemo_local.nim.app import create_app
 
     if settings.device == "cuda" and settings.engine_url is None and not torch.cuda.is_available():
         sys.exit("NEMO_LOCAL_DEVICE is 'cuda', but no CUDA device is visible; use 'auto' or 'cpu'")
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.nim_port,
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=5,
-    )
+    uvicorn.run(create_app(settings), host=settings.host, port=settings.nim_port, **UVICORN)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from nemo_local.catalog import Catalog, load_catalog
 from nemo_local.core.client import AsyncClient, Client
 from nemo_local.core.error_bodies import install_error_handlers
-from nemo_local.core.middleware import BothSlashes, LocalOnly, RequestLog, StrictJson, TokenCheck
+from nemo_local.core.middleware import StrictJson, guard
 from nemo_local.core.web import add_routes
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.hub import Hub
@@ -58,12 +58,7 @@ def create_app(settings: Settings, poll_s: float = POLL_S) -> FastAPI:
     install_error_handlers(app)
     add_routes(app.router, parts.routes)
     app.add_middleware(StrictJson, max_depth=MAX_JSON_DEPTH)
-    if settings.token:
-        app.add_middleware(TokenCheck, token=settings.token)
-    else:
-        app.add_middleware(LocalOnly)
-    app.add_middleware(BothSlashes)
-    app.add_middleware(RequestLog)
+    guard(app, settings.token)
     return app
 
 

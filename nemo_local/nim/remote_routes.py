@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from nemo_local.core.client import AsyncClient, UpstreamError
 from nemo_local.core.completions import LAST_EVENT, event
 from nemo_local.core.errors import Invalid
-from nemo_local.core.web import CLIENT_CLOSED, json_object, unless_client_leaves
+from nemo_local.core.web import json_object, unless_client_leaves
 from nemo_local.nim.errors import BadReply, TimeUp
 from nemo_local.nim.models import Served
 from nemo_local.nim.reconcile import Reconciler
@@ -52,8 +52,7 @@ class RemoteHandlers(BaseHandlers):
         sent = {**body, "model": self._name_of(served)}
         path = request.scope["path"]  # `BothSlashes` has taken a last slash away
         answer = self._stream if sent.get("stream") else self._whole
-        answered = await unless_client_leaves(request, answer(path, sent, served))
-        return Response(status_code=CLIENT_CLOSED) if answered is None else answered
+        return await unless_client_leaves(request, answer(path, sent, served))
 
     chat = complete = embed = classify = forward
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from nemo_local.core.completions import LAST_EVENT, event
-from nemo_local.core.web import CLIENT_CLOSED, unless_client_leaves
+from nemo_local.core.web import unless_client_leaves
 from nemo_local.nim.answers import (
     Answer,
     Json,
@@ -161,10 +161,9 @@ async def _unless_client_leaves(
 ) -> Response:
     """The answer as JSON; writing stops when the client hangs up first."""
     try:
-        written = await unless_client_leaves(request, body(answer))
+        return JSONResponse(await unless_client_leaves(request, body(answer)))
     finally:
         answer.cancel()
-    return Response(status_code=CLIENT_CLOSED) if written is None else JSONResponse(written)
 
 
 def _event_stream(answer: Answer, chunks: AsyncIterator[Json]) -> StreamingResponse:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from nemo_local.core.client import Client
 from nemo_local.core.documents import Documents
 from nemo_local.core.error_bodies import install_error_handlers
+from nemo_local.core.middleware import RequestLog
 from nemo_local.guardrails.routes import router
 from nemo_local.guardrails.service import GuardrailsService
 from tests.scripted_model import Reply, ScriptedModel, scripted_model, serving
@@ -103,6 +104,7 @@ def guardrails_beside(model: ScriptedModel, folder: Path) -> Iterator[Guardrails
     app = FastAPI()
     install_error_handlers(app)
     app.include_router(router(service))
+    app.add_middleware(RequestLog)
     with serving(app) as url:
         client = Client(url)
         yield Guardrails(client, service, model, documents)

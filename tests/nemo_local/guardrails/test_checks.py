@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,12 @@ from nemo_local.core.client import UpstreamError
 from nemo_local.guardrails.configs import filled
 from nemo_local.guardrails.engine import CACHED_RAILS, Engine
 from nemo_local.processes import wait_until
+from tests.leaving import ask_and_leave
 from tests.nemo_local.guardrails.conftest import (
     GUARD,
     INPUT_FLOW,
     OUTPUT_FLOW,
+    SAFE,
     Guardrails,
     by_content,
     safety_config,
@@ -456,3 +459,29 @@ def test_connections_of_configurations_sent_with_requests_are_closed(
     for number in range(CACHED_RAILS + 8):
         guardrails.check("hi", config=safety_config(custom_data={"number": number}))
     wait_until(lambda: connections() <= CACHED_RAILS + 1, 20, "connections are closed")
+
+
+def test_a_client_that_leaves_amid_a_check_is_logged_as_one_that_left(
+    guardrails: Guardrails, caplog: pytest.LogCaptureFixture
+) -> None:
+    guardrails.create(safety_config())
+    begun, left = threading.Event(), threading.Event()
+
+    def respond(_: dict[str, Any]) -> Reply:
+        begun.set()
+        left.wait(20)
+        return SAFE
+
+    guardrails.model.respond = respond
+    body = {
+        "model": "main/model",
+        "messages": [{"role": "user", "content": "hi"}],
+        "guardrails": {"config_id": "ns/toolcalling"},
+    }
+    path = "/v1/guardrail/checks"
+    with caplog.at_level(logging.INFO, "nemo_local.core.middleware"):
+        ask_and_leave(f"{guardrails.client.base_url}{path}", body, begun)
+        try:
+            wait_until(lambda: f"POST {path} 499" in caplog.text, 20, "the log has the request")
+        finally:
+            left.set()
