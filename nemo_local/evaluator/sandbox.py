@@ -13,18 +13,20 @@ from typing import Any
 
 from jinja2 import StrictUndefined, Undefined, nodes, pass_context, pass_environment
 from jinja2.exceptions import FilterArgumentError, SecurityError, UndefinedError
-from jinja2.filters import do_int, do_round, do_sum, do_trim, make_attrgetter
+from jinja2.filters import do_int, do_round, do_sum, make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
+
+from nemo_local.core.seeking import bounded_trim, check_search
 
 MAX_CHARACTERS = 10_000_000
 """Characters or elements that one template may write, or that one operator may produce."""
 MAX_SECONDS = 1.0
 """Processor time of one rendering."""
 MAX_COMPARISONS = 100_000_000
-"""Characters of a text times those that are sought from its end: Python may compare them all."""
+"""Characters of a text times those that are sought from its end."""
 MAX_INDENT = 16
 MAX_DECIMALS = 300
 MAX_DIGITS = 4300
@@ -60,7 +62,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters |= {
             "tojson": json_text, "join": _join, "replace": _replaced, "counted": _counted,
             "measured": _measured, "int": _whole, "round": _rounded, "sum": _sum,
-            "trim": _trimmed,
+            "trim": bounded_trim(MAX_COMPARISONS),
         }  # fmt: skip
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -189,11 +191,6 @@ def _whole(value: Any, default: int = 0, base: int = 10) -> int:
     return do_int(value, default, base)
 
 
-def _trimmed(value: Any, characters: str | None = None) -> str:
-    _check_search(str(value), characters)
-    return do_trim(value, characters)
-
-
 def _rounded(value: float, precision: int = 0, method: Any = "common") -> float:
     if precision not in range(-MAX_DECIMALS, MAX_DECIMALS + 1):
         raise FilterArgumentError(f"round takes up to {MAX_DECIMALS} decimals, not {precision!r}")
@@ -240,7 +237,7 @@ def _replaced(text: Any, old: str, new: str, count: int | None = None) -> str:
 
 def _from_the_end(name: str) -> Callable[..., Any]:
     def sought(text: str | bytes, *args: Any, **options: Any) -> Any:
-        _check_search(text, *args, *options.values())
+        check_search(MAX_COMPARISONS, text, *args, *options.values())
         return getattr(text, name)(*args, **options)
 
     return sought
@@ -274,14 +271,6 @@ def _weight(value: Any) -> int:
 def _check_size(size: int) -> None:
     if size > MAX_CHARACTERS:
         raise SecurityError(f"a template may not make anything of {size} characters or elements")
-
-
-def _check_search(text: str | bytes, *sought: Any) -> None:
-    longest = max((len(one) for one in sought if isinstance(one, (str, bytes))), default=0)
-    if len(text) * longest > MAX_COMPARISONS:
-        raise SecurityError(
-            f"a template may not seek {longest} characters from the end of {len(text)}"
-        )
 
 
 def _not_json(value: Any) -> Any:

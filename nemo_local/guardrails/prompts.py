@@ -12,13 +12,14 @@ from typing import Any
 
 from jinja2 import Template
 from jinja2.exceptions import SecurityError
-from jinja2.filters import do_trim
+
+from nemo_local.core.seeking import bounded_trim, check_search
 
 MAX_SECONDS = 1.0
 """Processor time of one rendering: one thread judges for everyone."""
 LARGEST_FACTOR = 10**9
 MAX_COMPARISONS = 10**9
-"""Characters of a text times those that a method or filter seeks in it: it may compare them all."""
+"""Characters of a text times those that a method or filter seeks in it."""
 VERDICTS = {"safe", "unsafe", "yes", "no"}
 """Words that are a verdict, to the parser that a self check has by default."""
 UNREADABLE = "JSON parsing failed"
@@ -97,7 +98,7 @@ def _bounded(environment: Any) -> Any:
     environment.binop_table |= {sign: _of_numbers(sign, operators[sign]) for sign in operators}
     divides = _of_numbers("divisibleby", lambda number, divisor: number % divisor == 0)
     environment.tests["divisibleby"] = divides
-    environment.filters["trim"] = _trimmed
+    environment.filters["trim"] = bounded_trim(MAX_COMPARISONS)
     environment.call = _seeking_little(environment.call)
     return environment
 
@@ -106,21 +107,11 @@ def _seeking_little(call: Callable[..., Any]) -> Callable[..., Any]:
     """An environment's `call` that a text's methods cannot keep busy: no limit ends one of them."""
 
     def bounded(context: Any, function: Any, /, *args: Any, **options: Any) -> Any:
-        _check_search(getattr(function, "__self__", None), *args, *options.values())
+        text = getattr(function, "__self__", None)
+        check_search(MAX_COMPARISONS, text, *args, *options.values())
         return call(context, function, *args, **options)
 
     return bounded
-
-
-def _trimmed(value: Any, characters: str | None = None) -> str:
-    _check_search(str(value), characters)
-    return do_trim(value, characters)
-
-
-def _check_search(text: Any, *sought: Any) -> None:
-    longest = max((len(one) for one in sought if isinstance(one, (str, bytes))), default=0)
-    if isinstance(text, (str, bytes)) and len(text) * longest > MAX_COMPARISONS:
-        raise SecurityError(f"a prompt may not seek {longest} characters in {len(text)}")
 
 
 def _of_numbers(sign: str, compute: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:

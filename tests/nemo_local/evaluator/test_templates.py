@@ -210,7 +210,7 @@ def test_a_search_from_the_end_that_never_ends_is_refused(method: str, before: s
     seek = f"{before}{{{{ item.t.{method} }}}}"
     searched = {"t": "a" * 400_000}
     begin = time.thread_time()
-    with pytest.raises(RenderError, match="may not seek 20000[12] characters from the end of"):
+    with pytest.raises(RenderError, match="may not seek 20000[12] characters in"):
         render(seek, {"item": searched, "s": "ab" + "a" * 200_000, "c": "b" * 200_000 + "a"})
     assert time.thread_time() - begin < 1
 
