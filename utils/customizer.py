@@ -9,7 +9,7 @@ from nemo_microservices import NeMoMicroservices, omit
 from nemo_microservices.types.customization import CustomizationJob, CustomizationStatusDetails
 
 from utils.entity_store import artifact_status, find_model
-from utils.http import translated, translates
+from utils.http import translates
 from utils.jobs import RECIPE, UNDER_WAY, OnUpdate, fingerprint, wait_for_job
 
 
@@ -86,21 +86,12 @@ def wait_for_training(
         JobFailed: it ended as failed or cancelled; with its last log lines.
         TimedOut: it still runs after `timeout_s` seconds, and goes on running.
     """
-
-    def fetch() -> CustomizationJob:
-        with translated(str(client.base_url), setting="CUSTOMIZER_URL"):
-            return client.customization.jobs.retrieve(job_id)
-
-    def last_words() -> str:
-        with translated(str(client.base_url), setting="CUSTOMIZER_URL"):
-            return logs(client, job_id)
-
     return wait_for_job(
-        fetch,
+        lambda: _job(client, job_id),
         what=f"training job {job_id}",
         timeout_s=timeout_s,
         on_update=on_update,
-        logs=last_words,
+        logs=lambda: logs(client, job_id),
         again="run the cell with ensure_training again: it takes the next version",
     )
 
@@ -123,6 +114,7 @@ def seconds(job: CustomizationJob) -> float:
     return round((job.updated_at - job.created_at).total_seconds(), 1)
 
 
+@translates("CUSTOMIZER_URL")
 def logs(client: NeMoMicroservices, job_id: str, lines: int = 40) -> str:
     """The last lines that the job's containers wrote, and the error that ended it, if any."""
     entries = client.customization.jobs.container_logs(job_id)
@@ -134,6 +126,11 @@ def logs(client: NeMoMicroservices, job_id: str, lines: int = 40) -> str:
     if entries.error:
         text += "\n" + "\n".join(f"{k}: {v}" for k, v in entries.error.to_dict().items() if v)
     return "\n".join(text.strip().splitlines()[-lines:])
+
+
+@translates("CUSTOMIZER_URL")
+def _job(client: NeMoMicroservices, job_id: str) -> CustomizationJob:
+    return client.customization.jobs.retrieve(job_id)
 
 
 @translates("ENTITY_STORE_URL")

@@ -5,7 +5,7 @@ from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.deployment import ModelDeployment
 
 from utils.errors import JobFailed
-from utils.http import translated, translates
+from utils.http import translates
 from utils.jobs import SUCCEEDED, OnUpdate, wait_for
 
 
@@ -50,18 +50,16 @@ def wait_until_deployed(
         JobFailed: it has failed; with the platform's reason.
         TimedOut: it is not ready after `timeout_s` seconds.
     """
-    namespace, _, name = model.partition("/")
 
     def ready() -> ModelDeployment | None:
-        with translated(str(client.base_url), setting="DEPLOYMENT_URL"):
-            found = client.deployment.model_deployments.retrieve(name, namespace=namespace)
+        found = _deployment(client, model)
         details = found.status_details
         if details.status == "failed":
             why = details.description or "no reason given"
             raise JobFailed(
                 f"The deployment of {model} has failed: {why}. Correct the name if it is wrong; if "
-                f"it is right, see to the reason, delete the deployment {namespace}/{name} and run "
-                "this cell again."
+                f"it is right, see to the reason, delete the deployment {model} and run this cell "
+                "again."
             )
         return found if found.deployed or details.status in SUCCEEDED else None
 
@@ -70,3 +68,9 @@ def wait_until_deployed(
     )
     assert deployed is not None  # wait_for returns truthy values only
     return deployed
+
+
+@translates("DEPLOYMENT_URL")
+def _deployment(client: NeMoMicroservices, model: str) -> ModelDeployment:
+    namespace, _, name = model.partition("/")
+    return client.deployment.model_deployments.retrieve(name, namespace=namespace)

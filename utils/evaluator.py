@@ -7,12 +7,12 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.evaluation import EvaluationJob
 
-from utils.http import translated, translates
+from utils.http import translates
 from utils.intervals import Proportion
 from utils.jobs import RECIPE, UNDER_WAY, OnUpdate, fingerprint, wait_for_job
 
@@ -108,7 +108,7 @@ def start_evaluation(
             return job
     return client.evaluation.jobs.create(
         namespace=namespace,
-        config=config,  # type: ignore[arg-type]  # a plain dict, as a reader writes it
+        config=cast(Any, config),
         target={"type": "model", "model": model},
         custom_fields={RECIPE: recipe},
     )
@@ -123,13 +123,8 @@ def wait_for_evaluation(
         JobFailed: it ended as anything but `completed`; the message carries the server's reason.
         TimedOut: it is still running after `timeout_s` seconds.
     """
-
-    def fetch() -> EvaluationJob:
-        with translated(str(client.base_url), setting="EVALUATOR_URL"):
-            return client.evaluation.jobs.retrieve(job_id)
-
     return wait_for_job(
-        fetch,
+        lambda: _job(client, job_id),
         what=f"evaluation job {job_id}",
         timeout_s=timeout_s,
         on_update=on_update,
@@ -205,6 +200,11 @@ def errors_by_tool(rows: Iterable[RowResult]) -> dict[str, tuple[int, int, Kind]
         if counts:
             found[name] = (counts.total(), total, counts.most_common(1)[0][0])
     return dict(sorted(found.items(), key=lambda tool: -tool[1][0]))
+
+
+@translates("EVALUATOR_URL")
+def _job(client: NeMoMicroservices, job_id: str) -> EvaluationJob:
+    return client.evaluation.jobs.retrieve(job_id)
 
 
 def _shares(scores: Mapping[str, Any]) -> dict[str, Proportion]:

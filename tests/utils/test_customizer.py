@@ -6,7 +6,7 @@ import pytest
 
 from tests.utils.scripted_platform import Scripted, page
 from utils import customizer
-from utils.errors import JobFailed
+from utils.errors import JobFailed, Refused
 
 RECIPE = {
     "config": "meta/llama@v1",
@@ -144,3 +144,5 @@ def test_a_failed_job_whose_log_cannot_be_read_still_says_why_it_failed():
     )
     with pytest.raises(JobFailed, match="upload refused: quota"):
         customizer.wait_for_training(scripted.client(), "cust-1", timeout_s=5)
+    with pytest.raises(Refused, match="container-logs was answered 500: no"):
+        customizer.logs(scripted.client(), "cust-1")
