@@ -5,29 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from nemo_local.core.client import Client
 from nemo_local.core.errors import Invalid, NotFound
+from nemo_local.core.hub_urls import DatasetUrl, split_dataset_url
 from nemo_local.core.near import did_you_mean, near_names
 from nemo_local.core.urls import same_server
 from nemo_local.core.web import ENTITY_NAME, LONGEST_NAME, NAMESPACE_ID
 
-_DATASET_SCHEMES = ("hf://datasets/", "nds://datasets/")
 LONGEST_REPOSITORY = 96
 """Characters of a repository's name, by the Hub's rules."""
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,254}")
-
-
-@dataclass(frozen=True)
-class DatasetUrl:
-    """The parts of `hf://datasets/ns/name[@revision][/path]`."""
-
-    repository: str
-    revision: str | None
-    """None = the latest."""
-    path: str
-    """A file or folder in the repository; empty = all of it."""
 
 
 @dataclass(frozen=True)
@@ -79,25 +68,11 @@ def split_name(reference: str, what: str, at_most: int = LONGEST_NAME) -> tuple[
 
 
 def parse_dataset_url(url: str) -> DatasetUrl:
-    """The parts of a dataset URL.
-
-    parse_dataset_url("hf://datasets/ns/d/sub/") -> DatasetUrl("ns/d", None, "sub")
-
-    Raises:
-        Invalid: another scheme, no namespace and name, or a path that leaves the repository.
-    """
-    for scheme in _DATASET_SCHEMES:
-        if url.startswith(scheme):
-            namespace, _, rest = url[len(scheme) :].strip("/").partition("/")
-            name, _, path = rest.partition("/")
-            name, _, revision = name.partition("@")
-            revision = unquote(revision)  # a branch may have a slash, which the client writes %2F
-            parts = [part for part in path.split("/") if part]
-            if any(part in (".", "..") for part in parts):
-                raise Invalid(f"Dataset URL {url!r}: its path may not have '.' or '..' in it")
-            if namespace and name:
-                return DatasetUrl(f"{namespace}/{name}", revision or None, "/".join(parts))
-    raise Invalid(f"Dataset URL {url!r} does not have the form hf://datasets/namespace/name")
+    """The parts of a dataset URL. Raises Invalid for another one."""
+    try:
+        return split_dataset_url(url)
+    except ValueError as error:
+        raise Invalid(f"Dataset URL {error}") from None
 
 
 def find_dataset(given: Any, platform: Client) -> DatasetSource:

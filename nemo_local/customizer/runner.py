@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document
 from nemo_local.core.errors import NotFound
+from nemo_local.core.hub_urls import DatasetUrl
 from nemo_local.core.jobs import FINISHED
 from nemo_local.customizer import sentences
 from nemo_local.customizer.cards import model_card
@@ -23,7 +24,7 @@ from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.processes import Training, TrainingProcesses, end_process
 from nemo_local.customizer.progress import Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
-from nemo_local.customizer.references import DatasetSource, DatasetUrl, OutputModel
+from nemo_local.customizer.references import DatasetSource, OutputModel
 
 logger = logging.getLogger(__name__)
 

@@ -5,62 +5,36 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from nemo_local.core.client import Client
+from nemo_local.core.hub_urls import DatasetUrl, split_dataset_url
 
 Row = dict[str, Any]
 DATA_SUFFIXES = (".jsonl", ".json", ".csv")
 LONGEST_CELL = 2**31 - 1
 """Characters of a CSV file's cell: as many as fit; Python's own limit is 131,072."""
-_SCHEMES = ("hf://datasets/", "nds://datasets/")
 
 
 class DatasetError(Exception):
     """A dataset cannot be read; the message names the file and what to do."""
 
 
-@dataclass(frozen=True)
-class DatasetUrl:
-    """The parts of `hf://datasets/ns/name[@revision][/path]`."""
-
-    repository: str
-    revision: str
-    path: str
-    """File or folder inside the repository; empty = all of it."""
-
-
 def parse_url(files_url: str) -> DatasetUrl:
-    """The parts of a dataset URL.
-
-    parse_url("hf://datasets/ns/d/testing/x.jsonl") -> DatasetUrl("ns/d", "main", "testing/x.jsonl")
-
-    As in the Hub's own client, a slash in a revision is written %2F.
-
-    Raises:
-        DatasetError: another scheme, or no repository in it.
-    """
-    for scheme in _SCHEMES:
-        if files_url.startswith(scheme):
-            parts = files_url[len(scheme) :].strip("/").split("/")
-            if len(parts) >= 2 and all(parts[:2]):
-                name, _, revision = parts[1].partition("@")
-                path = "/".join(part for part in parts[2:] if part)
-                return DatasetUrl(f"{parts[0]}/{name}", unquote(revision) or "main", path)
-    raise DatasetError(
-        f"{files_url!r} is not a dataset of the Data Store; write hf://datasets/<namespace>/<name>"
-        "[/<file or folder>]"
-    )
+    """The parts of a dataset URL. Raises DatasetError for another one."""
+    try:
+        return split_dataset_url(files_url)
+    except ValueError as error:
+        raise DatasetError(f"Dataset URL {error}") from None
 
 
 def commit_of(platform: Client, dataset: dict[str, Any]) -> str:
     """The commit that the dataset's revision is at now. Raises DatasetError when there is none."""
     url = parse_url(str(dataset["files_url"]))
-    found = _asked(platform, dataset, f"revision/{quote(url.revision, safe='')}")
+    found = _asked(platform, dataset, f"revision/{quote(url.reference, safe='')}")
     return str(found["sha"])
 
 
@@ -74,7 +48,7 @@ def data_files(platform: Client, dataset: dict[str, Any], revision: str | None =
     """
     files_url = str(dataset["files_url"])
     url = parse_url(files_url)
-    tree = f"tree/{quote(revision or url.revision, safe='')}"
+    tree = f"tree/{quote(revision or url.reference, safe='')}"
     entries = _asked(platform, dataset, tree, recursive="true")
     paths = sorted(entry["path"] for entry in entries if entry["type"] == "file")
     split = dataset.get("split")

@@ -222,7 +222,7 @@ def task_plans(config: Entity, target: Entity, platform: Client) -> list[TaskPla
     def rows(dataset: Entity, *limits: int | None) -> list[Row]:
         first = _least(limit, dataset.get("limit"), *limits)
         url = parse_url(str(dataset["files_url"]))
-        place = (url.repository, url.revision)
+        place = (url.repository, url.reference)
         if place not in commits:
             commits[place] = commit_of(platform, dataset)
         key = (dataset["files_url"], dataset.get("split"), dataset.get("format"), first)

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from nemo_local.core.client import UpstreamError
+from nemo_local.core.hub_urls import DatasetUrl
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.references import (
     DatasetSource,
-    DatasetUrl,
     default_output,
     output_model,
     parse_dataset_url,

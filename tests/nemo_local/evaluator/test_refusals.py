@@ -392,3 +392,8 @@ def test_a_dataset_url_may_carry_a_revision_and_a_folder() -> None:
     assert (url.repository, url.revision, url.path) == ("ns/d", "v1", "testing")
     with pytest.raises(DatasetError, match="hf://datasets/"):
         parse_url("hf://datasets/ns")
+
+
+def test_a_dataset_url_cannot_leave_its_repository() -> None:
+    with pytest.raises(DatasetError, match="its path may not have '.' or '..'"):
+        parse_url("hf://datasets/ns/d/../other/x.jsonl")
