@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_local.core.chat_templates import ROLES
+from nemo_local.core.completions import content_text
 
 
 class InvalidRow(Exception):
@@ -246,12 +247,12 @@ def _answer(row: dict[str, Any], name: str, where: str) -> dict[str, Any]:
 
 def _content(message: dict[str, Any], where: str) -> str:
     content = message.get("content")
-    if content is None or isinstance(content, str):
-        return content or ""
-    parts = content if isinstance(content, list) else [content]
-    if not all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in parts):
+    if content is None:
+        return ""
+    text = content_text([content] if isinstance(content, dict) else content)
+    if text is None:
         raise InvalidRow(f"{where}: content must be text, null or a list of text parts")
-    return "".join(part["text"] for part in parts)
+    return text
 
 
 def _call(value: Any, where: str) -> dict[str, Any]:
