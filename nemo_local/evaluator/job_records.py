@@ -12,11 +12,11 @@ from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import FINISHED, can_move
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.web import check_namespace
+from nemo_local.evaluator.kinds import JOB, PREFIXES
 from nemo_local.evaluator.plan import Entity
 
 logger = logging.getLogger(__name__)
 
-JOB = "evaluation_job"
 QUEUED = ("created", "pending")
 
 
@@ -42,7 +42,7 @@ class JobRecords:
                 "status": "created",
                 "status_details": {"message": None, "task_status": {}, "progress": None},
             },
-            new_id("eval"),
+            new_id(PREFIXES[JOB]),
         )
         logger.info("evaluation job %s created", job["id"])
         return job

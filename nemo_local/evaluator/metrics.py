@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import string
@@ -14,6 +15,8 @@ from typing import Any
 
 from nemo_local.evaluator.models import first_choice
 from nemo_local.evaluator.templates import RenderError, render
+
+logger = logging.getLogger(__name__)
 
 NAN = math.nan
 ABSOLUTE_DIFFERENCE = "absolute difference"
@@ -62,6 +65,7 @@ def score_row(kind: str, params: Params, context: Context) -> Scores:
     except RenderError as error:
         raise RowError(str(error)) from error
     except Exception as error:  # a reply may hold anything
+        logger.debug("a metric of type %s failed", kind, exc_info=True)
         raise RowError(f"{type(error).__name__}: {error}") from error
 
 

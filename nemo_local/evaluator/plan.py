@@ -22,6 +22,7 @@ from nemo_local.evaluator.datasets import (
     load_rows,
     parse_url,
 )
+from nemo_local.evaluator.kinds import CONFIG, PREFIXES, TARGET
 from nemo_local.evaluator.metrics import (
     ABSOLUTE_DIFFERENCE,
     ALIASES,
@@ -66,7 +67,7 @@ class Expander:
 
         `lenient` leaves a dataset that cannot be expanded as it was given: its job will say so.
         """
-        entity = self._entity("evaluation_config", "eval-config", given, CONFIG_KEYS)
+        entity = self._entity(CONFIG, given, CONFIG_KEYS)
         tasks = {name: dict(task or {}) for name, task in (entity["tasks"] or {}).items()}
         for task in tasks.values():
             if task.get("dataset"):
@@ -75,7 +76,7 @@ class Expander:
 
     def target(self, given: str | Entity, lenient: bool = False) -> Entity:
         """The target, with its model and dataset expanded; a string model stays one."""
-        entity = self._entity("evaluation_target", "eval-target", given, TARGET_KEYS)
+        entity = self._entity(TARGET, given, TARGET_KEYS)
         if isinstance(entity["model"], dict):
             entity["model"] = self.model(entity["model"])
         for key in ("dataset", "cached_outputs"):
@@ -119,7 +120,8 @@ class Expander:
         version = {"version_id": "main", "version_tags": []}
         return {**version, **self._inline("dataset", None, given, DATASET_KEYS)}
 
-    def _entity(self, kind: str, prefix: str, given: str | Entity, keys: Iterable[str]) -> Entity:
+    def _entity(self, kind: str, given: str | Entity, keys: Iterable[str]) -> Entity:
+        prefix = PREFIXES[kind]
         is_reference = isinstance(given, dict) and "type" not in given and "name" in given
         if isinstance(given, str):
             namespace, slash, name = given.partition("/")
@@ -219,8 +221,8 @@ def task_plans(config: Entity, target: Entity, platform: Client) -> list[TaskPla
     loaded: dict[tuple[Any, ...], list[Row]] = {}
     commits: dict[tuple[str, str], str] = {}
 
-    def rows(dataset: Entity, *limits: int | None) -> list[Row]:
-        first = _least(limit, dataset.get("limit"), *limits)
+    def rows(dataset: Entity, at_most: int | None) -> list[Row]:
+        first = _least(limit, dataset.get("limit"), at_most)
         url = parse_url(str(dataset["files_url"]))
         place = (url.repository, url.reference)
         if place not in commits:
@@ -238,7 +240,11 @@ def task_plans(config: Entity, target: Entity, platform: Client) -> list[TaskPla
 
 
 def _task_plan(
-    name: str, task: Entity, target: Entity, rows: Callable[..., list[Row]], limit: int | None
+    name: str,
+    task: Entity,
+    target: Entity,
+    rows: Callable[[Entity, int | None], list[Row]],
+    limit: int | None,
 ) -> TaskPlan:
     metrics = task.get("metrics") or {}
     own_limit = (task.get("dataset") or {}).get("limit")
@@ -247,17 +253,17 @@ def _task_plan(
     if target["type"] == "dataset":
         return TaskPlan(name, rows(target["dataset"], own_limit), metrics, None)
     if target["type"] == "cached_outputs":
-        outputs = rows(target["cached_outputs"])
+        outputs = rows(target["cached_outputs"], None)
         if not task.get("dataset"):
             return TaskPlan(name, outputs, metrics, None)
-        own = rows(task["dataset"])
+        own = rows(task["dataset"], None)
         if len(own) > len(outputs):
             raise EvaluationFailed(
                 f"task {name!r} has {len(own)} rows and {len(outputs)} cached outputs"
             )
         return TaskPlan(name, own, metrics, None, outputs)
     template = None if task["type"] == "data" else task["params"]["template"]
-    return TaskPlan(name, rows(task["dataset"]), metrics, template)
+    return TaskPlan(name, rows(task["dataset"], None), metrics, template)
 
 
 def _least(*limits: int | None) -> int | None:

@@ -74,20 +74,20 @@ class JobFiles:
         draft.write_bytes(_json(value))
         draft.replace(path)
 
-    def zipped(self, part: str = "", also: Mapping[str, Any] | None = None) -> bytes:
-        """The folder, or one part of it, as a zip under `<job id>/`, with `also` as JSON files.
+    def zipped(self, part: str, also: Mapping[str, Any]) -> bytes:
+        """One part of the folder as a zip under `<job id>/`, with `also` as JSON files.
 
-        Of a name in `also` the folder may hold what an earlier version wrote; it is left out.
-        Another thread may be removing the folder; what it removed is left out.
+        The part "" is all of it. Another thread may be removing the folder; what it removed is left
+        out.
         """
-        buffer, given = io.BytesIO(), also or {}
+        buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, value in given.items():
+            for name, value in also.items():
                 archive.writestr(f"{self.folder.name}/{name}", _json(value))
             with suppress(FileNotFoundError):
                 for path in sorted((self.folder / part).rglob("*")):
                     name = path.relative_to(self.folder).as_posix()
-                    if path.is_file() and path.suffix != ".part" and name not in given:
+                    if path.is_file() and path.suffix != ".part":
                         archive.write(path, f"{self.folder.name}/{name}")
         return buffer.getvalue()
 

@@ -31,11 +31,11 @@ from pydantic import AfterValidator, BeforeValidator
 
 from nemo_local.core.secrets import masked
 from nemo_local.core.web import json_body, list_query, page_body, plain, without_nulls
-from nemo_local.evaluator.job_records import JOB, wire_job
-from nemo_local.evaluator.service import RESULT, SHOWN_AS, EvaluatorService
+from nemo_local.evaluator.job_records import wire_job
+from nemo_local.evaluator.kinds import CONFIG, JOB, RESULT, SHOWN_AS, TARGET
+from nemo_local.evaluator.service import EvaluatorService
 from nemo_local.evaluator.shown import shown_result
 
-CONFIG, TARGET = "evaluation_config", "evaluation_target"
 _CONFIG_FILTERS = ("name", "namespace", "project", "type", "created_at", "custom_fields")
 FILTERS = {
     CONFIG: _CONFIG_FILTERS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from nemo_local.evaluator.metrics import METRICS, RowError, Scores, bleu_texts, 
 from nemo_local.evaluator.models import ModelClient, ModelError, RequestFailed, output_text
 from nemo_local.evaluator.shown import message
 from nemo_local.evaluator.templates import RenderError, item_context, render
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 DEFAULT_PARALLELISM = 8
@@ -205,6 +208,7 @@ async def _run_row(
     except (RenderError, RequestFailed) as error:
         _fail(task, result, str(error))
     except Exception as error:  # whatever a row or a reply holds, the other rows go on
+        logger.debug("a row of task %s failed", task.name, exc_info=True)
         _fail(task, result, f"{type(error).__name__}: {error}")
     return result
 

@@ -12,10 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nemo_microservices.types import EvaluationConfig, EvaluationResult, EvaluationTarget
-from nemo_microservices.types.evaluation import EvaluationJob
-from pydantic import BaseModel
-
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import Invalid, NotFound, PlatformError, internal_error, invalid_field
@@ -25,7 +21,8 @@ from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.secrets import masked, restored
 from nemo_local.core.web import check_name, check_namespace, deleted, showable
 from nemo_local.evaluator.evaluation import Evaluation, Outcome
-from nemo_local.evaluator.job_records import JOB, QUEUED, JobRecords, settled, wire_job
+from nemo_local.evaluator.job_records import QUEUED, JobRecords, settled, wire_job
+from nemo_local.evaluator.kinds import JOB, PREFIXES, RESULT, SHOWN_AS, TARGET
 from nemo_local.evaluator.plan import Entity, Expander, check, check_datasets, task_plans
 from nemo_local.evaluator.results import JobFiles
 from nemo_local.evaluator.runner import Cancelled, EvaluationFailed
@@ -33,23 +30,11 @@ from nemo_local.evaluator.shown import message, shown_result
 
 logger = logging.getLogger(__name__)
 
-RESULT = "evaluation_result"
-SHOWN_AS: dict[str, type[BaseModel]] = {
-    "evaluation_config": EvaluationConfig,
-    "evaluation_target": EvaluationTarget,
-    RESULT: EvaluationResult,
-    JOB: EvaluationJob,
-}
 STOPPED = "The platform was stopped; this job begins again with it."
 LIVE_STOPPED = "The platform was stopped; start it, and send this evaluation again."
 KILLED = "The platform was killed while this job ran; it began again."
 MAX_LIVE_ROWS = 10
 WORKERS = 2
-PREFIXES = {
-    "evaluation_config": "eval-config",
-    "evaluation_target": "eval-target",
-    RESULT: "evaluation_result",
-}
 
 
 class EvaluatorService:
@@ -189,11 +174,11 @@ class EvaluatorService:
     def results_zip(self, job_id: str) -> bytes:
         result, job = self.job_result(job_id), self.job(job_id)
         files = {"aggregate.json": shown_result(result), "config.json": masked(wire_job(job))}
-        return self._zipped(job_id, also=files)
+        return self._zipped(job_id, "", files)
 
     def logs_zip(self, job_id: str) -> bytes:
         self.job(job_id)  # before its files are read
-        return self._zipped(job_id, "logs")
+        return self._zipped(job_id, "logs", {})
 
     def live(self, body: Entity) -> dict[str, Any]:
         """A small evaluation, run at once; its failure is part of the answer.
@@ -203,7 +188,7 @@ class EvaluatorService:
         """
         config, target = self._checked(body, False)
         details: dict[str, Any] = {"message": None, "task_status": {}, "progress": None}
-        job_id, now = new_id("eval"), self._documents.now()
+        job_id, now = new_id(PREFIXES[JOB]), self._documents.now()
         lines: list[str] = []
         try:
             plans = task_plans(config, target, self._platform)
@@ -222,7 +207,7 @@ class EvaluatorService:
             logs = {"job": lines}
             return {"status": "failed", "status_details": failed, "result": None, "logs": logs}
         times = {"created_at": now, "updated_at": now}
-        result = {**_result_document(job_id, outcome), **times, "id": new_id(RESULT)}
+        result = {**_result_document(job_id, outcome), **times, "id": new_id(PREFIXES[RESULT])}
         done = {**details, "message": outcome.message, "progress": 100.0}
         return {
             "status": "completed",
@@ -244,7 +229,7 @@ class EvaluatorService:
     def _inline_model(self, kind: str, body: Entity) -> Entity:
         """What a body says of its model, in full; empty where it has no inline model."""
         model = body.get("model")
-        if kind != "evaluation_target" or not isinstance(model, dict):
+        if kind != TARGET or not isinstance(model, dict):
             return {}
         return {"model": self._expander.model(model)}
 
@@ -335,7 +320,7 @@ class EvaluatorService:
                 self._documents.delete(RESULT, result["id"])
         self._files(job_id).remove()
 
-    def _zipped(self, job_id: str, part: str = "", also: Entity | None = None) -> bytes:
+    def _zipped(self, job_id: str, part: str, also: Entity) -> bytes:
         content = self._files(job_id).zipped(part, also)
         self.job(job_id)  # one that was deleted meanwhile has lost files
         return content

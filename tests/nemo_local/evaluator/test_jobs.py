@@ -132,18 +132,6 @@ def test_a_job_scores_every_row_and_keeps_dataset_order(evaluator: Evaluator) ->
     }
 
 
-def test_results_of_a_job_of_an_earlier_version_hold_each_file_once(evaluator: Evaluator) -> None:
-    evaluator.model.respond = lambda body: "b"
-    job = evaluator.run(text_config(evaluator.put_rows([{"q": "a", "a": "b"}])))
-    for name in ("aggregate.json", "config.json"):
-        (evaluator.jobs_dir / job["id"] / name).write_text('"as it was written then"')
-    path = f"/v1/evaluation/jobs/{job['id']}/download-results"
-    archive = zipfile.ZipFile(io.BytesIO(evaluator.client.raw("GET", path).content))
-    names = ["aggregate.json", "config.json", "logs/job.log", "results/results.json"]
-    assert archive.namelist() == [f"{job['id']}/{name}" for name in names]
-    assert json.loads(archive.read(f"{job['id']}/config.json"))["id"] == job["id"]
-
-
 def test_a_result_is_dated_from_the_creation_of_its_job(evaluator: Evaluator) -> None:
     evaluator.model.respond = lambda body: "b"
     job = evaluator.run(text_config(evaluator.put_rows([{"q": "1", "a": "b"}])))

@@ -1,6 +1,7 @@
 """Metrics against cases counted by hand."""
 
 import json
+import logging
 import math
 from typing import Any
 
@@ -217,3 +218,16 @@ def test_bleu_and_rouge_of_equal_texts_are_full() -> None:
             "rouge_L_score": 2 / 3,
         }
     )
+
+
+def test_a_metric_that_breaks_leaves_its_traceback_to_who_looks_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    odd = {"item": {"tool_calls": []}, "sample": None}
+    with (
+        caplog.at_level(logging.DEBUG, "nemo_local.evaluator"),
+        pytest.raises(RowError, match="AttributeError"),
+    ):
+        score_row("tool-calling", TRUTH, odd)
+    (record,) = caplog.records
+    assert record.exc_info and record.exc_info[0] is AttributeError

@@ -1,0 +1,18 @@
+"""The kinds of documents that the Evaluator stores, and the types that show them."""
+
+from __future__ import annotations
+
+from nemo_microservices.types import EvaluationConfig, EvaluationResult, EvaluationTarget
+from nemo_microservices.types.evaluation import EvaluationJob
+from pydantic import BaseModel
+
+CONFIG, TARGET = "evaluation_config", "evaluation_target"
+RESULT, JOB = "evaluation_result", "evaluation_job"
+PREFIXES = {CONFIG: "eval-config", TARGET: "eval-target", RESULT: "evaluation_result", JOB: "eval"}
+"""What the ids of each kind begin with."""
+SHOWN_AS: dict[str, type[BaseModel]] = {
+    CONFIG: EvaluationConfig,
+    TARGET: EvaluationTarget,
+    RESULT: EvaluationResult,
+    JOB: EvaluationJob,
+}
