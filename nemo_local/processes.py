@@ -100,9 +100,7 @@ def is_replaced(home: Path, control_plane: ProcessRecord) -> bool:
     return read_records(home).get("control plane", control_plane) != control_plane
 
 
-def reset_platform(
-    settings: Settings, say: Callable[[str], None] = lambda text: None
-) -> list[str] | None:
+def reset_platform(settings: Settings, say: Callable[[str], None]) -> list[str] | None:
     """Stop the platform and remove what it stored; the names of what is left in its home, or None
     where another `reset` was first.
 

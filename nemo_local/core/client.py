@@ -26,7 +26,7 @@ class UpstreamError(PlatformError):
     """Another service refused or failed; unhandled, its status and reason go on to our caller."""
 
     def __init__(
-        self, status: int, body: Any, url: str = "", headers: Mapping[str, str] | None = None
+        self, status: int, body: Any, url: str, headers: Mapping[str, str] | None = None
     ) -> None:
         detail = body.get("detail", body) if isinstance(body, dict) else body
         super().__init__(detail, headers)

@@ -46,8 +46,8 @@ class Conflict(PlatformError):
 
     status = 409
 
-    def __init__(self, detail: Any, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail, {**NO_RETRY, **(headers or {})})
+    def __init__(self, detail: Any) -> None:
+        super().__init__(detail, NO_RETRY)
 
 
 class Invalid(PlatformError):

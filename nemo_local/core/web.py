@@ -103,13 +103,13 @@ _BRACKETS = re.compile(r"(filter|search)((?:\[[^\[\]]+\])+)")
 def list_query(
     request: Request,
     shown_as: type[BaseModel],
+    filter_keys: Collection[str],
     sort_keys: Collection[str] = ("created_at",),
-    filter_keys: Collection[str] | None = None,
 ) -> ListQuery:
     """What a list request of entities that are shown as this type of the SDK asks for.
 
-    Filters by keys outside `filter_keys` are ignored, None lets every key through; so are searches
-    in what is no field of the type.
+    Filters by keys outside `filter_keys` are ignored; so are searches in what is no field of the
+    type.
 
         ?filter[namespace]=ns1&sort=-created_at, or ?filter={"namespace": "ns1"}&sort=-created_at
         -> ListQuery(sort="-created_at", filter={"namespace": "ns1"})
@@ -320,8 +320,8 @@ def _from_json(name: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _known(given: dict[str, Any], keys: Collection[str] | None) -> dict[str, Any]:
-    return given if keys is None else {key: given[key] for key in given if key in keys}
+def _known(given: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {key: given[key] for key in given if key in keys}
 
 
 def _number(request: Request, name: str, default: int, maximum: int | None) -> int:

@@ -84,7 +84,7 @@ def _job_urls(urls: APIRouter, service: CustomizerService) -> None:
 
     @urls.get("/jobs")
     def list_jobs(request: Request) -> Any:
-        query = list_query(request, CustomizationJob, filter_keys=JOB_FILTERS)
+        query = list_query(request, CustomizationJob, JOB_FILTERS)
         return _list(service.jobs, query)
 
     @urls.get("/jobs/{job_id}", response_model=CustomizationJob, response_model_exclude_unset=True)
@@ -128,7 +128,7 @@ def _config_urls(urls: APIRouter, service: CustomizerService) -> None:
 
     @urls.get("/configs")
     def list_configs(request: Request) -> Any:
-        query = list_query(request, CustomizationConfig, CONFIG_SORTS, CONFIG_FILTERS)
+        query = list_query(request, CustomizationConfig, CONFIG_FILTERS, CONFIG_SORTS)
         return _list(service.configs, query)
 
     @urls.get(item, response_model=CustomizationConfig, response_model_exclude_unset=True)
@@ -163,7 +163,7 @@ def _target_urls(urls: APIRouter, service: CustomizerService) -> None:
 
     @urls.get("/targets")
     def list_targets(request: Request) -> Any:
-        query = list_query(request, CustomizationTarget, filter_keys=TARGET_FILTERS)
+        query = list_query(request, CustomizationTarget, TARGET_FILTERS)
         return _list(service.targets, query)
 
     @urls.get(item, response_model=CustomizationTarget, response_model_exclude_unset=True)

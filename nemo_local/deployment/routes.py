@@ -45,7 +45,7 @@ def _deployment_urls(urls: APIRouter, service: DeploymentService) -> None:
     @urls.get(DEPLOYMENTS)
     def list_deployments(request: Request) -> dict[str, Any]:
         keys = ("namespace", "name", "project", "status")
-        query = list_query(request, ModelDeployment, filter_keys=keys)
+        query = list_query(request, ModelDeployment, keys)
         expand_config = request.query_params.get("expand") == "config"
         return page_body(service.find(query, expand_config), query)
 
@@ -76,7 +76,7 @@ def _config_urls(urls: APIRouter, service: DeploymentService) -> None:
     @urls.get(CONFIGS)
     def list_configs(request: Request) -> dict[str, Any]:
         keys = ("namespace", "name", "project")
-        query = list_query(request, DeploymentConfig, filter_keys=keys)
+        query = list_query(request, DeploymentConfig, keys)
         return page_body(service.find_configs(query), query)
 
     @urls.get(CONFIGS + "/{namespace}/{name}", response_model=DeploymentConfig)

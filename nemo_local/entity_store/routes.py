@@ -120,6 +120,6 @@ def _entity_urls(
 
 def _list(request: Request, kind: str, find: Callable[..., Any]) -> JSONResponse:
     """A page of entities; lists leave nulls out."""
-    query = list_query(request, SHOWN_AS[kind], LISTINGS[kind].sorts, LISTINGS[kind].filters)
+    query = list_query(request, SHOWN_AS[kind], LISTINGS[kind].filters, LISTINGS[kind].sorts)
     page = find(query)
     return JSONResponse(page_body(page, query) | {"data": without_nulls(page.items)})

@@ -144,7 +144,7 @@ def _add_jobs(routes: APIRouter, service: EvaluatorService) -> None:
 
     @routes.get("/jobs")
     def find(request: Request) -> Any:
-        query = list_query(request, SHOWN_AS[JOB], filter_keys=FILTERS[JOB])
+        query = list_query(request, SHOWN_AS[JOB], FILTERS[JOB])
         body = page_body(service.jobs(query), query)
         return masked({**body, "data": [wire_job(job) for job in body["data"]]})
 
@@ -182,7 +182,7 @@ def _add_jobs(routes: APIRouter, service: EvaluatorService) -> None:
 
 
 def _page(service: EvaluatorService, kind: str, request: Request) -> Any:
-    query = list_query(request, SHOWN_AS[kind], filter_keys=FILTERS[kind])
+    query = list_query(request, SHOWN_AS[kind], FILTERS[kind])
     filters = dict(query.filter)
     if kind == RESULT and "job_id" in filters:
         filters["job"] = filters.pop("job_id")

@@ -89,7 +89,7 @@ def _add_configs(routes: APIRouter, configs: ConfigStore) -> None:
 
     @routes.get("/configs")
     def find(request: Request) -> Any:
-        query = list_query(request, GuardrailConfig, filter_keys=FILTERS)
+        query = list_query(request, GuardrailConfig, FILTERS)
         return masked(page_body(configs.find(query), query))
 
     @routes.get("/configs/{namespace}/{name}")

@@ -24,9 +24,9 @@ class Thing(BaseModel):
     text: str
 
 
-def query_of(text: str, **options):
+def query_of(text: str):
     scope = {"type": "http", "query_string": text.encode(), "headers": []}
-    return list_query(Request(scope), Thing, **options)
+    return list_query(Request(scope), Thing, ("namespace", "base_model", "created_at"))
 
 
 def test_a_query_in_brackets_is_nested():
@@ -40,7 +40,7 @@ def test_a_query_in_brackets_is_nested():
 
 
 def test_unknown_filters_are_ignored():
-    assert query_of("filter[a]=1&filter[b]=2", filter_keys=("b",)).filter == {"b": "2"}
+    assert query_of("filter[a]=1&filter[namespace]=ns").filter == {"namespace": "ns"}
 
 
 def test_an_unknown_search_is_ignored():
@@ -59,7 +59,7 @@ def test_a_bad_number_or_sort_is_refused_with_its_name(text):
 
 
 def test_a_page_counts_its_pages():
-    body = page_body(Page([{"id": "x"}], total=11), query_of("page=2&filter[a]=b"))
+    body = page_body(Page([{"id": "x"}], total=11), query_of("page=2&filter[namespace]=b"))
     assert body["pagination"] == {
         "page": 2,
         "page_size": 10,
@@ -67,7 +67,7 @@ def test_a_page_counts_its_pages():
         "total_pages": 2,
         "total_results": 11,
     }
-    assert body["filter"] == {"a": "b"} and "search" not in body
+    assert body["filter"] == {"namespace": "b"} and "search" not in body
 
 
 def test_nulls_stay_where_they_are_a_value():
