@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, params
@@ -23,7 +23,6 @@ from nemo_microservices.types.customization import (
 from pydantic import BeforeValidator
 from starlette.requests import Request
 
-from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.web import NULLS, PATCH, as_sent, list_query, page_body, plain
 from nemo_local.customizer.downloads import TARGET
 from nemo_local.customizer.hyperparameters import refuse_unknown
@@ -59,6 +58,8 @@ JobBody = Annotated[
     BeforeValidator(_known_hyperparameters),
 ]
 POD_SPEC = as_sent(pod_spec=TrainingPodSpec)
+STORED: dict[str, Any] = {"response_model_exclude_unset": True}
+"""Of an answer that shows the fields that are stored, and no others."""
 
 
 def router(service: CustomizerService, dependencies: list[params.Depends]) -> APIRouter:
@@ -78,16 +79,16 @@ def router(service: CustomizerService, dependencies: list[params.Depends]) -> AP
 
 
 def _job_urls(urls: APIRouter, service: CustomizerService) -> None:
-    @urls.post("/jobs", response_model=CustomizationJob, response_model_exclude_unset=True)
+    @urls.post("/jobs", response_model=CustomizationJob, **STORED)
     def create_job(body: JobBody, wandb_api_key: Annotated[str | None, Header()] = None) -> Any:
         return service.create_job(plain(body), wandb_api_key)
 
     @urls.get("/jobs")
     def list_jobs(request: Request) -> Any:
         query = list_query(request, CustomizationJob, JOB_FILTERS)
-        return _list(service.jobs, query)
+        return page_body(service.jobs(query), query)
 
-    @urls.get("/jobs/{job_id}", response_model=CustomizationJob, response_model_exclude_unset=True)
+    @urls.get("/jobs/{job_id}", response_model=CustomizationJob, **STORED)
     def get_job(job_id: str) -> Any:
         return service.job(job_id)
 
@@ -96,19 +97,11 @@ def _job_urls(urls: APIRouter, service: CustomizerService) -> None:
         service.delete(job_id)
         return {}
 
-    @urls.get(
-        "/jobs/{job_id}/status",
-        response_model=CustomizationStatusDetails,
-        response_model_exclude_unset=True,
-    )
+    @urls.get("/jobs/{job_id}/status", response_model=CustomizationStatusDetails, **STORED)
     def get_status(job_id: str) -> Any:
         return service.status(job_id)
 
-    @urls.post(
-        "/jobs/{job_id}/cancel",
-        response_model=CustomizationJob,
-        response_model_exclude_unset=True,
-    )
+    @urls.post("/jobs/{job_id}/cancel", response_model=CustomizationJob, **STORED)
     def cancel_job(job_id: str) -> Any:
         return service.cancel(job_id)
 
@@ -120,7 +113,7 @@ def _job_urls(urls: APIRouter, service: CustomizerService) -> None:
 def _config_urls(urls: APIRouter, service: CustomizerService) -> None:
     registry, item = service.registry, "/configs/{namespace}/{name}"
 
-    @urls.post("/configs", response_model=CustomizationConfig, response_model_exclude_unset=True)
+    @urls.post("/configs", response_model=CustomizationConfig, **STORED)
     def create_config(
         body: Annotated[config_create_params.ConfigCreateParams, NULLS, POD_SPEC],
     ) -> Any:
@@ -129,17 +122,13 @@ def _config_urls(urls: APIRouter, service: CustomizerService) -> None:
     @urls.get("/configs")
     def list_configs(request: Request) -> Any:
         query = list_query(request, CustomizationConfig, CONFIG_FILTERS, CONFIG_SORTS)
-        return _list(service.configs, query)
+        return page_body(service.configs(query), query)
 
-    @urls.get(item, response_model=CustomizationConfig, response_model_exclude_unset=True)
+    @urls.get(item, response_model=CustomizationConfig, **STORED)
     def get_config(namespace: str, name: str) -> Any:
         return registry.shown_config(registry.get(CONFIG, namespace, name))
 
-    @urls.patch(
-        item,
-        response_model=CustomizationConfigWithWarningMessage,
-        response_model_exclude_unset=True,
-    )
+    @urls.patch(item, response_model=CustomizationConfigWithWarningMessage, **STORED)
     def update_config(
         namespace: str,
         name: str,
@@ -155,7 +144,7 @@ def _config_urls(urls: APIRouter, service: CustomizerService) -> None:
 def _target_urls(urls: APIRouter, service: CustomizerService) -> None:
     registry, item = service.registry, "/targets/{namespace}/{name}"
 
-    @urls.post("/targets", response_model=CustomizationTarget, response_model_exclude_unset=True)
+    @urls.post("/targets", response_model=CustomizationTarget, **STORED)
     def create_target(
         body: Annotated[target_create_params.TargetCreateParams, NULLS],
     ) -> Any:
@@ -164,17 +153,13 @@ def _target_urls(urls: APIRouter, service: CustomizerService) -> None:
     @urls.get("/targets")
     def list_targets(request: Request) -> Any:
         query = list_query(request, CustomizationTarget, TARGET_FILTERS)
-        return _list(service.targets, query)
+        return page_body(service.targets(query), query)
 
-    @urls.get(item, response_model=CustomizationTarget, response_model_exclude_unset=True)
+    @urls.get(item, response_model=CustomizationTarget, **STORED)
     def get_target(namespace: str, name: str) -> Any:
         return registry.get(TARGET, namespace, name)
 
-    @urls.patch(
-        item,
-        response_model=CustomizationTargetOutputWithWarningMessage,
-        response_model_exclude_unset=True,
-    )
+    @urls.patch(item, response_model=CustomizationTargetOutputWithWarningMessage, **STORED)
     def update_target(
         namespace: str,
         name: str,
@@ -185,7 +170,3 @@ def _target_urls(urls: APIRouter, service: CustomizerService) -> None:
     @urls.delete(item)
     def delete_target(namespace: str, name: str) -> Any:
         return registry.delete(TARGET, namespace, name)
-
-
-def _list(find: Callable[[ListQuery], Page], query: ListQuery) -> Any:
-    return page_body(find(query), query)
