@@ -252,7 +252,7 @@ def why_unreadable(folder: Path) -> str:
     try:
         context_length(folder)
         count_parameters(folder)
-        stateful = why_stateful(_config_of(folder))
+        stateful = why_stateful(config_of(folder))
     except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
         return f"the weights in {folder} cannot be read: {error}"
     return f"the weights in {folder} cannot be used: {stateful}" if stateful else ""
@@ -260,17 +260,19 @@ def why_unreadable(folder: Path) -> str:
 
 def context_length(folder: Path) -> int:
     """Tokens the checkpoint was made for, as its config.json says."""
-    return positions(_config_of(folder))
+    return positions(config_of(folder))
 
 
-def _config_of(folder: Path) -> Config:
+def config_of(folder: Path) -> Config:
+    """The checkpoint's config.json."""
     config: Config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return config
 
 
 def count_parameters(folder: Path) -> int:
     """Parameters stored in the folder's weight files, read from their headers."""
-    return sum(_parameters_in(path) for path in weight_files(folder))
+    shapes = (shape for path in weight_files(folder) for shape in tensor_shapes(path).values())
+    return sum(map(math.prod, shapes))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -298,9 +300,15 @@ def _weights_of_transformers(folder: Path) -> list[Path]:
     return [path for path in found if not path.name.startswith("consolidated")]
 
 
-def _parameters_in(path: Path) -> int:
-    # Format: 8 bytes little-endian header length, then a JSON header
-    # {"tensor": {"dtype": ..., "shape": [...], "data_offsets": [...]}, "__metadata__": {...}}.
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """The shapes of a safetensors file's tensors by their names, read from its header.
+
+    The file begins with the header's length, 8 bytes little-endian; the header is JSON:
+    {"tensor": {"dtype": ..., "shape": [...], "data_offsets": [...]}, "__metadata__": {...}}
+
+    Raises:
+        OSError; ValueError: it is a Git LFS pointer, not safetensors, or cut short.
+    """
     in_part = f"{path.name} is no safetensors file, or a part of one"
     with path.open("rb") as file:
         begin, size = file.read(8), path.stat().st_size
@@ -310,7 +318,8 @@ def _parameters_in(path: Path) -> int:
         if len(begin) < 8 or length > size:
             raise ValueError(in_part)
         header = json.loads(file.read(length))
-    tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
-    if 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0) > size:
+    tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+    ends = (tensor["data_offsets"][1] for tensor in tensors.values())
+    if 8 + length + max(ends, default=0) > size:
         raise ValueError(in_part)
-    return sum(math.prod(tensor["shape"]) for tensor in tensors)
+    return {name: tensor["shape"] for name, tensor in tensors.items()}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
-import struct
 from collections.abc import Collection
 from itertools import chain
 from pathlib import Path
 
-from nemo_local.catalog import weight_files
+from nemo_local.catalog import config_of, tensor_shapes, weight_files
 from nemo_local.core.errors import Invalid
 from nemo_local.core.near import did_you_mean, near_names
 
@@ -111,8 +109,7 @@ def _leaf(name: str) -> str:
 
 def why_no_adapter(checkpoint: Path) -> str:
     """Why inference could not serve an adapter of this checkpoint; empty when it could."""
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    kind = config.get("model_type")
+    kind = config_of(checkpoint).get("model_type")
     if kind in CONV1D:
         return (
             f"the matrices of {kind} are transposed (Conv1D), and inference has adapters for none"
@@ -134,8 +131,7 @@ def why_not_packed(checkpoint: Path, training_type: str, teacher: Path | None = 
     for folder, whose in ((checkpoint, ""), (teacher, " of the teacher")):
         if folder is None:
             continue
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = config.get("model_type")
+        kind = config_of(folder).get("model_type")
         if kind not in PACKABLE:
             return f"not tested for {kind!r}{whose}, only for {', '.join(PACKABLE)}"
     return ""
@@ -149,13 +145,10 @@ def linear_modules(checkpoint: Path) -> list[str]:
     """
     names = []
     for path in weight_files(checkpoint):
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        for key, tensor in header.items():
+        for key, shape in tensor_shapes(path).items():
             name = key.removesuffix(".weight")
             leaf = _leaf(name)
-            if key.endswith(".weight") and len(tensor["shape"]) == 2:
+            if key.endswith(".weight") and len(shape) == 2:
                 embeds = leaf in ("lm_head", "wte", "wpe") or "embed" in leaf
                 if not embeds and not re.fullmatch(OTHER_SENSES, name):
                     names.append(name)
