@@ -119,11 +119,11 @@ def compare(task: Task, names: list[str]) -> dict[str, Result]:
 
 def _one_gpu() -> dict[str, str]:
     """The environment of a contender: one GPU, whose memory is allocated as in a training."""
-    from nemo_local.customizer.processes import CHILD_ENVIRONMENT
+    from nemo_local.customizer.processes import TRAINING_PROFILE
 
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     name = "PYTORCH_ALLOC_CONF"
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": first, name: CHILD_ENVIRONMENT[name]}
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": first, name: TRAINING_PROFILE[name]}
 
 
 def table(results: dict[str, Result]) -> str:

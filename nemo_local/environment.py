@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from nemo_local.home import HOME_VARIABLE
@@ -29,7 +30,7 @@ LOCAL_PROFILE = {
     "MALLOC_TRIM_THRESHOLD_": "268435456",
     "MALLOC_TOP_PAD_": "16777216",
 }
-"""Environment of both processes: no telemetry, no Xet, threads that soon yield."""
+"""Environment of all processes: no telemetry, no Xet, threads that soon yield."""
 
 _NOT_INHERITED = (
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"),
@@ -45,13 +46,20 @@ def child_environment(settings: Settings) -> dict[str, str]:
         for key, value in os.environ.items()
         if key not in _NOT_INHERITED and not key.startswith("NEMO_LOCAL_")
     }
-    # `python -m nemo_local` must find this package from any working directory.
-    root = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [root, inherited.get("PYTHONPATH", "")]))
-    own = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", HOME_VARIABLE: str(settings.home)}
+    own = {**runs_our_modules(inherited), HOME_VARIABLE: str(settings.home)}
     # A proxy would be asked for our own addresses, too. Of two spellings the small one counts.
     hosts = inherited.get("no_proxy") or inherited.get("NO_PROXY", "")
     if hosts.strip() != "*":
         hosts = ",".join(dict.fromkeys(filter(None, [hosts, *LOOPBACK_HOSTS, settings.host])))
     own |= {"no_proxy": hosts, "NO_PROXY": hosts}
     return {**inherited, **LOCAL_PROFILE, **settings.environment(), **own}
+
+
+def runs_our_modules(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Variables with which `python -m nemo_local...` works in any folder, and says things at once.
+
+    Paths that are in `inherited` come after ours.
+    """
+    root = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(filter(None, [root, inherited.get("PYTHONPATH", "")]))
+    return {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_local.core.client import check_url
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.jobs import FINISHED
 from nemo_local.core.urls import same_server
 from nemo_local.customizer.download import Wanted, split_model_uri
-from nemo_local.customizer.processes import Process, child_environment, end_process
+from nemo_local.customizer.processes import Process, end_process, training_environment
 from nemo_local.customizer.records import KIND as JOB
 from nemo_local.settings import Settings
 
@@ -77,9 +78,8 @@ class Downloads:
         """Raise Invalid when the target names a Hub or repository that cannot exist."""
         if is_downloaded(target):
             split_model_uri(target["model_uri"])
-            endpoint = target.get("hf_endpoint")
-            if endpoint and not str(endpoint).startswith(("http://", "https://")):
-                raise Invalid(f"hf_endpoint {endpoint!r} is not a URL of http or https")
+            if endpoint := target.get("hf_endpoint"):
+                _check_endpoint(endpoint)
 
     def check_unused(self, target: Document) -> None:
         """Raise Conflict while a job that has not ended needs what was downloaded."""
@@ -176,7 +176,7 @@ class Downloads:
     def _start(self, download: _Download) -> Process | None:
         """The process, or None when nobody wants it any more."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        environment = child_environment()
+        environment = training_environment()
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             del environment[name]
         with self._lock:
@@ -205,6 +205,15 @@ class Downloads:
         except NotFound:  # deleted a moment ago
             self.forget(target_id)
         logger.info("target %s is %s: %s", target_id, status, why)
+
+
+def _check_endpoint(endpoint: str) -> None:
+    try:
+        if not endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"{endpoint!r} is not a URL of http or https")
+        check_url(endpoint)
+    except ValueError as error:
+        raise Invalid(f"hf_endpoint {error}") from None
 
 
 def _answer(process: Process, wanted: Wanted) -> bytes:

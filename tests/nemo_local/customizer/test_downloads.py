@@ -206,6 +206,7 @@ def test_a_hub_that_does_not_answer_is_named(client):
         ({"model_uri": "hf://ns/tiny@a%2F..%2Fx"}, "does not have the form"),
         ({"model_uri": "hf://ns/tiny@"}, "does not have the form"),
         ({"model_uri": "hf://ns/tiny", "hf_endpoint": "file:///x"}, "is not a URL of http"),
+        ({"model_uri": "hf://ns/tiny", "hf_endpoint": "http://x:y"}, "hf_endpoint 'http://x:y' is"),
         ({"tokenizer": {"bos_token": "x"}}, "tokenizer.bos_token is not supported"),
     ],
 )

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from nemo_local.customizer.processes import child_environment
+from nemo_local.customizer.processes import training_environment
 
 KERNELS = ("norm", "norm_back", "gate", "gate_back", "turn", "softmax")
 REHEARSED_THEN_TRAINED = """
@@ -27,7 +27,7 @@ def test_a_job_after_a_rehearsal_has_no_kernel_to_load(job, job_dir):
     job |= {"threads": 2, "plan": job["plan"] | {"batch_size": 16, "max_steps": 1}}
     done = subprocess.run(
         [sys.executable, "-c", REHEARSED_THEN_TRAINED, json.dumps(job), str(job_dir), *KERNELS],
-        env=child_environment() | {"OMP_NUM_THREADS": "2"},
+        env=training_environment() | {"OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
     )
