@@ -18,13 +18,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nemo_local.customizer.parallelism import SHARDED
+
 OF_PLAIN_ATTENTION = 10
 """Bytes a score: in fp32 before the softmax and after it, and in bf16 for the product."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What of an architecture decides how much a pass keeps."""
+    """The dimensions of a model that decide how much memory a pass keeps."""
 
     layers: int
     hidden: int
@@ -79,6 +81,6 @@ def resident(
     if computes_width < weights_width:
         weights += parameters * computes_width
     state = 12 * parameters if trains_all else 0
-    if parallelism in ("fsdp", "zero3"):
+    if parallelism in SHARDED:
         return (weights + state) // processes
     return weights + (state // processes if parallelism == "zero2" else state)

@@ -61,6 +61,7 @@ class Choices:
 
     @property
     def rows_of_a_pass(self) -> int:
+        """Rows that are computed at once."""
         return int(self.rows.value)
 
     def note(self) -> str:
@@ -255,8 +256,8 @@ def _fused(facts: Facts, attention: Choice) -> Choice:
             f"on a CPU they are for sft, not for {plan.training_type}": plan.training_type != "sft",
             "several processes share this processor already": facts.processes > 1,
         }
-    for reason in (reason for reason, holds in reasons.items() if holds):
-        return Choice("fused layers", "off", reason)
+    if why_not := next((reason for reason, holds in reasons.items() if holds), ""):
+        return Choice("fused layers", "off", why_not)
     shared = ", in threads with rows of their own" if on_cpu else ""
     reason = f"{facts.model_type} with adapters, in few operations{shared}"
     return Choice("fused layers", "on", reason)
@@ -273,7 +274,7 @@ def _liger(facts: Facts, fused: bool) -> Choice:
         why_not = f"only for {', '.join(FUSED_MODELS)}, not for {facts.model_type}"
     elif not why_not and facts.activation != "silu":
         why_not = f"they compute silu, and this {facts.model_type} has {facts.activation}"
-    elif not why_not and facts.split:
+    elif not why_not and facts.sharded:
         why_not = f"weights are split ({facts.parallelism}), for which nobody tried them"
     if why_not:
         return Choice(name, "off", why_not)
@@ -299,7 +300,7 @@ def _compile(
             facts.steps < COMPILE_FROM_STEPS
         ),
     }
-    why_not = [facts.why_no_triton, *(reason for reason, holds in reasons.items() if holds)]
-    for reason in filter(None, why_not):
-        return Choice("torch.compile", "off", reason)
+    first = next((reason for reason, holds in reasons.items() if holds), "")
+    if why_not := facts.why_no_triton or first:
+        return Choice("torch.compile", "off", why_not)
     return Choice("torch.compile", "on", f"{facts.steps} steps make up for compiling")

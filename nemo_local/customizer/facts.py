@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemo_local.customizer.activations import Size
+from nemo_local.customizer.parallelism import SHARDED
 from nemo_local.customizer.plan import Plan
 from nemo_local.settings import Parallelism
 
@@ -52,7 +53,7 @@ class Facts:
     installed: frozenset[str] = frozenset()
     """Of flash_attn, liger_kernel, triton, and cc, the C compiler that Triton's kernels need."""
     kernel_error: str = ""
-    """What came of the try to compile and run a kernel of Liger; empty when it ran, or is none."""
+    """Why a trial Liger kernel failed; empty when it ran or Liger is not installed."""
     activation: str = "silu"
     """Of the feed-forward block."""
     attentions: frozenset[str] = frozenset()
@@ -75,9 +76,9 @@ class Facts:
     """Rows of a pass for which memory ran out; None while it has not."""
 
     @property
-    def split(self) -> bool:
+    def sharded(self) -> bool:
         """Whether a process holds a part of the weights only."""
-        return self.processes > 1 and self.parallelism in ("fsdp", "zero3")
+        return self.processes > 1 and self.parallelism in SHARDED
 
     @property
     def why_no_triton(self) -> str:

@@ -15,6 +15,8 @@ SETTING = "NEMO_LOCAL_PARALLELISM"
 PORT = 29500
 """Where the processes of several machines find each other, unless the address names another."""
 
+SHARDED = ("fsdp", "zero3")
+"""Ways in which each process holds a part of the weights only."""
 FLAGS: dict[Parallelism, list[str]] = {
     # The launcher of PyTorch, whatever is computed on: Accelerate's own for CPUs needs MPI.
     "ddp": ["--multi_gpu"],

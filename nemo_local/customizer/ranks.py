@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
+from nemo_local.customizer.parallelism import SHARDED
 from nemo_local.settings import Parallelism
 
 WAITS_AT_MOST = timedelta(minutes=30)
@@ -49,7 +50,7 @@ class Ranks:
     @property
     def sharded(self) -> bool:
         """Whether each holds a part of the weights only."""
-        return self.count > 1 and self.parallelism in ("fsdp", "zero3")
+        return self.count > 1 and self.parallelism in SHARDED
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes; each must ask."""
