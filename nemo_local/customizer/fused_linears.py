@@ -14,9 +14,10 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
-from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from torch.nn import functional
+
+from nemo_local.customizer.lora_forward import adapter_of
 
 ALIGNED_TO = 8
 """Adapters that read the same are filled up to a multiple of so many ranks: all rows then begin at
@@ -63,7 +64,7 @@ class Beside:
 
     def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
         bases: list[Any] = [getattr(layer, "base_layer", layer) for layer in layers]
-        adapters = [_adapter(layer) for layer in layers]
+        adapters = [adapter_of(layer) for layer in layers]
         given = [adapter for adapter in adapters if adapter is not None]
         self.dtype, self.scaling = dtype, given[0][2] if given else 1.0
         self.widths = [len(base.weight) for base in bases]
@@ -156,7 +157,7 @@ class Merged:
     def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
         bases: list[Any] = [getattr(layer, "base_layer", layer) for layer in layers]
         self.weights: list[Tensor] = [base.weight for base in bases]
-        self.adapters = [_adapter(layer) for layer in layers]
+        self.adapters = [adapter_of(layer) for layer in layers]
         given = [adapter for adapter in self.adapters if adapter is not None]
         self.dtype, self.scaling = dtype, given[0][2] if given else 1.0
         self.widths, self.ranks = (
@@ -173,6 +174,7 @@ class Merged:
         """The matrix, while nothing changes the adapters."""
 
     def build(self) -> Tensor:
+        """The matrix with the adapters as they are now."""
         found = torch.empty(sum(self.widths), self.weights[0].shape[1], dtype=self.dtype)
         parts = zip(self.weights, self.adapters, found.split(self.widths), strict=True)
         for weight, adapter, part in parts:
@@ -210,14 +212,6 @@ class Merged:
         return dy @ matrix, [one.mul_(self.scaling) for one in found]
 
     backward_of = backward
-
-
-def _adapter(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
-    """A, B and s of a layer."""
-    if not isinstance(layer, Linear):
-        return None
-    (name,) = layer.active_adapters
-    return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
 
 
 def _multiplies_into_float32(matrix: Tensor) -> bool:

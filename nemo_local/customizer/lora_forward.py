@@ -86,9 +86,9 @@ def is_better_merged(layer: Linear) -> bool:
     )
 
 
-def _adapter(layer: Linear) -> tuple[Tensor, Tensor, float] | None:
-    """A [r, d_in], B [d_out, r] and s of a layer; None while they are not to be added."""
-    if layer.disable_adapters or layer.merged:
+def adapter_of(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
+    """A [r, d_in], B [d_out, r] and s of a layer; None where none is to be added."""
+    if not isinstance(layer, Linear) or layer.disable_adapters or layer.merged:
         return None
     (name,) = layer.active_adapters
     return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
@@ -97,7 +97,7 @@ def _adapter(layer: Linear) -> tuple[Tensor, Tensor, float] | None:
 def _merged(layer: Linear, x: Tensor) -> Tensor:
     """[..., d_in] to [..., d_out]."""
     base: Any = layer.get_base_layer()
-    adapter, dtype = _adapter(layer), _computed_in(x)
+    adapter, dtype = adapter_of(layer), _computed_in(x)
     if adapter is None:
         return functional.linear(x, base.weight, base.bias)
     y: Tensor = _Product.apply(x.to(dtype), base.weight, *adapter)  # type: ignore[no-untyped-call]
@@ -113,7 +113,7 @@ def _computed_in(x: Tensor) -> torch.dtype:
 def _merged_weight(layer: Linear) -> Tensor:
     """W + s B A, [d_out, d_in]."""
     weight: Tensor = layer.get_base_layer().weight
-    adapter = _adapter(layer)
+    adapter = adapter_of(layer)
     if adapter is None:
         return weight
     a, b, scaling = adapter
@@ -151,7 +151,7 @@ class _Product(torch.autograd.Function):
 def _beside(layer: Linear, x: Tensor) -> Tensor:
     """[..., d_in] to [..., d_out]."""
     base: Any = layer.get_base_layer()
-    adapter = _adapter(layer)
+    adapter = adapter_of(layer)
     if adapter is None:
         y: Tensor = base(x)
         return y
