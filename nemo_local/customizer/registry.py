@@ -62,7 +62,8 @@ class Registry:
             "custom_fields": {},
             **{key: value for key, value in without_columns(body).items() if value is not None},
         }
-        target = self._documents.create(TARGET, namespace, name, self._with_state(document))
+        document |= self._state_of(document)
+        target = self._documents.create(TARGET, namespace, name, document)
         if target["status"] == "pending":
             self._downloads.begin(target)
         return target
@@ -100,22 +101,20 @@ class Registry:
             for key, value in without_columns(body).items()
         }
         self._check_target({**found, **changes})
-        before = found
-
-        def merge(target: Document) -> Document:
-            nonlocal before
-            before, merged = target, {**target, **changes}
-            if hub_of(merged) != hub_of(target):
-                self._downloads.check_unused(target)
-                if merged["model_path"] == str(self._downloads.folder_of(target["id"])):
-                    merged["model_path"] = ""
-            moved = source_of(merged) != source_of(target)
-            if WEIGHTS & changes.keys() and (moved or target["status"] not in LOADING):
-                merged = self._with_state(merged)
-            return showable(CustomizationTarget, merged)
-
         with self._changing:
-            target = self._documents.update(TARGET, found["id"], merge)
+            # Not in the transaction, in which all writers would wait for the disk. A download that
+            # ends meanwhile writes fields that stay, or was of weights that are no longer wanted.
+            before = self._documents.get_by_id(TARGET, found["id"])
+            merged = {**before, **changes}
+            if hub_of(merged) != hub_of(before):
+                self._downloads.check_unused(before)
+                if merged["model_path"] == str(self._downloads.folder_of(before["id"])):
+                    merged["model_path"] = ""
+            moved = source_of(merged) != source_of(before)
+            if WEIGHTS & changes.keys() and (moved or before["status"] not in LOADING):
+                changes |= self._state_of(merged)
+            showable(CustomizationTarget, {**before, **changes})
+            target = self._documents.update(TARGET, found["id"], changes)
             self._downloads.follow(before, target)
         return {**target, "warning_message": None}
 
@@ -270,14 +269,15 @@ class Registry:
             namespace, name = _names(target)
             self._check_target(target)
             full = {"namespace": namespace, "name": name, "enabled": True, **target}
-            config["target"] = self._with_state(full, stored=False)
+            config["target"] = full | self._state_of(full, stored=False)
         return config
 
     def _check_target(self, target: Document) -> None:
         check_tokenizer(target.get("tokenizer"))
         self._downloads.check(target)
 
-    def _with_state(self, target: Document, stored: bool = True) -> Document:
+    def _state_of(self, target: Document, stored: bool = True) -> Document:
+        """The fields that tell what is here of a target's weights."""
         path, reason = self._checkpoint(target)
         without = "pending" if stored and is_downloaded(target) else "failed"
         status = "ready" if path else without
@@ -285,7 +285,6 @@ class Registry:
         if "why" in fields or status == "failed":
             fields = {**fields, "why": reason}
         return {
-            **target,
             "model_path": target.get("model_path") or "",
             "model_type": "hf",
             "status": status,
