@@ -46,6 +46,7 @@ SEEDED_OPTIONS: list[Document] = [
     for training_type in ("sft", "dpo", "distillation")
     for finetuning_type in ("lora", "lora_merged", "all_weights")
 ]
+PRECISIONS = ("bf16-mixed", "bf16", "fp32")
 NUMBERS = (
     *("num_gpus", "micro_batch_size", "num_nodes", "data_parallel_size"),
     *("tensor_parallel_size", "pipeline_parallel_size", "expert_model_parallel_size"),
@@ -91,6 +92,24 @@ def change_options(
     if not changed:
         raise Invalid("a config needs at least one training option; none would be left")
     return changed, missing
+
+
+def option_for(config: Document, given: Document) -> Document:
+    """The training option that a job's types choose. Raises Invalid."""
+    wanted = given.get("training_type") or "sft", given["finetuning_type"]
+    offered = {types_of(option): option for option in config["training_options"]}
+    if wanted not in offered:
+        available = ", ".join(map("/".join, offered))
+        raise Invalid(
+            f"hyperparameters: {'/'.join(wanted)} is not offered by this config; "
+            f"available (training_type/finetuning_type): {available}"
+        )
+    if config["training_precision"] not in PRECISIONS:
+        raise Invalid(
+            f"training_precision {config['training_precision']!r} of the config is not supported "
+            f"here; use one of {', '.join(PRECISIONS)}"
+        )
+    return offered[wanted]
 
 
 def types_of(option: Document) -> tuple[Any, Any]:

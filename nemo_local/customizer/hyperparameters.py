@@ -146,6 +146,28 @@ def shown(given: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     return values
 
 
+def warnings(
+    given: Mapping[str, Any], option: Mapping[str, Any], unpacked: str
+) -> list[dict[str, Any]]:
+    """The warnings of a job whose hyperparameters have no effect with its training option.
+
+    `unpacked` is why its sequences cannot share rows, empty when they can.
+    """
+    said = []
+    kinds = f"{option['training_type']}/{option['finetuning_type']}"
+    for name, used in (
+        ("lora", option["finetuning_type"] != "all_weights"),
+        ("sft", option["training_type"] != "dpo"),
+        ("dpo", option["training_type"] == "dpo"),
+        ("distillation", option["training_type"] == "distillation"),
+    ):
+        if given.get(name) and not used:
+            said.append((f"hyperparameters.{name} is not used", f"it has no part in {kinds}"))
+    if given.get("sequence_packing_enabled") and unpacked:
+        said.append(("Sequence packing is off", unpacked))
+    return [{"message": message, "explanation": why} for message, why in said]
+
+
 _AT_LEAST = {
     "epochs": 1,
     "batch_size": 1,

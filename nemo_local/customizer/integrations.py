@@ -54,6 +54,14 @@ def asked_of_wandb(
     return {**asked, "project": asked["project"] or PROJECT, "keyed": bool(key)}
 
 
+def warnings(asked: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The warning of a job whose Weights & Biases run has no key."""
+    if asked is None or asked["keyed"]:
+        return []
+    why = "no wandb-api-key came with the job; its run is in the job's folder, for `wandb sync`"
+    return [{"message": "Weights & Biases runs offline", "explanation": why}]
+
+
 def check_mlflow(tracking_uri: str | None) -> None:
     """Raises Invalid when MLflow is asked for and cannot be used: not installed, or in part."""
     if not tracking_uri:

@@ -20,11 +20,11 @@ from nemo_local.core.jobs import FINISHED, JobRunner
 from nemo_local.core.query import ListQuery, Page
 from nemo_local.core.web import check_namespace
 from nemo_local.customizer import hyperparameters, integrations, logs, parallelism
+from nemo_local.customizer.config_fields import option_for
 from nemo_local.customizer.downloads import TARGET, Downloads
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
 from nemo_local.customizer.modules import linear_modules, why_no_adapter, why_not_packed
-from nemo_local.customizer.options import option_for, warnings_of
 from nemo_local.customizer.processes import TrainingProcesses
 from nemo_local.customizer.records import Records, shown
 from nemo_local.customizer.references import (
@@ -57,7 +57,7 @@ class CustomizerService:
         settings: Settings,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`stopping` is whether the platform ends, from before it stops to answer."""
+        """`stopping` is whether the platform ends, from before it stops answering."""
         self._downloads = Downloads(documents, settings)
         self.registry = Registry(documents, catalog, settings.models_dir, self._downloads)
         self._documents = documents
@@ -174,7 +174,8 @@ class CustomizerService:
             "output_model": str(output),
             "integrations": body.get("integrations"),
             "warnings": [
-                *warnings_of(body, option, unpacked, wandb),
+                *hyperparameters.warnings(given, option, unpacked),
+                *integrations.warnings(wandb),
                 *parallelism.warnings(option, self._settings),
             ]
             or None,
@@ -244,7 +245,7 @@ class CustomizerService:
 
     def targets(self, query: ListQuery) -> Page:
         """One page of targets."""
-        return select(self._documents.all(TARGET), query, lambda target: {})
+        return self._documents.find(TARGET, query)
 
     def _teacher(self, given: Document, option: Document) -> Document:
         """What the training process is told of the teacher; nothing when there is none to name.
