@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nemo_local.customizer.choices import Choices
 from nemo_local.customizer.facts import FLASH
 from nemo_local.customizer.memory import WAY_BACK
 from nemo_local.customizer.packing import PackingCollator
 from nemo_local.customizer.passes import rows_of_each
-
-if TYPE_CHECKING:
-    from nemo_local.customizer.trainer import Run
+from nemo_local.customizer.run import Run
 
 CHECKPOINT_EVERY_STEPS = 25
 """If writing them takes no more than its share of the time; see SavePace."""
@@ -68,7 +66,7 @@ def _validated_at_once(run: Run, size: int) -> int:
 
 
 def padded_to(run: Run, choices: Choices) -> int | None:
-    """Of how many tokens the length of a pass's rows is a multiple; None: of one."""
+    """Rows are padded to a multiple of this many tokens; None means no padding."""
     return PADDED_TO if run.device.type == "cpu" and choices.bf16 else None
 
 

@@ -1,4 +1,4 @@
-"""What to do when memory runs out in training."""
+"""What to do and to say when memory runs out in training."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from nemo_local.customizer import objectives
 from nemo_local.customizer.choices import Choices
+from nemo_local.customizer.ranks import Ranks
 
 WAY_BACK = {"use_reentrant": False}
 """How PyTorch computes layers again: it recommends this form, which needs no trained input."""
@@ -55,6 +56,27 @@ def longest_that_fits(model: Any, longest: int, sequences: int, choices: Choices
         release()
         length //= 2
     return 0
+
+
+def what_fits(longest: int, fits: int, checkpointed: bool) -> str:
+    """The reason of a run for which one row of `longest` tokens is too much; `fits` may be 0."""
+    how = " and activation checkpointing" if checkpointed else ""
+    words = f"memory ran out with one row of {longest} tokens at a time{how}; "
+    if fits:
+        words += f"rows of {fits} tokens fit: lower the config's max_seq_length to that, or "
+    return words + "train fewer weights (lora, a smaller adapter_dim), or take a smaller model"
+
+
+def what_several_may_do(ranks: Ranks, size: int, longest: int, what: str) -> str:
+    """The reason of a run of several processes, in which `size` rows were too many for one."""
+    words = (
+        f"memory ran out in process {ranks.index} of {ranks.count} with {size} "
+        f"{'row' if size == 1 else 'rows'} of up to {longest} tokens at a time ({what}); "
+        "lower batch_size or the config's max_seq_length, or "
+    )
+    if ranks.sharded:
+        return words + "use more processes"
+    return words + "split the weights up (NEMO_LOCAL_PARALLELISM fsdp or zero3)"
 
 
 def _try_pass(model: Any, sequences: int, length: int, bf16: bool) -> None:

@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -20,15 +20,16 @@ from nemo_local.customizer.call_accuracy import CallAccuracy
 from nemo_local.customizer.choices import Choices, choose, with_less_memory
 from nemo_local.customizer.facts import Facts
 from nemo_local.customizer.gather import gather
-from nemo_local.customizer.memory import is_out_of_memory, longest_that_fits, release
-from nemo_local.customizer.networks import load_model, load_teacher
-from nemo_local.customizer.objectives import make_trainer
-from nemo_local.customizer.passes import (
-    rows_of_each,
-    sequences_a_row,
+from nemo_local.customizer.memory import (
+    is_out_of_memory,
+    longest_that_fits,
+    release,
     what_fits,
     what_several_may_do,
 )
+from nemo_local.customizer.networks import load_model, load_teacher
+from nemo_local.customizer.objectives import make_trainer
+from nemo_local.customizer.passes import rows_of_each, sequences_a_row
 from nemo_local.customizer.plan import Plan, steps_per_epoch
 from nemo_local.customizer.progress import (
     OutOfMemory,
@@ -48,46 +49,14 @@ from nemo_local.customizer.reporting import (
 )
 from nemo_local.customizer.row_files import Rows
 from nemo_local.customizer.row_threads import RowThreads
+from nemo_local.customizer.run import Run
 from nemo_local.customizer.saving import finish, trained_weights
-from nemo_local.customizer.special_tokens import SpecialTokens, load_tokenizer
+from nemo_local.customizer.special_tokens import load_tokenizer
 from nemo_local.customizer.token_files import TokenFile
 from nemo_local.customizer.trackers import Trackers
 
 STATES_OF_A_WEIGHT = 2
 """What Adam keeps of each, in float32."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """The training of one job: what is trained on what, and who is told of it."""
-
-    job: dict[str, Any]
-    plan: Plan
-    folder: Path
-    ranks: Ranks
-    tokenizer: Any
-    special: SpecialTokens
-    training: TokenFile
-    validation: TokenFile
-    progress: ProgressWriter
-    stop: Event
-    trackers: Trackers | None
-    """None in a process that does not report."""
-    call_accuracy: CallAccuracy | None
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row that is trained on."""
-        return max(self.training.lengths)
-
-    @property
-    def longest_of_all(self) -> int:
-        """Tokens of the longest row, be it of validation."""
-        return max(self.longest, max(self.validation.lengths, default=0))
-
-    @property
-    def device(self) -> torch.device:
-        return self.ranks.device
 
 
 def train(

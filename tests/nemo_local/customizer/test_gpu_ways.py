@@ -17,9 +17,9 @@ from nemo_local.customizer.gather import gather
 from nemo_local.customizer.passes import pass_sizes
 from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.ranks import Ranks
+from nemo_local.customizer.run import Run
 from nemo_local.customizer.special_tokens import NO_TOKENS
 from nemo_local.customizer.token_files import TokenFile
-from nemo_local.customizer.trainer import Run
 from tests.nemo_local.customizer.test_choices import H100, dropping, packed, planned, without
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job

@@ -192,7 +192,7 @@ def test_a_row_that_does_not_fit_fails_the_run_with_what_would(checkpoint, job_d
 
 
 def test_what_several_processes_may_do_depends_on_how_they_share():
-    from nemo_local.customizer.passes import what_several_may_do
+    from nemo_local.customizer.memory import what_several_may_do
     from nemo_local.customizer.ranks import Ranks
 
     whole, split = (
@@ -359,7 +359,7 @@ def test_weights_that_the_last_step_made_no_numbers_fail_a_run_without_validatio
     rows = job_dir / "data/training/a.jsonl"
     rows.write_text(rows.read_text().splitlines()[0])
     job = make_job(checkpoint, epochs=1, learning_rate=1e39, optimizer="adamw_with_flat_lr")
-    with pytest.raises(TrainingFailed, match="the last step left weights that are no finite num"):
+    with pytest.raises(TrainingFailed, match="the last step left non-finite weights"):
         train_job(job, job_dir)
     assert not (job_dir / "adapter").exists() and not (job_dir / "best").exists()
 
