@@ -7,6 +7,7 @@ reads it and scored as Evaluator scores tool calls.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,8 @@ from nemo_local.customizer.facts import EAGER, FLASH, ROW_BY_ROW, SDPA, UNMASKED
 from nemo_local.customizer.lora_forward import merged_once
 from nemo_local.customizer.rendering import Renderer
 from nemo_local.customizer.rows import ChatRow, Row
+
+logger = logging.getLogger(__name__)
 
 ROWS = 16
 """Rows that are asked; fewer when the data has fewer."""
@@ -92,6 +95,7 @@ class CallAccuracy:
             return self._measure(model)
         except Exception as error:
             self._failed = True
+            logger.debug("tool calls could not be counted", exc_info=True)
             print(f"tool calls are not counted from here on: {type(error).__name__}: {error}")
             return {}
 
@@ -104,7 +108,10 @@ class CallAccuracy:
                     names += found.keys() == question.calls.keys()
                     calls += found == question.calls
         took = time.monotonic() - started
-        print(f"tool calls: {names} right by name, {calls} wholly, of {self._count} ({took:.2f} s)")
+        print(
+            f"tool calls: {names} right tool, {calls} right tool and arguments, "
+            f"of {self._count} ({took:.2f} s)"
+        )
         return {
             "eval_tool_name_accuracy": names / self._count,
             "eval_tool_call_accuracy": calls / self._count,

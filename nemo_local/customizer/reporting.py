@@ -106,7 +106,7 @@ class LossWindow(TrainerCallback, ExportableState):
     def __init__(self, total: float = 0.0, steps: int = 0) -> None:
         self._total: Any = total
         self._steps = steps
-        self._finite: Any = steps  # how many of them, from the first, before the sum was no number
+        self._finite: Any = steps  # how many of them, from the first, before the sum was not finite
         self._step: Any = 0.0
         self.ranks = Ranks()
 
@@ -130,13 +130,13 @@ class LossWindow(TrainerCallback, ExportableState):
         self._steps += 1
 
     def check(self, last: int) -> None:
-        """Raise TrainingFailed if the loss of a step since the last report was no number.
+        """Raise TrainingFailed if the loss of a step since the last report was not finite.
 
         `last` is the number of the newest step; to look waits for the device.
         """
         finite = int(self._finite)
         if finite < self._steps:
-            raise _no_number("training", float(self._total), last + 1 - self._steps + finite)
+            raise _not_finite("training", float(self._total), last + 1 - self._steps + finite)
 
     def take(self) -> float:
         """The mean, and begin anew."""
@@ -222,7 +222,7 @@ class Reporter(TrainerCallback):
         step, loss = state.global_step - 1, float(given["metrics"]["eval_loss"])
         print(f"step {step}: val_loss {loss:.4f}")
         if not math.isfinite(loss):
-            raise _no_number("validation", loss, step)
+            raise _not_finite("validation", loss, step)
         if self._is_best(loss, step):
             save_weights(given["model"], self._best_dir, self._ranks)
         self._progress.write("val_loss", step=step, value=loss)
@@ -255,7 +255,7 @@ def _never_logged(state: Any) -> bool:
     return not any("loss" in logs for logs in state.log_history)
 
 
-def _no_number(which: str, loss: float, step: int) -> TrainingFailed:
+def _not_finite(which: str, loss: float, step: int) -> TrainingFailed:
     return TrainingFailed(
         f"the {which} loss became {loss} at step {step}; "
         "try a lower learning_rate or a longer warm-up"

@@ -46,7 +46,7 @@ def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressW
     """Leave the output of the best weights in its folder, and report the end.
 
     Raises:
-        TrainingFailed: nothing was validated, and the last step has left weights of no number.
+        TrainingFailed: nothing was validated, and the last step has left non-finite weights.
     """
     plan, best, ranks = Plan.from_json(job["plan"]), job_dir / "best", trainer.ranks
     if not ranks.from_first(best.is_dir):
@@ -75,12 +75,12 @@ def trained_weights(model: Any) -> dict[str, Any]:
 
 
 def _check_finite(model: Any, ranks: Ranks) -> None:
-    """Raise TrainingFailed for weights of no number, which no loss has seen yet."""
+    """Raise TrainingFailed for non-finite weights, which no loss has seen yet."""
     with _gathered(model, ranks):
         whole = all(_is_finite(weight) for weight in trained_weights(model).values())
     if ranks.any(not whole):
         raise TrainingFailed(
-            "the last step left weights that are no finite numbers; "
+            "the last step left non-finite weights (NaN or infinity); "
             "try a lower learning_rate or a longer warm-up"
         )
 

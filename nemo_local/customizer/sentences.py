@@ -47,7 +47,8 @@ def result(progress: Progress) -> str:
     found = progress.best_tool_calls
     if found:
         parts.append(
-            f"tool calls there: {found['names']:.2f} right by name, {found['calls']:.2f} wholly"
+            f"tool calls there: {found['names']:.2f} right tool, "
+            f"{found['calls']:.2f} right tool and arguments"
         )
     return ", ".join(parts)
 

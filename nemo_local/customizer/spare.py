@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ from importlib import import_module
 from nemo_local.core.imports import imports_that_stay
 from nemo_local.customizer.parent import PARENT_GONE
 from nemo_local.customizer.train import next_job, run
+
+logger = logging.getLogger(__name__)
 
 LIBRARIES = (
     "torch",
@@ -87,6 +90,7 @@ def ready_to_fork() -> bool:
     try:
         get_ready()
     except Exception:  # which the job meets, too, and can tell
+        logger.debug("this process cannot prepare a training", exc_info=True)
         return False
     import torch
 

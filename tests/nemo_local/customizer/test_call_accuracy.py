@@ -44,7 +44,7 @@ def test_a_model_that_learnt_its_rows_answers_all_of_them_right(checkpoint, tmp_
     progress = train_job(make_job(checkpoint, epochs=40, finetuning_type="all_weights"), tmp_path)
     assert measured(progress)[0] == (1, 0.0, 0.0)
     assert measured(progress)[-1] == (79, 1.0, 1.0)
-    assert "tool calls: 2 right by name, 2 wholly, of 2" in capsys.readouterr().out
+    assert "tool calls: 2 right tool, 2 right tool and arguments, of 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_every_training_leaves_tensorboard_files_and_says_where(train, client):
     assert job.warnings is None
     assert set(reported) == {"train_loss", "val_loss"}
     result = details_of({"status_details": status}, "TrainingJobCompleted")
-    assert ", tool calls there: 0." in result and result.endswith(" wholly")
+    assert ", tool calls there: 0." in result and result.endswith(" right tool and arguments")
 
 
 def test_without_a_key_weights_and_biases_runs_offline_in_the_jobs_folder(train):
