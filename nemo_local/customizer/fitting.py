@@ -18,7 +18,7 @@ ROWS, CHECKPOINTING = "rows a pass", "activation checkpointing"
 
 @dataclass(frozen=True)
 class Form:
-    """What was chosen of what decides how much memory is needed."""
+    """The choices that decide how much memory a pass needs."""
 
     width: int
     """Bytes of a value that is computed."""

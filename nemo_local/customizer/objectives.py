@@ -2,7 +2,7 @@
 
 N tokens that are learnt, B rows or pairs, T tokens of a row, V vocabulary
 
-A place is that of the token before a learnt one, where it is predicted, counted through [B, T].
+A place is an index into the flattened [B, T] batch: the token before a learnt one, predicting it.
 """
 
 from __future__ import annotations

@@ -98,11 +98,13 @@ class Plan:
         return self.pack_sequences or bool(self.attention_dropout)
 
     def as_json(self) -> dict[str, Any]:
+        """The plan as a job keeps it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        modules, dpo = tuple(value["target_modules"]), Dpo(**value.get("dpo", {}))
+        """The plan that `as_json` gave."""
+        modules, dpo = tuple(value["target_modules"]), Dpo(**value["dpo"])
         return cls(**{**value, "target_modules": modules, "dpo": dpo})
 
     def total_steps(self, sequences: int) -> int:

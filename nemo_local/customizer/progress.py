@@ -66,6 +66,7 @@ class ProgressWriter:
             self._file.write("\n")
 
     def write(self, kind: Kind, **values: Any) -> None:
+        """Append an event with the time it has now."""
         event = {"event": kind, "at": timestamp(self._clock()), **values}
         self._file.write(json.dumps(event) + "\n")
         self._file.flush()
@@ -117,6 +118,7 @@ class Progress:
     failure: Event | None = None
 
     def apply(self, events: Iterable[Event]) -> None:
+        """Take in events, in the order in which they were written."""
         for event in events:
             kind = event["event"]
             if kind == "prepared":

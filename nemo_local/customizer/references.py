@@ -50,6 +50,7 @@ class OutputModel:
 
     @property
     def entity_path(self) -> str:
+        """Where the Entity Store has it."""
         return f"/v1/models/{quote(self.namespace)}/{quote(f'{self.name}@{self.version}')}"
 
 
