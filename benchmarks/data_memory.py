@@ -26,6 +26,8 @@ from typing import Any
 from benchmarks import training_memory
 from benchmarks.training_memory import memory_mb
 from nemo_local.catalog import POCKET_WEIGHTS
+from nemo_local.customizer.plan import Plan
+from nemo_local.customizer.task import Task
 
 BASE = POCKET_WEIGHTS / "base"
 FEW, DIFFERENT, BATCH, SEED = 20_000, 2_000, 16, 7
@@ -95,10 +97,10 @@ def measure(folder: Path) -> dict[str, float]:
     }
 
 
-JOB: dict[str, Any] = {
-    "plan": {"training_type": "sft"}, "model_path": str(BASE), "dataset": "generated",
-    "limit": None, "tools": [], "prompt_template": "{prompt} {completion}", "max_seq_length": 2048,
-}  # fmt: skip
+JOB = Task(
+    plan=Plan(target_modules=()), base_model="base", model_path=BASE, dataset="generated",
+    prompt_template="{prompt} {completion}", max_seq_length=2048, precision="fp32",
+)  # fmt: skip
 
 
 def write(folder: Path, count: int, made: Callable[[], Iterator[Any]]) -> None:

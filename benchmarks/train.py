@@ -32,6 +32,7 @@ if __name__ == "__main__":  # as a script, too
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.train_tasks import SEED, Task, llama_task, make_job, pocket_task, tokens_of
+from nemo_local.customizer.task import Task as Job
 
 Result = dict[str, float]
 
@@ -209,7 +210,7 @@ def measure(name: str, task: Task) -> Result:
         }
 
 
-def ours(task: Task, job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
+def ours(task: Task, job: Job, job_dir: Path, training: Any, clock: Clock) -> Any:
     """The platform's trainer, with its validation, reports and checkpoints."""
     from peft import PeftModel
     from transformers import Trainer
@@ -228,7 +229,7 @@ def ours(task: Task, job: dict[str, Any], job_dir: Path, training: Any, clock: C
     return PeftModel.from_pretrained(frozen(task), job_dir / "adapter")
 
 
-def trl(task: Task, job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
+def trl(task: Task, job: Job, job_dir: Path, training: Any, clock: Clock) -> Any:
     """SFTTrainer as it comes, given tokens and labels."""
     from datasets import Dataset
     from transformers import AutoTokenizer
@@ -255,7 +256,7 @@ def trl(task: Task, job: dict[str, Any], job_dir: Path, training: Any, clock: Cl
     return trainer.model
 
 
-def plain(task: Task, job: dict[str, Any], job_dir: Path, training: Any, clock: Clock) -> Any:
+def plain(task: Task, job: Job, job_dir: Path, training: Any, clock: Clock) -> Any:
     """What a user writes by hand with PyTorch and PEFT."""
     import torch
     from peft import get_peft_model
@@ -344,7 +345,7 @@ def has_bf16(task: Task) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-CONTENDERS: dict[str, Callable[[Task, dict[str, Any], Path, Any, Clock], Any]] = {
+CONTENDERS: dict[str, Callable[[Task, Job, Path, Any, Clock], Any]] = {
     "ours": ours,
     "trl": trl,
     "plain loop": plain,

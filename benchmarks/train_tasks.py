@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nemo_local.catalog import POCKET_WEIGHTS
+from nemo_local.customizer.task import Task as Job
 from nemo_local.pocket.world import rows as pocket_rows
 from utils import jsonl, xlam
 
@@ -84,7 +85,7 @@ def _make_llama(base: Path) -> None:
             shutil.copy(path, base)
 
 
-def make_job(task: Task, job_dir: Path) -> dict[str, Any]:
+def make_job(task: Task, job_dir: Path) -> Job:
     """The training job as the platform hands it to its training process."""
     from nemo_local.customizer.hyperparameters import make_plan
     from nemo_local.customizer.modules import linear_modules
@@ -94,16 +95,15 @@ def make_job(task: Task, job_dir: Path) -> dict[str, Any]:
         "epochs": task.epochs, "batch_size": task.batch, "learning_rate": task.rate, "seed": SEED,
         "lora": {"adapter_dim": task.rank, "alpha": task.alpha, "adapter_dropout": 0.0},
     }  # fmt: skip
-    return {
-        "plan": make_plan(given, linear_modules(Path(task.base)), 1).as_json(),
-        "model_path": task.base, "base_model": "base", "dataset": "generated", "limit": None,
-        "tools": [], "prompt_template": "{prompt} {completion}", "chat_prompt_template": None,
-        "max_seq_length": 2048, "precision": "bf16-mixed", "device": task.device,
-        "threads": task.threads,
-    }  # fmt: skip
+    base = Path(task.base)
+    return Job(
+        plan=make_plan(given, linear_modules(base), 1), base_model="base", model_path=base,
+        dataset="generated", prompt_template="{prompt} {completion}", max_seq_length=2048,
+        precision="bf16-mixed", device=task.device, threads=task.threads,
+    )  # fmt: skip
 
 
-def tokens_of(task: Task, job: dict[str, Any], job_dir: Path) -> tuple[Any, Any]:
+def tokens_of(task: Task, job: Job, job_dir: Path) -> tuple[Any, Any]:
     """Training and held-out rows as tokens with labels, the same for all."""
     from transformers import AutoTokenizer
 

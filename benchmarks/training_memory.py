@@ -13,6 +13,7 @@ from threading import Event, Thread
 from typing import Any
 
 from nemo_local.customizer.progress import Kind, ProgressWriter
+from nemo_local.customizer.task import Task
 
 BATCH, LOOK_EVERY_S = 64, 0.05
 COLUMNS = {
@@ -118,7 +119,7 @@ def make_checkpoint(folder: Path) -> Path:
     return folder
 
 
-def make_job(checkpoint: Path) -> dict[str, Any]:
+def make_job(checkpoint: Path) -> Task:
     """One epoch of LoRA on one thread, as a training process is told of it."""
     from nemo_local.customizer.hyperparameters import make_plan
     from nemo_local.customizer.modules import linear_modules
@@ -127,10 +128,8 @@ def make_job(checkpoint: Path) -> dict[str, Any]:
         "finetuning_type": "lora", "epochs": 1, "batch_size": BATCH, "learning_rate": 0.001,
         "lora": {"adapter_dim": 4},
     }  # fmt: skip
-    return {
-        "plan": make_plan(asked, linear_modules(checkpoint), 1).as_json(),
-        "model_path": str(checkpoint), "base_model": "random", "dataset": "generated",
-        "limit": None, "tools": [], "prompt_template": "{prompt} {completion}",
-        "chat_prompt_template": None, "max_seq_length": 128, "precision": "fp32",
-        "device": "cpu", "threads": 1,
-    }  # fmt: skip
+    return Task(
+        plan=make_plan(asked, linear_modules(checkpoint), 1), base_model="random",
+        model_path=checkpoint, dataset="generated", prompt_template="{prompt} {completion}",
+        max_seq_length=128, precision="fp32", device="cpu", threads=1,
+    )  # fmt: skip

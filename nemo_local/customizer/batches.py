@@ -17,6 +17,7 @@ from nemo_local.customizer.rendering import Renderer, Tokens
 from nemo_local.customizer.row_files import Rows, find_files
 from nemo_local.customizer.rows import InvalidRow, PreferenceRow, RowReader
 from nemo_local.customizer.special_tokens import NO_TOKENS, SpecialTokens
+from nemo_local.customizer.task import Task
 from nemo_local.customizer.texts import Rendered
 from nemo_local.customizer.token_files import TokenFile, write_tokens
 
@@ -24,20 +25,20 @@ ROWS_AT_ONCE = 256
 """Rows whose tokens and offsets are in memory together."""
 
 
-def read_rows(job: dict[str, Any], data: Path) -> tuple[Rows, Rows]:
+def read_rows(task: Task, data: Path) -> tuple[Rows, Rows]:
     """Training and validation rows of a job's folder; each was read once, to be sure of it.
 
     Raises:
         InvalidRow: a line cannot be read, or there is no training data.
     """
     training_files, validation_files = find_files(data)
-    pairs = job["plan"].get("training_type") == "dpo"
-    reader = RowReader(job["prompt_template"], tuple(job["tools"]), preferences=pairs)
-    training = Rows(reader, data, training_files, job["limit"])
+    pairs = task.plan.training_type == "dpo"
+    reader = RowReader(task.prompt_template, tuple(task.tools), preferences=pairs)
+    training = Rows(reader, data, training_files, task.limit)
     count = sum(1 for _ in training)
     if not count:
         raise InvalidRow(
-            f"no training rows: expected *.jsonl under training/ in {job['dataset']}, "
+            f"no training rows: expected *.jsonl under training/ in {task.dataset}, "
             f"found {', '.join(_listed(data)[:10]) or 'no files'}"
         )
     validation = Rows(reader, data, validation_files)
@@ -52,7 +53,7 @@ def _listed(data: Path) -> list[str]:
 
 
 def make_tokens(
-    job: dict[str, Any],
+    task: Task,
     rows: tuple[Rows, Rows],
     tokenizer: Any,
     folder: Path,
@@ -65,19 +66,19 @@ def make_tokens(
     Raises:
         InvalidRow: nothing fits. UntrainableData: see Renderer. OSError: the disk is full.
     """
-    checkpoint = Path(job["model_path"])
+    checkpoint = task.model_path
     unknown = unknown_ids(checkpoint, tokenizer, special)
     renderer = Renderer(tokenizer, stop_ids(checkpoint, tokenizer), unknown)
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     training, validation = (
-        write_tokens(folder / f"{name}.arrow", _tokens(renderer, part, job["max_seq_length"]))
+        write_tokens(folder / f"{name}.arrow", _tokens(renderer, part, task.max_seq_length))
         for name, part in zip(("training", "validation"), rows, strict=True)
     )
     if not training.lengths:
         raise InvalidRow(
-            f"no row fits into max_seq_length {job['max_seq_length']}: "
+            f"no row fits into max_seq_length {task.max_seq_length}: "
             f"all {training.dropped} were dropped"
         )
     return training, validation

@@ -97,7 +97,8 @@ def change_options(
 def option_for(config: Document, given: Document) -> Document:
     """The training option that a job's types choose. Raises Invalid."""
     wanted = given.get("training_type") or "sft", given["finetuning_type"]
-    offered = {types_of(option): option for option in config["training_options"]}
+    options: list[Document] = config["training_options"]
+    offered = {types_of(option): option for option in options}
     if wanted not in offered:
         available = ", ".join(map("/".join, offered))
         raise Invalid(

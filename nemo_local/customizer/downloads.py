@@ -26,6 +26,7 @@ from nemo_local.core.urls import same_server
 from nemo_local.customizer.download import Wanted, split_model_uri
 from nemo_local.customizer.processes import Process, end_process, training_environment
 from nemo_local.customizer.records import KIND as JOB
+from nemo_local.customizer.task import Task
 from nemo_local.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -83,10 +84,10 @@ class Downloads:
 
     def check_unused(self, target: Document) -> None:
         """Raise Conflict while a job that has not ended needs what was downloaded."""
-        folder = str(self.folder_of(target["id"]))
+        folder = self.folder_of(target["id"])
         for job in self._documents.all(JOB):
-            task = job["run"]["task"]
-            used = folder in (task["model_path"], task.get("teacher_path"))
+            task = Task.from_json(job["run"]["task"])
+            used = folder in (task.model_path, task.teacher_path)
             if used and job["status"] not in FINISHED:
                 raise Conflict(
                     f"Target {target['namespace']}/{target['name']} is used by job {job['id']}; "

@@ -13,21 +13,22 @@ from nemo_local.core.imports import imports_that_stay
 from nemo_local.customizer.parallelism import Processes, processes_for
 from nemo_local.customizer.progress import LIKELY_CAUSES, STOPPED, ProgressWriter
 from nemo_local.customizer.rank import END_WITH_PARENT, ROWS_REFUSED
+from nemo_local.customizer.task import Task
 
 KILLED_FIRST_S = 10.0
 """The launcher kills what hangs half a minute after an error; who died sooner was killed first."""
 
 
-def processes_of(job: Mapping[str, Any]) -> Processes:
+def processes_of(task: Task) -> Processes:
     """The processes that a job gets here."""
     with imports_that_stay():
         import torch
 
-    gpus = 0 if job["device"] == "cpu" else torch.cuda.device_count()
-    return processes_for(job, gpus, job["threads"] or os.cpu_count() or 1)
+    gpus = 0 if task.device == "cpu" else torch.cuda.device_count()
+    return processes_for(task.parallel, gpus, task.threads or os.cpu_count() or 1)
 
 
-def launch(processes: Processes, job: Mapping[str, Any], job_dir: Path, to: ProgressWriter) -> int:
+def launch(processes: Processes, task: Task, job_dir: Path, to: ProgressWriter) -> int:
     """Train on these processes to the end; returns the exit status as train.main does.
 
     When memory runs out in one, all begin again at the last checkpoint, with half the rows a pass,
@@ -39,7 +40,7 @@ def launch(processes: Processes, job: Mapping[str, Any], job_dir: Path, to: Prog
     for machine in range(processes.machines):
         command = shlex.join(processes.command(job_dir, machine))
         print(f"on machine {machine}: accelerate launch {command}")
-    if job["device"] == "cpu":
+    if task.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     arguments = [*processes.command(job_dir), END_WITH_PARENT]
     fewer: list[str] = []

@@ -23,6 +23,7 @@ from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.progress import TrainingFailed
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import NO_TOKENS, SpecialTokens
+from nemo_local.customizer.task import Task
 from nemo_local.customizer.token_rows import add_rows, rows_to_train
 
 LIGER_LAYERS = {"cross_entropy": False, "fused_linear_cross_entropy": False}
@@ -92,13 +93,13 @@ def load_model(
     return _in_training(adapted)
 
 
-def load_teacher(job: dict[str, Any], tokenizer: Any, choices: Choices, device: Any) -> Any:
+def load_teacher(task: Task, tokenizer: Any, choices: Choices, device: Any) -> Any:
     """The frozen model whose distributions are learnt, whole in every process.
 
     Raises:
         TrainingFailed: its tokenizer is another than that of the model that learns.
     """
-    path, name = Path(job["teacher_path"]), job["teacher"]
+    path, name = task.teacher_path, task.teacher
     own = AutoTokenizer.from_pretrained(path, local_files_only=True)
     if own.get_vocab() != tokenizer.get_vocab():
         raise TrainingFailed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,8 +66,21 @@ class Processes:
         ]
 
 
-def asked(option: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """What a training process is told of the processes that its job wants.
+@dataclass(frozen=True)
+class Wanted:
+    """The processes that a job wants, wherever it is trained."""
+
+    gpus: int = 1
+    machines: int = 1
+    cpu_processes: int = 1
+    """On a machine without GPUs."""
+    parallelism: Parallelism = "ddp"
+    address: str | None = None
+    """As that of Processes."""
+
+
+def asked(option: dict[str, Any], settings: Settings) -> Wanted:
+    """The processes that a job with this training option wants.
 
     Raises:
         Invalid: the setting names DeepSpeed, and it is not installed or cannot train this way.
@@ -88,13 +100,7 @@ def asked(option: dict[str, Any], settings: Settings) -> dict[str, Any]:
             "several processes needs ddp or fsdp: its reference is computed before DeepSpeed takes "
             "the model over"
         )
-    return {
-        "gpus": gpus,
-        "machines": machines,
-        "cpu_processes": cpu_processes,
-        "parallelism": parallelism,
-        "address": settings.training_address,
-    }
+    return Wanted(gpus, machines, cpu_processes, parallelism, settings.training_address)
 
 
 def warnings(option: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
@@ -121,14 +127,13 @@ def warnings(option: dict[str, Any], settings: Settings) -> list[dict[str, Any]]
     return [{"message": message, "explanation": why} for message, why in said]
 
 
-def processes_for(job: Mapping[str, Any], gpus: int, threads: int) -> Processes:
+def processes_for(wanted: Wanted, gpus: int, threads: int) -> Processes:
     """The processes of a job on a machine with so many usable GPUs and CPU threads."""
-    wanted = job.get("parallel") or {"gpus": 1, "cpu_processes": 1}
-    here = max(1, min(wanted["gpus"], gpus) if gpus else wanted["cpu_processes"])
+    here = max(1, min(wanted.gpus, gpus) if gpus else wanted.cpu_processes)
     return Processes(
         here=here,
-        machines=wanted.get("machines", 1),
-        parallelism=wanted.get("parallelism", "ddp"),
-        address=wanted.get("address"),
+        machines=wanted.machines,
+        parallelism=wanted.parallelism,
+        address=wanted.address,
         threads=max(1, threads // here),
     )

@@ -22,6 +22,7 @@ from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.integrations import KEY
 from nemo_local.customizer.parent import end_with_parent
 from nemo_local.customizer.progress import STOPPED, OutOfMemory, ProgressWriter, Stopped, Unheard
+from nemo_local.customizer.task import Task
 from nemo_local.customizer.train import reason_of, stop_on_sigterm
 
 END_WITH_PARENT, ROWS_REFUSED = "--end-with-parent", "--rows-refused"
@@ -34,13 +35,13 @@ def main(job_dir: Path, stop: Event, rows_refused: int | None = None) -> int:
         os.environ.pop(KEY, None)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
-        job = json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
-        rows = read_rows(job, job_dir / "data") if first else None
+        task = Task.read(job_dir)
+        rows = read_rows(task, job_dir / "data") if first else None
         with imports_that_stay():
             from nemo_local.customizer.trainer import train
 
         train(
-            job, rows, job_dir, ProgressWriter(job_dir) if first else Unheard(), stop, rows_refused
+            task, rows, job_dir, ProgressWriter(job_dir) if first else Unheard(), stop, rows_refused
         )
         return 0
     except Stopped:

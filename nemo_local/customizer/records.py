@@ -8,7 +8,9 @@ from typing import Any
 from nemo_local.core.clock import parse_timestamp
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.jobs import can_move
+from nemo_local.customizer import hyperparameters
 from nemo_local.customizer.progress import metrics
+from nemo_local.customizer.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +118,32 @@ class Records:
             line["detail"] = detail
         details["status_logs"] = [*details["status_logs"], line]
         return details
+
+
+def fields_of(body: Document, task: Task, option: Document) -> Document:
+    """The fields of a new job that say what was asked, and what was made of it."""
+    snapshot = {
+        "base_model": task.base_model,
+        "max_seq_length": task.max_seq_length,
+        "precision": task.precision,
+        "prompt_template": task.prompt_template,
+        "chat_prompt_template": task.chat_prompt_template,
+        "tokenizer": task.tokenizer,
+        "training_option": option,
+        "name": None,
+        "namespace": None,
+    }
+    return {
+        "description": body.get("description"),
+        "project": body.get("project"),
+        "ownership": body.get("ownership"),
+        "custom_fields": body.get("custom_fields") or {},
+        "config_snapshot": snapshot,
+        "dataset": task.dataset,
+        "dataset_parameters": body.get("dataset_parameters"),
+        "hyperparameters": hyperparameters.shown(body["hyperparameters"], task.plan),
+        "integrations": body.get("integrations"),
+    }
 
 
 def shown(job: Document) -> Document:

@@ -14,6 +14,7 @@ from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.progress import ProgressWriter
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import SpecialTokens
+from nemo_local.customizer.task import Task
 from nemo_local.customizer.token_files import TokenFile
 from nemo_local.customizer.trackers import Trackers
 
@@ -22,8 +23,7 @@ from nemo_local.customizer.trackers import Trackers
 class Run:
     """The training of one job: what is trained on what, and who is told of it."""
 
-    job: dict[str, Any]
-    plan: Plan
+    task: Task
     folder: Path
     ranks: Ranks
     tokenizer: Any
@@ -35,6 +35,10 @@ class Run:
     trackers: Trackers | None
     """None in a process that does not report."""
     call_accuracy: CallAccuracy | None
+
+    @property
+    def plan(self) -> Plan:
+        return self.task.plan
 
     @property
     def longest(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import threading
@@ -20,11 +19,11 @@ from nemo_local.core.jobs import FINISHED
 from nemo_local.customizer import sentences
 from nemo_local.customizer.cards import model_card
 from nemo_local.customizer.hub import FilesUnavailable, Hub
-from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.processes import Training, TrainingProcesses, end_process
 from nemo_local.customizer.progress import Progress, ProgressReader, read_all
 from nemo_local.customizer.records import Records
 from nemo_local.customizer.references import DatasetSource, OutputModel
+from nemo_local.customizer.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -161,9 +160,7 @@ class JobRun:
         self._records.log(self.id, "EntityHandler_0_Completed", f"{count} data files")
 
     def _train(self, job: Document, cancelled: threading.Event) -> None:
-        (self.folder / "job.json").write_text(
-            json.dumps(job["run"]["task"], indent=2), encoding="utf-8"
-        )
+        Task.from_json(job["run"]["task"]).write(self.folder)
         self._records.log(self.id, "TrainingJobCreated")
         reader, progress = ProgressReader(self.folder), Progress()
         # What an earlier process reported is part of this run.
@@ -222,9 +219,9 @@ class JobRun:
         for state in ("Created", "Pending", "Running"):
             self._records.log(self.id, f"EntityHandler_1_{state}")
         job = self._records.get(self.id)
-        plan = Plan.from_json(job["run"]["task"]["plan"])
-        folder = self.folder / plan.output_folder
-        (folder / "README.md").write_text(model_card(job, plan, self.output), encoding="utf-8")
+        task = Task.from_json(job["run"]["task"])
+        folder = self.folder / task.plan.output_folder
+        (folder / "README.md").write_text(model_card(job, task.plan, self.output), encoding="utf-8")
         try:
             message = f"Output of job {self.id}"
             _until(cancelled, lambda: self._hub.upload(folder, self.output, message, cancelled))
@@ -234,9 +231,8 @@ class JobRun:
             raise JobFailed("EntityHandler_1", str(error)) from error
         if not registered:
             self._records.log(self.id, "ModelNotServed", sentences.not_registered(self.output))
-        elif plan.makes_adapter:
-            base = job["run"]["task"]["base_model"]
-            warning = self._wait_until_served(str(self.output), base, cancelled)
+        elif task.plan.makes_adapter:
+            warning = self._wait_until_served(str(self.output), task.base_model, cancelled)
             if warning:
                 self._records.log(self.id, "ModelNotServed", warning)
         else:

@@ -18,10 +18,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from nemo_local.customizer.batches import stop_ids
-from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.progress import ProgressWriter, TrainingFailed, read_all
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.special_tokens import END, save_tokenizer
+from nemo_local.customizer.task import Task
 from nemo_local.customizer.token_rows import make_room
 
 
@@ -42,13 +42,13 @@ def save_weights(model: Any, folder: Path, ranks: Ranks) -> None:
                 model.save_pretrained(partial)
 
 
-def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressWriter) -> None:
+def finish(trainer: Any, task: Task, job_dir: Path, progress: ProgressWriter) -> None:
     """Leave the output of the best weights in its folder, and report the end.
 
     Raises:
         TrainingFailed: nothing was validated, and the last step has left non-finite weights.
     """
-    plan, best, ranks = Plan.from_json(job["plan"]), job_dir / "best", trainer.ranks
+    plan, best, ranks = task.plan, job_dir / "best", trainer.ranks
     if not ranks.from_first(best.is_dir):
         _check_finite(trainer.model, ranks)
         save_weights(trainer.model, best, ranks)
@@ -58,12 +58,12 @@ def finish(trainer: Any, job: dict[str, Any], job_dir: Path, progress: ProgressW
     with _whole(job_dir / plan.output_folder) as output:
         if plan.makes_adapter:
             shutil.copytree(best, output, dirs_exist_ok=True)
-            _name_base(output, job["base_model"])
-            save_tokenizer(trainer.processing_class, job, output)
+            _name_base(output, task.base_model)
+            save_tokenizer(trainer.processing_class, task, output)
         else:
-            _save_checkpoint(job, plan, best, output)
+            _save_checkpoint(task, best, output)
             trainer.processing_class.save_pretrained(output)
-            _set_generation(job, trainer.processing_class, output)
+            _set_generation(task, trainer.processing_class, output)
     progress.write(
         "finished", steps=trainer.state.global_step, best_epoch=read_all(job_dir).best_epoch
     )
@@ -111,10 +111,10 @@ def _name_base(folder: Path, base_model: str) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
-def _save_checkpoint(job: dict[str, Any], plan: Plan, best: Path, folder: Path) -> None:
+def _save_checkpoint(task: Task, best: Path, folder: Path) -> None:
     """The best weights as a checkpoint of the base's own precision; an adapter is merged in."""
-    base = Path(job["model_path"])
-    merged = plan.finetuning_type == "lora_merged"
+    base = task.model_path
+    merged = task.plan.finetuning_type == "lora_merged"
     # Added in float32, so that rounding happens once.
     model: Any = AutoModelForCausalLM.from_pretrained(
         base if merged else best, local_files_only=True, use_safetensors=True, dtype=torch.float32
@@ -128,15 +128,15 @@ def _save_checkpoint(job: dict[str, Any], plan: Plan, best: Path, folder: Path) 
     model.to(config.dtype or torch.float32).save_pretrained(folder)
 
 
-def _set_generation(job: dict[str, Any], tokenizer: Any, folder: Path) -> None:
+def _set_generation(task: Task, tokenizer: Any, folder: Path) -> None:
     """Let the checkpoint generate as its base does, and stop at an end that its target chose.
 
     The trainer wrote other stop tokens into the model's own configuration.
     """
-    base, name = Path(job["model_path"]), "generation_config.json"
+    base, name = task.model_path, "generation_config.json"
     if (base / name).is_file():
         shutil.copy(base / name, folder)
-    if (job.get("tokenizer") or {}).get(END):
+    if (task.tokenizer or {}).get(END):
         path = folder / name
         config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         config["eos_token_id"] = stop_ids(base, tokenizer)

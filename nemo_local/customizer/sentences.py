@@ -29,12 +29,12 @@ def summary(prepared: dict[str, Any]) -> str:
         f"{prepared['rows']} training and {prepared['validation_rows']} validation sequences",
         f"{prepared['total_steps']} steps",
         prepared["note"],
-        *prepared.get("trackers", []),
+        *prepared["trackers"],
     ]
     for key in ("dropped", "truncated"):
         if prepared[key]:
             parts.append(f"{prepared[key]} {key} at max_seq_length")
-    if not prepared["validation_rows"] and prepared.get("validation_dropped"):
+    if not prepared["validation_rows"] and prepared["validation_dropped"]:
         parts.append("no validation, as none of its rows fits into max_seq_length")
     if prepared["resumed_from"]:
         parts.append(f"resumed from step {prepared['resumed_from']}")

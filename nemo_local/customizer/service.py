@@ -25,8 +25,9 @@ from nemo_local.customizer.downloads import TARGET, Downloads
 from nemo_local.customizer.hub import Hub
 from nemo_local.customizer.listing import config_facets, job_facets, select
 from nemo_local.customizer.modules import linear_modules, why_no_adapter, why_not_packed
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.processes import TrainingProcesses
-from nemo_local.customizer.records import Records, shown
+from nemo_local.customizer.records import Records, fields_of, shown
 from nemo_local.customizer.references import (
     OutputModel,
     default_output,
@@ -37,6 +38,7 @@ from nemo_local.customizer.references import (
 from nemo_local.customizer.registry import CONFIG, Registry
 from nemo_local.customizer.runner import JobRun
 from nemo_local.customizer.seeds import Seeds
+from nemo_local.customizer.task import Task
 from nemo_local.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -113,88 +115,56 @@ class CustomizerService:
         namespace = check_namespace(body.get("namespace") or "default")
         given: Document = body["hyperparameters"]
         config, checkpoint = self.registry.resolve(body["config"])
-        target: Document = config["target"]
         option = option_for(config, given)
-        teacher = self._teacher(given, option)
-        teacher_path = Path(teacher["teacher_path"]) if teacher else None
-        unserved = why_no_adapter(checkpoint)
-        if option["finetuning_type"] == "lora" and unserved:
-            raise Invalid(
-                f"An adapter of {target['base_model']} could not be served: {unserved}. Use "
-                "finetuning_type 'lora_merged' or 'all_weights', if the config offers it"
-            )
+        teacher, teacher_path = self._teacher(given, option)
         unpacked = why_not_packed(checkpoint, option["training_type"], teacher_path)
-        plan = hyperparameters.make_plan(
-            given,
-            linear_modules(checkpoint),
-            option["micro_batch_size"] * (option.get("data_parallel_size") or 1),
-            can_pack=not unpacked,
-        )
+        base_model = config["target"]["base_model"]
+        plan = _plan(given, option, base_model, checkpoint, can_pack=not unpacked)
         key = (wandb_api_key or "").strip() or None
         wandb = integrations.asked_of_wandb(body.get("integrations"), key)
         integrations.check_mlflow(self._settings.mlflow_tracking_uri)
         source = find_dataset(body["dataset"], self._platform)
-        base_model = target["base_model"]
-        model = self._catalog.get(base_model)
         default_name = default_output(namespace, base_model, source, option["finetuning_type"])
         output = output_model(body.get("output_model"), namespace, default_name, job_id)
         refuse_branch(output, self._platform)
-        shared = {
-            "base_model": base_model,
-            "max_seq_length": config["max_seq_length"],
-            "precision": config["training_precision"],
-            "prompt_template": config["prompt_template"],
-            "chat_prompt_template": config.get("chat_prompt_template"),
-            "tokenizer": target.get("tokenizer"),
-        }
-        snapshot = {**shared, "training_option": option, "name": None, "namespace": None}
-        task = {
-            **shared,
-            "plan": plan.as_json(),
-            "model_path": str(checkpoint),
-            "dataset": source.shown,
-            "limit": source.limit,
-            "tools": (body.get("dataset_parameters") or {}).get("tools") or [],
-            "device": self._settings.device,
-            "threads": self._settings.threads,
-            "parallel": parallelism.asked(option, self._settings),
-            "wandb": wandb,
-            **teacher,
-        }
+        task = Task(
+            plan=plan,
+            base_model=base_model,
+            model_path=checkpoint,
+            dataset=source.shown,
+            prompt_template=config["prompt_template"],
+            max_seq_length=config["max_seq_length"],
+            precision=config["training_precision"],
+            chat_prompt_template=config.get("chat_prompt_template"),
+            tokenizer=config["target"].get("tokenizer"),
+            limit=source.limit,
+            tools=(body.get("dataset_parameters") or {}).get("tools") or [],
+            device=self._settings.device,
+            threads=self._settings.threads,
+            parallel=parallelism.asked(option, self._settings),
+            wandb=wandb,
+            teacher=teacher,
+            teacher_path=teacher_path,
+        )
+        warnings = [
+            *hyperparameters.warnings(given, option, unpacked),
+            *integrations.warnings(wandb),
+            *parallelism.warnings(option, self._settings),
+        ]
+        model = self._catalog.get(base_model)
         job = {
-            "description": body.get("description"),
-            "project": body.get("project"),
-            "ownership": body.get("ownership"),
-            "custom_fields": body.get("custom_fields") or {},
+            **fields_of(body, task, option),
             "config": body["config"] if isinstance(body["config"], str) else config,
-            "config_snapshot": snapshot,
-            "dataset": source.shown,
-            "dataset_parameters": body.get("dataset_parameters"),
-            "hyperparameters": hyperparameters.shown(given, plan),
             "output_model": str(output),
-            "integrations": body.get("integrations"),
-            "warnings": [
-                *hyperparameters.warnings(given, option, unpacked),
-                *integrations.warnings(wandb),
-                *parallelism.warnings(option, self._settings),
-            ]
-            or None,
+            "warnings": warnings or None,
             "run": {
-                "task": task,
+                "task": task.as_json(),
                 "source": asdict(source),
                 "output": asdict(output),
                 "answered_by": model.answered_by if model else base_model,
             },
         }
-        with self._registering:
-            self._register(output, target, snapshot, job)
-            try:
-                (self._jobs_dir / job_id).mkdir(parents=True)
-                created = self._records.create(job_id, namespace, job)
-            except Exception:  # a full disk
-                with suppress(UpstreamError):
-                    self._platform.delete(output.entity_path)
-                raise
+        created = self._store(job_id, namespace, job, config["target"]["num_parameters"])
         self._queue(created, key)
         return shown(created)
 
@@ -247,23 +217,33 @@ class CustomizerService:
         """One page of targets."""
         return self._documents.find(TARGET, query)
 
-    def _teacher(self, given: Document, option: Document) -> Document:
-        """What the training process is told of the teacher; nothing when there is none to name.
+    def _teacher(self, given: Document, option: Document) -> tuple[str | None, Path | None]:
+        """The target that a distillation learns from, and the folder of its weights.
 
         Raises:
             NotFound: no such target. Invalid: it is not enabled, or has no weights here.
         """
         name = (given.get("distillation") or {}).get("teacher")
         if option["training_type"] != "distillation" or not name:
-            return {}
-        checkpoint = self.registry.trainable(name, "hyperparameters.distillation.teacher")
-        return {"teacher": name, "teacher_path": str(checkpoint)}
+            return None, None
+        return name, self.registry.trainable(name, "hyperparameters.distillation.teacher")
 
-    def _register(
-        self, output: OutputModel, target: Document, snapshot: Document, job: Document
-    ) -> None:
+    def _store(self, job_id: str, namespace: str, job: Document, num_parameters: int) -> Document:
+        """The new job, whose model is announced before. Raises Conflict."""
+        output = OutputModel(**job["run"]["output"])
+        with self._registering:
+            self._register(output, job, num_parameters)
+            try:
+                (self._jobs_dir / job_id).mkdir(parents=True)
+                return self._records.create(job_id, namespace, job)
+            except Exception:  # a full disk
+                with suppress(UpstreamError):
+                    self._platform.delete(output.entity_path)
+                raise
+
+    def _register(self, output: OutputModel, job: Document, num_parameters: int) -> None:
         """Announce the model in the Entity Store; what a failed run left is replaced."""
-        option = snapshot["training_option"]
+        snapshot = job["config_snapshot"]
         existing = self._platform.find(output.entity_path)
         if existing is not None:
             status = (existing.get("artifact") or {}).get("status")
@@ -277,7 +257,7 @@ class CustomizerService:
             "project": job["project"],
             "base_model": snapshot["base_model"],
             "spec": {
-                "num_parameters": target["num_parameters"],
+                "num_parameters": num_parameters,
                 "context_size": snapshot["max_seq_length"],
                 "num_virtual_tokens": 0,
                 "is_chat": True,
@@ -292,7 +272,7 @@ class CustomizerService:
             },
         }
         # What has no `peft` is a model of its own and no adapter of its base.
-        if option["finetuning_type"] == "lora":
+        if snapshot["training_option"]["finetuning_type"] == "lora":
             entity["peft"] = {"finetuning_type": "lora"}
         try:
             self._platform.post("/v1/models", json=entity)
@@ -328,3 +308,17 @@ class CustomizerService:
             job, self._records, self._hub, self._platform, self._nim, self._jobs_dir,
             self._processes, environment, self._stopping,
         )  # fmt: skip
+
+
+def _plan(
+    given: Document, option: Document, base_model: str, checkpoint: Path, can_pack: bool
+) -> Plan:
+    """What the trainer does for these hyperparameters. Raises Invalid."""
+    unserved = why_no_adapter(checkpoint)
+    if option["finetuning_type"] == "lora" and unserved:
+        raise Invalid(
+            f"An adapter of {base_model} could not be served: {unserved}. Use "
+            "finetuning_type 'lora_merged' or 'all_weights', if the config offers it"
+        )
+    parallel_rows = option["micro_batch_size"] * (option.get("data_parallel_size") or 1)
+    return hyperparameters.make_plan(given, linear_modules(checkpoint), parallel_rows, can_pack)

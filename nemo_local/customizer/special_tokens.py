@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_local.core.errors import Invalid
+from nemo_local.customizer.task import Task
 from nemo_local.customizer.texts import UntrainableData
 
 ADDED, END = "additional_special_tokens", "eos_token"
@@ -59,18 +60,18 @@ def check_tokenizer(given: Any) -> None:
         raise Invalid(f"tokenizer.{ADDED} names a token twice")
 
 
-def load_tokenizer(job: dict[str, Any]) -> tuple[Any, SpecialTokens]:
-    """The tokenizer that a job trains with, its chat template included, and what was added to it.
+def load_tokenizer(task: Task) -> tuple[Any, SpecialTokens]:
+    """The tokenizer that a task trains with, its chat template included, and what was added to it.
 
     Raises:
         UntrainableData: the end of an answer is not one of its tokens.
     """
     from transformers import AddedToken, AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(Path(job["model_path"]), local_files_only=True)
-    if job["chat_prompt_template"]:
-        tokenizer.chat_template = job["chat_prompt_template"]
-    overrides = job.get("tokenizer") or {}
+    tokenizer: Any = AutoTokenizer.from_pretrained(task.model_path, local_files_only=True)
+    if task.chat_prompt_template:
+        tokenizer.chat_template = task.chat_prompt_template
+    overrides = task.tokenizer or {}
     names = overrides.get(ADDED) or []
     known = tokenizer.get_vocab()
     tokenizer.add_tokens(
@@ -88,10 +89,10 @@ def load_tokenizer(job: dict[str, Any]) -> tuple[Any, SpecialTokens]:
     return tokenizer, SpecialTokens(sorted(ids.values()), new)
 
 
-def save_tokenizer(tokenizer: Any, job: dict[str, Any], folder: Path) -> None:
+def save_tokenizer(tokenizer: Any, task: Task, folder: Path) -> None:
     """Write beside an adapter what differs from its base: the tokenizer, or only the template."""
-    if job.get("tokenizer"):
+    if task.tokenizer:
         tokenizer.save_pretrained(folder)
-    elif job["chat_prompt_template"]:
+    elif task.chat_prompt_template:
         template = folder / "chat_template.jinja"
-        template.write_bytes(job["chat_prompt_template"].encode("utf-8"))
+        template.write_bytes(task.chat_prompt_template.encode("utf-8"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,7 @@ from transformers.integrations import MLflowCallback, TensorBoardCallback, Wandb
 
 from nemo_local.customizer.integrations import KEY, PROJECT, TRACKING_URI
 from nemo_local.customizer.progress import Stopped
+from nemo_local.customizer.task import Task
 
 FOLDER, MLFLOW_RUN = "tensorboard", "mlflow_run"
 """In the job's folder; the second is the file with the id of its run."""
@@ -75,8 +76,8 @@ class Tolerant(TrainerCallback):
 class Trackers:
     """The trackers of one job, for as long as its process trains."""
 
-    def __init__(self, job: dict[str, Any], job_dir: Path) -> None:
-        self._job = job
+    def __init__(self, task: Task, job_dir: Path) -> None:
+        self._task = task
         self._folder = job_dir
         # Out of the environment, which every process started from here would inherit.
         self._key = os.environ.pop(KEY, "")
@@ -89,7 +90,7 @@ class Trackers:
     def __enter__(self) -> Self:
         """Begin; that waits for the server of Weights & Biases when a key came."""
         self.where.append(f"TensorBoard in {self._folder / FOLDER}")
-        asked = self._job.get("wandb")
+        asked = self._task.wandb
         if asked:
             self.where.append(self._begin_wandb(asked))
         if self._tracking_uri:
@@ -124,7 +125,7 @@ class Trackers:
             made["MLflow"] = self._begin_mlflow
         return [Tolerant(name, make, self._told) for name, make in made.items()]
 
-    def _begin_wandb(self, asked: dict[str, Any]) -> str:
+    def _begin_wandb(self, asked: Mapping[str, Any]) -> str:
         """Start a run; returns where it is."""
         # All that it writes stays in the job's folder.
         names = ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")
@@ -150,7 +151,7 @@ class Trackers:
             return f"no Weights & Biases ({why}; offline, {type(error).__name__}: {error})"
         return f"Weights & Biases offline ({why}): wandb sync {self._run.settings.sync_dir}"
 
-    def _init_wandb(self, asked: dict[str, Any], key: str | None, **options: Any) -> Any:
+    def _init_wandb(self, asked: Mapping[str, Any], key: str | None, **options: Any) -> Any:
         import wandb
 
         return wandb.init(
@@ -199,8 +200,8 @@ class Trackers:
     def _facts(self) -> dict[str, str]:
         return {
             "customization_job": self._folder.name,
-            "base_model": self._job["base_model"],
-            "dataset": self._job["dataset"],
+            "base_model": self._task.base_model,
+            "dataset": self._task.dataset,
         }
 
     def _told(self, text: str) -> str:

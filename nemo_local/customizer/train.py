@@ -1,7 +1,7 @@
 """The training process of one job: `python -m nemo_local.customizer.train`.
 
 Its standard input names the job in one line: {"folder": "...", "environment": {"NAME": "..."}}. The
-folder holds `job.json` (see runner.py) and `data/`. The process reports to `progress.jsonl`, logs
+folder holds `job.json` (see task.py) and `data/`. The process reports to `progress.jsonl`, logs
 to `train.log` and leaves its output in `adapter/` or `model/`. A job for several devices it hands
 on to as many processes (see launch.py). It ends when its standard input closes: then its parent is
 gone.
@@ -31,6 +31,7 @@ from nemo_local.customizer.progress import (
     TrainingFailed,
 )
 from nemo_local.customizer.rows import InvalidRow
+from nemo_local.customizer.task import Task
 from nemo_local.customizer.texts import UntrainableData
 
 
@@ -41,17 +42,17 @@ def main(job_dir: Path, stop: threading.Event) -> int:
     """
     progress = ProgressWriter(job_dir)
     try:
-        job = json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
-        rows = read_rows(job, job_dir / "data")
+        task = Task.read(job_dir)
+        rows = read_rows(task, job_dir / "data")
         # Only now, so that bad data is told before seconds of imports.
         from nemo_local.customizer.launch import launch, processes_of
 
-        processes = processes_of(job)
+        processes = processes_of(task)
         if processes.count > 1:
-            return launch(processes, job, job_dir, progress)
+            return launch(processes, task, job_dir, progress)
         with imports_that_stay():
             from nemo_local.customizer.trainer import train
-        train(job, rows, job_dir, progress, stop)
+        train(task, rows, job_dir, progress, stop)
         return 0
     except Stopped:
         return STOPPED
@@ -91,10 +92,10 @@ def reason_of(error: Exception, job_dir: Path) -> str:
 def _weights_of(job_dir: Path) -> list[Path]:
     """The folders of the base model and the teacher."""
     try:
-        job = json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
+        task = Task.read(job_dir)
     except (OSError, ValueError):
         return []
-    return [Path(job[name]) for name in ("model_path", "teacher_path") if name in job]
+    return [task.model_path, *([task.teacher_path] if task.teacher_path else [])]
 
 
 def stop_on_sigterm() -> threading.Event:

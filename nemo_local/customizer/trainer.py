@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import torch
 from transformers import PrinterCallback, set_seed
@@ -30,7 +29,7 @@ from nemo_local.customizer.memory import (
 from nemo_local.customizer.networks import load_model, load_teacher
 from nemo_local.customizer.objectives import make_trainer
 from nemo_local.customizer.passes import rows_of_each, sequences_a_row
-from nemo_local.customizer.plan import Plan, steps_per_epoch
+from nemo_local.customizer.plan import steps_per_epoch
 from nemo_local.customizer.progress import (
     OutOfMemory,
     ProgressWriter,
@@ -52,6 +51,7 @@ from nemo_local.customizer.row_threads import RowThreads
 from nemo_local.customizer.run import Run
 from nemo_local.customizer.saving import finish, trained_weights
 from nemo_local.customizer.special_tokens import load_tokenizer
+from nemo_local.customizer.task import Task
 from nemo_local.customizer.token_files import TokenFile
 from nemo_local.customizer.trackers import Trackers
 
@@ -60,14 +60,14 @@ STATES_OF_A_WEIGHT = 2
 
 
 def train(
-    job: dict[str, Any],
+    task: Task,
     rows: tuple[Rows, Rows] | None,
     job_dir: Path,
     progress: ProgressWriter,
     stop: Event | None = None,
     rows_refused: int | None = None,
 ) -> None:
-    """Train a job on (training, validation) rows; the output is left in `plan.output_folder`.
+    """Train on (training, validation) rows; the output is left in `plan.output_folder`.
 
     Goes on from the last whole checkpoint in the folder, when there is one. Once `stop` is set, the
     run leaves a checkpoint after the step under way and ends. Of several processes the first needs
@@ -79,15 +79,13 @@ def train(
         OutOfMemory: in one of several processes, which may all begin again with less.
         TrainingFailed, InvalidRow, UntrainableData: with the reason, as a sentence.
     """
-    plan, stop = Plan.from_json(job["plan"]), stop or Event()
-    checkpoint = Path(job["model_path"])
-    wanted = job.get("parallel") or {}
-    ranks = Ranks.join(_device(job["device"]), wanted.get("parallelism", "ddp"))
+    stop = stop or Event()
+    ranks = Ranks.join(_device(task.device), task.parallel.parallelism)
     # Softmax leaves denormal numbers, which Intel's processors compute at a tenth of their speed.
     torch.set_flush_denormal(True)
-    if job["threads"] and ranks.count == 1:  # else the launcher has shared them out
-        torch.set_num_threads(job["threads"])
-    tokenizer, special = load_tokenizer(job)
+    if task.threads and ranks.count == 1:  # else the launcher has shared them out
+        torch.set_num_threads(task.threads)
+    tokenizer, special = load_tokenizer(task)
     if special.ids and ranks.sharded:
         raise TrainingFailed(
             f"{ranks.parallelism} splits the rows of the target's special tokens and cannot train "
@@ -97,19 +95,18 @@ def train(
     def tokens() -> tuple[tuple[TokenFile, TokenFile], str]:
         assert rows is not None, "the first process has them"
         # In this order: the tokenizer may get a token to pad with when it renders.
-        made = make_tokens(job, rows, tokenizer, job_dir / "tokens", special)
+        made = make_tokens(task, rows, tokenizer, job_dir / "tokens", special)
         return made, tokenizer.pad_token
 
     (training, validation), tokenizer.pad_token = ranks.from_first(tokens)
     asked = None
     # To ask a model that is split up, all processes would have to answer.
-    if rows is not None and plan.training_type != "dpo" and not ranks.sharded:
-        asked = CallAccuracy.of(rows[1], tokenizer, checkpoint, job["max_seq_length"])
-    with Trackers(job, job_dir) if ranks.first else nullcontext() as trackers:
+    if rows is not None and task.plan.training_type != "dpo" and not ranks.sharded:
+        asked = CallAccuracy.of(rows[1], tokenizer, task.model_path, task.max_seq_length)
+    with Trackers(task, job_dir) if ranks.first else nullcontext() as trackers:
         _train_what_fits(
             Run(
-                job=job,
-                plan=plan,
+                task=task,
                 folder=job_dir,
                 ranks=ranks,
                 tokenizer=tokenizer,
@@ -132,18 +129,17 @@ def _train_what_fits(run: Run, refused: int | None) -> None:
         OutOfMemory: in one of several processes, and something is left to try.
         TrainingFailed: nothing is.
     """
-    plan, ranks = run.plan, run.ranks
-    checkpoint = Path(run.job["model_path"])
+    task, plan, ranks = run.task, run.plan, run.ranks
     facts = gather(
-        checkpoint,
+        task.model_path,
         plan,
         ranks,
         run.training.lengths,
         run.training.most_learnt,
         longest_validated=max(run.validation.lengths, default=0),
-        precision=run.job["precision"],
-        device_asked=run.job["device"],
-        teacher=Path(run.job["teacher_path"]) if plan.training_type == "distillation" else None,
+        precision=task.precision,
+        device_asked=task.device,
+        teacher=task.teacher_path if plan.training_type == "distillation" else None,
     )
     if refused is not None:
         facts = replace(facts, refused=refused)
@@ -174,14 +170,14 @@ def _longest_that_fits(run: Run, choices: Choices) -> int:
     """Tokens of the longest row that could be trained on; 0 where not even the weights fit."""
     plan, device = run.plan, run.device
     try:
-        model = load_model(Path(run.job["model_path"]), plan, run.ranks, choices, run.special)
+        model = load_model(run.task.model_path, plan, run.ranks, choices, run.special)
         held = [
             weight.new_empty(weight.shape, dtype=torch.float32)
             for weight in trained_weights(model).values()
             for _ in range(STATES_OF_A_WEIGHT)
         ]
         if plan.training_type == "distillation":
-            held.append(load_teacher(run.job, run.tokenizer, choices, device))
+            held.append(load_teacher(run.task, run.tokenizer, choices, device))
         return longest_that_fits(model, run.longest_of_all, sequences_a_row(plan), choices)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -204,14 +200,14 @@ def _in_words(run: Run, facts: Facts, choices: Choices) -> Iterator[str]:
 
 def _train(run: Run, choices: Choices, note: str) -> None:
     """Train as was chosen, from the last checkpoint to the end."""
-    job, plan, job_dir, ranks = run.job, run.plan, run.folder, run.ranks
+    task, plan, job_dir, ranks = run.task, run.plan, run.folder, run.ranks
     training, validation, progress, device = run.training, run.validation, run.progress, run.device
     set_seed(plan.seed)
     torch.backends.cuda.enable_cudnn_sdp(choices.cudnn.on)
     if choices.compile.on:
         # What cannot be compiled is computed as it would have been.
         torch._dynamo.config.suppress_errors = True
-    model = load_model(Path(job["model_path"]), plan, ranks, choices, run.special)
+    model = load_model(task.model_path, plan, ranks, choices, run.special)
     resume_from = ranks.from_first(lambda: last_checkpoint(job_dir / "checkpoints"))
     done = int(resume_from.name.rsplit("-", 1)[1]) if resume_from else 0
     rows_count = len(training.lengths)
@@ -239,7 +235,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     # Before the trainer: ZeRO-3 would split it.
     teacher = None
     if plan.training_type == "distillation":
-        teacher = load_teacher(job, run.tokenizer, choices, device)
+        teacher = load_teacher(task, run.tokenizer, choices, device)
     trainer = make_trainer(
         plan,
         arguments=arguments(run, choices),
@@ -281,7 +277,7 @@ def _train(run: Run, choices: Choices, note: str) -> None:
     )
     if stop_at.stopped and trainer.state.global_step < total:
         raise Stopped
-    finish(trainer, job, job_dir, progress)
+    finish(trainer, task, job_dir, progress)
 
 
 def _device(wanted: str) -> torch.device:

@@ -62,8 +62,8 @@ def test_nothing_mixes_its_tensors_with_those_of_the_cpu():
 def trained(job, folder, device, stop=None):
     """The run of a job on this device; the first one writes the job's data."""
     if not folder.exists():
-        write_data(folder, job["plan"]["training_type"])
-    progress = train_job(job | {"device": device}, folder, stop)
+        write_data(folder, job.plan.training_type)
+    progress = train_job(replace(job, device=device), folder, stop)
     assert progress.prepared["note"].startswith(device)
     return progress
 
@@ -87,7 +87,7 @@ def test_a_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(
     other = {name: weight + 0.1 * weight.flip(0) for name, weight in weights.items()}
     save_file(other, teacher / "model.safetensors", {"format": "pt"})
     job = make_job(trainable, log_every_n_steps=1, **changed)
-    job |= {"teacher_path": str(teacher), "teacher": "a/b@c"}
+    job = replace(job, teacher_path=teacher, teacher="a/b@c")
     expected = trained(job, tmp_path / "cpu", "cpu")
     progress = trained(job, tmp_path / "gpu", "cuda")
     assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -51,7 +52,7 @@ def layer_calls(monkeypatch):
 @pytest.fixture
 def job(checkpoint):
     """An adapter's training, as its process is told."""
-    return {**make_job(checkpoint), "precision": "bf16-mixed"}
+    return replace(make_job(checkpoint), precision="bf16-mixed")
 
 
 @pytest.fixture

@@ -73,7 +73,6 @@ def test_architectures_with_attention_in_code_of_their_own_keep_it(name, tmp_pat
     import transformers
 
     from nemo_local.customizer.gather import gather
-    from nemo_local.customizer.plan import Plan
     from nemo_local.customizer.ranks import Ranks
 
     shape = {"attention_types": [[["global"], 2]]} if name == "GPTNeo" else {"rotary_dim": 4}
@@ -82,17 +81,16 @@ def test_architectures_with_attention_in_code_of_their_own_keep_it(name, tmp_pat
         **shape,
     )  # fmt: skip
     getattr(transformers, f"{name}ForCausalLM")(config).save_pretrained(tmp_path)
-    plan = Plan.from_json(make_job(tmp_path)["plan"])
+    plan = make_job(tmp_path).plan
     facts = gather(tmp_path, plan, Ranks(), [10, 50], 9)
     assert facts.why_not_row_by_row.endswith("computes attention in code of its own")
 
 
 def test_long_rows_of_validation_keep_the_models_own_attention(checkpoint):
     from nemo_local.customizer.gather import gather
-    from nemo_local.customizer.plan import Plan
     from nemo_local.customizer.ranks import Ranks
 
-    plan = Plan.from_json(make_job(checkpoint)["plan"])
+    plan = make_job(checkpoint).plan
     facts = gather(checkpoint, plan, Ranks(), [10, 50], 9, longest_validated=4096)
     assert facts.why_not_row_by_row == "rows of 4096 tokens, it is for up to 512"
 

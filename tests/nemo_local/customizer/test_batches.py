@@ -4,6 +4,7 @@ import pytest
 
 from nemo_local.customizer.batches import LengthBuckets, read_rows
 from nemo_local.customizer.rows import InvalidRow
+from tests.nemo_local.customizer.training import TASK
 
 DRAW = random.Random(0)
 LENGTHS = [DRAW.randint(20, 300) for _ in range(1003)]
@@ -61,7 +62,6 @@ def test_data_without_a_row_is_refused_with_what_was_found_instead(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n")
-    job = {"plan": {}, "prompt_template": "{a}", "tools": [], "limit": None, "dataset": "ns/d"}
-    found = r"in ns/d, found notes.txt \(1 bytes\), training/a.jsonl \(1 bytes\)$"
+    found = r"in hf://datasets/ns/d, found notes.txt \(1 bytes\), training/a.jsonl \(1 bytes\)$"
     with pytest.raises(InvalidRow, match=found):
-        read_rows(job, tmp_path)
+        read_rows(TASK, tmp_path)

@@ -15,14 +15,13 @@ from nemo_local.customizer.choices import choose
 from nemo_local.customizer.facts import Choice
 from nemo_local.customizer.gather import gather
 from nemo_local.customizer.passes import pass_sizes
-from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.ranks import Ranks
 from nemo_local.customizer.run import Run
 from nemo_local.customizer.special_tokens import NO_TOKENS
 from nemo_local.customizer.token_files import TokenFile
 from tests.nemo_local.customizer.test_choices import H100, dropping, packed, planned, without
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
-from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
+from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, TASK, make_job, train_job
 
 pytestmark = OF_THE_LIBRARIES
 
@@ -57,7 +56,7 @@ def test_activations_that_are_computed_twice_give_the_same_losses(
 
     teacher = make_checkpoint(tmp_path_factory.mktemp("teacher"))
     job = make_job(checkpoint, log_every_n_steps=1, max_steps=6, **changed)
-    job |= {"teacher_path": str(teacher), "teacher": "a/b@c"}
+    job = replace(job, teacher_path=teacher, teacher="a/b@c")
     training_type = changed.get("training_type", "sft")
     plain = train_job(job, write_data(tmp_path / "plain", training_type))
     once = sum(learns for _, learns, _ in layer_calls)
@@ -85,7 +84,7 @@ def test_frozen_weights_that_are_too_large_for_fp32_are_trained_beside(
     from nemo_local.customizer import choices
 
     monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
-    job = make_job(checkpoint) | {"precision": precision}
+    job = replace(make_job(checkpoint), precision=precision)
     progress = train_job(job, write_data(tmp_path, "sft"))
     assert progress.finished
     losses = [point["value"] for point in progress.train_loss]
@@ -179,8 +178,8 @@ GPU_RUNS = [
 
 def run_on(device, plan, folder):
     return Run(
-        job={}, plan=plan, folder=folder, ranks=Ranks(device=torch.device(device)), tokenizer=None,
-        special=NO_TOKENS, training=TokenFile(folder, array("i", [100] * 64)),
+        task=replace(TASK, plan=plan), folder=folder, ranks=Ranks(device=torch.device(device)),
+        tokenizer=None, special=NO_TOKENS, training=TokenFile(folder, array("i", [100] * 64)),
         validation=TokenFile(folder, array("i", [100])),
         progress=None, stop=Event(), trackers=None, call_accuracy=None,
     )  # fmt: skip
@@ -218,7 +217,7 @@ def test_ligers_layers_are_put_in_without_its_losses(checkpoint, monkeypatch):
 
     given = []
     monkeypatch.setattr(networks, "apply_liger_kernel", lambda *args: given.append(args))
-    plan = Plan.from_json(make_job(checkpoint)["plan"])
+    plan = make_job(checkpoint).plan
     choices = choose(gather(checkpoint, plan, Ranks(), [50], 9))
     networks.load_model(checkpoint, plan, Ranks(), choices)
     assert given == []
@@ -230,7 +229,7 @@ def test_ligers_layers_are_put_in_without_its_losses(checkpoint, monkeypatch):
 
 
 def test_the_facts_of_a_checkpoint_are_those_of_its_files(checkpoint):
-    plan = Plan.from_json(make_job(checkpoint)["plan"])
+    plan = make_job(checkpoint).plan
     facts = gather(checkpoint, plan, Ranks(), [10, 50, 20], 9, precision="bf16-mixed")
     assert (facts.device, facts.model_type, facts.longest) == ("cpu", "llama", 50)
     assert facts.size == Size(layers=2, hidden=32, intermediate=64, heads=2)

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -184,7 +185,8 @@ def test_a_distilled_model_comes_close_to_its_teacher(checkpoint, job_dir, tmp_p
     job = make_job(
         checkpoint, training_type="distillation", finetuning_type="all_weights", epochs=4,
         distillation={"teacher": "ns/teacher@v1"},
-    ) | {"teacher": "ns/teacher@v1", "teacher_path": str(teacher)}  # fmt: skip
+    )  # fmt: skip
+    job = replace(job, teacher="ns/teacher@v1", teacher_path=teacher)
     progress = train_job(job, job_dir)
     assert progress.val_loss[-1]["value"] < 0.5 * progress.val_loss[0]["value"]
 
@@ -208,7 +210,8 @@ def test_a_model_teaches_itself_nothing(checkpoint, job_dir):
     job = make_job(
         checkpoint, training_type="distillation", max_steps=1, log_every_n_steps=1,
         distillation={"teacher": "x/y@1"},
-    ) | {"teacher": "x/y@1", "teacher_path": str(checkpoint)}  # fmt: skip
+    )  # fmt: skip
+    job = replace(job, teacher="x/y@1", teacher_path=checkpoint)
     assert train_job(job, job_dir).train_loss[0]["value"] == pytest.approx(0, abs=1e-5)
 
 
@@ -219,7 +222,8 @@ def test_a_teacher_with_other_tokens_is_refused(checkpoint, job_dir, tmp_path):
     tokenizer.save_pretrained(teacher)
     job = make_job(
         checkpoint, training_type="distillation", distillation={"teacher": "ns/other@v1"}
-    ) | {"teacher": "ns/other@v1", "teacher_path": str(teacher)}
+    )
+    job = replace(job, teacher="ns/other@v1", teacher_path=teacher)
     with pytest.raises(TrainingFailed, match="the teacher ns/other@v1 does not have the tok"):
         train_job(job, job_dir)
 

@@ -81,9 +81,8 @@ def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_o
     from nemo_local.customizer.networks import load_model
     from nemo_local.customizer.objectives import answer_logits, places_before
 
-    plan = Plan.from_json(
-        make_job(checkpoint, sequence_packing_enabled=True, finetuning_type=finetuning_type)["plan"]
-    )
+    job = make_job(checkpoint, sequence_packing_enabled=True, finetuning_type=finetuning_type)
+    plan = job.plan
     choices = choose(gather(checkpoint, plan, Ranks(), lengths=[30, 60], most_learnt=9))
     model = load_model(checkpoint, plan, Ranks(), choices)
     generator = torch.Generator().manual_seed(0)

@@ -21,7 +21,7 @@ def settings(**environment):
 
 
 def told(option=OPTION, **environment):
-    return {"parallel": parallelism.asked(option, settings(**environment))}
+    return parallelism.asked(option, settings(**environment))
 
 
 def messages(option=OPTION, **environment):
@@ -38,7 +38,6 @@ def test_a_cpu_trains_in_one_process_unless_the_setting_says_otherwise():
     assert processes_for(told(), gpus=0, threads=8) == Processes(1, threads=8)
     wanted = told(TRAINING_PROCESSES="3", PARALLELISM="fsdp")
     assert processes_for(wanted, gpus=0, threads=2) == Processes(3, parallelism="fsdp", threads=1)
-    assert processes_for({}, gpus=8, threads=8).count == 1  # a job from before all this
 
 
 def test_an_unknown_parallelism_is_refused_by_name():
@@ -65,7 +64,7 @@ def test_preference_training_refuses_deepspeed_by_name_where_it_would_be_used(ze
         told(dpo, PARALLELISM="fsdp"),
         told(PARALLELISM=zero),
     ):
-        assert processes_for(fine, gpus=4, threads=4).count == fine["parallel"]["gpus"]
+        assert processes_for(fine, gpus=4, threads=4).count == fine.gpus
 
 
 def test_a_job_says_which_wishes_of_its_option_are_not_met():

@@ -1,5 +1,6 @@
 """Rows that are longer than a model has positions for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_a_row_longer_than_the_table_of_positions_fails_with_both_numbers(
     if whose == "teacher":
         distillation = {"training_type": "distillation", "distillation": {"teacher": "a/b"}}
         job = make_job(checkpoint, **distillation)
-        job |= {"teacher": "a/b", "teacher_path": str(gpt2)}
+        job = replace(job, teacher="a/b", teacher_path=gpt2)
     else:
         job = make_job(gpt2)
     with pytest.raises(TrainingFailed) as failure:

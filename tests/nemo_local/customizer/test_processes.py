@@ -1,6 +1,5 @@
 """Training processes without a platform: who gets a job, what it is told, when it ends."""
 
-import json
 import os
 import shutil
 import signal
@@ -35,7 +34,7 @@ def run_job(checkpoint, job_dir):
     """Hands a job to training processes and waits for its end; returns its process."""
 
     def run_job(processes, environment=None):
-        (job_dir / "job.json").write_text(json.dumps(make_job(checkpoint, max_steps=2)))
+        make_job(checkpoint, max_steps=2).write(job_dir)
         with (job_dir / "train.log").open("ab") as log:
             process = processes.start(job_dir, log, environment)
             try:
@@ -135,7 +134,7 @@ def test_a_spare_that_died_is_no_loss(processes, run_job):
 @pytest.fixture
 def training(processes, checkpoint, job_dir):
     """A spare, and the process in which it trains without end."""
-    (job_dir / "job.json").write_text(json.dumps(make_job(checkpoint, epochs=400)))
+    make_job(checkpoint, epochs=400).write(job_dir)
     processes.prepare()
     with (job_dir / "train.log").open("ab") as log:
         process = processes.start(job_dir, log)

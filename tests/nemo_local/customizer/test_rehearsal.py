@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 from nemo_local.customizer.processes import training_environment
 
@@ -11,22 +12,24 @@ REHEARSED_THEN_TRAINED = """
 import json, sys
 from pathlib import Path
 from nemo_local.customizer import kernels, rehearsal
+from nemo_local.customizer.task import Task
 from tests.nemo_local.customizer.training import train_job
 
 def known():
-    return {name: len(getattr(kernels, name).signatures) for name in sys.argv[3:]}
+    return {name: len(getattr(kernels, name).signatures) for name in sys.argv[2:]}
 
 assert rehearsal.rehearse()
 before = known()
-train_job(json.loads(sys.argv[1]), Path(sys.argv[2]))
+train_job(Task.read(Path(sys.argv[1])), Path(sys.argv[1]))
 print(json.dumps([before, known()]))
 """
 
 
 def test_a_job_after_a_rehearsal_has_no_kernel_to_load(job, job_dir):
-    job |= {"threads": 2, "plan": job["plan"] | {"batch_size": 16, "max_steps": 1}}
+    plan = replace(job.plan, batch_size=16, max_steps=1)
+    replace(job, threads=2, plan=plan).write(job_dir)
     done = subprocess.run(
-        [sys.executable, "-c", REHEARSED_THEN_TRAINED, json.dumps(job), str(job_dir), *KERNELS],
+        [sys.executable, "-c", REHEARSED_THEN_TRAINED, str(job_dir), *KERNELS],
         env=training_environment() | {"OMP_NUM_THREADS": "2"},
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -223,7 +224,7 @@ def test_other_errors_keep_their_type_and_words(tmp_path):
 
 
 def test_weights_that_are_gone_are_told_as_that(job_dir, job):
-    (job_dir / "job.json").write_text(json.dumps(job | {"model_path": str(job_dir / "gone")}))
+    replace(job, model_path=job_dir / "gone").write(job_dir)
     assert main(job_dir, Event()) == 1
     failure = read_all(job_dir).failure
     assert failure is not None and failure["message"] == f"the weights in {job_dir}/gone are gone"
@@ -242,11 +243,11 @@ def test_dropouts_act_in_training_only_and_are_not_stored(checkpoint, job_dir):
     with pytest.raises(TrainingFailed, match="Linear has no layers of one block named self_attn"):
         add_hidden_dropout(torch.nn.Linear(2, 2), 0.5)
 
-    plain, seen = make_job(checkpoint, max_steps=2, log_every_n_steps=1), []
+    seen = []
     for sft in ({}, {"attention_dropout": 0.5}, {"hidden_dropout": 0.5}):
-        job = {**plain, "plan": make_job(
+        job = make_job(
             checkpoint, max_steps=2, log_every_n_steps=1, finetuning_type="all_weights", sft=sft
-        )["plan"]}  # fmt: skip
+        )
         shutil.rmtree(job_dir / "checkpoints", ignore_errors=True)
         seen.append(train_job(job, job_dir).train_loss[0]["value"])
         stored = json.loads((job_dir / "model/config.json").read_text())
@@ -260,7 +261,7 @@ def test_sigterm_lets_the_process_end_its_step_and_leave_a_checkpoint(checkpoint
     from nemo_local.customizer.reporting import last_checkpoint
 
     job = make_job(checkpoint, epochs=400, log_every_n_steps=1)
-    (job_dir / "job.json").write_text(json.dumps(job))
+    job.write(job_dir)
     with (
         (job_dir / "train.log").open("wb") as log,
         closing(TrainingProcesses(threads=1)) as processes,
@@ -384,7 +385,7 @@ def test_a_disk_that_takes_not_even_the_log_leaves_the_reason(job_dir, job, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (job_dir / "tokens").mkdir()
-    (job_dir / "job.json").write_text(json.dumps(job))
+    job.write(job_dir)
     monkeypatch.setattr(train, "read_rows", full)
     monkeypatch.setattr("traceback.print_exc", full)
     assert train.main(job_dir, Event()) == 1

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from nemo_local.customizer.launch import cause
+from nemo_local.customizer.parallelism import Wanted
 from nemo_local.customizer.processes import TrainingProcesses, end_process
 from nemo_local.customizer.progress import STOPPED, read_all
 from nemo_local.processes import wait_until
@@ -31,17 +32,15 @@ NEEDS_DEEPSPEED = pytest.mark.skipif(
     find_spec("deepspeed") is None, reason="DeepSpeed is not installed"
 )
 
-PARALLEL = {"gpus": 1, "cpu_processes": 2, "machines": 1, "parallelism": "ddp", "address": None}
-
 
 def in_two(job, parallelism="ddp"):
-    return {**job, "parallel": {**PARALLEL, "parallelism": parallelism}}
+    return replace(job, parallel=Wanted(cpu_processes=2, parallelism=parallelism))
 
 
 @contextmanager
 def training(job, folder):
     """The process that the platform holds of a training that is under way."""
-    (folder / "job.json").write_text(json.dumps(job))
+    job.write(folder)
     with (
         (folder / "train.log").open("ab") as log,
         closing(TrainingProcesses(threads=1)) as processes,
@@ -106,7 +105,7 @@ def test_two_processes_learn_what_one_learns_and_only_one_reports(checkpoint, jo
     long["messages"][0]["content"] = "add " * 100
     write_rows(job_dir / "data/training/a.jsonl", [*map(call_row, range(64)), long])
     shutil.copytree(job_dir / "data", alone / "data", dirs_exist_ok=True)
-    job = {**make_job(checkpoint, batch_size=64, epochs=4), "max_seq_length": 500}
+    job = replace(make_job(checkpoint, batch_size=64, epochs=4), max_seq_length=500)
     expected = train_job(job, alone)
     progress = train_in_two(job, job_dir)
     assert series(progress) == series(expected) != []
@@ -285,10 +284,9 @@ def test_a_job_of_the_platform_trains_in_the_processes_it_may_have(tmp_path, mod
 def test_another_machine_joins_with_the_command_that_the_log_names(checkpoint, job_dir, alone):
     job = make_job(checkpoint, batch_size=8)
     expected = train_job(job, alone)
-    address = f"127.0.0.1:{free_port()}"
-    several = {**PARALLEL, "cpu_processes": 1, "machines": 2, "address": address}
+    several = Wanted(machines=2, address=f"127.0.0.1:{free_port()}")
     log, found = job_dir / "train.log", re.compile(r"^on machine 1: accelerate (launch .+)$", re.M)
-    with training({**job, "parallel": several}, job_dir) as process:
+    with training(replace(job, parallel=several), job_dir) as process:
         wait_until(lambda: bool(found.search(log.read_text())), 120, "the log names the command")
         words = shlex.split(found.findall(log.read_text())[0])
         start = [sys.executable, "-m", "accelerate.commands.accelerate_cli", *words]

@@ -1,6 +1,7 @@
 """Special tokens of a target: trained, stored with the output and served, everywhere the same."""
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,11 +44,8 @@ NEW = [263, 264]
 
 
 def chatml_job(checkpoint, **given):
-    return {
-        **make_job(checkpoint, **given),
-        "chat_prompt_template": CHATML,
-        "tokenizer": OVERRIDES,
-    }
+    job = make_job(checkpoint, **given)
+    return replace(job, chat_prompt_template=CHATML, tokenizer=OVERRIDES)
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
@@ -196,7 +194,7 @@ def test_a_distillation_from_a_teacher_without_the_tokens_is_refused(checkpoint,
     from nemo_local.customizer.progress import TrainingFailed
 
     given = {"training_type": "distillation", "distillation": {"teacher": "ns/t@1"}}
-    job = chatml_job(checkpoint, **given) | {"teacher": "ns/t@1", "teacher_path": str(checkpoint)}
+    job = replace(chatml_job(checkpoint, **given), teacher="ns/t@1", teacher_path=checkpoint)
     with pytest.raises(TrainingFailed, match="does not have the tokenizer of the base"):
         train_job(job, job_dir)
 
@@ -219,10 +217,10 @@ def test_overrides_that_cannot_be_carried_out_are_named(given, words):
 
 
 def test_an_end_that_is_no_token_is_named(checkpoint):
-    job = make_job(checkpoint) | {"tokenizer": {"eos_token": "<|nowhere|>"}}
+    job = replace(make_job(checkpoint), tokenizer={"eos_token": "<|nowhere|>"})
     with pytest.raises(UntrainableData, match="'<|nowhere|>' is no token of its checkpoint"):
         load_tokenizer(job)
-    tokenizer, special = load_tokenizer(job | {"tokenizer": {"eos_token": "<|tool|>"}})
+    tokenizer, special = load_tokenizer(replace(job, tokenizer={"eos_token": "<|tool|>"}))
     assert tokenizer.eos_token_id == 6 and special.ids == special.new == []
 
 

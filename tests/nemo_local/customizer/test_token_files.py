@@ -1,8 +1,8 @@
 """Rows on their way from files to a trainer."""
 
-import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -17,7 +17,7 @@ from nemo_local.customizer.texts import UntrainableData
 from nemo_local.customizer.token_files import write_tokens
 from nemo_local.customizer.train import main, reason_of
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer, write_rows
-from tests.nemo_local.customizer.training import OF_THE_LIBRARIES
+from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, TASK
 
 pytestmark = OF_THE_LIBRARIES
 
@@ -32,15 +32,7 @@ PAIRS = [
 @pytest.fixture
 def task(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "vocab_size": 264}')
-    return {
-        "plan": {"training_type": "sft"},
-        "model_path": str(tmp_path),
-        "dataset": "ns/d",
-        "limit": None,
-        "tools": [],
-        "prompt_template": "{prompt} {completion}",
-        "max_seq_length": 120,
-    }
+    return replace(TASK, model_path=tmp_path, max_seq_length=120)
 
 
 def tokens_of(task, folder):
@@ -64,7 +56,7 @@ def test_a_trainer_gets_the_rows_as_they_were_rendered(
 ):
     write_rows(tmp_path / "data/training/a.jsonl", lines)
     write_rows(tmp_path / "data/validation/a.jsonl", lines[:20])
-    task["plan"]["training_type"] = training_type
+    task = replace(task, plan=replace(task.plan, training_type=training_type))
     for rows, stored in zip(*tokens_of(task, tmp_path), strict=True):
         expected = in_memory(Renderer(tokenizer(), [1]), list(rows), 120)
         assert stored.dataset().to_dict() == by_length(expected)
@@ -84,9 +76,8 @@ def test_what_is_dropped_or_cut_is_counted_over_all_rows(task, tmp_path):
 
 def test_rows_that_are_all_too_long_are_told_with_the_length(task, tmp_path):
     write_rows(tmp_path / "data/training/a.jsonl", [call_row(1)] * 3)
-    task["max_seq_length"] = 30
     with pytest.raises(InvalidRow, match="no row fits into max_seq_length 30: all 2 were dropped"):
-        tokens_of(task, tmp_path)
+        tokens_of(replace(task, max_seq_length=30), tmp_path)
 
 
 def test_one_row_alone_has_no_validation(task, tmp_path):
@@ -129,18 +120,19 @@ def test_a_disk_that_is_full_fails_the_run_with_that_reason(tmp_path):
 
 def test_a_run_that_fails_leaves_no_tokens(job, job_dir):
     template = tokenizer().chat_template.replace("tool.function.name", '"add"')
-    (job_dir / "job.json").write_text(json.dumps(job | {"chat_prompt_template": template}))
+    replace(job, chat_prompt_template=template).write(job_dir)
     assert main(job_dir, Event()) == 1
     assert "line 1: tool 'sum' does not appear" in read_all(job_dir).failure["message"]
     assert not (job_dir / "tokens").exists()
 
 
 PEAKS = """
-import json, re, sys
+import re, sys
 from pathlib import Path
+from nemo_local.customizer.task import Task
 from tests.nemo_local.customizer.test_token_files import tokens_of
 
-task = json.loads(sys.argv[1])
+task = Task.read(Path(sys.argv[1]))
 for name in sys.argv[2:]:
     tokens_of(task, Path(name))
     print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -154,9 +146,9 @@ def test_memory_does_not_grow_with_the_rows(task, tmp_path):
         folders.append(str(tmp_path / str(count)))
         lines = [{"prompt": f"{n} " + "word " * 60, "completion": "é" * 300} for n in range(count)]
         write_rows(Path(folders[-1]) / "data/training/a.jsonl", lines)
-    task["max_seq_length"] = 1000
+    replace(task, max_seq_length=1000).write(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", PEAKS, json.dumps(task), *folders],
+        [sys.executable, "-c", PEAKS, str(tmp_path), *folders],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
     )  # fmt: skip
     few, many = map(int, done.stdout.split())

@@ -26,6 +26,7 @@ from tests.nemo_local.customizer.test_jobs import (
     wait_for,
     wait_for_steps,
 )
+from tests.nemo_local.customizer.training import TASK
 
 KEY = "1" * 8 + "abcdef01" * 4
 WANDB = [
@@ -340,7 +341,7 @@ class AProcess:
         told = (arguments, TrainerState(global_step=step), TrainerControl())
         with (
             suppress(Stopped, TrainingFailed),
-            Trackers({"base_model": "b", "dataset": "d"}, self._folder) as trackers,
+            Trackers(TASK, self._folder) as trackers,
         ):
             mlflow = trackers.callbacks(0)[-1]
             mlflow.on_train_begin(*told, model=None)

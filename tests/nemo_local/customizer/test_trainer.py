@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_same_adapter(
 
     from nemo_local.customizer.arguments import CHECKPOINT_EVERY_STEPS
 
-    job["plan"]["epochs"] = 4
+    job = replace(job, plan=replace(job.plan, epochs=4))
     whole = tmp_path / "whole"
     shutil.copytree(job_dir / "data", whole / "data")
     train_job(job, whole)
@@ -135,7 +136,6 @@ def test_a_dropout_of_nothing_takes_the_place_of_the_checkpoints(checkpoint, tmp
     from nemo_local.customizer.choices import choose
     from nemo_local.customizer.gather import gather
     from nemo_local.customizer.networks import load_model
-    from nemo_local.customizer.plan import Plan
     from nemo_local.customizer.ranks import Ranks
 
     folder = tmp_path / "with dropout"
@@ -144,7 +144,7 @@ def test_a_dropout_of_nothing_takes_the_place_of_the_checkpoints(checkpoint, tmp
     (folder / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
     for asked, expected in ((None, 0.1), (0.0, 0.0)):
         sft = {} if asked is None else {"sft": {"attention_dropout": asked}}
-        plan = Plan.from_json(make_job(folder, **sft)["plan"])
+        plan = make_job(folder, **sft).plan
         model = load_model(folder, plan, Ranks(), choose(gather(folder, plan, Ranks(), [64], 9)))
         assert model.config.attention_dropout == expected
 

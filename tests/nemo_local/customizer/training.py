@@ -1,12 +1,17 @@
 """Training runs in this process without a platform around them, and processes that train."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import psutil
 import pytest
 
 from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.hyperparameters import make_plan
 from nemo_local.customizer.modules import linear_modules
+from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.progress import ProgressWriter, read_all
+from nemo_local.customizer.task import Task
 from nemo_local.processes import wait_until
 
 OF_THE_LIBRARIES = [
@@ -16,9 +21,21 @@ OF_THE_LIBRARIES = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
+TASK = Task(
+    plan=Plan(target_modules=()),
+    base_model="meta/tiny",
+    model_path=Path("nowhere"),
+    dataset="hf://datasets/ns/d",
+    prompt_template="{prompt} {completion}",
+    max_seq_length=256,
+    precision="fp32",
+    device="cpu",
+    threads=1,
+)
+
 
 def make_job(checkpoint, **hyperparameters):
-    """What a training process is told: two epochs at a rate at which a tiny model learns."""
+    """The task of a training: two epochs at a rate at which a tiny model learns."""
     given = {
         "finetuning_type": "lora",
         "epochs": 2,
@@ -29,20 +46,8 @@ def make_job(checkpoint, **hyperparameters):
         "lora": {"adapter_dim": 4},
         **hyperparameters,
     }
-    return {
-        "plan": make_plan(given, linear_modules(checkpoint), 1).as_json(),
-        "model_path": str(checkpoint),
-        "base_model": "meta/tiny",
-        "dataset": "hf://datasets/ns/d",
-        "limit": None,
-        "tools": [],
-        "prompt_template": "{prompt} {completion}",
-        "chat_prompt_template": None,
-        "max_seq_length": 256,
-        "precision": "fp32",
-        "device": "cpu",
-        "threads": 1,
-    }
+    plan = make_plan(given, linear_modules(checkpoint), 1)
+    return replace(TASK, plan=plan, model_path=Path(checkpoint))
 
 
 def train_job(job, job_dir, stop=None):

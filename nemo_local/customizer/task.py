@@ -1,0 +1,75 @@
+"""What a training process is told of its job. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_local.customizer.parallelism import Wanted
+from nemo_local.customizer.plan import Plan
+
+FILE = "job.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training: of which weights, on which rows, on what."""
+
+    plan: Plan
+    base_model: str
+    """The name under which the weights are known."""
+    model_path: Path
+    """Folder of the weights."""
+    dataset: str
+    """As its job shows it; the files are in the job's folder."""
+    prompt_template: str
+    max_seq_length: int
+    precision: str
+    """As the config asks: bf16-mixed, bf16 or fp32."""
+    chat_prompt_template: str | None = None
+    """None for that of the checkpoint."""
+    tokenizer: Mapping[str, Any] | None = None
+    """What a target changes of the checkpoint's, see special_tokens.py."""
+    limit: int | None = None
+    """Rows to train on, the first; None for all."""
+    tools: Sequence[dict[str, Any]] = ()
+    """Of chat rows that name none."""
+    device: str = "auto"
+    threads: int | None = None
+    """Of a CPU; None for all."""
+    parallel: Wanted = Wanted()
+    wandb: Mapping[str, Any] | None = None
+    """See integrations.asked_of_wandb; None when nobody asked for it."""
+    teacher: str | None = None
+    """The target that a distillation learns from."""
+    teacher_path: Path | None = None
+    """Folder of its weights."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The task as a job keeps it."""
+        values = asdict(self).items()
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Task:
+        """The task that `as_json` gave."""
+        teacher = value.get("teacher_path")
+        return cls(**{
+            **value,
+            "plan": Plan.from_json(value["plan"]),
+            "model_path": Path(value["model_path"]),
+            "parallel": Wanted(**value["parallel"]),
+            "teacher_path": Path(teacher) if teacher else None,
+        })  # fmt: skip
+
+    def write(self, job_dir: Path) -> None:
+        """Leave the task in a job's folder, for its training process."""
+        (job_dir / FILE).write_text(json.dumps(self.as_json(), indent=2), encoding="utf-8")
+
+    @classmethod
+    def read(cls, job_dir: Path) -> Task:
+        """The task of a job's folder. Raises OSError, ValueError."""
+        return cls.from_json(json.loads((job_dir / FILE).read_text(encoding="utf-8")))
