@@ -4,6 +4,7 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -250,3 +251,26 @@ def test_a_token_goes_to_the_hub_it_is_for_and_nowhere_else(documents, settings)
     assert sent("http://elsewhere") == ("http://elsewhere", None)
     assert sent(None, hf_endpoint="http://mirror") == ("http://mirror", "theirs")
     assert sent(own, hf_endpoint="http://mirror") == (own, "ours")
+
+
+def test_nobody_waits_to_write_while_the_weights_of_a_target_are_looked_at(
+    documents, settings, checkpoint, monkeypatch
+):
+    from nemo_local.catalog import Catalog
+    from nemo_local.customizer.downloads import Downloads
+    from nemo_local.customizer.registry import Registry
+
+    registry = Registry(documents, Catalog([]), None, Downloads(documents, settings))
+    registry.create_target(BODY | {"name": "local", "model_path": str(checkpoint)})
+    wrote = []
+
+    def look(path):
+        writer = Thread(target=documents.create, args=("note", "ns", f"n-{len(wrote)}", {}))
+        writer.start()
+        writer.join(10)
+        wrote.append(not writer.is_alive())
+        return ""
+
+    monkeypatch.setattr("nemo_local.customizer.registry.why_unreadable", look)
+    changed = registry.update_target("ns", "local", {"model_path": str(checkpoint.parent)})
+    assert wrote == [True] and changed["model_path"] == str(checkpoint.parent)
