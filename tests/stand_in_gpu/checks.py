@@ -192,7 +192,7 @@ def test_a_teacher_rounds_as_who_learns_from_it(tmp_path):
     base = make_architecture("llama 3", tmp_path / "base")
     given = {"training_type": "distillation", "distillation": {"teacher": "a/b@c"}}
     job = make_job(base, log_every_n_steps=1, max_steps=2, **given)
-    job |= {"teacher_path": str(base), "teacher": "a/b@c", "precision": "bf16-mixed"}
+    job = replace(job, teacher_path=base, teacher="a/b@c", precision="bf16-mixed")
     progress = trained(job, tmp_path / "itself", "cuda")
     # An adapter begins with nothing, so the model is its teacher.
     assert abs(progress.train_loss[0]["value"]) < 1e-6
@@ -211,7 +211,7 @@ def test_frozen_weights_in_bf16_learn_in_bf16_and_go_on_after_a_stop(
     from nemo_local.customizer.progress import Stopped
 
     monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
-    job = make_job(trainable, log_every_n_steps=1) | {"precision": "bf16-mixed"}
+    job = replace(make_job(trainable, log_every_n_steps=1), precision="bf16-mixed")
     expected = trained(job, tmp_path / "whole", "cuda")
     assert "cuda, bf16 (bf16-mixed asked for" in expected.prepared["note"]
     found = [point["value"] for point in expected.train_loss]
@@ -237,7 +237,7 @@ def test_fused_layers_stay_in_the_type_of_the_weights(trainable, tmp_path, monke
 
     monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
     monkeypatch.setattr(InTorch, "norm", noted)
-    job = make_job(trainable, max_steps=1) | {"precision": "bf16-mixed"}
+    job = replace(make_job(trainable, max_steps=1), precision="bf16-mixed")
     assert "fused layers" in trained(job, tmp_path / "run", "cuda").prepared["note"]
     assert found == {torch.bfloat16}
 
