@@ -43,7 +43,7 @@ def as_in(context: Any, array: Any, x: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x = arguments[1]
-        return x if array.dtype == types.float32 else _nearest_halves(builder, x)
+        return x if array.dtype == types.float32 else nearest_halves(builder, x)
 
     return array.dtype(array, types.float32), code
 
@@ -76,23 +76,7 @@ def highest(context: Any, address: Any, count: Any) -> Any:
     return types.float32(types.int64, types.int64), code
 
 
-def numbers_at(builder: Any, kept: Any, place: Any) -> Any:
-    """LANES numbers of float32, or of bfloat16 if they are kept so (see `number`)."""
-    if kept == types.float32:
-        return llvm.load(builder, llvm.VECTOR, place)
-    halves = builder.zext(llvm.load(builder, llvm.HALVES, place, 2), llvm.BITS)
-    return builder.bitcast(builder.shl(halves, ir.Constant(llvm.BITS, [16] * LANES)), llvm.VECTOR)
-
-
-def keep_numbers(builder: Any, kept: Any, x: Any, place: Any) -> None:
-    """Store LANES float32 numbers as they are kept there."""
-    if kept == types.float32:
-        llvm.store(builder, x, place)
-    else:
-        llvm.store(builder, _nearest_halves(builder, x), place, 2)
-
-
-def _nearest_halves(builder: Any, x: Any) -> Any:
+def nearest_halves(builder: Any, x: Any) -> Any:
     """The upper halves of the nearest (or even) numbers that have no lower ones."""
     single = x.type == llvm.FLOAT
     of_bits = llvm.LANE if single else llvm.BITS

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -25,9 +26,8 @@ from nemo_local.core.intrinsics import (
     exp,
     exponentials,
     highest,
-    keep_numbers,
+    nearest_halves,
     number,
-    numbers_at,
 )
 from nemo_local.core.llvm import LANES
 
@@ -92,13 +92,29 @@ def gate_back(both: Any, dy: Any, dboth: Any) -> None:
             dgates[e] = as_in(dgates, dout * number(ups[e]) * slope)
 
 
+def _numbers_at(builder: Any, kept: Any, place: Any) -> Any:
+    """LANES numbers of float32, or of bfloat16 if they are kept so (see `number`)."""
+    if kept == types.float32:
+        return llvm.load(builder, llvm.VECTOR, place)
+    halves = builder.zext(llvm.load(builder, llvm.HALVES, place, 2), llvm.BITS)
+    return builder.bitcast(builder.shl(halves, ir.Constant(llvm.BITS, [16] * LANES)), llvm.VECTOR)
+
+
+def _keep_numbers(builder: Any, kept: Any, x: Any, place: Any) -> None:
+    """Store LANES float32 numbers as they are kept there."""
+    if kept == types.float32:
+        llvm.store(builder, x, place)
+    else:
+        llvm.store(builder, nearest_halves(builder, x), place, 2)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def _widen(context: Any, kept: Any, place: Any, factor: Any, to: Any) -> Any:
     """LANES numbers at a place, as `kept` is an example of, times a factor become float32."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, place, factor, to = arguments
-        found = builder.fmul(numbers_at(builder, kept, place), llvm.in_all_lanes(builder, factor))
+        found = builder.fmul(_numbers_at(builder, kept, place), llvm.in_all_lanes(builder, factor))
         llvm.store(builder, found, to)
         return context.get_dummy_value()
 
@@ -113,7 +129,7 @@ def _narrow(context: Any, kept: Any, place: Any, factor: Any, to: Any) -> Any:
         _, place, factor, to = arguments
         numbers = llvm.load(builder, llvm.VECTOR, place)
         scaled = builder.fmul(numbers, llvm.in_all_lanes(builder, factor))
-        keep_numbers(builder, kept, scaled, to)
+        _keep_numbers(builder, kept, scaled, to)
         return context.get_dummy_value()
 
     return types.void(kept, types.int64, types.float32, types.int64), code
@@ -125,12 +141,12 @@ def _turn_some(context: Any, kept: Any, x: Any, half: Any, cos: Any, sin: Any, y
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, x, half, cos, sin, y = arguments
-        a, b = (numbers_at(builder, kept, place) for place in (x, builder.add(x, half)))
+        a, b = (_numbers_at(builder, kept, place) for place in (x, builder.add(x, half)))
         c, s = (llvm.load(builder, llvm.VECTOR, place) for place in (cos, sin))
         first = builder.fsub(builder.fmul(a, c), builder.fmul(b, s))
         second = builder.fadd(builder.fmul(b, c), builder.fmul(a, s))
-        keep_numbers(builder, kept, first, y)
-        keep_numbers(builder, kept, second, builder.add(y, half))
+        _keep_numbers(builder, kept, first, y)
+        _keep_numbers(builder, kept, second, builder.add(y, half))
         return context.get_dummy_value()
 
     return types.void(kept, *[types.int64] * 5), code
