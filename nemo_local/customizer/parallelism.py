@@ -67,7 +67,7 @@ class Processes:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedProcesses:
     """The processes that a job wants, wherever it is trained."""
 
     gpus: int = 1
@@ -79,7 +79,7 @@ class Wanted:
     """As that of Processes."""
 
 
-def asked(option: dict[str, Any], settings: Settings) -> Wanted:
+def asked(option: dict[str, Any], settings: Settings) -> WantedProcesses:
     """The processes that a job with this training option wants.
 
     Raises:
@@ -100,7 +100,7 @@ def asked(option: dict[str, Any], settings: Settings) -> Wanted:
             "several processes needs ddp or fsdp: its reference is computed before DeepSpeed takes "
             "the model over"
         )
-    return Wanted(gpus, machines, cpu_processes, parallelism, settings.training_address)
+    return WantedProcesses(gpus, machines, cpu_processes, parallelism, settings.training_address)
 
 
 def warnings(option: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
@@ -127,7 +127,7 @@ def warnings(option: dict[str, Any], settings: Settings) -> list[dict[str, Any]]
     return [{"message": message, "explanation": why} for message, why in said]
 
 
-def processes_for(wanted: Wanted, gpus: int, threads: int) -> Processes:
+def processes_for(wanted: WantedProcesses, gpus: int, threads: int) -> Processes:
     """The processes of a job on a machine with so many usable GPUs and CPU threads."""
     here = max(1, min(wanted.gpus, gpus) if gpus else wanted.cpu_processes)
     return Processes(

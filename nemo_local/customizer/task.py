@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_local.customizer.parallelism import Wanted
+from nemo_local.customizer.parallelism import WantedProcesses
 from nemo_local.customizer.plan import Plan
 
 FILE = "job.json"
@@ -40,7 +40,7 @@ class Task:
     device: str = "auto"
     threads: int | None = None
     """Of a CPU; None for all."""
-    parallel: Wanted = Wanted()
+    parallel: WantedProcesses = WantedProcesses()
     wandb: Mapping[str, Any] | None = None
     """See integrations.asked_of_wandb; None when nobody asked for it."""
     teacher: str | None = None
@@ -61,7 +61,7 @@ class Task:
             **value,
             "plan": Plan.from_json(value["plan"]),
             "model_path": Path(value["model_path"]),
-            "parallel": Wanted(**value["parallel"]),
+            "parallel": WantedProcesses(**value["parallel"]),
             "teacher_path": Path(teacher) if teacher else None,
         })  # fmt: skip
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from nemo_local.customizer.launch import cause
-from nemo_local.customizer.parallelism import Wanted
+from nemo_local.customizer.parallelism import WantedProcesses
 from nemo_local.customizer.processes import TrainingProcesses, end_process
 from nemo_local.customizer.progress import STOPPED, read_all
 from nemo_local.processes import wait_until
@@ -34,7 +34,7 @@ NEEDS_DEEPSPEED = pytest.mark.skipif(
 
 
 def in_two(job, parallelism="ddp"):
-    return replace(job, parallel=Wanted(cpu_processes=2, parallelism=parallelism))
+    return replace(job, parallel=WantedProcesses(cpu_processes=2, parallelism=parallelism))
 
 
 @contextmanager
@@ -284,7 +284,7 @@ def test_a_job_of_the_platform_trains_in_the_processes_it_may_have(tmp_path, mod
 def test_another_machine_joins_with_the_command_that_the_log_names(checkpoint, job_dir, alone):
     job = make_job(checkpoint, batch_size=8)
     expected = train_job(job, alone)
-    several = Wanted(machines=2, address=f"127.0.0.1:{free_port()}")
+    several = WantedProcesses(machines=2, address=f"127.0.0.1:{free_port()}")
     log, found = job_dir / "train.log", re.compile(r"^on machine 1: accelerate (launch .+)$", re.M)
     with training(replace(job, parallel=several), job_dir) as process:
         wait_until(lambda: bool(found.search(log.read_text())), 120, "the log names the command")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from nemo_local.customizer.parallelism import Wanted
+from nemo_local.customizer.parallelism import WantedProcesses
 from nemo_local.customizer.plan import Dpo, Plan
 from nemo_local.customizer.task import Task
 from tests.nemo_local.customizer.training import TASK
@@ -17,7 +17,7 @@ def test_a_task_is_read_as_it_was_written(tmp_path):
         plan=PLAN,
         tokenizer={"eos_token": "<|end|>"},
         tools=[{"type": "function"}],
-        parallel=Wanted(gpus=4, parallelism="zero3"),
+        parallel=WantedProcesses(gpus=4, parallelism="zero3"),
         teacher="ns/teacher@v1",
         teacher_path=Path("/models/teacher"),
     )
