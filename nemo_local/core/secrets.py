@@ -3,6 +3,9 @@ be sent."""
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from nemo_local.core.errors import Invalid
@@ -13,15 +16,19 @@ MASK = "******"
 _SECRETS = ("api_key", "hf_token", "token")
 
 
-def masked(value: Json) -> Json:
+def masked(value: Json, in_schema: bool = False) -> Json:
     """The same JSON value with every secret hidden.
 
     masked({"api_key": "sk-1", "envs": {"NGC_API_KEY": "n"}})
     -> {"api_key": "******", "envs": {"NGC_API_KEY": "******"}}
+
+    In the `properties` of a JSON schema an object below such a key describes a parameter.
     """
     if isinstance(value, dict):
         hidden = {
-            key: MASK if _is_secret(key) and isinstance(item, str) and item else masked(item)
+            key: MASK
+            if _hides(key, item) and not (in_schema and isinstance(item, dict))
+            else masked(item, key == "properties")
             for key, item in value.items()
         }
         return cast(Json, hidden)
@@ -29,24 +36,20 @@ def masked(value: Json) -> Json:
 
 
 def restored(sent: Any, stored: Any) -> Any:
-    """What was sent, with the stored secret in place of every mask; items of lists by position.
+    """What was sent, with the stored secret in place of every mask.
 
     restored({"api_key": "******", "url": "new"}, {"api_key": "sk-1", "url": "old"})
     -> {"api_key": "sk-1", "url": "new"}
+
+    Items of lists may have moved or gone: an item is the stored one that alone has its id, name and
+    type; without that, the one that is shown as it was sent.
+
+    Raises:
+        Invalid: no secret is stored for a mask; the field is named.
     """
-    if isinstance(sent, dict):
-        known = stored if isinstance(stored, dict) else {}
-        return {
-            key: known.get(key)
-            if item == MASK and _is_secret(key)
-            else restored(item, known.get(key))
-            for key, item in sent.items()
-        }
-    if isinstance(sent, list):
-        known_items = stored if isinstance(stored, list) else []
-        padded = [*known_items, *[None] * len(sent)]
-        return [restored(item, known) for item, known in zip(sent, padded, strict=False)]
-    return sent
+    found = _restored(sent, stored)
+    refuse_masks(found)
+    return found
 
 
 def refuse_masks(sent: Any, place: tuple[str | int, ...] = ("body",)) -> None:
@@ -74,6 +77,53 @@ def usable_key(key: object) -> str | None:
     if not (text.isascii() and text.isprintable()):
         raise ValueError("the key holds characters that no HTTP header can carry; copy it again")
     return text or None
+
+
+def _restored(sent: Any, stored: Any) -> Any:
+    if isinstance(sent, dict):
+        known = stored if isinstance(stored, dict) else {}
+        return {
+            key: known[key]
+            if item == MASK and _hides(key, known.get(key))
+            else _restored(item, known.get(key))
+            for key, item in sent.items()
+        }
+    if isinstance(sent, list):
+        known_items = _counterparts(sent, stored if isinstance(stored, list) else [])
+        return [_restored(item, known) for item, known in zip(sent, known_items, strict=True)]
+    return sent
+
+
+def _counterparts(sent: list[Any], stored: list[Any]) -> list[Any]:
+    """For each item that was sent the stored one that it is; None where nothing tells which."""
+    found: list[Any] = [None] * len(sent)
+    # Of items that look alike each keeps its own secret as long as all of them are there.
+    for look, most in ((_identity, 1), (masked, len(sent))):
+        places = _places(stored, look)
+        for key, here in _places(sent, look).items():
+            there = places.get(key, [])
+            if len(here) == len(there) <= most:
+                for place, index in zip(here, there, strict=True):
+                    found[place] = stored[index]
+    return found
+
+
+def _places(items: list[Any], look: Callable[[Any], Any]) -> dict[str, list[int]]:
+    """The places of the items of a list by what they look like."""
+    found = defaultdict[str, list[int]](list)
+    for place, item in enumerate(items):
+        found[json.dumps(look(item), sort_keys=True)].append(place)
+    return found
+
+
+def _identity(item: Any) -> Any:
+    names = item if isinstance(item, dict) else {}
+    return {key: names[key] for key in ("id", "name", "type") if key in names}
+
+
+def _hides(key: str, value: Any) -> bool:
+    """Whether a value below this key is a secret."""
+    return _is_secret(key) and value not in (None, "")
 
 
 def _is_secret(key: str) -> bool:

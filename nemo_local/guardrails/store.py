@@ -74,7 +74,7 @@ class ConfigStore:
             NotFound: there is none. Invalid: it could not be used or shown; nothing is stored.
         """
         stored = self.retrieve(namespace, name)
-        sent = restored(body, _models_as_sent(stored, body))
+        sent = restored(body, stored)
         changes = {key: sent[key] for key in _FIELDS if key in sent}
         if "data" in sent or "files_url" in sent:
             changes |= self._content(sent)
@@ -118,20 +118,6 @@ class ConfigStore:
                 + ", ".join(f"{STORE_URL}{name}" for name in PRELOADED)
             )
         return {"data": None, "files_url": url}
-
-
-def _models_as_sent(stored: Data, body: Data) -> Data:
-    """The stored configuration, its models where the body has those of their types.
-
-    Masked keys are restored by position; one may have left out a model, or put it elsewhere.
-    """
-    data = body.get("data")
-    models = data.get("models") if isinstance(data, dict) else None
-    if not stored.get("data") or not isinstance(models, list):
-        return stored
-    known = {model["type"]: model for model in stored["data"]["models"]}
-    kinds = [str(model.get("type")) if isinstance(model, dict) else "" for model in models]
-    return {**stored, "data": {**stored["data"], "models": [known.get(kind) for kind in kinds]}}
 
 
 def _string(body: Data, key: str) -> str:

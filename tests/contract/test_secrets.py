@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from nemo_local.core.client import UpstreamError
@@ -65,3 +67,16 @@ def test_the_secrets_of_a_namespace_are_masked_and_survive_a_round_trip(control_
         assert entity["custom_fields"] == {"token": "******", "team": "a"}
     stored = control_plane.settings.home / "platform.db-wal"
     assert KEY in stored.read_text(errors="replace")
+
+
+@pytest.mark.parametrize(("path", "body", "field"), ENTITIES)
+def test_a_mask_in_a_patch_where_no_key_is_stored_is_refused(control_plane, path, body, field):
+    client = control_plane.client()
+    client.post(path, json={"namespace": "ns", "name": "n", **body})
+    with_mask = client.get(f"{path}/ns/n")[field]
+    without = json.loads(json.dumps(body).replace(f'"{KEY}"', "null"))
+    client.patch(f"{path}/ns/n", json=without)
+    with pytest.raises(UpstreamError, match=r"\*\*\*\*\*\* stands for a secret") as refused:
+        client.patch(f"{path}/ns/n", json={field: with_mask})
+    assert refused.value.status == 422 and field in str(refused.value)
+    assert "******" not in str(client.get(f"{path}/ns/n"))
