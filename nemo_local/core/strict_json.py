@@ -14,7 +14,7 @@ import re
 MAX_DEPTH = 100
 """Objects and arrays inside one another."""
 
-_SUSPECT = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\\u[dD][89a-fA-F]")
+_SUSPECT = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\d{200}|\\u[dD][89a-fA-F]")
 """Only bodies with one of these are parsed here: the others cannot be at fault."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
@@ -73,5 +73,6 @@ def _refuse_constant(name: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise _Unrepeatable(f"{text} is too large for a number")
+        shown = text if len(text) <= 40 else f"{text[:20]}...{text[-10:]}"
+        raise _Unrepeatable(f"{shown} is too large for a number")
     return value

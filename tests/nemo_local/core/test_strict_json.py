@@ -18,6 +18,8 @@ from nemo_local.core.strict_json import unrepeatable
         (b'{"a": [NaN]}', "NaN"),
         (b'{"a": -Infinity}', "-Infinity"),
         (b'{"a": 1e999}', "1e999 is too large"),
+        (b'{"a": ' + b"1" * 310 + b".5}", "11...11111111.5 is too large"),
+        (b'{"a": ' + b"1" * 250 + b"e99}", "111e99 is too large"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"\\uDFFF": 1}', "surrogate"),
         (b"[" * 101, "100 levels"),
