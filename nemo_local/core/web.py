@@ -125,7 +125,11 @@ def list_query(
     for key, value in request.query_params.multi_items():
         found = _BRACKETS.fullmatch(key)
         if found:
-            _put(nested[found[1]], re.findall(r"\[([^\[\]]+)\]", found[2]), value)
+            path = re.findall(r"\[([^\[\]]+)\]", found[2])
+            if len(path) > MAX_DEPTH:
+                problem = f"nest at most {MAX_DEPTH} levels deep"
+                raise invalid_field("query", found[1], problem, f"{key[:40]}...")
+            _put(nested[found[1]], path, value)
         elif key in nested and value:
             nested[key] |= _from_json(key, value)
     return ListQuery(
@@ -310,13 +314,14 @@ def _from_json(name: str, text: str) -> dict[str, Any]:
             return [as_given(inner) for inner in value]
         return value if isinstance(value, str) else json.dumps(value)
 
+    unreadable = unrepeatable(text.encode())
     try:
-        value = as_given(json.loads(text))
-    except (ValueError, RecursionError):
+        value = None if unreadable else as_given(json.loads(text))
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         problem = f'write {name}[field]=value, or {name}={{"field": "value"}}'
-        raise invalid_field("query", name, problem, text)
+        raise invalid_field("query", name, problem + (unreadable and f": {unreadable}"), text)
     return value
 
 

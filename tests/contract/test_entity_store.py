@@ -148,10 +148,14 @@ def test_a_filter_may_be_json_text(control_plane):
     assert found(filter='{"namespace": "ns", "peft": true}') == [("ns", "tuned")]
     assert found(filter='{"created_at": {"lte": "2001-01-01"}}') == []
     assert found(search='{"name": ["bas", "xyz"]}', filter="") == [("ns", "base")]
-    for wrong in ("namespace", '["ns"]', "[" * 5000):
+    deep = '{"base_model": ' + '{"a":' * 1000 + "1" + "}" * 1001
+    for wrong in ("namespace", '["ns"]', "[" * 5000, '{"namespace": "\\ud83d"}', deep):
         with pytest.raises(UpstreamError, match=r"write filter\[field\]=value") as refused:
             found(filter=wrong)
         assert refused.value.status == 422
+    with pytest.raises(UpstreamError, match="100 levels deep") as refused:
+        found(**{"filter[base_model]" + "[a]" * 1000: "1"})
+    assert refused.value.status == 422
 
 
 @pytest.mark.parametrize(
