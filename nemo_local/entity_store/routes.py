@@ -30,10 +30,10 @@ from nemo_local.core.web import (
     plain,
     without_nulls,
 )
-from nemo_local.entity_store.schemas import Model, Peft
+from nemo_local.entity_store.schemas import Guardrails, Model, Peft
 from nemo_local.entity_store.service import LISTINGS, SHOWN_AS, EntityStoreService, Kind
 
-PEFT = as_sent(peft=Peft)
+INSIDE = as_sent(peft=Peft, guardrails=Guardrails)
 
 
 def router(service: EntityStoreService) -> APIRouter:
@@ -58,8 +58,8 @@ def router(service: EntityStoreService) -> APIRouter:
     )  # fmt: skip
     _entity_urls(
         urls, service, "model", Model,
-        Annotated[model_create_params.ModelCreateParams, NULLS, PEFT],
-        Annotated[model_update_params.ModelUpdateParams, PATCH, PEFT],
+        Annotated[model_create_params.ModelCreateParams, NULLS, INSIDE],
+        Annotated[model_update_params.ModelUpdateParams, PATCH, INSIDE],
     )  # fmt: skip
     return urls
 

@@ -1,9 +1,13 @@
-"""The types of models, wider than those of the newest SDK: earlier ones know p-tuning, too."""
+"""The types of models, wider than those of the newest SDK.
+
+Earlier ones know p-tuning, too; a guardrails configuration may be named instead of written out.
+"""
 
 from typing import Literal, get_args
 
 from nemo_microservices import types
-from nemo_microservices.types.shared import ParameterEfficientFinetuningData
+from nemo_microservices.types.shared import GuardrailConfig, ParameterEfficientFinetuningData
+from pydantic import RootModel
 
 FinetuningType = Literal["lora", "lora_merged", "all_weights", "p_tuning"]
 FINETUNING_TYPES: tuple[str, ...] = get_args(FinetuningType)
@@ -15,7 +19,12 @@ class Peft(ParameterEfficientFinetuningData):
     finetuning_type: FinetuningType  # type: ignore[assignment]
 
 
+class Guardrails(RootModel[str | GuardrailConfig]):
+    """`namespace/name` of a configuration, or the configuration itself."""
+
+
 class Model(types.Model):
     """A model as it is shown."""
 
     peft: Peft | None = None
+    guardrails: Guardrails | None = None  # type: ignore[assignment]

@@ -216,6 +216,19 @@ def test_a_model_that_an_earlier_sdk_calls_p_tuned_is_kept(sdk):
         sdk.models.create(name="other", peft="lora")
 
 
+@pytest.mark.parametrize("rails", ["ns/cfg", {"name": "cfg", "data": {"models": []}}])
+def test_a_model_may_name_its_guardrails_or_hold_them(sdk, control_plane, rails):
+    sdk.models.create(name="m", namespace="ns", guardrails=rails)
+    sdk.models.update("m", namespace="ns", guardrails=rails, description="d")
+    client = control_plane.client()
+    (listed,) = client.get("/v1/models", params={"filter[namespace]": "ns"})["data"]
+    assert listed["guardrails"] == rails
+    shown = client.get("/v1/models/ns/m")["guardrails"]  # an object with its nulls
+    assert shown == rails or shown["name"] == rails["name"]
+    with pytest.raises(UnprocessableEntityError, match="guardrails"):
+        sdk.models.create(name="other", guardrails=5)
+
+
 def test_a_model_is_found_by_the_name_of_its_embedded_base(sdk):
     sdk.models.create(name="m", base_model={"namespace": "meta", "name": "b"})
     for name in ("b", "meta/b", {"name": "b"}):
