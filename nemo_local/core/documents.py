@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -66,11 +68,14 @@ class Documents:
         -> {"files_url": ..., "id": "dataset-…", "namespace": "ns", "name": "d",
             "created_at": "2025-06-20T03:58:16.182000", "updated_at": "2025-06-20T03:58:16.182001"}
 
-    Threads may share it. One writes at a time, so an `update` function sees the latest state.
+    Threads may share it. One writes at a time, so an `update` function sees the latest state; who
+    cannot write within `locked_s` (seconds) gets an error that says "database is locked".
     """
 
-    def __init__(self, database_url: str | URL, clock: Clock = utc_now) -> None:
-        self.clock = clock
+    def __init__(
+        self, database_url: str | URL, clock: Clock = utc_now, locked_s: float = 30.0
+    ) -> None:
+        self.clock, self._locked_s = clock, locked_s
         url = make_url(database_url)
         is_file = url.get_backend_name() == "sqlite"
         if is_file and url.database:
@@ -120,7 +125,7 @@ class Documents:
             document=without_columns(document),
         )
         try:
-            with self._writing, self._session.begin() as session:
+            with self._transaction() as session:
                 session.add(row)
                 return row.entity()
         except IntegrityError:
@@ -146,7 +151,7 @@ class Documents:
 
         Read and write are one transaction; `updated_at` advances. Raises NotFound.
         """
-        with self._writing, self._session.begin() as session:
+        with self._transaction() as session:
             row = self._by_id(session, kind, id, for_update=True)
             merge = changes(row.entity()) if callable(changes) else changes
             row.document = {**row.document, **without_columns(merge)}
@@ -156,7 +161,7 @@ class Documents:
 
     def delete(self, kind: str, id: str) -> Document:
         """The entity that was deleted. Raises NotFound."""
-        with self._writing, self._session.begin() as session:
+        with self._transaction() as session:
             row = self._by_id(session, kind, id, for_update=True)
             session.delete(row)
             return row.entity()
@@ -209,12 +214,27 @@ class Documents:
 
     def delete_all(self, kind: str, namespace: str) -> None:
         """Delete every entity of this kind and namespace, or none when it is interrupted."""
-        with self._writing, self._session.begin() as session:
+        with self._transaction() as session:
             session.execute(delete(_Row).filter_by(kind=kind, namespace=namespace))
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        """A session that alone writes; what it waits for the others here, SQLite waits less."""
+        deadline = time.monotonic() + self._locked_s
+        if not self._writing.acquire(timeout=self._locked_s):
+            raise TimeoutError("database is locked: another request still writes to it")
+        try:
+            with self._session.begin() as session:
+                if self._engine.dialect.name == "sqlite":
+                    left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+                    session.connection().exec_driver_sql(f"PRAGMA busy_timeout = {left_ms}")
+                yield session
+        finally:
+            self._writing.release()
 
     def _by_code_point(self, column: Any) -> Any:
         """The column in the order of Python's texts, which PostgreSQL's own may not be."""

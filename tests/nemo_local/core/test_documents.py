@@ -2,6 +2,8 @@
 
 import sqlite3
 import threading
+import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -71,6 +73,28 @@ def test_updates_from_many_threads_are_all_counted(documents):
     for thread in threads:
         thread.join()
     assert documents.get("counter", "", "c")["value"] == 80
+
+
+def test_no_writer_waits_for_a_locked_database_behind_another(settings):
+    store, waited = Documents(settings.database_url, locked_s=1.0), []
+    created = store.create("model", "ns", "m", {})
+
+    def write() -> None:
+        began = time.monotonic()
+        with pytest.raises((OperationalError, TimeoutError), match="database is locked"):
+            store.update("model", created["id"], {"a": 1})
+        waited.append(time.monotonic() - began)
+
+    with closing(sqlite3.connect(settings.home / "platform.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writers = [threading.Thread(target=write) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+    assert len(waited) == 4 and 0.9 <= max(waited) < 3.0  # one behind the other it were four
+    assert store.update("model", created["id"], {"a": 2})["a"] == 2
+    store.close()
 
 
 def test_a_failing_update_changes_nothing(documents):
