@@ -127,7 +127,7 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
         _health_router(startup),
         _inference_router(inference),
     )
-    app.add_middleware(StrictJson, but_below=("/v1/guardrail/",))
+    app.add_middleware(StrictJson, but_below=("/v1/guardrail/", "/v1/hf/"))
     app.add_middleware(QuotedSlashes)
     guard(app, settings.token)
     return app

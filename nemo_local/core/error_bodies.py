@@ -31,6 +31,10 @@ def install_error_handlers(app: FastAPI) -> None:
             {key: problem[key] for key in ("type", "loc", "msg", "input") if key in problem}
             for problem in error.errors()
         ]
+        for problem in problems:
+            if isinstance(problem.get("input"), bytes):  # all of it, with any secret inside
+                del problem["input"]
+                problem["msg"] = "send JSON with the header Content-Type: application/json"
         return JSONResponse({"detail": masked(plain(problems))}, status_code=422)
 
     async def left(_: Request, __: Exception) -> Response:

@@ -105,7 +105,8 @@ class LocalOnly:
 class StrictJson:
     """Answers 422 to a JSON body that no answer could repeat (see strict_json).
 
-    Not below `but_below`, where a service says so in a form of its own.
+    A body that comes without a type is passed on as JSON, which FastAPI would not read otherwise.
+    Not below `but_below`, where a service does all this in a form of its own.
     """
 
     def __init__(
@@ -116,8 +117,10 @@ class StrictJson:
         self.but_below = but_below
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        elsewhere = scope["type"] != "http" or scope["path"].startswith(self.but_below)
-        if elsewhere or not _has_json(scope):
+        if scope["type"] != "http" or scope["path"].startswith(self.but_below):
+            return await self.app(scope, receive, send)
+        scope = with_content_type(scope)
+        if not _has_json(scope):
             return await self.app(scope, receive, send)
         pieces: list[bytes] = []
         more = True
@@ -171,6 +174,14 @@ class RequestLog:
             level = logging.DEBUG if is_poll else logging.INFO
             path = quote(scope["path"], safe="/@:+")  # a line break in it would forge a line
             logger.log(level, "%s %s %d %.1f ms", scope["method"], path, status, elapsed_ms)
+
+
+def with_content_type(scope: Scope) -> Scope:
+    """The request as one that sends JSON, where it does not say what it sends."""
+    headers = dict(scope["headers"])
+    if b"content-type" in headers or scope["method"] == "GET":
+        return scope
+    return {**scope, "headers": [*scope["headers"], (b"content-type", b"application/json")]}
 
 
 def _bearer_token(authorization: bytes) -> bytes:

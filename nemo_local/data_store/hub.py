@@ -17,6 +17,8 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from nemo_local.core.errors import Invalid
+from nemo_local.core.middleware import with_content_type
+from nemo_local.core.strict_json import unrepeatable
 from nemo_local.core.web import json_body
 from nemo_local.data_store.errors import HubError, bad_payload
 from nemo_local.data_store.service import RepoType
@@ -33,13 +35,21 @@ _ENTITY_TAG = re.compile(r'"[^"]*"')
 
 
 class HubRoute(APIRoute):
-    """Answers a malformed body with the Hub's 400 instead of the platform's 422."""
+    """Answers a malformed body with the Hub's 400 instead of the platform's 422.
+
+    What FastAPI reads as JSON is checked as in `StrictJson`; uploads, which it does not, go by.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
             try:
+                if self.body_field:
+                    request = Request(with_content_type(request.scope), request.receive)
+                    problem = unrepeatable(await request.body())
+                    if problem:
+                        raise bad_payload(f"body: {problem}")
                 return await handle(request)
             except RequestValidationError as error:
                 first = error.errors()[0]
@@ -73,8 +83,11 @@ def repo_url(request: Request, repo_type: RepoType, repo_id: str) -> str:
 
 
 async def form_or_json(request: Request) -> dict[str, Any]:
-    """The fields of a form (a repeated one as a list, files left out) or of a JSON object."""
-    if "json" in request.headers.get("content-type", ""):
+    """The fields of a form (a repeated one as a list, files left out) or of a JSON object.
+
+    A body without a type is JSON.
+    """
+    if "json" in request.headers.get("content-type", "json"):
         return await json_body(request)
     fields: dict[str, Any] = {}
     async with request.form(max_fields=MAX_FIELDS) as form:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 
+import httpx
 import pytest
 from huggingface_hub import HfApi
 
 pytestmark = pytest.mark.contract
 
+HUB_API = "/v1/hf/api/datasets/ns/d"
 DATASET = {"repo_id": "ns/d", "repo_type": "dataset"}
 
 
@@ -105,3 +108,33 @@ def test_a_selection_that_fits_selects(hf):
 
 def test_no_paths_at_all_are_no_mistake(hf):
     assert hf.get_paths_info("ns/d", [], repo_type="dataset") == []
+
+
+CREATE = "/v1/hf/api/repos/create"
+BATCH = "/v1/hf/datasets/ns/d.git/info/lfs/objects/batch"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        (CREATE, '{"name": "\\ud83d"}', "half of a surrogate pair"),
+        (BATCH, '{"operation": "upload", "objects": [{"size": NaN}]}', "NaN is no JSON number"),
+        (f"{HUB_API}/paths-info/main", '{"paths": [NaN]}', "NaN is no JSON number"),
+    ],
+    ids=["create", "lfs", "paths"],
+)
+@pytest.mark.parametrize("kind", ["application/json", "application/vnd.git-lfs+json", None])
+def test_json_that_cannot_be_repeated_is_refused_in_the_hub_s_shape(
+    hf, control_plane, path, body, words, kind
+):
+    headers = {"content-type": kind} if kind else {}
+    answer = httpx.post(control_plane.url + path, content=body, headers=headers)
+    assert answer.status_code == 400 and words in answer.json()["error"]
+    assert words in answer.headers["x-error-message"]
+    assert ("message" in answer.json()) == (path == BATCH)
+
+
+def test_an_upload_that_says_no_type_is_not_read_as_json(hf, control_plane):
+    content = b"NaN \xff"
+    oid = hashlib.sha256(content).hexdigest()
+    assert httpx.put(f"{control_plane.hub_url}/lfs/{oid}", content=content).status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import threading
@@ -105,6 +106,38 @@ def test_every_service_checks_the_token(settings):
         hf.token = "other"
         with pytest.raises(HfHubHTTPError, match="needs a token"):
             hf.list_repo_files("ns/d", repo_type="dataset")
+
+
+CREATED = [
+    ("/v1/projects", {"name": "p", "namespace": "ns"}, "/v1/projects/ns/p"),
+    ("/v1/hf/api/repos/create", {"name": "m", "organization": "ns"}, "/v1/hf/api/models/ns/m"),
+    ("/v1/datastore/namespaces", {"namespace": "ns"}, "/v1/datastore/namespaces/ns"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "made"), CREATED, ids=[one[0] for one in CREATED])
+def test_json_needs_no_content_type_and_a_page_of_somebody_else_gains_nothing_by_it(
+    control_plane, path, body, made
+):
+    client, untyped = control_plane.client(), json.dumps(body).encode()
+    # A browser sends these without asking the platform first.
+    simple = ({}, {"content-type": "text/plain"}, {"content-type": "multipart/form-data"})
+    for origin in ("https://evil.example", "null"):
+        for headers in simple:
+            with pytest.raises(UpstreamError) as refused:
+                client.post(path, content=untyped, headers={**headers, "origin": origin})
+            assert refused.value.status == 403
+    assert client.find(made) is None
+    client.post(path, content=untyped)
+    assert client.find(made)
+
+
+def test_a_body_of_another_type_is_told_what_to_send_and_its_secrets_stay_unsaid(control_plane):
+    body = {"name": "m", "custom_fields": {"token": "sk-SECRET"}}
+    with pytest.raises(UpstreamError, match="Content-Type: application/json") as refused:
+        form = {"content-type": "application/x-www-form-urlencoded"}  # as `curl -d` sends it
+        control_plane.client().post("/v1/models", content=json.dumps(body), headers=form)
+    assert refused.value.status == 422 and "SECRET" not in str(refused.value)
 
 
 @pytest.mark.parametrize("part", ["control plane", "inference"])
