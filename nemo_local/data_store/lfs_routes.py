@@ -89,7 +89,8 @@ def lfs_router(service: DataStoreService) -> APIRouter:
     def verify(oid: str, body: LfsObject) -> Response:
         stored = service.blobs.size(body.oid)
         if body.oid != oid or stored != body.size:
-            raise HubError(422, f"object {oid} has {stored} bytes here, not {body.size}")
+            seen = "is not here" if stored is None else f"has {stored} bytes here, not {body.size}"
+            raise HubError(422, f"object {body.oid} {seen}")
         return Response(status_code=200)
 
     tail = "/{namespace}/{name}.git/info/lfs/objects/batch"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from nemo_local.core.errors import Conflict, Invalid
-from nemo_local.core.web import add_routes
+from nemo_local.core.web import add_routes, list_query, page_body
 from nemo_local.data_store.errors import HubError, repo_not_found
 from nemo_local.data_store.file_routes import add_file_urls
 from nemo_local.data_store.hub import (
@@ -77,17 +79,13 @@ def _namespace_router(service: DataStoreService) -> APIRouter:
         return await run_in_threadpool(service.create_namespace, name)
 
     @urls.get("")
-    def list_namespaces() -> dict[str, Any]:
-        found = service.namespaces()
-        count = len(found)
-        pagination = {
-            "page": 1,
-            "page_size": max(count, 1),
-            "current_page_size": count,
-            "total_pages": 1,
-            "total_results": count,
-        }
-        return {"object": "list", "data": found, "namespaces": found, "pagination": pagination}
+    def list_namespaces(request: Request) -> dict[str, Any]:
+        query = replace(
+            list_query(request, BaseModel, filter_keys=(), sort_keys=("created_at", "name")),
+            search={},
+        )
+        page = service.namespaces(query)
+        return {**page_body(page, query), "namespaces": page.items}
 
     @urls.get("/{namespace}")
     def get_namespace(namespace: str) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, NotFound, invalid_field
 from nemo_local.core.ids import new_id
+from nemo_local.core.query import ListQuery, Page
 from nemo_local.data_store import tree
 from nemo_local.data_store.blobs import Blobs
 from nemo_local.data_store.commit_stream import Operation
@@ -44,6 +45,7 @@ class DataStoreService:
         self.blobs = Blobs(blobs_dir)
         self.commits = Commits(documents)
         self._locks: dict[str, threading.Lock] = {}
+        self._creating = threading.Lock()
 
     def start(self) -> None:
         """Finish deletions that were interrupted, and drop contents that no commit names."""
@@ -64,20 +66,22 @@ class DataStoreService:
     def namespace(self, name: str) -> Document:
         return _namespace(self.documents.get("datastore_namespace", "", name))
 
-    def namespaces(self) -> list[Document]:
-        return [_namespace(item) for item in self.documents.all("datastore_namespace")]
+    def namespaces(self, query: ListQuery) -> Page:
+        return self.documents.find("datastore_namespace", query).map(_namespace)
 
     def delete_namespace(self, name: str, force: bool) -> None:
         """Raises Conflict while it has repositories, unless forced: then they go too."""
         namespace = self.documents.get("datastore_namespace", "", name)
-        repos = [repo for kind in _KINDS for repo in self.documents.all(kind, namespace=name)]
-        if repos and not force:
-            raise Conflict(
-                f"namespace {name!r} has {len(repos)} repositories; delete them or add ?force=true"
-            )
-        for repo in repos:
-            self.delete_repo(repo["type"], _repo_id(repo))
-        self.documents.delete("datastore_namespace", namespace["id"])
+        with self._creating:
+            repos = [repo for kind in _KINDS for repo in self.documents.all(kind, namespace=name)]
+            if repos and not force:
+                raise Conflict(
+                    f"namespace {name!r} has {len(repos)} repositories; delete them or add "
+                    "?force=true"
+                )
+            for repo in repos:
+                self.delete_repo(repo["type"], _repo_id(repo))
+            self.documents.delete("datastore_namespace", namespace["id"])
 
     # Repositories
 
@@ -90,16 +94,20 @@ class DataStoreService:
             if not _is_repo_part(part):
                 raise bad_payload(f"not a repository name: {part!r}")
         attributes = tree.regular_entry(self.blobs.put(ATTRIBUTES))
-        repo_id, files = new_id("repo"), {".gitattributes": attributes}
+        repo_id, files, now = new_id("repo"), {".gitattributes": attributes}, self.documents.now()
         sha = self._store_commit(repo_id, None, files, set(files), "initial commit", "")
         document = {"type": repo_type, "branches": {MAIN: sha}, "tags": {}}
-        try:
-            repo = self.documents.create(f"{repo_type}_repo", namespace, name, document, id=repo_id)
-        except Conflict:
-            self._forget_commits(repo_id)
-            raise
-        with contextlib.suppress(Conflict):
-            self.create_namespace(namespace)
+        kind = f"{repo_type}_repo"
+        with self._creating:
+            try:
+                repo = self.documents.create(
+                    kind, namespace, name, document, id=repo_id, created_at=now
+                )
+            except Conflict:
+                self._forget_commits(repo_id)
+                raise
+            with contextlib.suppress(Conflict):
+                self.create_namespace(namespace)
         return repo
 
     def repo(self, repo_type: RepoType, repo_id: str) -> Document:
@@ -215,8 +223,7 @@ class DataStoreService:
                 self.blobs.size,
                 lambda revision: self.files_at(repo, revision)[1],
             )
-            title = str(header.get("summary") or "Upload files")
-            message = str(header.get("description") or "")
+            title, message = _title_and_message(header)
             sha = self._store_commit(repo["id"], head["name"], files, written, title, message)
             # The commit takes effect here, in one row.
             self._update_repo(
@@ -301,6 +308,13 @@ def _kind(repo: Document) -> str:
 
 def _repo_id(repo: Document) -> str:
     return f"{repo['namespace']}/{repo['name']}"
+
+
+def _title_and_message(header: Mapping[str, Any]) -> tuple[str, str]:
+    """The first line of the summary, and what follows; a title has one line."""
+    title, _, more = str(header.get("summary") or "").strip().partition("\n")
+    description = str(header.get("description") or "")
+    return title.strip() or "Upload files", f"{more.strip()}\n\n{description}".strip()
 
 
 def _is_repo_part(name: str) -> bool:

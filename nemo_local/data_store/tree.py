@@ -64,7 +64,8 @@ def apply(
             for other in inside:
                 del result[other]
         elif operation.key == "copyFile":
-            source, source_path = files_at(_revision(value)), _path(value, "srcPath")
+            revision, source_path = _revision(value), _path(value, "srcPath")
+            source = files_at(revision) if revision else files
             if source_path not in source:
                 raise entry_not_found(repo_id, source_path)
             result[path] = dict(source[source_path])
@@ -145,9 +146,10 @@ def _path(value: Mapping[str, Any], key: str) -> str:
     return clean_path(path.rstrip("/") if isinstance(path, str) else path)
 
 
-def _revision(value: Mapping[str, Any]) -> str:
-    revision = value.get("srcRevision") or "main"
-    if not isinstance(revision, str):
+def _revision(value: Mapping[str, Any]) -> str | None:
+    """Where a copy comes from; None for the files that the commit changes."""
+    revision = value.get("srcRevision") or None
+    if not isinstance(revision, str | None):
         raise bad_payload(f"srcRevision is not a text: {revision!r}")
     return revision
 

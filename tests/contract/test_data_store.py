@@ -54,6 +54,7 @@ def test_a_new_repository_has_attributes_and_a_commit(hf):
     info = hf.dataset_info("ns/xlam")
     assert hf.list_repo_files(**DATASET) == [".gitattributes"]
     assert info.id == "ns/xlam" and len(info.sha) == 40 and info.author == "ns"
+    assert info.created_at <= info.last_modified
     assert hf.repo_exists(**DATASET) and not hf.repo_exists("ns/xlam", repo_type="model")
 
 

@@ -151,7 +151,7 @@ def test_git_lfs_is_told_what_is_not_there(client):
     for answer in (missing, client.get("/v1/hf/lfs/" + "0" * 64)):
         assert answer.status_code == 404 and "not found" in answer.json()["message"]
     answer = client.post("/v1/hf/lfs/abc/verify", json={"oid": "0" * 64, "size": 1})
-    assert answer.status_code == 422 and "bytes here" in answer.json()["message"]
+    assert answer.status_code == 422 and "is not here" in answer.json()["message"]
 
 
 def test_preupload_is_always_regular_and_knows_what_is_there(stored):
@@ -178,6 +178,32 @@ def test_half_a_surrogate_in_a_commit_does_not_break_every_listing(client, field
     answer = client.post(f"{API}/commit/main", content=body)
     assert answer.status_code == 400 and "half of a surrogate pair" in answer.json()["error"]
     assert [repo["id"] for repo in client.get("/v1/hf/api/datasets").json()] == ["ns/d"]
+
+
+def test_a_copy_comes_from_the_branch_that_it_is_committed_to(client):
+    assert client.post(f"{API}/branch/next", json={}).status_code == 200
+    file = {"key": "file", "value": {"path": "a", "content": "QQ==", "encoding": "base64"}}
+    copy = {"key": "copyFile", "value": {"path": "b", "srcPath": "a"}}
+    assert commit(client, file, revision="next").status_code == 200
+    assert commit(client, copy).status_code == 404
+    assert commit(client, copy, revision="next").status_code == 200
+    paths = {item["path"] for item in client.get(f"{API}/tree/next").json()}
+    assert paths == {".gitattributes", "a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("header", "title", "message"),
+    [
+        ({"summary": "one\r\n\ntwo\nthree", "description": "four"}, "one", "two\nthree\n\nfour"),
+        ({"summary": "\none\n"}, "one", ""),
+        ({"summary": " ", "description": "four"}, "Upload files", "four"),
+    ],
+)
+def test_a_summary_of_several_lines_is_a_title_and_a_message(client, header, title, message):
+    body = json.dumps({"key": "header", "value": header})
+    assert client.post(f"{API}/commit/main", content=body).status_code == 200
+    newest = client.get(f"{API}/commits/main").json()[0]
+    assert (newest["title"], newest["message"]) == (title, message)
 
 
 @pytest.mark.parametrize("path", [None, [], {}, 5])
@@ -336,6 +362,32 @@ def test_a_path_with_signs_that_no_header_carries_is_refused_in_the_hub_s_shape(
     answer = client.put("/v1/hf/lfs/a%0b%00b", content=b"x")
     assert answer.status_code == 422 and "error" in answer.json()
     assert answer.headers["x-error-message"].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("page", "size", "names", "pages"),
+    [
+        (1, 2, ["a", "b"], 3),
+        (3, 2, ["ns"], 3),
+        (4, 2, [], 3),
+        (None, None, ["a", "b", "c", "d", "ns"], 1),
+    ],
+)
+def test_namespaces_are_listed_in_pages(client, page, size, names, pages):
+    url = "/v1/datastore/namespaces"
+    for name in "abcd":
+        client.post(url, json={"namespace": name})
+    asked = {"sort": "name", "page": page, "page_size": size}
+    listed = client.get(url, params={key: asked[key] for key in asked if asked[key]}).json()
+    assert [item["namespace"] for item in listed["data"]] == names
+    assert listed["namespaces"] == listed["data"]
+    assert listed["pagination"] == {
+        "page": page or 1,
+        "page_size": size or 10,
+        "current_page_size": len(names),
+        "total_pages": pages,
+        "total_results": 5,
+    }
 
 
 @pytest.mark.parametrize("name", ["a..b", "a.git", "a/b", "@a"])

@@ -241,3 +241,27 @@ def test_a_home_in_which_one_row_held_all_of_a_commit_goes_on(service, documents
     service.delete_repo("dataset", "ns/d")
     service.start()
     assert contents(service) == set() and rows(service) == {"commit": 0, "commit_files": 0}
+
+
+class Emptying(Documents):
+    """A database in which `other` begins just before a namespace goes."""
+
+    other = threading.Thread()
+
+    def delete(self, kind, id):
+        if kind == "datastore_namespace":
+            self.other.start()
+            self.other.join(timeout=0.5)  # ends here only when nothing holds it back
+        return super().delete(kind, id)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_repository_that_is_created_while_its_namespace_goes_has_one(settings, force):
+    store = Emptying(settings.database_url)
+    service = DataStoreService(store, settings.home / "blobs")
+    service.create_namespace("ns")
+    store.other = threading.Thread(target=service.create_repo, args=("dataset", "ns", "d"))
+    service.delete_namespace("ns", force)
+    store.other.join(timeout=10)
+    assert service.repo("dataset", "ns/d")["namespace"] == service.namespace("ns")["namespace"]
+    store.close()
