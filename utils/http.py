@@ -5,11 +5,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import requests
 
 from utils.errors import Conflict, NemoError, NotFound, Refused, Unavailable, Unreachable
+
+if TYPE_CHECKING:
+    from nemo_microservices import APIStatusError
 
 CONNECT_TIMEOUT_S = 5.0
 _AWAY = (408, 425, 429, 500, 502, 503, 504)
@@ -84,6 +87,11 @@ def refusal(status: int, request: str, detail: object, setting: str) -> Refused:
             f" (what {setting} names cannot answer now: try again, read its log, or set it anew)"
         )
     return kind(told, status)
+
+
+def is_taken(error: "APIStatusError") -> bool:
+    """True when the name of what the request would create is taken; some services say 500 to it."""
+    return error.status_code == 409 or "already exists" in error.message
 
 
 @contextmanager

@@ -280,6 +280,7 @@ def test_a_dead_platform_looks_the_same_through_every_client(dead_url, make):
                 dataset="ns/d",
                 dataset_contents="4c1f",
                 output_name="m",
+                base_answered_by="ns/b",
                 hyperparameters={},
                 namespace="ns",
             ),
