@@ -1,4 +1,4 @@
-# demo test coverage lab up down status doctor check clean; each installs what it needs into .venv first.
+# install demo test coverage lab up down status doctor check clean; each installs what it needs into .venv first.
 # SIZE=smoke|workshop|full is the one dial. PIP_ARGS goes to pip: on Linux without a GPU, name an
 # index of CPU builds there (--extra-index-url), or pip takes the large CUDA build of torch.
 
@@ -24,7 +24,9 @@ export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: demo test coverage lab up down status doctor check clean
+.PHONY: install demo test coverage lab up down status doctor check clean
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	$(PY) scripts/demo.py

@@ -37,27 +37,30 @@ def flow() -> None:
     services = (
         ("Data Store", "files, versions"),
         ("Entity Store", "datasets, models"),
+        ("Deployment", "base models"),
         ("Customizer", "LoRA training"),
         ("Evaluator", "scores per row"),
         ("Guardrails", "checks"),
     )
     for index, (title, text) in enumerate(services):
-        _box(axes, 2 + 19.6 * index, 17, 17.2, 9, PLATFORM, title, text)
+        _box(axes, 2 + 16.2 * index, 17, 14.2, 9, PLATFORM, title, text)
     _box(axes, 26, 2, 48, 9, INFERENCE, "NIM", "base model, adapters, content-safety model")
     axes.text(2, 14.8, "one gateway URL, or one for each", fontsize=9, color=INK, va="center")
     axes.text(75.5, 6.4, "its own URL, OpenAI API", fontsize=9, color=INK, va="center")
     # (from x, from y) -> (to x, to y): who calls whom
     for start, end in (
-        ((10.6, 26), (12.7, 36)),  # rows come from the Data Store or the Hub
-        ((33, 36), (14, 26)),
-        ((36, 36), (30, 26)),
-        ((40, 36), (40, 11)),  # between two services: notebook 2 asks the model itself
-        ((43, 36), (49, 26)),
-        ((62, 36), (69, 26)),
+        ((9.1, 26), (11, 36)),  # rows come from the Data Store or the Hub
+        ((27.5, 36), (12.5, 26)),
+        ((30.5, 36), (25.3, 26)),
+        ((33.4, 36), (33.4, 11)),  # between two services: notebook 2 asks the model itself
+        ((38, 36), (41.5, 26)),
+        ((43, 36), (56, 26)),
+        ((62, 36), (72, 26)),
         ((86, 36), (89, 26)),
-        ((49.8, 17), (49.8, 11)),  # adapters
-        ((69.4, 17), (62, 11)),
-        ((89, 17), (71, 11)),
+        ((41.5, 17), (43, 11)),
+        ((57.7, 17), (54, 11)),  # adapters
+        ((73.9, 17), (62, 11)),
+        ((90.1, 17), (71, 11)),
     ):
         _arrow(axes, *start, *end)
     figure.savefig(HERE / "flow.png", bbox_inches="tight", facecolor=PAPER)

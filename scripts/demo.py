@@ -6,7 +6,8 @@
 The second form first publishes a file of rows on the platform's Data Store under that name.
 
 Leaves in results/<time>/: the executed notebooks, report.md with its plots, summary.json. Exits
-with 1 and the failing cell's error when a notebook fails; the platform is stopped either way.
+with 1 and the failing cell's error when a notebook fails; the platform is stopped either way, and
+when the command itself is told to end (SIGTERM, SIGHUP, Ctrl-C).
 """
 
 import argparse
@@ -16,6 +17,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -59,6 +61,9 @@ SCORES = ("base", "custom", "base_unseen_tools", "custom_unseen_tools")
 
 def main() -> int:
     options = _options()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _leave)
     folder = options.results / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     folder.mkdir(parents=True)
     data = folder / "data"
@@ -109,11 +114,12 @@ def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
         if failed:
             sys.exit(failed)  # it has said why, and left nothing behind
         url = f"http://127.0.0.1:{port}"
-        token = environment.get("NEMO_LOCAL_TOKEN", "")
+        # A file ends in a line break; the platform takes it away, too.
+        token = environment.get("NEMO_LOCAL_TOKEN", "").strip()
         nim_url, nim_token = f"http://127.0.0.1:{nim_port}", token
         if environment.get("NEMO_LOCAL_NIM_URL"):  # not ours: it gets its own key or none
             nim_url = environment["NEMO_LOCAL_NIM_URL"]
-            nim_token = environment.get("NEMO_LOCAL_NIM_KEY") or "none"
+            nim_token = environment.get("NEMO_LOCAL_NIM_KEY", "").strip() or "none"
         yield {
             **{name: url for name in URLS},
             "NEMO_TOKEN": token,
@@ -223,6 +229,11 @@ def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
+def _leave(number: int, frame: object) -> None:
+    """End as the signal asks, by an exception, so that what runs is stopped on the way out."""
+    sys.exit(128 + number)
+
+
 def _failure(name: str, error: PapermillExecutionError) -> str:
     return (
         f"{name} failed in cell {error.exec_count}:\n\n{error.source}\n\n"
@@ -248,7 +259,7 @@ def _free_ports(count: int) -> list[int]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
-        "--size", default=os.environ.get("SIZE", "workshop"), help="smoke, workshop or full"
+        "--size", default=os.environ.get("SIZE") or "workshop", help="smoke, workshop or full"
     )
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="where to leave it")
     parser.add_argument("--dataset", help="owner/name of other rows than the pocket world's")

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from nemo_microservices import NeMoMicroservices, omit
+from nemo_microservices import APIStatusError, NeMoMicroservices, omit
 from nemo_microservices.types.customization import CustomizationJob, CustomizationStatusDetails
 
 from utils.entity_store import artifact_status, find_model
-from utils.http import translates
+from utils.http import is_taken, translates
 from utils.jobs import RECIPE, UNDER_WAY, OnUpdate, fingerprint, wait_for_job
 
 
@@ -38,6 +38,7 @@ def ensure_training(
     dataset_contents: str,
     output_name: str,
     hyperparameters: Mapping[str, Any],
+    base_answered_by: str,
     namespace: str,
     wandb_api_key: str | None = None,
 ) -> Training:
@@ -45,35 +46,38 @@ def ensure_training(
 
         ensure_training(trainer, nemo, config="meta/llama-3.2-1b-instruct@v1.0.0+80GB",
                         dataset="ns/xlam", dataset_contents="4c1f...", output_name="llama-xlam",
-                        namespace="ns", hyperparameters={...}).model -> "ns/llama-xlam@v1"
+                        base_answered_by=base.answered_by, namespace="ns",
+                        hyperparameters={...}).model -> "ns/llama-xlam@v1"
 
-    A recipe is the config, what the dataset holds (`data_store.contents`) and the hyperparameters.
-    The same recipe is trained once: its finished model is used again. Any change, or a run that
-    failed, takes the next free version, so that no earlier model is overwritten. `client` is
-    Customizer's, and may be the same as that of the Entity Store.
+    A recipe is the config, the weights that answer for its base model (`ServedModel.answered_by`),
+    what the dataset holds (`data_store.contents`) and the hyperparameters. The same recipe is
+    trained once: its finished model is used again. Any change, or a run that failed, takes the next
+    free version, so that no earlier model is overwritten. `client` is Customizer's, and may be the
+    same as that of the Entity Store.
     """
-    recipe = fingerprint(config, dataset, dataset_contents, output_name, hyperparameters)
-    for job in client.customization.jobs.list(filter={"dataset": dataset}, sort="-created_at"):
-        if (job.custom_fields or {}).get(RECIPE) != recipe:
-            continue
-        if job.status in UNDER_WAY:
-            return Training(job, "followed", f"job {job.id} trains this recipe already")
-        stored = artifact_status(find_model(entity_store, str(job.output_model)))
-        if job.status == "completed" and stored == "upload_completed":
-            reason = f"job {job.id} trained this recipe already: same config, data and settings"
-            return Training(job, "reused", reason)
-
-    version = _next_version(entity_store, namespace, output_name)
-    job = client.customization.jobs.create(
-        config=config,
-        dataset=dataset,
-        hyperparameters=cast(Any, dict(hyperparameters)),
-        output_model=f"{namespace}/{output_name}@{version}",
-        namespace=namespace,
-        project="tool_calling",
-        custom_fields={RECIPE: recipe},
-        wandb_api_key=wandb_api_key or omit,
+    recipe = fingerprint(
+        config, base_answered_by, dataset, dataset_contents, output_name, hyperparameters
     )
+    for attempt in (1, 2):
+        known = _known(client, entity_store, dataset, recipe)
+        if known is not None:
+            return known
+        version = _next_version(entity_store, namespace, output_name)
+        try:
+            job = client.customization.jobs.create(
+                config=config,
+                dataset=dataset,
+                hyperparameters=cast(Any, dict(hyperparameters)),
+                output_model=f"{namespace}/{output_name}@{version}",
+                namespace=namespace,
+                project="tool_calling",
+                custom_fields={RECIPE: recipe},
+                wandb_api_key=wandb_api_key or omit,
+            )
+            break
+        except APIStatusError as error:
+            if attempt == 2 or not is_taken(error):
+                raise  # else another run was faster: its job may be the one we want
     return Training(job, "started", f"no finished run of this recipe; it becomes {version}")
 
 
@@ -107,11 +111,19 @@ def losses(details: CustomizationStatusDetails) -> dict[str, list[tuple[int, flo
     }
 
 
-def seconds(job: CustomizationJob) -> float:
-    """Wall time of a finished job from its creation to its last change (s)."""
-    if job.created_at is None or job.updated_at is None:
-        return 0.0
-    return round((job.updated_at - job.created_at).total_seconds(), 1)
+def seconds(job: CustomizationJob) -> tuple[float, str]:
+    """Wall time of a finished job (s), and what it is the time of.
+
+    seconds(job) -> (74.2, "training"), from the first `TrainingJobRunning` of its status log
+    seconds(job) -> (310.5, "training, with its wait in the queue,"), where there is no such line
+    """
+    entries = (job.status_details.status_logs if job.status_details else None) or []
+    begun = [entry.updated_at for entry in entries if entry.message == "TrainingJobRunning"]
+    counted = "training" if begun else "training, with its wait in the queue,"
+    begin = min(begun, default=job.created_at)
+    if begin is None or job.updated_at is None:
+        return 0.0, counted
+    return round((job.updated_at - begin).total_seconds(), 1), counted
 
 
 @translates("CUSTOMIZER_URL")
@@ -126,6 +138,22 @@ def logs(client: NeMoMicroservices, job_id: str, lines: int = 40) -> str:
     if entries.error:
         text += "\n" + "\n".join(f"{k}: {v}" for k, v in entries.error.to_dict().items() if v)
     return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _known(
+    client: NeMoMicroservices, entity_store: NeMoMicroservices, dataset: str, recipe: str
+) -> Training | None:
+    """The run of this recipe that is under way or has left its model."""
+    for job in client.customization.jobs.list(filter={"dataset": dataset}, sort="-created_at"):
+        if (job.custom_fields or {}).get(RECIPE) != recipe:
+            continue
+        if job.status in UNDER_WAY:
+            return Training(job, "followed", f"job {job.id} trains this recipe already")
+        stored = artifact_status(find_model(entity_store, str(job.output_model)))
+        if job.status == "completed" and stored == "upload_completed":
+            reason = f"job {job.id} trained this recipe already: same config, data and settings"
+            return Training(job, "reused", reason)
+    return None
 
 
 @translates("CUSTOMIZER_URL")

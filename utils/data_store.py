@@ -43,7 +43,8 @@ def load_rows(
 
         load_rows("http://127.0.0.1:8080/v1/hf", "owner/name")[0] -> {"id": 0, "query": ...}
 
-    Rows that have no `id` get one that says where they stand: "row 1", "row 2".
+    Rows that have no `id` get one that says where they stand: "row 1", "row 2". The others then
+    keep theirs as text.
 
     Raises:
         NotFound: the Hub has no such data set, or the token may not see it.
@@ -73,8 +74,11 @@ def load_rows(
             f"{dataset} has the columns {', '.join(rows.column_names)}, but not "
             f"{', '.join(missing)}: convert its rows first, to the form that notebook 1 shows."
         )
-    if "id" not in rows.column_names:
-        rows = rows.add_column("id", [f"row {number}" for number in range(1, len(rows) + 1)])
+    ids = list(rows["id"]) if "id" in rows.column_names else [None] * len(rows)
+    if None in ids:
+        named = [f"row {n}" if one is None else str(one) for n, one in enumerate(ids, start=1)]
+        rows = rows.select_columns([name for name in rows.column_names if name != "id"])
+        rows = rows.add_column("id", named)
     return rows
 
 
@@ -82,7 +86,7 @@ def ensure_namespace(nds_url: str, namespace: str, token: str | None = None) -> 
     """True when the namespace is new to the Data Store, False when it was there."""
     form, path = {"namespace": namespace}, "/v1/datastore/namespaces"
     try:
-        post_form(nds_url, path, form, setting="NDS_URL", token=token)
+        post_form(nds_url, path, form, setting="DATA_STORE_URL", token=token)
     except Conflict:
         return False
     return True
@@ -90,7 +94,7 @@ def ensure_namespace(nds_url: str, namespace: str, token: str | None = None) -> 
 
 def ensure_dataset_repo(hf: HfApi, repo_id: str) -> str:
     """The `hf://` URL of the dataset repository `namespace/name`, created if it was not there."""
-    with translated(hf.endpoint, setting="NDS_URL"):
+    with translated(hf.endpoint, setting="DATA_STORE_URL"):
         with suppress(HfUriError):  # a gateway may name it by a URL that the client cannot read
             hf.create_repo(repo_id, repo_type="dataset", exist_ok=True)
     return f"hf://datasets/{repo_id}"
@@ -109,7 +113,7 @@ def upload_files(hf: HfApi, repo_id: str, files: Mapping[str, Path]) -> str:
     for path in files.values():
         if not path.is_file():
             raise InvalidFile(f"{path}: no such file; notebook 1 writes it.")
-    with translated(hf.endpoint, setting="NDS_URL"):
+    with translated(hf.endpoint, setting="DATA_STORE_URL"):
         with suppress(HfUriError):  # a Data Store may answer without the URL of the commit it made
             hf.create_commit(
                 repo_id,
@@ -138,7 +142,7 @@ def require_contents(hf: HfApi, repo_id: str, expected: str, *, notebook: str) -
         raise OutOfOrder(
             f"{repo_id} in the Data Store holds other files than this run's: another run has "
             f"uploaded its own. Run {notebook} again, which puts these back and trains nothing "
-            "twice. Runs side by side need a NAMESPACE each."
+            "twice. Runs side by side need a NAMESPACE and a DATA_DIR each."
         )
 
 
@@ -149,7 +153,7 @@ def list_files(hf: HfApi, repo_id: str) -> list[str]:
 
 def _blobs(hf: HfApi, repo_id: str) -> dict[str, str]:
     """Path to Git's hash of each file in the repository, but for the Hub's own `.gitattributes`."""
-    with translated(hf.endpoint, setting="NDS_URL"):
+    with translated(hf.endpoint, setting="DATA_STORE_URL"):
         entries = list(hf.list_repo_tree(repo_id, repo_type="dataset", recursive=True))
     files = [entry for entry in entries if isinstance(entry, RepoFile)]
     return {file.path: file.blob_id for file in files if file.path != ".gitattributes"}

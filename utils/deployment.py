@@ -5,7 +5,7 @@ from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.deployment import ModelDeployment
 
 from utils.errors import JobFailed
-from utils.http import translates
+from utils.http import is_taken, translates
 from utils.jobs import SUCCEEDED, OnUpdate, wait_for
 
 
@@ -35,8 +35,7 @@ def ensure_deployed(client: NeMoMicroservices, model: str, *, image: str) -> Mod
             },
         )
     except nemo_microservices.APIStatusError as error:
-        # The service itself says 500 to a name that is taken.
-        if error.status_code != 409 and "already exists" not in error.message:
+        if not is_taken(error):
             raise
         return client.deployment.model_deployments.retrieve(name, namespace=namespace)
 

@@ -5,7 +5,7 @@ NemoError
   Refused         a service answered with an error status
     NotFound      404
     Conflict      409
-    Unavailable   502, 503, 504
+    Unavailable   408, 425, 429, 500, 502, 503, 504
   JobFailed       a job ended other than completed
   GuardFailed     the guard gave too few verdicts
   TimedOut        a deadline passed before the condition held
@@ -40,7 +40,7 @@ class Conflict(Refused):
 
 
 class Unavailable(Refused):
-    """502, 503, 504: a gateway answered for a service that does not, or not yet."""
+    """408, 425, 429, 5xx: the service, or a gateway for it, says that it cannot answer now."""
 
 
 class JobFailed(NemoError):

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.evaluation import EvaluationJob
 
+from utils.errors import InvalidFile
 from utils.http import translates
 from utils.intervals import Proportion
 from utils.jobs import RECIPE, UNDER_WAY, OnUpdate, fingerprint, wait_for_job
@@ -160,11 +161,27 @@ def scores(client: NeMoMicroservices, job_id: str) -> dict[str, dict[str, Propor
 
 @translates("EVALUATOR_URL")
 def row_results(client: NeMoMicroservices, job_id: str) -> list[RowResult]:
-    """Every row of a finished job with the model's reply, in the order of the data files."""
+    """Every row of a finished job with the model's reply, in the order of the data files.
+
+    Raises:
+        InvalidFile: what was downloaded is no archive, or one without `results.json`.
+    """
     archive = client.evaluation.jobs.download_results(job_id).read()
-    with zipfile.ZipFile(io.BytesIO(archive)) as files:
-        name = next(n for n in sorted(files.namelist()) if n.endswith("results.json"))
-        tasks = json.loads(files.read(name))
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as files:
+            names = sorted(files.namelist())
+            name = next((n for n in names if n.endswith("results.json")), None)
+            tasks = json.loads(files.read(name)) if name else None
+    except zipfile.BadZipFile:
+        raise InvalidFile(
+            f"The results of {job_id} are no zip archive, but begin with {archive[:60]!r}: see "
+            "that EVALUATOR_URL is the service's own URL, then run this cell again."
+        ) from None
+    if tasks is None:
+        raise InvalidFile(
+            f"The results of {job_id} hold {', '.join(names) or 'no files'}, but no results.json: "
+            "run the evaluation again."
+        )
     return [
         _row_result(task, index, row)
         for task, rows in tasks.items()

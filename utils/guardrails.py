@@ -10,7 +10,7 @@ import nemo_microservices
 from nemo_microservices import NeMoMicroservices
 from nemo_microservices.types.shared import GuardrailConfig
 
-from utils.errors import GuardFailed
+from utils.errors import GuardFailed, Unavailable
 from utils.http import translates
 from utils.intervals import Proportion
 from utils.jobs import OnUpdate, Progress
@@ -101,10 +101,16 @@ def check_all(
     workers: int = 4,
     on_update: OnUpdate | None = None,
 ) -> list[Verdict]:
-    """One verdict for each text, in order; `workers` requests are under way at a time."""
+    """One verdict for each text, in order; `workers` requests are under way at a time.
+
+    A request that the service cannot answer now blocks its text, as a guard that is down does.
+    """
 
     def verdict_on(text: str) -> Verdict:
-        return check(client, config_id=config_id, model=model, text=text)
+        try:
+            return check(client, config_id=config_id, model=model, text=text)
+        except Unavailable as error:
+            return Verdict(blocked=True, rails=(), reasons=(), failure=str(error))
 
     start, verdicts = time.monotonic(), []
     with ThreadPoolExecutor(workers) as pool:

@@ -1,17 +1,22 @@
 """Plain HTTP requests, and the translation of every SDK's errors into ours."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import requests
 
 from utils.errors import Conflict, NemoError, NotFound, Refused, Unavailable, Unreachable
 
+if TYPE_CHECKING:
+    from nemo_microservices import APIStatusError
+
 CONNECT_TIMEOUT_S = 5.0
-_KINDS = {404: NotFound, 409: Conflict, **dict.fromkeys((502, 503, 504), Unavailable)}
+_AWAY = (408, 425, 429, 500, 502, 503, 504)
+_KINDS = {404: NotFound, 409: Conflict, **dict.fromkeys(_AWAY, Unavailable)}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,8 +83,15 @@ def refusal(status: int, request: str, detail: object, setting: str) -> Refused:
     kind = _KINDS.get(status, Refused)
     told = f"{request} was answered {status}: {detail}"
     if kind is Unavailable:
-        told += f" (what {setting} names is not ready: try again later, or set it to another one)"
+        told += (
+            f" (what {setting} names cannot answer now: try again, read its log, or set it anew)"
+        )
     return kind(told, status)
+
+
+def is_taken(error: "APIStatusError") -> bool:
+    """True when the name of what the request would create is taken; some services say 500 to it."""
+    return error.status_code == 409 or "already exists" in error.message
 
 
 @contextmanager
@@ -114,7 +126,10 @@ def translates(
         def translating(client: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
             url = str(client.base_url).rstrip("/").removesuffix("/v1")
             with translated(url, setting=setting):
-                return verb(client, *args, **kwargs)
+                answer = verb(client, *args, **kwargs)
+                if isinstance(answer, str) and verb.__annotations__["return"] is not str:
+                    raise _no_json(answer, url, setting)  # an SDK passes on what is no JSON
+                return answer
 
         return translating
 
@@ -137,11 +152,9 @@ def _translate(error: Exception, url: str, setting: str) -> NemoError | None:
         detail = _inner_detail(error.server_message) or str(error).splitlines()[0]
         return refusal(error.response.status_code, str(error.response.url), detail, setting)
     if isinstance(error, json.JSONDecodeError):
-        start = " ".join(error.doc[:60].split())
-        return Unreachable(
-            f"{url} answered with something else than JSON ({start!r}): is {setting} the right "
-            "URL? A page to sign in looks like this, too."
-        )
+        return _no_json(error.doc, url, setting)
+    if isinstance(error, AttributeError) and isinstance(error.obj, str):
+        return _no_json(error.obj, url, setting)  # an SDK passed on what was no JSON
     late = (
         requests.ReadTimeout,
         nemo_microservices.APITimeoutError,
@@ -167,11 +180,21 @@ def _translate(error: Exception, url: str, setting: str) -> NemoError | None:
     return None
 
 
+def _no_json(text: str, url: str, setting: str) -> Unreachable:
+    start = " ".join(text[:60].split())
+    return Unreachable(
+        f"{url} answered with something else than JSON ({start!r}): is {setting} the right "
+        "URL? A page to sign in looks like this, too."
+    )
+
+
 def _first_cause(error: BaseException) -> str:
-    """What the error that began it all says, or the name of its kind."""
+    """What the error that began it all says, or the name of its kind; the value of a header,
+    which may be a token, is left out."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    return str(error) or type(error).__name__
+    told = re.sub(r"(header value).*", r"\1 (not shown)", str(error), flags=re.I | re.S)
+    return told or type(error).__name__
 
 
 def _detail(response: requests.Response) -> object:

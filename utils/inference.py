@@ -61,6 +61,8 @@ def wait_until_served(
         what=f"NIM to serve {model}",
         timeout_s=timeout_s,
         on_update=on_update,
+        otherwise="read the platform's log. An adapter is never served on other weights than those "
+        "it was trained on: if its base model has others now, train again, as notebook 2 does",
     )
     assert served is not None  # wait_for returns truthy values only
     return served

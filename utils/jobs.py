@@ -49,6 +49,7 @@ def wait_for(
     what: str,
     interval_s: float = 1.0,
     on_update: OnUpdate | None = None,
+    otherwise: str = "read the platform's log",
     forgive_s: float = 30.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -59,6 +60,7 @@ def wait_for(
 
     `on_update` is told of every look that was not the last. A platform that stops answering for
     less than `forgive_s` seconds, as in a restart, is asked again; a gateway may say so for it.
+    `otherwise` says what to do where it is not only slow.
 
     Raises:
         TimedOut: `timeout_s` seconds passed; the message says if the last look got no answer.
@@ -83,7 +85,7 @@ def wait_for(
         if elapsed >= timeout_s:
             raise TimedOut(
                 f"Waited {elapsed:.0f} s for {what}, in vain.{error} If it is only slow, wait "
-                "longer with timeout_s; else read the platform's log."
+                f"longer with timeout_s; else {otherwise}."
             )
         sleep(min(interval_s, max(0.0, timeout_s - elapsed)))
 

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from utils.intervals import Proportion
 
@@ -26,7 +26,15 @@ def loss_curve(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     figure, axes = _figure(6.4, 3.2)
     train, validation = series.get("train_loss", ()), series.get("val_loss", ())
     if train:
-        axes.plot(*zip(*train, strict=True), color=BEFORE, lw=1.8, label="training rows")
+        alone = "o" if len(train) == 1 else None  # one point is no line
+        axes.plot(
+            *zip(*train, strict=True),
+            color=BEFORE,
+            lw=1.8,
+            ms=6,
+            marker=alone,
+            label="training rows",
+        )
     if validation:
         axes.plot(
             *zip(*validation, strict=True), "o-", color=AFTER, lw=1.8, ms=6, label="validation rows"
@@ -43,7 +51,9 @@ def loss_curve(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
         lowest, highest = (pick(loss for _, loss in points) for pick in (min, max))
         if 0 < 10 * lowest < highest:
             axes.set_yscale("log")  # the end, where little moves, is what one looks at
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.margins(y=0.15)
         axes.legend(frameon=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

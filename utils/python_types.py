@@ -49,6 +49,8 @@ _NAMES = {
 }
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 _OPENING, _CLOSING = "[({", "])}"
+_TOO_LONG = 2**63
+"""An integer that a file of rows cannot hold."""
 _IN_BRACKETS = r"\s*\(((?:optional|required|defaults?)\b[^()]*(?:\([^()]*\)[^()]*)*)\)\s*$"
 """`(optional, default (1, 2))` at the end of a spelling."""
 
@@ -85,17 +87,14 @@ def parse_type(spelling: str) -> ParsedType:
 def typed_default(value: Any, schema: Schema) -> Any:
     """The default as a value of the schema's type, MISSING where there is no such value.
 
-    "10" for an integer is 10, "" for a number says nothing, and True for a number is a mistake.
+    "10" and 10.0 for an integer are 10, "" for a number says nothing, and True is no number.
     """
     if value is None:
         return MISSING
-    for option in schema.get("anyOf", [schema]):
-        if is_valid(value, option):
-            return value
-    for option in schema.get("anyOf", [schema]):
-        converted = _convert(value, option.get("type"))
-        if converted is not MISSING and is_valid(converted, option):
-            return converted
+    kinds = [option.get("type") for option in schema.get("anyOf", [schema])]
+    for found in (value, *(_convert(value, kind) for kind in kinds)):
+        if found is not MISSING and is_valid(found, schema):
+            return _whole(found) if "integer" in kinds else found
     return MISSING
 
 
@@ -129,6 +128,9 @@ def _options(text: str, notes: list[str]) -> list[Schema]:
     alternatives = [part for bar in _split(text, "|") for part in re.split(r"\s+or\s+", bar)]
     if len(alternatives) > 1 and all(_balanced(part) for part in alternatives):
         return [option for part in alternatives for option in _options(part, notes)]
+    items = text.removesuffix("[]").rstrip()
+    if items != text and _KINDS.get(items.lower()) not in ("array", "set", "tuple"):
+        return [_array([items], notes)]  # `int[]`, as other languages write it
     match = re.fullmatch(r"([\w.]+)\s*(?:\[(.*)\])?", text, flags=re.S)
     of = re.fullmatch(r"(list|array|set|tuple)s?\s+of\s+(.+?)", text, flags=re.I)
     if of:
@@ -168,6 +170,10 @@ def _generic(kind: str, arguments: Sequence[str], notes: list[str]) -> list[Sche
             values = _one_of(_options(arguments[1], notes)) if len(arguments) == 2 else {}
             return [{"type": "object", **({"additionalProperties": values} if values else {})}]
         case _:
+            if arguments:
+                notes.append(
+                    f"'[{', '.join(arguments)}]' after a {kind} is not understood: left out"
+                )
             return [{"type": kind}]
 
 
@@ -210,8 +216,6 @@ def _convert(value: Any, kind: str | None) -> Any:
     """A default of another type as one of `kind`, MISSING where that would be a guess."""
     if kind == "string" and isinstance(value, bool | int | float | list | dict):
         return json.dumps(value, ensure_ascii=False)
-    if kind == "integer" and isinstance(value, float) and value.is_integer():
-        return int(value)
     if not isinstance(value, str):
         return MISSING
     text = value.strip()
@@ -234,7 +238,13 @@ def _number(text: str) -> Any:
         return MISSING
     if not re.fullmatch(r"[+-]?\d+", text):
         return value
-    return int(text) if abs(int(text)) < 2**63 else MISSING  # more than a file's integer holds
+    return int(text) if abs(int(text)) < _TOO_LONG else MISSING
+
+
+def _whole(value: Any) -> Any:
+    """A float without a fraction as the integer that it is."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < _TOO_LONG
+    return int(value) if whole else value
 
 
 def _literal(text: str) -> Any:

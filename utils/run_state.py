@@ -45,6 +45,24 @@ class RunState:
             )
         return value
 
+    def require_settings(self, **settings: str) -> None:
+        """Nothing, when notebook 1 prepared this run under the same settings.
+
+            state.require_settings(NAMESPACE="ns", BASE_MODEL="meta/llama-3.2-1b-instruct")
+
+        Raises:
+            OutOfOrder: it had another value; names both, and what to do.
+        """
+        run = self.load().get("run", {})
+        for name, value in settings.items():
+            saved = run.get(name.lower(), value)
+            if saved != value:
+                raise OutOfOrder(
+                    f"{self.path} belongs to a run with {name}={saved}, not {value}. Set {name} to "
+                    f"{saved}, or run 1_data_preparation.ipynb again, and those after it. Runs "
+                    "side by side need a NAMESPACE and a DATA_DIR each."
+                )
+
     def clear(self) -> None:
         """Forget everything, as notebook 1 does when it starts anew."""
         self.path.unlink(missing_ok=True)

@@ -102,7 +102,7 @@ def _add(tool: Tool, needed: Collection[str], result: LintResult) -> None:
         if any(_lacks(s, "array", "items") for s in _walk(schema)):
             note("array", "fixed", f"array {key!r} says nothing of its items: now anything")
         if any(_lacks(s, "object", "properties") for s in _walk(schema)):
-            note("object", "fixed", f"object {key!r} has no properties: now an empty list")
+            note("object", "fixed", f"object {key!r} has no properties: now an empty object")
         fixed[key] = _complete(schema)
     required = [key for key in parameters.get("required") or [] if key in fixed]
     for key in set(parameters.get("required") or []) - set(fixed):

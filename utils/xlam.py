@@ -118,13 +118,14 @@ def parse_row(raw: Mapping[str, Any]) -> XlamRow:
     Raises:
         InvalidRow: a column is missing or malformed; names the row and the column.
     """
-    row_id = raw.get("id", "?")
+    row_id = _known_id(raw.get("id"))
     query = raw.get("query")
     if not isinstance(query, str) or not query.strip():
         raise InvalidRow(row_id, "query", f"expected a question, got {query!r}")
     notes: list[str] = []
     tools = [_tool(row_id, tool, notes) for tool in _json_list(row_id, "tools", raw)]
     calls = [_call(row_id, call) for call in _json_list(row_id, "answers", raw)]
+    calls = [_without_nulls(call, tools, notes) for call in calls]
     return XlamRow(row_id, query, tools, calls, tuple(notes))
 
 
@@ -279,7 +280,11 @@ def _tool(row_id: object, raw: Any, notes: list[str]) -> Tool:
     for name, parameter in parameters.items():
         if not isinstance(parameter, dict) or not isinstance(parameter.get("type"), str):
             raise InvalidRow(row_id, "tools", f"{raw['name']!r}: {name!r} has no type")
-    tool, found = to_tool({**raw, "parameters": parameters})
+    try:
+        tool, found = to_tool({**raw, "parameters": parameters})
+    except RecursionError:
+        reason = f"{raw['name']!r}: a type is nested too deeply"
+        raise InvalidRow(row_id, "tools", reason) from None
     notes.extend(found)
     return tool
 
@@ -290,6 +295,27 @@ def _call(row_id: object, raw: Any) -> dict[str, Any]:
     if not isinstance(raw.get("arguments"), dict):
         raise InvalidRow(row_id, "answers", f"{raw['name']!r}: arguments are no object")
     return {"name": raw["name"], "arguments": raw["arguments"]}
+
+
+def _without_nulls(call: dict[str, Any], tools: list[Tool], notes: list[str]) -> dict[str, Any]:
+    """The call without a null that says no more than leaving its parameter out would.
+
+    The schema of `Optional[int]` is that of `int`: the parameter may be absent, but not null.
+    """
+    offered = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    parameters = offered.get(call["name"], {"properties": {}, "required": []})
+    absent = {
+        key
+        for key, schema in parameters["properties"].items()
+        if key in call["arguments"]
+        and call["arguments"][key] is None
+        and key not in parameters["required"]
+        and "default" not in schema
+        and not is_valid(None, schema)
+    }
+    notes.extend("null for a parameter that may be left out: left out of the call" for _ in absent)
+    kept = {key: value for key, value in call["arguments"].items() if key not in absent}
+    return call | {"arguments": kept}
 
 
 def _json_list(row_id: object, column: str, raw: Mapping[str, Any]) -> list[Any]:
@@ -312,6 +338,8 @@ def _tool_calls(row: XlamRow) -> list[dict[str, Any]]:
 
 
 def _known_id(row_id: object) -> int | str:
+    if row_id is None:
+        return "?"
     return row_id if isinstance(row_id, int) else str(row_id)
 
 

@@ -13,7 +13,7 @@ import config
 from scripts.demo import NOTEBOOKS, ROOT
 from tests.scripted_model import scripted_model, serving
 from utils import clients, inference, show, xlam
-from utils.errors import Unreachable
+from utils.errors import OutOfOrder, Unreachable
 from utils.run_state import RunState
 
 LEAKS = re.compile(r"/home/|/Users/|hf_[A-Za-z0-9]{20,}|nvapi-|" + re.escape(str(ROOT)))
@@ -75,6 +75,20 @@ def test_data_that_notebook_1_prepared_under_other_settings_are_told(tmp_path, m
         f"Notebook 1 prepared this data with DATASET=my/rows, not {config.DATASET}.",
         f"Notebook 1 prepared this data with SEED={config.SEED + 1}, not {config.SEED}.",
     ]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS[1:])
+def test_data_of_a_run_under_another_name_are_not_used(name, tmp_path, monkeypatch):
+    """Two runs in one folder used each other's data and model."""
+    notebook = nbformat.read(ROOT / name, as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "require_settings" in cell.source]
+    monkeypatch.setattr(config, "DATA_DIR", tmp_path)
+    run = {"dataset": config.DATASET, "size": config.SIZE.name, "seed": config.SEED}
+    run |= {"namespace": "theirs", "base_model": config.BASE_MODEL}
+    saved = {"files": {}, "rows": {}, "run": run, "custom_model": "theirs/m@v1", "dataset": {}}
+    RunState(tmp_path / "run.json").save(**saved)
+    with pytest.raises(OutOfOrder, match="belongs to a run with NAMESPACE=theirs, not"):
+        exec(cell.source, {"config": config, "RunState": RunState, "show": show})
 
 
 def test_a_page_to_sign_in_at_the_deployment_service_is_told_before_it_is_asked(monkeypatch):

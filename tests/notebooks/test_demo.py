@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -66,6 +67,27 @@ def test_results_in_a_folder_of_another_directory_than_the_projects(tmp_path, mo
     assert demo._options().results == tmp_path / "out"
 
 
+def test_an_empty_size_is_the_default_one(monkeypatch):
+    """The report said: Size ``."""
+    monkeypatch.setenv("SIZE", "")
+    monkeypatch.setattr(sys, "argv", ["demo.py"])
+    assert demo._options().size == "workshop"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_told_to_end_stops_its_platform(tmp_path, number):
+    command = [sys.executable, "scripts/demo.py", "--size", "smoke", "--results", str(tmp_path)]
+    quiet = {**os.environ, "NEMO_LOCAL_DATASET_ROWS": "600"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=quiet, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as running:
+        assert running.stdout is not None
+        next(line for line in running.stdout if line.startswith("1_data_preparation"))
+        running.send_signal(number)
+        rest = running.stdout.read()
+    assert (running.returncode, rest) == (128 + number, "Stopped: control plane, inference.\n")
+
+
 def test_a_platform_that_cannot_start_has_the_last_word(tmp_path):
     done = subprocess.run(
         [sys.executable, "scripts/demo.py", "--results", str(tmp_path)],
@@ -83,7 +105,7 @@ def test_a_shell_set_up_for_a_cluster_does_not_lead_the_demo_there(monkeypatch, 
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("NEMO_TOKEN", "of-the-cluster")
     monkeypatch.setenv("NIM_TOKEN", "of-the-cluster")
-    monkeypatch.setenv("NEMO_LOCAL_TOKEN", "of-this-platform")
+    monkeypatch.setenv("NEMO_LOCAL_TOKEN", "of-this-platform\n")  # as a file ends
     monkeypatch.setenv("NEMO_LOCAL_HOST", "127.0.0.2")
     monkeypatch.setenv("NEMO_LOCAL_DATABASE_URL", f"sqlite:///{tmp_path / 'shared.db'}")
     rows = tmp_path / "rows.jsonl"

@@ -112,6 +112,9 @@ def test_notebooks_run_from_top_to_bottom_in_order_and_then_once_more(
         for notebook in NOTEBOOKS:
             result = run(notebook, environment)
             assert result.returncode == 0, f"{notebook}, {turn}:\n{result.stdout[-6000:]}"
+    result = run(NOTEBOOKS[1], environment | {"BASE_MODEL": "my/other"})
+    assert result.returncode == 1
+    assert "belongs to a run with BASE_MODEL=meta/llama" in result.stdout
 
 
 def test_broken_rows_of_ones_own_are_quarantined_wherever_they_stand(

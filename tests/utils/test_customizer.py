@@ -6,7 +6,7 @@ import pytest
 
 from tests.utils.scripted_platform import Scripted, page
 from utils import customizer
-from utils.errors import JobFailed, Refused
+from utils.errors import Conflict, JobFailed, Refused
 
 RECIPE = {
     "config": "meta/llama@v1",
@@ -14,6 +14,7 @@ RECIPE = {
     "dataset_contents": "4c1f",
     "output_name": "llama-xlam",
     "hyperparameters": {"epochs": 2},
+    "base_answered_by": "nemo-local/pocket-chat",
     "namespace": "ns",
 }
 NOW = "2025-06-20T03:58:16.182000"
@@ -73,6 +74,9 @@ def test_a_run_under_way_is_followed(earlier, status):
         pytest.param(
             {"hyperparameters": {"epochs": 3}}, "completed", "upload_completed", id="epochs"
         ),
+        pytest.param(
+            {"base_answered_by": "meta/llama"}, "completed", "upload_completed", id="base"
+        ),
         pytest.param({}, "failed", "upload_failed", id="it failed"),
         pytest.param({}, "completed", "upload_failed", id="its files are not there"),
     ],
@@ -115,13 +119,64 @@ def test_a_failed_job_raises_with_its_last_log_lines():
         customizer.wait_for_training(scripted.client(), "cust-1", timeout_s=5)
 
 
-def test_seconds_are_those_between_first_and_last_change(earlier):
-    later = "2025-06-20T04:00:46.182000"
-    job = earlier | {"created_at": NOW, "updated_at": later}
+@pytest.mark.parametrize(
+    ("running", "expected"),
+    [
+        pytest.param(
+            ["2025-06-20T04:00:26.182000", "2025-06-20T03:59:46.182000"],
+            (60.0, "training"),
+            id="it says when it ran first",
+        ),
+        pytest.param([], (150.0, "training, with its wait in the queue,"), id="it does not say"),
+    ],
+)
+def test_the_seconds_of_a_training_leave_out_its_wait_in_the_queue(earlier, running, expected):
+    logs = [{"updated_at": NOW, "message": "created"}]
+    logs += [{"updated_at": at, "message": "TrainingJobRunning"} for at in running]
+    job = earlier | {
+        "created_at": NOW,
+        "updated_at": "2025-06-20T04:00:46.182000",
+        "status_details": {"status_logs": logs},
+    }
     scripted = Scripted({("GET", "/v1/customization/jobs/cust-1"): job})
     fetched = scripted.client().customization.jobs.retrieve("cust-1")
     assert isinstance(fetched.created_at, datetime)
-    assert customizer.seconds(fetched) == 150.0
+    assert customizer.seconds(fetched) == expected
+
+
+@pytest.mark.parametrize("refusal", [(409, "Model exists"), (500, "Model already exists")])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({}, ("followed", "ns/llama-xlam@v1"), id="the same recipe"),
+        pytest.param({"dataset_contents": "77aa"}, ("started", "ns/llama-xlam@v2"), id="another"),
+    ],
+)
+def test_a_run_that_was_a_moment_faster_is_followed_or_gets_its_version(
+    earlier, refusal, change, expected
+):
+    scripted = platform()
+
+    def create(body):
+        if body["output_model"] != "ns/llama-xlam@v1":
+            return body | {"id": "cust-new"}
+        faster = [earlier | {"status": "running"}]
+        scripted.answers[("GET", "/v1/customization/jobs")] = page(faster)
+        scripted.answers[("GET", "/v1/models")] = page([model("llama-xlam@v1", "created")])
+        status, detail = refusal
+        return status, {"detail": detail}
+
+    scripted.answers[("POST", "/v1/customization/jobs")] = create
+    training = customizer.ensure_training(scripted.client(), scripted.client(), **(RECIPE | change))
+    assert (training.how, training.model) == expected
+
+
+def test_a_model_that_nobody_lists_and_whose_name_is_taken_is_a_conflict():
+    scripted = platform()
+    scripted.answers[("POST", "/v1/customization/jobs")] = (409, {"detail": "Model exists"})
+    with pytest.raises(Conflict, match="was answered 409: Model exists"):
+        customizer.ensure_training(scripted.client(), scripted.client(), **RECIPE)
+    assert [method for method, _, _ in scripted.requests].count("POST") == 2
 
 
 def test_models_are_looked_up_in_the_entity_store_and_jobs_at_customizer(earlier):

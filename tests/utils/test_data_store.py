@@ -8,7 +8,7 @@ from huggingface_hub import CommitInfo, HfApi, constants
 from huggingface_hub.errors import HfUriError
 
 from utils import data_store
-from utils.errors import InvalidFile, NotFound
+from utils.errors import InvalidFile, NotFound, Unreachable
 
 
 class AtOneCommit(HfApi):
@@ -50,6 +50,13 @@ def test_a_repository_behind_a_gateway_with_a_path_counts_as_created():
 
     hub = Rewritten(endpoint="https://gateway.example/nemo/v1/hf")
     assert data_store.ensure_dataset_repo(hub, "ns/d") == "hf://datasets/ns/d"
+
+
+def test_a_data_store_that_is_gone_is_told_with_the_setting_that_the_notebooks_pass():
+    with pytest.raises(Unreachable, match="or set DATA_STORE_URL to one that runs"):
+        data_store.ensure_namespace("http://127.0.0.1:9", "ns")
+    with pytest.raises(Unreachable, match="or set DATA_STORE_URL to one that runs"):
+        data_store.list_files(data_store.hub("http://127.0.0.1:9"), "ns/d")
 
 
 def test_a_file_that_is_not_there_is_named_before_anything_is_sent(tmp_path):
@@ -109,17 +116,24 @@ def test_rows_are_those_of_the_commit_that_was_found(tmp_path, monkeypatch):
     assert list(data_store.load_rows("http://hub.example", "ns/d")) == [{"id": 1}]
 
 
-def test_rows_without_an_id_can_be_found_again_by_their_number(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("row", "first"),
+    [
+        pytest.param('{"query": "a"}', "row 1", id="no row has one"),
+        pytest.param('{"id": 7, "query": "a"}', "7", id="another row has one"),
+    ],
+)
+def test_rows_without_an_id_can_be_found_again_by_their_number(tmp_path, monkeypatch, row, first):
     class Holding(AtOneCommit):
         """A Hub with two rows."""
 
         def snapshot_download(self, repo_id, **options):
-            (tmp_path / "train.jsonl").write_text('{"query": "a"}\n{"query": "b"}')
+            (tmp_path / "train.jsonl").write_text(f'{row}\n{{"query": "b"}}')
             return str(tmp_path)
 
     monkeypatch.setattr(data_store, "HfApi", Holding)
     rows = data_store.load_rows("http://hub.example", "ns/d")
-    assert list(rows) == [{"query": "a", "id": "row 1"}, {"query": "b", "id": "row 2"}]
+    assert list(rows) == [{"query": "a", "id": first}, {"query": "b", "id": "row 2"}]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.utils.scripted_platform import Scripted
 from utils import evaluator
-from utils.errors import JobFailed
+from utils.errors import InvalidFile, JobFailed
 from utils.evaluator import ARGS_SCORE, NAME_SCORE
 
 TOOLS = [
@@ -39,12 +39,18 @@ def row(calls=(), text="", name=0.0, args=0.0, answered=True):
     }
 
 
-def results(rows, task="seen"):
+def archive_of(texts):
+    """A zip archive of these files: {name: text}."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("eval-1/results/results.json", json.dumps({task: rows}))
-        archive.writestr("eval-1/config.json", "{}")
-    answers = {("GET", "/v1/evaluation/jobs/eval-1/download-results"): file.getvalue()}
+        for name, text in texts.items():
+            archive.writestr(name, text)
+    return file.getvalue()
+
+
+def results(rows, task="seen"):
+    texts = {"eval-1/results/results.json": json.dumps({task: rows}), "eval-1/config.json": "{}"}
+    answers = {("GET", "/v1/evaluation/jobs/eval-1/download-results"): archive_of(texts)}
     return evaluator.row_results(Scripted(answers).client(), "eval-1")
 
 
@@ -75,6 +81,21 @@ def results(rows, task="seen"):
 )
 def test_a_reply_is_one_kind_of_error(expected, reply):
     assert [found.kind for found in results([reply])] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("archive", "told"),
+    [
+        (archive_of({}), "eval-1 hold no files, but no results.json"),
+        (archive_of({"config.json": "{}"}), "eval-1 hold config.json, but no results.json"),
+        (b"<html>sign in", "eval-1 are no zip archive, but begin with b'<html>sign in'"),
+    ],
+    ids=["empty", "no results", "a page"],
+)
+def test_results_that_cannot_be_read_are_told_with_what_came_instead(archive, told):
+    answers = {("GET", "/v1/evaluation/jobs/eval-1/download-results"): archive}
+    with pytest.raises(InvalidFile, match=told):
+        evaluator.row_results(Scripted(answers).client(), "eval-1")
 
 
 def test_a_request_that_failed_is_neither_right_nor_wrong():

@@ -117,6 +117,20 @@ def test_verdicts_come_in_the_order_of_the_texts():
     assert (looks[-1].status, looks[-1].fraction) == ("completed", 1.0)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_request_that_was_refused_for_the_moment_costs_its_own_verdict_and_no_other(status):
+    def answer(body):
+        busy = body["messages"][0]["content"] == "late"
+        return (status, {"detail": "too many"}) if busy else {"status": "success"}
+
+    client = Scripted({CHECKS: answer}).client()
+    texts = ["one", "late", "two"]
+    found = guardrails.check_all(client, config_id="ns/c", model="m", texts=texts)
+    assert [verdict.blocked for verdict in found] == [False, True, False]
+    assert f"was answered {status}: too many" in (found[1].failure or "")
+    assert guardrails.score(["safe", "safe", "safe"], found).passed.n == 2
+
+
 def test_an_existing_configuration_is_replaced():
     path = "/v1/guardrail/configs"
     scripted = Scripted(

@@ -9,7 +9,15 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessage
 
 from tests.scripted_model import completion
-from utils.inference import ServedModel, ask, calls_of, served_models, turn_of
+from utils.errors import TimedOut
+from utils.inference import (
+    ServedModel,
+    ask,
+    calls_of,
+    served_models,
+    turn_of,
+    wait_until_served,
+)
 
 
 def reply(content: str | None, *arguments: str) -> ChatCompletionMessage:
@@ -54,6 +62,18 @@ def test_a_list_of_models_says_who_answers_and_on_top_of_what() -> None:
         ServedModel("meta/m", None, "pocket"),
         ServedModel("ns/a@v1", "meta/m", "ns/a@v1"),
     ]
+
+
+def test_an_adapter_that_is_never_served_is_told_with_the_way_out() -> None:
+    client = OpenAI(
+        base_url="http://scripted/v1",
+        api_key="none",
+        http_client=httpx.Client(
+            transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"data": []}))
+        ),
+    )
+    with pytest.raises(TimedOut, match="NIM to serve ns/a@v1, in vain.* others now, train again"):
+        wait_until_served(client, "ns/a@v1", timeout_s=0)
 
 
 def test_a_reply_goes_on_as_a_turn_of_the_conversation() -> None:

@@ -47,6 +47,22 @@ def test_losses_are_drawn_on_a_scale_that_shows_the_end():
     assert plots.loss_curve({"train_loss": [(9, 2.0), (19, 0.0)]}).axes[0].get_yscale() == "linear"
 
 
+@pytest.mark.parametrize("highest", [3.5, 6.8, 120.0])
+def test_every_number_beside_a_logarithmic_scale_is_a_plain_one(highest):
+    figure = plots.loss_curve({"train_loss": [(9, highest), (19, highest / 10.5)]})
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_ylim()
+    axis = figure.axes[0].yaxis
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    shown = [t.label1.get_text() for t in ticks if low <= t.get_loc() <= high]
+    assert len([float(text) for text in shown if text]) >= 2
+
+
+def test_a_single_logged_loss_is_a_point_that_one_can_see():
+    (line,) = plots.loss_curve({"train_loss": [(9, 2.0)]}).axes[0].lines
+    assert line.get_marker() == "o"
+
+
 def test_losses_within_a_factor_of_ten_have_plain_numbers_beside_them():
     losses = {"train_loss": [(0, 3.8), (5, 3.2)], "val_loss": [(5, 2.4)]}
     assert plots.loss_curve(losses).axes[0].get_yscale() == "linear"

@@ -32,6 +32,11 @@ SPELLINGS = {
     "typing.List[float]": array(NUMBER),
     "Sequence[int]": array(INTEGER),
     "list of str": array(STRING),
+    "int[]": array(INTEGER),
+    "string[]": array(STRING),
+    "float[][]": array(array(NUMBER)),
+    "Dict[str, int][]": array(mapping(INTEGER)),
+    "List[]": {"type": "array"},
     "List[List[float]]": array(array(NUMBER)),
     "Set[str]": array(STRING, uniqueItems=True),
     "Dict[str, float]": mapping(NUMBER),
@@ -140,6 +145,12 @@ def test_what_json_cannot_say_becomes_a_string_with_a_note(spelling, note):
     assert note in parsed.notes[0]
 
 
+def test_what_stands_in_brackets_after_a_single_value_is_noted():
+    parsed = parse_type("str[10]")
+    assert parsed.schema == STRING
+    assert parsed.notes == ("'[10]' after a string is not understood: left out",)
+
+
 @pytest.mark.parametrize(
     ("value", "schema", "expected"),
     [
@@ -148,7 +159,11 @@ def test_what_json_cannot_say_becomes_a_string_with_a_note(spelling, note):
         ("0.5", NUMBER, 0.5),
         ("false", BOOLEAN, False),
         ("True", BOOLEAN, True),
-        (5.0, INTEGER, 5.0),
+        (5.0, INTEGER, 5),
+        ("5.0", INTEGER, 5),
+        (5.0, NUMBER, 5.0),
+        (5.0, {"anyOf": [INTEGER, STRING]}, 5),
+        (1e30, INTEGER, 1e30),
         (5, STRING, "5"),
         ("", STRING, ""),
         ("[1, 2]", array(INTEGER), [1, 2]),
@@ -179,6 +194,8 @@ def test_a_default_takes_the_type_of_its_parameter(value, schema, expected):
         (10, {"type": "array"}),
         ("['a']", array(INTEGER)),
         ("c", {"type": "string", "enum": ["a", "b"]}),
+        ("c", {"anyOf": [INTEGER, STRING], "enum": ["a", 1]}),
+        ("2", {"anyOf": [INTEGER, BOOLEAN], "enum": [True, 1]}),
     ],
     ids=str,
 )

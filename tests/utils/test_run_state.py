@@ -25,6 +25,17 @@ def test_a_value_not_there_yet_names_the_notebook_to_run_first(state):
         state.require("custom_model", notebook=SECOND)
 
 
+def test_a_run_that_began_under_other_settings_is_not_taken_up(state):
+    state.save(run={"namespace": "theirs", "base_model": "meta/m"})
+    state.require_settings(NAMESPACE="theirs", BASE_MODEL="meta/m")
+    with pytest.raises(
+        OutOfOrder, match="with NAMESPACE=theirs, not mine. Set NAMESPACE to theirs"
+    ):
+        state.require_settings(NAMESPACE="mine", BASE_MODEL="meta/m")
+    with pytest.raises(OutOfOrder, match="with BASE_MODEL=meta/m, not meta/n. Set BASE_MODEL"):
+        state.require_settings(NAMESPACE="theirs", BASE_MODEL="meta/n")
+
+
 def test_notebooks_add_their_seconds_and_models_to_one_object(state):
     state.save(seconds={"prepare": 1.5}, models={"base": "b"})
     state.save(seconds={"train": 2.0}, models={"guard": "g"})

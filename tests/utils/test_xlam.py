@@ -98,6 +98,7 @@ def test_what_a_parameter_says_beyond_its_type_is_kept_or_noted():
         tool(
             unit={"type": "str", "enum": ["C", "F"], "default": "K"},
             days={"type": "int", "required": False, "enum": ["three"]},
+            level={"type": "Union[int, str]", "enum": ["a", 1], "default": "zzz"},
             place={"type": "object", "properties": {"city": {"type": "string"}}},
         )
     )
@@ -106,9 +107,11 @@ def test_what_a_parameter_says_beyond_its_type_is_kept_or_noted():
         "type": "string", "enum": ["C", "F"], "description": ""
     }  # fmt: skip
     assert parameters["required"] == ["place"]
+    assert "default" not in parameters["properties"]["level"]
     assert notes == [
         "default 'K' is no 'str': left out",
         "key 'enum' of a parameter is not understood: left out",
+        "default 'zzz' is no 'Union[int, str]': left out",
         "key 'properties' of a parameter is not understood: left out",
     ]
 
@@ -172,6 +175,36 @@ def test_a_missing_required_argument_is_named():
         row(tools=[tool(n={"type": "int"})], answers=[{"name": "giveaways", "arguments": {}}])
     )
     assert "'n' is a required property" in (gold_error(parsed) or "")
+
+
+@pytest.mark.parametrize("kind", ["Optional[int]", "int, optional", "int | None"])
+def test_a_null_for_a_parameter_that_may_be_left_out_is_left_out_of_the_call(kind):
+    tools = [tool(type={"type": "str"}, n={"type": kind}, any={"type": "Any, optional"})]
+    call = {"name": "giveaways", "arguments": {"type": "beta", "n": None, "any": None}}
+    prepared = prepare([row(tools=tools, answers=[call])])
+    (sound,) = prepared.rows
+    assert sound.calls[0]["arguments"] == {"type": "beta", "any": None}
+    assert prepared.notes["null for a parameter that may be left out: left out of the call"] == 1
+
+
+@pytest.mark.parametrize("parameter", [{"type": "int"}, {"type": "Optional[int]", "default": 5}])
+def test_a_null_that_says_something_else_than_leaving_out_is_quarantined(parameter):
+    call = {"name": "giveaways", "arguments": {"n": None}}
+    prepared = prepare([row(tools=[tool(n=parameter)], answers=[call])])
+    assert "argument 'n': None is not of type 'integer'" in prepared.quarantined[0].reason
+
+
+def test_a_type_nested_beyond_measure_costs_its_row_and_no_other():
+    deep = {"type": "List[" * 600 + "int" + "]" * 600}
+    prepared = prepare([row(tools=[tool(type={"type": "str"}, n=deep)], row_id=1), row(row_id=2)])
+    assert [used.id for used in prepared.rows] == [2]
+    assert "'giveaways': a type is nested too deeply" in prepared.quarantined[0].reason
+
+
+@pytest.mark.parametrize("bad", [row(row_id=None, tools="[{"), row(row_id=None, query="")])
+def test_rows_without_an_id_have_one_spelling_in_the_quarantine(bad):
+    nobody = row(row_id=None, answers=[{"name": "nobody", "arguments": {}}])
+    assert [one.id for one in prepare([bad, nobody]).quarantined] == ["?", "?"]
 
 
 def test_every_row_is_used_set_aside_or_quarantined(tmp_path):
