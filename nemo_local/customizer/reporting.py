@@ -44,8 +44,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 class StopAt(TrainerCallback):
     """Ends the run after the step or amid the validation under way, once the event is set.
 
-    That of one process is enough: all end at the same place, with a checkpoint. A run that goes on
-    from one amid a validation begins with that validation.
+    That of one process is enough: all end at the same place, with a checkpoint.
     """
 
     def __init__(self, stop: Event, ranks: Ranks) -> None:
@@ -57,10 +56,6 @@ class StopAt(TrainerCallback):
         """Whether to stop; each process must ask."""
         self.stopped = self._ranks.any(self._stop.is_set())
         return self.stopped
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # As the checkpoint has it, which keeps what was under way.
-        args.eval_on_start = state.stateful_callbacks["TrainerControl"]["args"]["should_evaluate"]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.told():
@@ -197,6 +192,13 @@ class Reporter(TrainerCallback):
         self._improved_at_step = so_far.prepared["resumed_from"]
         for point in so_far.val_loss:
             self._is_best(point["value"], point["step"])
+        self._validated_at_step = max((point["step"] for point in so_far.val_loss), default=-1)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # A checkpoint amid a validation says so; an earlier process may have gone on from it, too.
+        amid = state.stateful_callbacks["TrainerControl"]["args"]["should_evaluate"]
+        args.eval_on_start = amid and self._validated_at_step < state.global_step - 1
+        self._stop_if_nothing_improves(self._validated_at_step, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         now = time.monotonic()
@@ -227,7 +229,10 @@ class Reporter(TrainerCallback):
             save_weights(given["model"], self._best_dir, self._ranks)
         self._progress.write("val_loss", step=step, value=loss)
         self._report_calls(step, given["metrics"])
-        waited = (step - self._improved_at_step) / self._per_epoch
+        self._stop_if_nothing_improves(step, state, control)
+
+    def _stop_if_nothing_improves(self, validated_at_step: int, state: Any, control: Any) -> None:
+        waited = (validated_at_step - self._improved_at_step) / self._per_epoch
         if waited >= EARLY_STOP_EPOCHS:
             print(f"no improvement above {EARLY_STOP_DELTA} for {EARLY_STOP_EPOCHS} epochs: stop")
             control.should_training_stop = True

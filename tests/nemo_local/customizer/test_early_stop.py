@@ -4,9 +4,10 @@ import pytest
 from torch import nn
 from transformers import TrainerControl, TrainerState
 
+from nemo_local.customizer import arguments
 from nemo_local.customizer.progress import Progress, ProgressWriter, Stopped
 from nemo_local.customizer.reporting import EARLY_STOP_EPOCHS, LossWindow, Reporter
-from tests.nemo_local.customizer.test_robustness import AfterSteps
+from tests.nemo_local.customizer.test_robustness import AfterSteps, train_without_output
 from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
@@ -87,12 +88,19 @@ def test_a_run_that_stops_before_its_first_log_has_a_loss(checkpoint, job_dir):
     assert [point["step"] for point in progress.train_loss] == [EARLY_STOP_EPOCHS]
 
 
-def test_a_run_that_was_told_to_end_amid_its_last_validation_takes_no_step_more(
-    checkpoint, job_dir
+@pytest.mark.parametrize("kept", ["amid its last validation", "after it"])
+def test_a_run_that_stopped_early_and_resumes_from_its_last_step_takes_no_step_more(
+    checkpoint, job_dir, monkeypatch, kept
 ):
+    steps = 1 + EARLY_STOP_EPOCHS
     write_rows(job_dir / "data/training/a.jsonl", [call_row(i) for i in range(4)])
     job = make_job(checkpoint, epochs=40, learning_rate=1e-8, min_learning_rate=0)
-    with pytest.raises(Stopped):
-        train_job(job, job_dir, AfterSteps(job_dir, 1 + EARLY_STOP_EPOCHS))
+    if kept == "after it":
+        monkeypatch.setattr(arguments, "CHECKPOINT_EVERY_STEPS", steps)
+    else:
+        with pytest.raises(Stopped):
+            train_job(job, job_dir, AfterSteps(job_dir, steps))
+    assert not train_without_output(job, job_dir, monkeypatch).finished
     progress = train_job(job, job_dir)
-    assert progress.finished and progress.steps == 1 + EARLY_STOP_EPOCHS
+    assert progress.finished and progress.steps == progress.prepared["resumed_from"] == steps
+    assert [point["step"] for point in progress.val_loss] == list(range(steps))

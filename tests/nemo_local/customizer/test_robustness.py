@@ -20,6 +20,7 @@ from nemo_local.customizer.progress import (
 )
 from nemo_local.customizer.train import main, reason_of
 from nemo_local.processes import wait_until
+from tests.nemo_local.customizer.test_trackers import scalars
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
 pytestmark = OF_THE_LIBRARIES
@@ -57,6 +58,19 @@ class AfterAsking(Event):
         return before
 
 
+def train_without_output(job, job_dir, monkeypatch):
+    """Train to the last step, and be killed there; returns what was reported."""
+    from nemo_local.customizer import trainer
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(trainer, "finish", killed)
+        train_job(job, job_dir)
+    return read_all(job_dir)
+
+
 def losses(progress):
     return [(point["step"], pytest.approx(point["value"], abs=1e-5)) for point in progress]
 
@@ -86,7 +100,7 @@ def test_a_run_that_was_told_to_end_goes_on_as_if_nothing_had_been(
 
 
 @pytest.mark.parametrize("steps", [8, 16], ids=["on the way", "the last"])
-def test_a_run_that_is_told_to_end_amid_a_validation_keeps_its_steps_and_validates_again(
+def test_a_run_that_is_told_to_end_amid_a_validation_keeps_its_steps_and_validates_once(
     checkpoint, job_dir, tmp_path, steps
 ):
     job, whole = make_job(checkpoint, lora={"adapter_dropout": 0.1}), tmp_path / "whole"
@@ -99,10 +113,17 @@ def test_a_run_that_is_told_to_end_amid_a_validation_keeps_its_steps_and_validat
     assert [point["step"] for point in stopped.val_loss] == [7][: steps // 8 - 1]
     with pytest.raises(Stopped):
         train_job(job, job_dir, AfterAsking())  # amid the same
-    progress = train_job(job, job_dir)
-    assert progress.prepared["resumed_from"] == steps and progress.finished
-    assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
-    assert losses(expected.val_loss) == [(p["step"], p["value"]) for p in progress.val_loss]
+    shutil.copytree(job_dir / "checkpoints", tmp_path / "amid")
+    for _ in range(2):
+        progress = train_job(job, job_dir)
+        assert progress.prepared["resumed_from"] == steps and progress.finished
+        assert losses(expected.train_loss) == [(p["step"], p["value"]) for p in progress.train_loss]
+        assert losses(expected.val_loss) == [(p["step"], p["value"]) for p in progress.val_loss]
+        assert [p["step"] for p in progress.tool_calls] == [7, 15]
+        assert [step for step, _ in scalars(job_dir / "tensorboard")["eval/loss"]] == [8, 16]
+        # As a process leaves it that was killed before its next checkpoint.
+        shutil.rmtree(job_dir / "checkpoints")
+        shutil.copytree(tmp_path / "amid", job_dir / "checkpoints")
 
 
 @pytest.mark.parametrize(
@@ -281,16 +302,8 @@ def test_sigterm_lets_the_process_end_its_step_and_leave_a_checkpoint(checkpoint
 def test_a_run_that_ended_before_its_output_was_written_takes_no_step_more(
     checkpoint, job_dir, monkeypatch
 ):
-    from nemo_local.customizer import trainer
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
     job = make_job(checkpoint, max_steps=5, log_every_n_steps=1)  # of 8 an epoch
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(trainer, "finish", killed)
-        train_job(job, job_dir)
-    before = read_all(job_dir)
+    before = train_without_output(job, job_dir, monkeypatch)
     progress = train_job(job, job_dir)
     assert progress.finished and progress.steps == progress.prepared["resumed_from"] == 5
     assert losses(progress.train_loss) == [(p["step"], p["value"]) for p in before.train_loss]
