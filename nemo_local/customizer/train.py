@@ -34,6 +34,13 @@ from nemo_local.customizer.rows import InvalidRow
 from nemo_local.customizer.task import Task
 from nemo_local.customizer.texts import UntrainableData
 
+DISK_IS_FULL = (
+    *("No space left", "StorageFull", "os error 28"),
+    # PyTorch, of a file that takes no more, says no reason.
+    *("PytorchStreamWriter failed", "unexpected pos", "iostream error"),
+)
+"""What a message has of an error that a full disk caused."""
+
 
 def main(job_dir: Path, stop: threading.Event) -> int:
     """Run the job of this folder until it ends, or `stop` is set.
@@ -79,7 +86,7 @@ def reason_of(error: Exception, job_dir: Path) -> str:
         if not folder.is_dir():  # transformers takes the path for the name of a repository
             return f"the weights in {folder} are gone"
     # safetensors and torch wrap the system's error in one of their own.
-    if any(sign in str(error) for sign in ("No space left", "StorageFull", "os error 28")):
+    if any(sign in str(error) for sign in DISK_IS_FULL):
         free = shutil.disk_usage(job_dir).free / 1e9
         return (
             f"the disk is full ({free:.1f} GB are free where jobs are kept): {error}. Checkpoints "

@@ -5,6 +5,7 @@ import json
 import shutil
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -232,11 +233,20 @@ def test_what_several_processes_may_do_depends_on_how_they_share():
     [
         OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:862] . PytorchStreamWriter failed writ"),
     ],
 )
 def test_a_full_disk_is_told_as_that(error, tmp_path):
     reason = reason_of(error, tmp_path)
     assert reason.startswith("the disk is full (") and "make room" in reason
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is full")
+@pytest.mark.parametrize("numbers", [1, 100_000], ids=["few", "many"])
+def test_a_checkpoint_that_a_full_disk_does_not_take_is_told_as_that(tmp_path, numbers):
+    with pytest.raises(RuntimeError) as error:
+        torch.save(torch.ones(numbers), "/dev/full")
+    assert reason_of(error.value, tmp_path).startswith("the disk is full (")
 
 
 def test_other_errors_keep_their_type_and_words(tmp_path):
