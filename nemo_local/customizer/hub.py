@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nemo_local.customizer.references import DatasetSource, OutputModel
-from nemo_local.customizer.row_files import SUFFIXES
+from nemo_local.customizer.row_files import SUFFIXES, is_data
 
 
 class FilesUnavailable(Exception):
@@ -62,9 +62,7 @@ class Hub:
                 shutil.rmtree(folder, ignore_errors=True)
                 with suppress(OSError):  # there is more in the job's folder
                     folder.parent.rmdir()
-        names = [path.relative_to(folder) for path in folder.rglob("*")]
-        # What the client keeps for itself is hidden.
-        return sum(n.suffix in SUFFIXES and not n.parts[0].startswith(".") for n in names)
+        return sum(is_data(path.relative_to(folder)) for path in folder.rglob("*"))
 
     def upload(
         self, folder: Path, model: OutputModel, message: str, unwanted: threading.Event

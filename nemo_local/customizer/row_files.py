@@ -54,15 +54,22 @@ def find_files(root: Path) -> tuple[list[Path], list[Path]]:
 
     `training/` and `validation/` first; else files that are called so, by a word of their own
     (`dev-1.jsonl`, not `devices.jsonl`) or as the real service has it (`train*`, and beside those
-    `val*`); else, without any other hint, every file at the top is training data.
+    `val*`); else, without any other hint, every file at the top is training data. Hidden files are
+    no data, nor is what hidden folders hold.
     """
     training = _in_folders(root, TRAINING_FOLDERS) or _called(root, "train")
     words = rf"({'|'.join(VALIDATION_FOLDERS)})(?![a-zA-Z])"
     called = _called(root, f"{words}|val" if training else words)
     validation = _in_folders(root, VALIDATION_FOLDERS) or called
     if not training and not validation:
-        training = _files(root.glob("*"))
+        training = _files(root, "*")
     return training, validation
+
+
+def is_data(path: Path) -> bool:
+    """Whether a file of this path below a dataset's folder has rows, as its name tells."""
+    # Of Jupyter hidden folders hold copies, of the Hub's client notes; macOS has hidden files.
+    return path.suffix in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def validation_numbers(count: int) -> frozenset[int]:
@@ -76,12 +83,13 @@ def validation_numbers(count: int) -> frozenset[int]:
 
 
 def _in_folders(root: Path, names: tuple[str, ...]) -> list[Path]:
-    return _files(path for name in names for path in (root / name).rglob("*"))
+    return _files(root, *(f"{name}/**/*" for name in names))
 
 
 def _called(root: Path, beginning: str) -> list[Path]:
-    return [path for path in _files(root.glob("*")) if re.match(beginning, path.name)]
+    return [path for path in _files(root, "*") if re.match(beginning, path.name)]
 
 
-def _files(paths: Iterator[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix in SUFFIXES and path.is_file())
+def _files(root: Path, *patterns: str) -> list[Path]:
+    found = (path for pattern in patterns for path in root.glob(pattern))
+    return sorted(path for path in found if is_data(path.relative_to(root)) and path.is_file())

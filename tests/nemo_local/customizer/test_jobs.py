@@ -357,7 +357,8 @@ def test_a_dataset_without_training_rows_fails_the_job(client, running, dataset,
     ids=["signs of a pattern", "a branch with a slash"],
 )
 def test_a_path_of_odd_letters_is_fetched_as_it_is_spelt(running, tmp_path, url):
-    upload(running, tmp_path, {"data[1]/training/a.jsonl": [call_row(1)]}, "ns/odd")
+    files = {"data[1]/training/a.jsonl": [call_row(1)], "data[1]/training/._a.jsonl": "no row"}
+    upload(running, tmp_path, files, "ns/odd")
     running.hf().create_branch("ns/odd", branch="feature/x", repo_type="dataset", exist_ok=True)
     source, folder = DatasetSource(url, parse_dataset_url(url)), tmp_path / "data"
     assert Hub(running.url, None).download(source, folder, threading.Event()) == 1

@@ -25,8 +25,12 @@ def read(tmp_path, *lines, reader=None, name="training/a.jsonl", limit=None):
         (["rows.jsonl"], ["rows.jsonl"], []),
         (["validation/v.jsonl", "rows.jsonl"], [], ["validation/v.jsonl"]),
         (["trainset.jsonl", "valset.jsonl", "devices.jsonl"], ["trainset.jsonl"], ["valset.jsonl"]),
+        (["training/a.jsonl", "training/._a.jsonl", "training/.ipynb_checkpoints/a-copy.jsonl",
+          "validation/.v.jsonl"], ["training/a.jsonl"], []),
+        (["rows.jsonl", "._rows.jsonl"], ["rows.jsonl"], []),
     ],
-    ids=["tutorial", "other folders", "root files", "anything", "no training data", "beginnings"],
+    ids=["tutorial", "other folders", "root files", "anything", "no training data", "beginnings",
+         "hidden in folders", "hidden root files"],
 )  # fmt: skip
 def test_files_are_found_by_folder_then_by_name(tmp_path, files, training, validation):
     for name in files:
