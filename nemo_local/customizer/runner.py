@@ -101,7 +101,13 @@ class JobRun:
             return
         self._mark_failed()
         self._records.move(self.id, "cancelled", "Cancelled")
-        self._clean()
+        self.clean()
+
+    def clean(self) -> None:
+        """Keep the logs of a finished job; its files are in the Data Store."""
+        for name in ("data", "tokens", "checkpoints", "best", "adapter", "model"):
+            for ending in ("", ".fetched", ".partial"):
+                shutil.rmtree(self.folder / f"{name}{ending}", ignore_errors=True)
 
     def _run(self, cancelled: threading.Event) -> None:
         try:
@@ -238,7 +244,7 @@ class JobRun:
         else:
             self._records.log(self.id, "ModelStored", sentences.how_to_serve(self.output))
         self._records.move(self.id, "completed", "EntityHandler_1_Completed")
-        self._clean()
+        self.clean()
 
     def _wait_until_served(self, model_id: str, base: str, cancelled: threading.Event) -> str:
         """Empty once inference lists the adapter; else why it does not."""
@@ -278,7 +284,7 @@ class JobRun:
             return self.interrupted()
         reason = str(failure)
         logger.warning("customization job %s failed: %s", self.id, reason)
-        self._clean("data", "tokens", "checkpoints")  # a full disk has room for the reason
+        self.clean()  # a full disk has room for the reason
         self._mark_failed()
         while True:
             try:
@@ -312,11 +318,6 @@ class JobRun:
                 raise
             return False
         return True
-
-    def _clean(self, *names: str) -> None:
-        """Keep the logs of a finished job; its files are in the Data Store."""
-        for name in names or ("data", "tokens", "checkpoints", "best", "adapter", "model"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
 def _until(cancelled: threading.Event, work: Callable[[], T]) -> T:

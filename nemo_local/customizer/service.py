@@ -82,10 +82,12 @@ class CustomizerService:
         Seeds(self._documents, self._catalog, self.registry).offer()
         self._downloads.resume()
         for job in self._records.all():
-            if job["status"] == "cancelling":
+            if job["status"] in FINISHED:  # a moment before the platform was killed perhaps
+                self._run_of(job).clean()
+            elif job["status"] == "cancelling":
                 with suppress(NotFound):  # deleted a moment ago
                     self._run_of(job).interrupted()
-            elif job["status"] not in FINISHED:
+            else:
                 logger.info("customization job %s is picked up again", job["id"])
                 self._submit(job)
 
@@ -197,8 +199,9 @@ class CustomizerService:
         if self._records.get(job_id)["status"] not in FINISHED:
             self.cancel(job_id)
             self._wait_until_ended(job_id)
-        self._records.delete(job_id)
+        # Files whose job is gone would stay for good.
         shutil.rmtree(self._jobs_dir / job_id, ignore_errors=True)
+        self._records.delete(job_id)
 
     def logs(self, job_id: str) -> Document:
         """The log of the training process, and the job's events. Raises NotFound."""

@@ -240,6 +240,38 @@ def test_a_failure_that_the_database_cannot_store_is_stored_once_it_can(
     assert wait_for(client, job["id"], "failed")["status"] == "failed"
 
 
+def test_a_job_whose_delete_the_database_cannot_store_can_be_deleted_again(
+    client, running, dataset, monkeypatch
+):
+    def full(records, job_id):
+        raise OperationalError("DELETE", {}, Exception("database or disk is full"))
+
+    job = client.post(JOBS, json=job_body(dataset="hf://datasets/ns/d/nothing"))
+    wait_for(client, job["id"], "failed")
+    (folder,) = running.settings.home.glob(f"*/{job['id']}")
+    with monkeypatch.context() as patched, pytest.raises(UpstreamError):
+        patched.setattr(Records, "delete", full)
+        client.delete(f"{JOBS}/{job['id']}")
+    assert not folder.exists()
+    assert client.delete(f"{JOBS}/{job['id']}") == {}
+
+
+def test_the_next_platform_clears_away_what_a_job_left_that_ended_as_its_own_was_killed(
+    own_settings, tmp_path
+):
+    with running_control_plane(own_settings) as running:
+        client = running.client()
+        upload(running, tmp_path, {"training/a.jsonl": ROWS})
+        job = client.post(JOBS, json=job_body(dataset="hf://datasets/ns/d/nothing"))
+        wait_for(client, job["id"], "failed")
+    (folder,) = own_settings.home.glob(f"*/{job['id']}")
+    logs = {path.name for path in folder.iterdir()}
+    for name in ("data", "checkpoints", "model"):
+        (folder / name).mkdir(exist_ok=True)
+    with running_control_plane(own_settings):
+        assert {path.name for path in folder.iterdir()} == logs
+
+
 def test_a_job_fails_with_its_reason_whatever_became_of_its_model_entity(client, dataset):
     body = job_body(dataset="hf://datasets/ns/d/nothing", output_model="ns/patched@v1")
     job = client.post(JOBS, json=body)

@@ -39,6 +39,8 @@ from tests.nemo_local.customizer.training import spares
 
 JOBS = "/v1/customization/jobs"
 LONG = {"epochs": 400, "log_every_n_steps": 2}
+LOGS = {"job.json", "progress.jsonl", "tensorboard", "train.log"}
+"""What is left of the files of a job that has ended."""
 LORA_ONLY = {
     "max_seq_length": 256,
     "target": f"{MODEL}@2.0",
@@ -380,6 +382,8 @@ def test_one_trains_while_the_next_waits_and_cancel_ends_both(client, running, t
     wait_for_steps(client, first["id"], 1)
     assert client.get(f"{JOBS}/{second['id']}")["status"] == "pending"
     assert len(trainings()) == 1
+    (folder,) = running.settings.home.glob(f"*/{first['id']}")
+    (folder / "model.partial").mkdir()  # as it merges
 
     answer = client.post(f"{JOBS}/{second['id']}/cancel")
     assert answer["status"] == "cancelled"
@@ -391,6 +395,9 @@ def test_one_trains_while_the_next_waits_and_cancel_ends_both(client, running, t
     assert job["status"] == "cancelled"
     assert job["status_details"]["percentage_done"] < 100
     assert trainings() == []
+    wait_until(
+        lambda: {path.name for path in folder.iterdir()} == LOGS, 10, "the files are cleared away"
+    )
 
     listed = client.get(JOBS, params={"filter[dataset]": "ns/two", "sort": "-created_at"})
     assert [entry["id"] for entry in listed["data"]] == [second["id"], first["id"]]
@@ -404,15 +411,19 @@ def test_one_trains_while_the_next_waits_and_cancel_ends_both(client, running, t
         assert (key, page["pagination"]["total_results"]) == (key, count)
 
 
-def test_a_training_process_that_is_killed_is_reported_as_that(client, create):
+def test_a_training_process_that_is_killed_is_reported_as_that_and_leaves_its_logs_alone(
+    client, running, create
+):
     job = create(hyperparameters=LONG)
-    wait_for_steps(client, job["id"], 1)
+    (folder,) = running.settings.home.glob(f"*/{job['id']}")
+    wait_until((folder / "best").exists, 120, "it validated")
     (process,) = trainings()
     os.kill(process.pid, signal.SIGKILL)
     job = wait_for(client, job["id"], "completed")
     assert "the training process was ended by SIGKILL after step" in details_of(
         job, "TrainingJob_Failed"
     )
+    assert {path.name for path in folder.iterdir()} == LOGS
 
 
 @contextmanager
