@@ -41,7 +41,8 @@ def commit_of(platform: Client, dataset: dict[str, Any]) -> str:
 def data_files(platform: Client, dataset: dict[str, Any], revision: str | None = None) -> list[str]:
     """Paths of the dataset's data files, sorted; `revision` stands for that of its URL.
 
-    A `split` keeps the files that carry its name in their path; a single file must, too.
+    A `split` keeps the files that carry its name in their path; a single file must, too. Hidden
+    files, and those in hidden folders, are left out: Jupyter keeps copies there.
 
     Raises:
         DatasetError: the repository, the path or the split does not exist, or has no data file.
@@ -59,7 +60,8 @@ def data_files(platform: Client, dataset: dict[str, Any], revision: str | None =
             )
         return [url.path]
     inside = [path for path in paths if not url.path or path.startswith(f"{url.path}/")]
-    found = [path for path in inside if path.lower().endswith(DATA_SUFFIXES)]
+    seen = [path for path in inside if "/." not in f"/{path.removeprefix(url.path).lstrip('/')}"]
+    found = [path for path in seen if path.lower().endswith(DATA_SUFFIXES)]
     if not inside:
         raise DatasetError(f"{files_url} is not present on datastore")
     chosen = [path for path in found if not split or _names_split(path, str(split))]

@@ -52,6 +52,16 @@ def test_two_datasets_with_one_id_are_both_read(evaluator: Evaluator) -> None:
     }
 
 
+def test_copies_that_jupyter_hides_in_a_folder_are_no_rows(evaluator: Evaluator) -> None:
+    evaluator.model.respond = lambda body: "b"
+    evaluator.put_rows([{"q": "1", "a": "b"}] * 3, ".me/rows/all.jsonl")
+    evaluator.put_rows([{"q": "1", "a": "c"}] * 3, ".me/rows/.ipynb_checkpoints/all.jsonl")
+    evaluator.files[".me/rows/._all.jsonl"] = b"\x00\xff"
+    job = evaluator.run(text_config("hf://datasets/ns/data/.me/rows"))
+    score = scores(evaluator, job, "qa", "same")["string-check"]
+    assert (score["value"], score["stats"]["count"]) == (1.0, 3)
+
+
 @pytest.mark.parametrize(
     ("odd", "template", "message"),
     [
