@@ -67,7 +67,7 @@ def measure(folder: Path) -> dict[str, float]:
     from datasets import Dataset
     from transformers import AutoTokenizer
 
-    from nemo_local.customizer.batches import LengthBuckets, make_tokens, read_rows
+    from nemo_local.customizer.training.batches import LengthBuckets, make_tokens, read_rows
 
     Dataset.from_dict({"a": [[1]]}).select([0])[:]  # the libraries are loaded
     tokenizer, before = AutoTokenizer.from_pretrained(BASE), memory_mb("VmHWM")

@@ -11,9 +11,9 @@ from typing import Any
 
 from nemo_local.catalog import DEFAULT_MODEL, load_catalog
 from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
-from nemo_local.nim.constraints import Constraint, Grammars
 from nemo_local.nim.engine import MAX_ROWS, Engine
 from nemo_local.nim.generation import Generation, Sampling, TextStream
+from nemo_local.nim.grammars.constraints import Constraint, Grammars
 from nemo_local.nim.metrics import Metrics
 from nemo_local.settings import Settings
 

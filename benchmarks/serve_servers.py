@@ -16,7 +16,7 @@ import httpx
 
 from nemo_local.catalog import DEFAULT_MODEL, POCKET_WEIGHTS
 from nemo_local.environment import LOCAL_PROFILE
-from nemo_local.nim.weights import multiplies_bfloat16
+from nemo_local.nim.llama.weights import multiplies_bfloat16
 
 HERE = Path(__file__).parent
 BASE = POCKET_WEIGHTS / "base"

@@ -215,9 +215,9 @@ def ours(task: Task, job: Job, job_dir: Path, training: Any, clock: Clock) -> An
     from peft import PeftModel
     from transformers import Trainer
 
-    from nemo_local.customizer.batches import read_rows
     from nemo_local.customizer.progress import ProgressWriter
-    from nemo_local.customizer.trainer import train
+    from nemo_local.customizer.training.batches import read_rows
+    from nemo_local.customizer.training.trainer import train
 
     with (
         clock.within(Trainer, "train", "training"),

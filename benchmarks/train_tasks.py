@@ -107,7 +107,7 @@ def tokens_of(task: Task, job: Job, job_dir: Path) -> tuple[Any, Any]:
     """Training and held-out rows as tokens with labels, the same for all."""
     from transformers import AutoTokenizer
 
-    from nemo_local.customizer.batches import make_tokens, read_rows
+    from nemo_local.customizer.training.batches import make_tokens, read_rows
 
     rows, tokenizer = read_rows(job, job_dir / "data"), AutoTokenizer.from_pretrained(task.base)
     files = make_tokens(job, rows, tokenizer, job_dir / "tokens")

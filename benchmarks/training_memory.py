@@ -26,8 +26,8 @@ COLUMNS = {
 
 def measure(folder: Path) -> dict[str, float]:
     """Train an epoch on the rows of a folder: MB of memory on the way, and seconds."""
-    from nemo_local.customizer.batches import read_rows
-    from nemo_local.customizer.trainer import train
+    from nemo_local.customizer.training.batches import read_rows
+    from nemo_local.customizer.training.trainer import train
 
     job = make_job(make_checkpoint(folder / "model"))
     memory = Memory()

@@ -141,15 +141,25 @@ def test_the_control_plane_starts_without_a_training_library():
     assert not taken_in(paths) & (HEAVY | {"nemoguardrails"})
 
 
+TRAINS = ("nemo_local.customizer.training", "nemo_local.customizer.layers")
+CONTROLS = [path for path in modules("nemo_local/customizer") if path.parent.name == "customizer"]
+
+
+@each("path", CONTROLS, ids=str)
+def test_what_controls_trainings_imports_nothing_of_what_trains(path):
+    assert [name for package in TRAINS for name in within(imports(path), package)] == []
+    assert not taken_in([path]) & HEAVY
+
+
 def test_a_training_reads_its_rows_before_it_imports_a_training_library():
-    folder = Path("nemo_local/customizer")
+    folder = Path("nemo_local/customizer/training")
     paths = started_with(folder / "train.py", folder / "launch.py")
     assert folder / "batches.py" in paths
     assert not taken_in(paths) & HEAVY
 
 
 def test_a_training_starts_without_what_the_control_plane_needs():
-    folder = Path("nemo_local/customizer")
+    folder = Path("nemo_local/customizer/training")
     paths = started_with(
         *(folder / name for name in ("train.py", "launch.py", "rank.py", "trainer.py"))
     )

@@ -15,11 +15,11 @@ from transformers import (
 
 from nemo_local.catalog import Catalog, CatalogModel
 from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.layouts import Layouts
-from nemo_local.nim.llama import COMPILED_ROWS, Llama
-from nemo_local.nim.llama_sequences import LlamaSequences
-from nemo_local.nim.merged_weights import ROOM, MergedWeights
-from nemo_local.nim.ops import ops_of
+from nemo_local.nim.llama.layouts import Layouts
+from nemo_local.nim.llama.merged_weights import ROOM, MergedWeights
+from nemo_local.nim.llama.network import COMPILED_ROWS, Llama
+from nemo_local.nim.llama.ops import ops_of
+from nemo_local.nim.llama.sequences import LlamaSequences
 
 SPECIAL = ["<|pad|>", "<|begin_of_text|>", "<|start|>", "<|end|>", "<|eot_id|>"]
 TEMPLATE = (

@@ -1,4 +1,4 @@
-"""Which trackers a job is followed in. No torch here.
+"""Which trackers a job is followed in.
 
 A Weights & Biases key comes with the POST of a job and is handed to its training process in the
 environment. It is in no file, row or argument, so a job that another platform process picks up has

@@ -1,4 +1,4 @@
-"""The linear layers of a checkpoint, and which of them get adapters. No torch here."""
+"""The linear layers of a checkpoint, and which of them get adapters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On how many processes a job is trained, and the command that starts them. No torch here."""
+"""On how many processes a job is trained, and the command that starts them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Processes:
             *("--main_process_port", port or str(PORT) if several else "0"),
             *("--num_cpu_threads_per_process", str(self.threads)),
             *("--mixed_precision", "no", "--dynamo_backend", "no"),
-            *("-m", "nemo_local.customizer.rank", str(folder)),
+            *("-m", "nemo_local.customizer.training.rank", str(folder)),
         ]
 
 

@@ -166,7 +166,7 @@ class TrainingProcesses:
             environment["OMP_NUM_THREADS"] = str(self._threads)
             environment["RAYON_NUM_THREADS"] = str(self._threads)  # of the tokenizer
         return subprocess.Popen(
-            [sys.executable, "-m", f"nemo_local.customizer.{module}"],
+            [sys.executable, "-m", f"nemo_local.customizer.training.{module}"],
             bufsize=0,
             stdin=subprocess.PIPE,  # its end of file tells the child that we are gone
             stdout=output,

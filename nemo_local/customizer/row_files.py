@@ -1,4 +1,4 @@
-"""The files of a dataset folder, and the rows in them. No torch here."""
+"""The files of a dataset folder, and the rows in them."""
 
 from __future__ import annotations
 

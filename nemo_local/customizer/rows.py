@@ -1,4 +1,4 @@
-"""The rows of a dataset folder, in the one form that rendering expects. No torch here."""
+"""The rows of a dataset folder, in the one form that rendering expects."""
 
 from __future__ import annotations
 

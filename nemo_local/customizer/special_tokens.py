@@ -1,4 +1,4 @@
-"""Special tokens that a target adds to the tokenizer of its checkpoint. No torch here.
+"""Special tokens that a target adds to the tokenizer of its checkpoint.
 
     "tokenizer": {
         "additional_special_tokens": ["<|im_start|>", "<|im_end|>"],

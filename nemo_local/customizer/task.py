@@ -1,4 +1,4 @@
-"""What a training process is told of its job. No torch here."""
+"""What a training process is told of its job."""
 
 from __future__ import annotations
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from nemo_local.nim.checkpoint import Checkpoint
 from nemo_local.nim.generation import Generation
-from nemo_local.nim.layouts import Layouts
-from nemo_local.nim.llama import Llama, computes
-from nemo_local.nim.llama_sequences import LlamaSequences
-from nemo_local.nim.merged_weights import ROOM, MergedWeights
+from nemo_local.nim.llama.layouts import Layouts
+from nemo_local.nim.llama.merged_weights import ROOM, MergedWeights
+from nemo_local.nim.llama.network import Llama, computes
+from nemo_local.nim.llama.sequences import LlamaSequences
+from nemo_local.nim.llama.weights import multiplies_bfloat16
 from nemo_local.nim.sampling import choose
 from nemo_local.nim.sequences import PaddedSequences, Sequences
-from nemo_local.nim.weights import multiplies_bfloat16
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from nemo_local.nim.errors import NimError
-from nemo_local.nim.matcher import Matcher
+from nemo_local.nim.grammars.matcher import Matcher
 
 logger = logging.getLogger(__name__)
 

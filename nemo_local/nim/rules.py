@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from nemo_local.nim.constraints import Constraint, Kind
 from nemo_local.nim.errors import BadValue
 from nemo_local.nim.generation import Sampling
+from nemo_local.nim.grammars.constraints import Constraint, Kind
 from nemo_local.nim.schemas import Guides, SamplingFields
 from nemo_local.nim.tool_calls import ToolUse
 

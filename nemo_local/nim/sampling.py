@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from nemo_local.nim import kernels
 from nemo_local.nim.errors import BadValue
 from nemo_local.nim.generation import Generation, TokenLogprob
+from nemo_local.nim.llama import kernels
 
 _NEVER = float("-inf")
 _TERMS = torch.tensor(

@@ -14,12 +14,12 @@ from nemo_local.nim.aside import Aside
 from nemo_local.nim.call_stream import ReplyStream
 from nemo_local.nim.chat_template import render_chat
 from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, UnknownModel
 from nemo_local.nim.generation import Generation, Sampling, TextStream
+from nemo_local.nim.grammars.constraints import Constraint
+from nemo_local.nim.grammars.matcher import Matcher
 from nemo_local.nim.loop_calls import LoopCalls
-from nemo_local.nim.matcher import Matcher
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Lease, Models
 from nemo_local.nim.rules import MAX_LOGPROBS, check_limits, constraint_of, sampling_of

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.llama import modeling_llama
 
 from nemo_local.nim.checkpoint import load_checkpoint
-from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
+from nemo_local.nim.grammars.constraints import Constraint
 from nemo_local.nim.lora import read_adapter
 from nemo_local.nim.metrics import Metrics
 from tests.nemo_local.customizer.architectures import make_architecture
@@ -153,7 +153,7 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("training_type", ["sft", "dpo"])
 def test_no_pass_waits_for_the_gpu(trainable, tmp_path, monkeypatch, training_type):
-    from nemo_local.customizer.objectives import Followed
+    from nemo_local.customizer.training.objectives import Followed
 
     waits, inner, passes = Waits(), Followed.training_step, []
 
@@ -207,8 +207,8 @@ def test_tokens_of_a_target_are_trained_on_a_gpu_as_on_a_cpu(trainable, tmp_path
 def test_frozen_weights_in_bf16_learn_in_bf16_and_go_on_after_a_stop(
     trainable, tmp_path, monkeypatch
 ):
-    from nemo_local.customizer import choices
     from nemo_local.customizer.progress import Stopped
+    from nemo_local.customizer.training import choices
 
     monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
     job = replace(make_job(trainable, log_every_n_steps=1), precision="bf16-mixed")
@@ -225,8 +225,8 @@ def test_frozen_weights_in_bf16_learn_in_bf16_and_go_on_after_a_stop(
 
 
 def test_fused_layers_stay_in_the_type_of_the_weights(trainable, tmp_path, monkeypatch):
-    from nemo_local.customizer import choices
-    from nemo_local.customizer.fused_torch import InTorch
+    from nemo_local.customizer.layers.fused_torch import InTorch
+    from nemo_local.customizer.training import choices
 
     inner, found = InTorch.norm, set()
 
@@ -243,8 +243,8 @@ def test_fused_layers_stay_in_the_type_of_the_weights(trainable, tmp_path, monke
 
 
 def test_memory_that_runs_out_halves_the_rows_on_a_gpu(trainable, tmp_path, monkeypatch):
-    from nemo_local.customizer import objectives, trainer
-    from nemo_local.customizer.gather import gather
+    from nemo_local.customizer.training import objectives, trainer
+    from nemo_local.customizer.training.gather import gather
 
     inner = objectives.answer_logits
 

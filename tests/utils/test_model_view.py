@@ -5,8 +5,8 @@ from copy import deepcopy
 
 import pytest
 
-from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import RowReader
+from nemo_local.customizer.training.rendering import IGNORED, Renderer
 from tests.nemo_local.customizer.test_rendering import end_takes_line_breaks
 from tests.nemo_local.customizer.test_texts import MISTRAL, REASONS
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer, write_rows

@@ -33,7 +33,7 @@ def test_the_collector_runs_again_when_an_import_fails():
 def test_a_library_goes_without_a_module_that_would_take_long():
     program = (
         "import sys\n"
-        "import nemo_local.nim.schema_limits\n"
+        "import nemo_local.nim.grammars.schema_limits\n"
         "assert 'jsonschema' in sys.modules and 'rfc3987_syntax' not in sys.modules\n"
         "import rfc3987_syntax\n"
         "with imported_without('rfc3987_syntax'):\n"

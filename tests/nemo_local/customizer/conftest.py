@@ -33,7 +33,7 @@ def layer_calls(monkeypatch):
     from torch import is_grad_enabled
     from transformers.models.llama.modeling_llama import LlamaMLP
 
-    from nemo_local.customizer.fused_layers import _FusedLayer
+    from nemo_local.customizer.layers.fused_layers import _FusedLayer
 
     calls = []
 

@@ -8,17 +8,17 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from nemo_local.customizer.answers_only import ends_at_answers, rows_end_to_end
-from nemo_local.customizer.batches import LengthBuckets
-from nemo_local.customizer.choices import choose
-from nemo_local.customizer.gather import gather
 from nemo_local.customizer.hyperparameters import make_plan
+from nemo_local.customizer.layers.answers_only import ends_at_answers, rows_end_to_end
 from nemo_local.customizer.modules import linear_modules
-from nemo_local.customizer.networks import load_model
-from nemo_local.customizer.objectives import answer_logits, make_trainer
-from nemo_local.customizer.ranks import Ranks
-from nemo_local.customizer.rendering import Renderer
 from nemo_local.customizer.rows import RowReader
+from nemo_local.customizer.training.batches import LengthBuckets
+from nemo_local.customizer.training.choices import choose
+from nemo_local.customizer.training.gather import gather
+from nemo_local.customizer.training.networks import load_model
+from nemo_local.customizer.training.objectives import answer_logits, make_trainer
+from nemo_local.customizer.training.ranks import Ranks
+from nemo_local.customizer.training.rendering import Renderer
 from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
 from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES

@@ -8,11 +8,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from nemo_local.catalog import CatalogModel, context_length, count_parameters
-from nemo_local.customizer.batches import stop_ids
 from nemo_local.customizer.modules import why_not_packed
-from nemo_local.customizer.packing import PackingCollator
-from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import RowReader
+from nemo_local.customizer.training.batches import stop_ids
+from nemo_local.customizer.training.packing import PackingCollator
+from nemo_local.customizer.training.rendering import IGNORED, Renderer
 from nemo_local.nim.chat_template import render_chat
 from nemo_local.nim.checkpoint import load_checkpoint
 from nemo_local.nim.lora import read_adapter

@@ -10,7 +10,7 @@ from tests.nemo_local.customizer.training import make_job
 def loss_and_gradients(checkpoint, implementation, padded):
     from transformers import AutoModelForCausalLM
 
-    from nemo_local.customizer import attention  # registers the implementation
+    from nemo_local.customizer.layers import attention  # registers the implementation
 
     model = AutoModelForCausalLM.from_pretrained(checkpoint, attn_implementation=implementation)
     ids = torch.arange(3, 63).reshape(4, 15)
@@ -55,7 +55,7 @@ def test_loss_and_gradients_are_those_of_plain_attention(checkpoint, padded, imp
 def test_models_and_rows_it_does_not_suit_keep_their_own_attention(changes, longest, reason):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from nemo_local.customizer import attention
+    from nemo_local.customizer.layers import attention
 
     def why_not(device, longest, **changes):
         return attention.why_not(
@@ -72,8 +72,8 @@ def test_architectures_with_attention_in_code_of_their_own_keep_it(name, tmp_pat
     """Bloom and CodeGen saw what was still to come, and GPT-Neo knew no such attention."""
     import transformers
 
-    from nemo_local.customizer.gather import gather
-    from nemo_local.customizer.ranks import Ranks
+    from nemo_local.customizer.training.gather import gather
+    from nemo_local.customizer.training.ranks import Ranks
 
     shape = {"attention_types": [[["global"], 2]]} if name == "GPTNeo" else {"rotary_dim": 4}
     config = getattr(transformers, f"{name}Config")(
@@ -87,8 +87,8 @@ def test_architectures_with_attention_in_code_of_their_own_keep_it(name, tmp_pat
 
 
 def test_long_rows_of_validation_keep_the_models_own_attention(checkpoint):
-    from nemo_local.customizer.gather import gather
-    from nemo_local.customizer.ranks import Ranks
+    from nemo_local.customizer.training.gather import gather
+    from nemo_local.customizer.training.ranks import Ranks
 
     plan = make_job(checkpoint).plan
     facts = gather(checkpoint, plan, Ranks(), [10, 50], 9, longest_validated=4096)
@@ -96,7 +96,7 @@ def test_long_rows_of_validation_keep_the_models_own_attention(checkpoint):
 
 
 def test_attention_that_drops_nothing_refuses_to_be_asked_for_it():
-    from nemo_local.customizer import attention
+    from nemo_local.customizer.layers import attention
 
     q = torch.randn(1, 2, 5, 8)
     with pytest.raises(ValueError, match="drops nothing, and 0.5 was asked for"):
@@ -114,7 +114,7 @@ def test_architectures_that_only_look_back_need_no_mask(name, tmp_path):
 def test_a_window_that_holds_all_rows_needs_no_mask():
     from transformers import Gemma2Config, LlamaConfig, MistralConfig
 
-    from nemo_local.customizer import attention
+    from nemo_local.customizer.layers import attention
 
     assert attention.why_masked(LlamaConfig(), 100) == ""
     assert attention.why_masked(MistralConfig(sliding_window=100), 100) == ""
@@ -126,7 +126,7 @@ def test_a_window_that_holds_all_rows_needs_no_mask():
 def test_rows_padded_on_the_right_need_no_mask_for_their_own_tokens(checkpoint):
     from transformers import AutoModelForCausalLM
 
-    from nemo_local.customizer import attention
+    from nemo_local.customizer.layers import attention
 
     model = AutoModelForCausalLM.from_pretrained(checkpoint, attn_implementation="sdpa").eval()
     ids, mask = torch.arange(3, 43).reshape(2, 20), torch.ones(2, 20, dtype=torch.long)

@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from nemo_local.customizer.batches import LengthBuckets, read_rows
 from nemo_local.customizer.rows import InvalidRow
+from nemo_local.customizer.training.batches import LengthBuckets, read_rows
 from tests.nemo_local.customizer.training import TASK
 
 DRAW = random.Random(0)

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from nemo_local.customizer.batches import read_rows, stop_ids
-from nemo_local.customizer.call_accuracy import ROWS, CallAccuracy, Reader
-from nemo_local.customizer.facts import ROW_BY_ROW
 from nemo_local.customizer.rows import ChatRow
+from nemo_local.customizer.training.batches import read_rows, stop_ids
+from nemo_local.customizer.training.call_accuracy import ROWS, CallAccuracy, Reader
+from nemo_local.customizer.training.facts import ROW_BY_ROW
 from tests.nemo_local.customizer.test_lora_forward import adapted
 from tests.nemo_local.customizer.tiny_llama import call_row, tool, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
@@ -78,9 +78,9 @@ def greedy(model, prompt, count):
 
 
 def test_replies_are_those_of_the_model_asked_alone_and_it_stays_as_it_was(checkpoint, tokenizer):
-    import nemo_local.customizer.attention  # noqa: F401 - registers ROW_BY_ROW
-    from nemo_local.customizer.call_accuracy import _answering
-    from nemo_local.customizer.lora_forward import shorten_forward
+    import nemo_local.customizer.layers.attention  # noqa: F401 - registers ROW_BY_ROW
+    from nemo_local.customizer.layers.lora_forward import shorten_forward
+    from nemo_local.customizer.training.call_accuracy import _answering
 
     rows = [*chat_rows(3), ChatRow(**call_row(12345678), where="a longer one")]
     asked = asking(rows, checkpoint, tokenizer)

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from nemo_local.customizer.activations import Size
-from nemo_local.customizer.choices import choose, with_less_memory
-from nemo_local.customizer.facts import Facts
 from nemo_local.customizer.plan import Plan
+from nemo_local.customizer.training.activations import Size
+from nemo_local.customizer.training.choices import choose, with_less_memory
+from nemo_local.customizer.training.facts import Facts
 
 LLAMA_8B = Size(layers=32, hidden=4096, intermediate=14336, heads=32)
 ALL = frozenset({"flash_attn", "liger_kernel", "triton", "cc"})

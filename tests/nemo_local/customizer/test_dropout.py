@@ -20,7 +20,7 @@ from transformers import (
     PhiConfig,
 )
 
-from nemo_local.customizer.dropout import (
+from nemo_local.customizer.layers.dropout import (
     OF_HIDDEN_STATES,
     add_hidden_dropout,
     switches,

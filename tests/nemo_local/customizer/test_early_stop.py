@@ -4,9 +4,9 @@ import pytest
 from torch import nn
 from transformers import TrainerControl, TrainerState
 
-from nemo_local.customizer import arguments
 from nemo_local.customizer.progress import Progress, ProgressWriter, Stopped
-from nemo_local.customizer.reporting import EARLY_STOP_EPOCHS, LossWindow, Reporter
+from nemo_local.customizer.training import arguments
+from nemo_local.customizer.training.reporting import EARLY_STOP_EPOCHS, LossWindow, Reporter
 from tests.nemo_local.customizer.test_robustness import AfterSteps, train_without_output
 from tests.nemo_local.customizer.tiny_llama import call_row, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nemo_local.customizer import kernels
-from nemo_local.customizer.fused_compiled import Compiled
-from nemo_local.customizer.fused_torch import InTorch
-from nemo_local.customizer.kernels import numbers
+from nemo_local.customizer.layers import kernels
+from nemo_local.customizer.layers.fused_compiled import Compiled
+from nemo_local.customizer.layers.fused_torch import InTorch
+from nemo_local.customizer.layers.kernels import numbers
 
 ROWS, TOKENS = 2, 7
 in_each_type = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

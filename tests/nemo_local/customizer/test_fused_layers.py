@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nemo_local.customizer.activations import Size
-from nemo_local.customizer.answers_only import end_at_answers
-from nemo_local.customizer.choices import FUSED_MODELS
-from nemo_local.customizer.facts import UNMASKED
-from nemo_local.customizer.fused_compiled import Compiled
-from nemo_local.customizer.fused_layers import fuse_layers
-from nemo_local.customizer.fused_torch import InTorch
-from nemo_local.customizer.objectives import answer_logits, places_before
+from nemo_local.customizer.layers.answers_only import end_at_answers
+from nemo_local.customizer.layers.fused_compiled import Compiled
+from nemo_local.customizer.layers.fused_layers import fuse_layers
+from nemo_local.customizer.layers.fused_torch import InTorch
+from nemo_local.customizer.training.activations import Size
+from nemo_local.customizer.training.choices import FUSED_MODELS
+from nemo_local.customizer.training.facts import UNMASKED
+from nemo_local.customizer.training.objectives import answer_logits, places_before
 from tests.nemo_local.customizer.architectures import ARCHITECTURES, make_architecture
 from tests.nemo_local.customizer.test_gpu_ways import saved_bytes
 

@@ -9,16 +9,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from nemo_local.customizer.activations import Size, resident
-from nemo_local.customizer.arguments import arguments
-from nemo_local.customizer.choices import choose
-from nemo_local.customizer.facts import Choice
-from nemo_local.customizer.gather import gather
-from nemo_local.customizer.passes import pass_sizes
-from nemo_local.customizer.ranks import Ranks
-from nemo_local.customizer.run import Run
 from nemo_local.customizer.special_tokens import NO_TOKENS
-from nemo_local.customizer.token_files import TokenFile
+from nemo_local.customizer.training.activations import Size, resident
+from nemo_local.customizer.training.arguments import arguments
+from nemo_local.customizer.training.choices import choose
+from nemo_local.customizer.training.facts import Choice
+from nemo_local.customizer.training.gather import gather
+from nemo_local.customizer.training.passes import pass_sizes
+from nemo_local.customizer.training.ranks import Ranks
+from nemo_local.customizer.training.run import Run
+from nemo_local.customizer.training.token_files import TokenFile
 from tests.nemo_local.customizer.test_choices import H100, dropping, packed, planned, without
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, TASK, make_job, train_job
@@ -52,7 +52,7 @@ def write_data(folder, training_type):
 def test_activations_that_are_computed_twice_give_the_same_losses(
     checkpoint, tmp_path, tmp_path_factory, changed, monkeypatch, layer_calls
 ):
-    from nemo_local.customizer import trainer
+    from nemo_local.customizer.training import trainer
 
     teacher = make_checkpoint(tmp_path_factory.mktemp("teacher"))
     job = make_job(checkpoint, log_every_n_steps=1, max_steps=6, **changed)
@@ -81,7 +81,7 @@ def test_activations_that_are_computed_twice_give_the_same_losses(
 def test_frozen_weights_that_are_too_large_for_fp32_are_trained_beside(
     checkpoint, tmp_path, monkeypatch, precision
 ):
-    from nemo_local.customizer import choices
+    from nemo_local.customizer.training import choices
 
     monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
     job = replace(make_job(checkpoint), precision=precision)
@@ -213,7 +213,7 @@ def test_a_pass_on_a_gpu_has_a_largest_size():
 
 
 def test_ligers_layers_are_put_in_without_its_losses(checkpoint, monkeypatch):
-    from nemo_local.customizer import networks
+    from nemo_local.customizer.training import networks
 
     given = []
     monkeypatch.setattr(networks, "apply_liger_kernel", lambda *args: given.append(args))

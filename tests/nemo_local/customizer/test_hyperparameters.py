@@ -5,8 +5,8 @@ import pytest
 from nemo_local.core.errors import Invalid
 from nemo_local.customizer.hyperparameters import make_plan, refuse_unknown, shown
 from nemo_local.customizer.modules import linear_modules, resolve_modules
-from nemo_local.customizer.passes import pass_sizes
 from nemo_local.customizer.plan import Dpo, Plan
+from nemo_local.customizer.training.passes import pass_sizes
 
 LEAVES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")

@@ -98,7 +98,7 @@ def trainings():
         for parent in (me, *spares())
         for process in parent.children()
         if process.status() != psutil.STATUS_ZOMBIE
-        and (parent != me or "nemo_local.customizer.train" in process.cmdline())
+        and (parent != me or "nemo_local.customizer.training.train" in process.cmdline())
     ]
 
 

@@ -54,7 +54,7 @@ def test_loss_and_gradients_are_those_of_peft(
 ):
     import torch
 
-    from nemo_local.customizer import lora_forward
+    from nemo_local.customizer.layers import lora_forward
 
     monkeypatch.setattr(lora_forward, "WIDEST", widest)
     theirs, ours = adapted(checkpoint, dropout), adapted(checkpoint, dropout)
@@ -87,7 +87,7 @@ def about_as_peft(theirs, ours, autocast):
 def test_an_adapter_beside_bfloat16_weights_learns_what_it_does_with_peft(
     checkpoint, dropout, autocast
 ):
-    from nemo_local.customizer.lora_forward import shorten_forward
+    from nemo_local.customizer.layers.lora_forward import shorten_forward
 
     theirs, ours = (adapted(checkpoint, dropout, "bfloat16") for _ in range(2))
     assert shorten_forward(ours) == 14 and forms(ours) == (0, 14)
@@ -95,7 +95,7 @@ def test_an_adapter_beside_bfloat16_weights_learns_what_it_does_with_peft(
 
 
 def test_products_in_bfloat16_learn_what_those_of_peft_do(checkpoint):
-    from nemo_local.customizer import lora_forward
+    from nemo_local.customizer.layers import lora_forward
 
     theirs, ours = adapted(checkpoint), adapted(checkpoint)
     assert lora_forward.shorten_forward(ours) == 14 and forms(ours) == (14, 0)
@@ -105,7 +105,7 @@ def test_products_in_bfloat16_learn_what_those_of_peft_do(checkpoint):
 def test_without_its_adapter_a_layer_is_what_it_was(checkpoint):
     import torch
 
-    from nemo_local.customizer.lora_forward import shorten_forward
+    from nemo_local.customizer.layers.lora_forward import shorten_forward
 
     ids = torch.arange(3, 63).reshape(3, 20)
     for model in (adapted(checkpoint), adapted(checkpoint, dtype="bfloat16")):
@@ -120,7 +120,7 @@ def test_without_its_adapter_a_layer_is_what_it_was(checkpoint):
 def test_matrices_added_up_once_give_the_same_and_only_within(checkpoint):
     import torch
 
-    from nemo_local.customizer.lora_forward import merged_once, shorten_forward
+    from nemo_local.customizer.layers.lora_forward import merged_once, shorten_forward
 
     model, ids = adapted(checkpoint), torch.arange(3, 63).reshape(3, 20)
     shorten_forward(model)

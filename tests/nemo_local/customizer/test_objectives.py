@@ -11,11 +11,11 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_local.customizer.hyperparameters import make_plan
-from nemo_local.customizer.preferences import make_pairs
 from nemo_local.customizer.progress import TrainingFailed
-from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import RowReader
 from nemo_local.customizer.texts import UntrainableData
+from nemo_local.customizer.training.preferences import make_pairs
+from nemo_local.customizer.training.rendering import IGNORED, Renderer
 from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
@@ -53,7 +53,7 @@ def answer_log_probs(model, prompt, answer):
 
 def preference_loss(checkpoint, folder, model=None, **dpo):
     """The trainer's loss on the first four pairs, and the pairs."""
-    from nemo_local.customizer.objectives import make_trainer
+    from nemo_local.customizer.training.objectives import make_trainer
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     found = read_pairs(folder, tokenizer)
@@ -143,7 +143,7 @@ def test_the_preference_loss_is_that_of_trl(checkpoint, pairs, average):
 def test_every_pair_of_a_step_weighs_the_same_whatever_passes_it_is_in(
     checkpoint, pairs, tmp_path, monkeypatch
 ):
-    from nemo_local.customizer import passes
+    from nemo_local.customizer.training import passes
 
     write_rows(pairs / "data/training/a.jsonl", [pair_row(i) for i in range(14)])
     whole = tmp_path / "whole"
@@ -293,7 +293,7 @@ def test_a_rejected_answer_may_call_a_tool_that_was_not_offered_and_a_chosen_one
 
 
 def test_the_loss_of_no_tokens_is_nothing_and_no_division_by_zero(checkpoint, tmp_path):
-    from nemo_local.customizer.objectives import make_trainer
+    from nemo_local.customizer.training.objectives import make_trainer
 
     nothing = Dataset.from_dict({"input_ids": [[5, 6, 7]], "labels": [[IGNORED] * 3]})
     trainer = make_trainer(

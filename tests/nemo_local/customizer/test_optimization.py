@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nemo_local.customizer.hyperparameters import make_plan
-from nemo_local.customizer.optimization import make_optimizer, make_schedule
+from nemo_local.customizer.training.optimization import make_optimizer, make_schedule
 
 
 def plan(**given):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nemo_local.customizer.batches import stop_ids
+from nemo_local.customizer.training.batches import stop_ids
 from nemo_local.nim.checkpoint import load_checkpoint
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 from tests.tiny_checkpoint import entry

@@ -4,12 +4,12 @@ import pytest
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from nemo_local.customizer.gather import gather
 from nemo_local.customizer.modules import why_not_packed
-from nemo_local.customizer.packing import PackingCollator, first_fit, padding_shares
 from nemo_local.customizer.plan import Plan
-from nemo_local.customizer.ranks import Ranks
-from nemo_local.customizer.rendering import IGNORED
+from nemo_local.customizer.training.gather import gather
+from nemo_local.customizer.training.packing import PackingCollator, first_fit, padding_shares
+from nemo_local.customizer.training.ranks import Ranks
+from nemo_local.customizer.training.rendering import IGNORED
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
 pytestmark = OF_THE_LIBRARIES
@@ -77,9 +77,9 @@ def test_packing_is_off_where_the_teacher_would_mix_the_rows(checkpoint, tmp_pat
 def test_the_model_that_trains_computes_the_loss_of_sequences_in_rows_of_their_own(
     checkpoint, finetuning_type, collator
 ):
-    from nemo_local.customizer.choices import choose
-    from nemo_local.customizer.networks import load_model
-    from nemo_local.customizer.objectives import answer_logits, places_before
+    from nemo_local.customizer.training.choices import choose
+    from nemo_local.customizer.training.networks import load_model
+    from nemo_local.customizer.training.objectives import answer_logits, places_before
 
     job = make_job(checkpoint, sequence_packing_enabled=True, finetuning_type=finetuning_type)
     plan = job.plan

@@ -7,8 +7,8 @@ import pytest
 
 from nemo_local.core.errors import Invalid
 from nemo_local.customizer import parallelism
-from nemo_local.customizer.batches import LengthBuckets
 from nemo_local.customizer.parallelism import Processes, processes_for
+from nemo_local.customizer.training.batches import LengthBuckets
 from nemo_local.settings import Settings, SettingsError
 
 OPTION = {"training_type": "sft", "finetuning_type": "lora", "num_gpus": 4, "micro_batch_size": 1}
@@ -85,7 +85,7 @@ def test_every_machine_is_started_with_the_same_command_but_for_its_rank():
         "--multi_gpu --main_process_ip 10.0.0.1 --num_machines 2 --machine_rank 1 "
         "--num_processes 8 --main_process_port 777 --num_cpu_threads_per_process 2 "
     )
-    assert second[-3:] == ["-m", "nemo_local.customizer.rank", "/jobs/cust-1"]
+    assert second[-3:] == ["-m", "nemo_local.customizer.training.rank", "/jobs/cust-1"]
     assert [b for a, b in zip(first, second, strict=True) if a != b] == ["1"]
     alone = processes_for(told(), gpus=4, threads=8).command(Path("/jobs/cust-1"))
     assert alone[alone.index("--main_process_port") + 1] == "0"  # any that is free
@@ -95,8 +95,8 @@ def test_every_machine_is_started_with_the_same_command_but_for_its_rank():
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("size", [1, 2, 8])
 def test_the_shares_of_a_step_are_the_batch_of_one_process(rows, count, size):
-    from nemo_local.customizer.ranks import Ranks
-    from nemo_local.customizer.shares import Shares
+    from nemo_local.customizer.training.ranks import Ranks
+    from nemo_local.customizer.training.shares import Shares
 
     lengths = list(range(rows))
     shares = [
@@ -117,8 +117,8 @@ def test_the_shares_of_a_step_are_the_batch_of_one_process(rows, count, size):
 
 
 def test_validation_batches_are_handed_out_in_turn_and_nobody_is_left_waiting():
-    from nemo_local.customizer.ranks import Ranks
-    from nemo_local.customizer.shares import validation_shares
+    from nemo_local.customizer.training.ranks import Ranks
+    from nemo_local.customizer.training.shares import validation_shares
 
     assert validation_shares(5, 2, Ranks(0, 2)) == [[0, 1], [4]]
     assert validation_shares(5, 2, Ranks(1, 2)) == [[2, 3], []]

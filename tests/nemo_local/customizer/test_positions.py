@@ -20,8 +20,8 @@ from transformers import (
     OPTConfig,
 )
 
-from nemo_local.customizer.positions import TABLES, check_positions
 from nemo_local.customizer.progress import TrainingFailed
+from nemo_local.customizer.training.positions import TABLES, check_positions
 from tests.nemo_local.customizer.tiny_llama import tokenizer, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 

@@ -15,8 +15,8 @@ import pytest
 from nemo_local.customizer.parent import PARENT_GONE
 from nemo_local.customizer.processes import TrainingProcesses, end_process
 from nemo_local.customizer.progress import STOPPED, read_all
-from nemo_local.customizer.spare import LOWEST_PRIORITY, get_ready_at_leisure
 from nemo_local.customizer.temporary import TemporaryFolder
+from nemo_local.customizer.training.spare import LOWEST_PRIORITY, get_ready_at_leisure
 from nemo_local.processes import wait_until
 from tests.nemo_local.customizer.training import make_job, spares, wait_for_spare
 

@@ -11,7 +11,8 @@ KERNELS = ("norm", "norm_back", "gate", "gate_back", "turn", "softmax")
 REHEARSED_THEN_TRAINED = """
 import json, sys
 from pathlib import Path
-from nemo_local.customizer import kernels, rehearsal
+from nemo_local.customizer.layers import kernels
+from nemo_local.customizer.training import rehearsal
 from nemo_local.customizer.task import Task
 from tests.nemo_local.customizer.training import train_job
 

@@ -8,10 +8,10 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from nemo_local.customizer.preferences import make_pairs
-from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import ChatRow, PreferenceRow, TextRow
 from nemo_local.customizer.texts import UntrainableData
+from nemo_local.customizer.training.preferences import make_pairs
+from nemo_local.customizer.training.rendering import IGNORED, Renderer
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer
 from tests.tiny_checkpoint import make_tokenizer
 

@@ -11,7 +11,6 @@ from threading import Event
 import pytest
 import torch
 
-from nemo_local.customizer.memory import is_out_of_memory
 from nemo_local.customizer.progress import (
     DISK_FULL,
     ProgressWriter,
@@ -19,7 +18,8 @@ from nemo_local.customizer.progress import (
     TrainingFailed,
     read_all,
 )
-from nemo_local.customizer.train import main, reason_of
+from nemo_local.customizer.training.memory import is_out_of_memory
+from nemo_local.customizer.training.train import main, reason_of
 from nemo_local.processes import wait_until
 from tests.nemo_local.customizer.test_trackers import scalars
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
@@ -61,7 +61,7 @@ class AfterAsking(Event):
 
 def train_without_output(job, job_dir, monkeypatch):
     """Train to the last step, and be killed there; returns what was reported."""
-    from nemo_local.customizer import trainer
+    from nemo_local.customizer.training import trainer
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -146,7 +146,7 @@ def test_memory_that_ran_out_is_known_whoever_tells(error):
 @pytest.fixture
 def memory(monkeypatch):
     """Lets a pass fail that has more tokens than the memory holds: plain, and checkpointed."""
-    from nemo_local.customizer import objectives
+    from nemo_local.customizer.training import objectives
 
     inner, limit = objectives.answer_logits, [0, 0]
 
@@ -170,7 +170,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(checkpoint, job_dir, 
 
 
 def test_a_validation_that_does_not_fit_is_halved_until_it_does(checkpoint, job_dir, monkeypatch):
-    from nemo_local.customizer import objectives
+    from nemo_local.customizer.training import objectives
 
     inner = objectives.answer_logits
 
@@ -215,8 +215,8 @@ def test_a_row_that_does_not_fit_fails_the_run_with_what_would(checkpoint, job_d
 
 
 def test_what_several_processes_may_do_depends_on_how_they_share():
-    from nemo_local.customizer.memory import what_several_may_do
-    from nemo_local.customizer.ranks import Ranks
+    from nemo_local.customizer.training.memory import what_several_may_do
+    from nemo_local.customizer.training.ranks import Ranks
 
     whole, split = (
         what_several_may_do(Ranks(1, 2, parallelism), 1, 70, "CUDA out of memory")
@@ -263,7 +263,7 @@ def test_weights_that_are_gone_are_told_as_that(job_dir, job):
 
 def test_dropouts_act_in_training_only_and_are_not_stored(checkpoint, job_dir):
 
-    from nemo_local.customizer.dropout import add_hidden_dropout
+    from nemo_local.customizer.layers.dropout import add_hidden_dropout
     from tests.nemo_local.customizer.test_outputs import load
 
     model, ids = load(checkpoint), torch.tensor([[0, 4, 70, 71, 72, 1]])
@@ -289,7 +289,7 @@ def test_dropouts_act_in_training_only_and_are_not_stored(checkpoint, job_dir):
 def test_sigterm_lets_the_process_end_its_step_and_leave_a_checkpoint(checkpoint, job_dir):
     from nemo_local.customizer.processes import TrainingProcesses, end_process
     from nemo_local.customizer.progress import STOPPED
-    from nemo_local.customizer.reporting import last_checkpoint
+    from nemo_local.customizer.training.reporting import last_checkpoint
 
     job = make_job(checkpoint, epochs=400, log_every_n_steps=1)
     job.write(job_dir)
@@ -330,7 +330,7 @@ def test_max_steps_beyond_the_epochs_change_nothing(checkpoint, job_dir):
 @pytest.fixture
 def no_number(monkeypatch):
     """The numbers of steps, or "validation", whose loss is NaN."""
-    from nemo_local.customizer.objectives import AnswerTrainer
+    from nemo_local.customizer.training.objectives import AnswerTrainer
 
     inner = AnswerTrainer.compute_loss
 
@@ -391,7 +391,7 @@ def test_weights_that_the_last_step_made_no_numbers_fail_a_run_without_validatio
 def test_weights_that_do_not_fit_fail_the_run_with_what_to_do(
     checkpoint, job_dir, memory, monkeypatch
 ):
-    from nemo_local.customizer import trainer
+    from nemo_local.customizer.training import trainer
 
     def no_room(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -402,7 +402,7 @@ def test_weights_that_do_not_fit_fail_the_run_with_what_to_do(
 
 
 def test_a_disk_that_takes_not_even_the_log_leaves_the_reason(job_dir, job, monkeypatch):
-    from nemo_local.customizer import train
+    from nemo_local.customizer.training import train
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")

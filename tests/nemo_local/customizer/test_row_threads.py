@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nemo_local.customizer import row_threads
-from nemo_local.customizer.fused_compiled import Compiled
-from nemo_local.customizer.fused_layers import built_once, fuse_layers
-from nemo_local.customizer.objectives import answer_logits, places_before, shared_by
-from nemo_local.customizer.row_threads import RowThreads
+from nemo_local.customizer.layers.fused_compiled import Compiled
+from nemo_local.customizer.layers.fused_layers import built_once, fuse_layers
+from nemo_local.customizer.training import row_threads
+from nemo_local.customizer.training.objectives import answer_logits, places_before, shared_by
+from nemo_local.customizer.training.row_threads import RowThreads
 from tests.nemo_local.customizer.architectures import make_architecture
 from tests.nemo_local.customizer.test_fused_layers import adapted
 

@@ -15,10 +15,10 @@ from importlib.util import find_spec
 import psutil
 import pytest
 
-from nemo_local.customizer.launch import cause
 from nemo_local.customizer.parallelism import WantedProcesses
 from nemo_local.customizer.processes import TrainingProcesses, end_process
 from nemo_local.customizer.progress import STOPPED, read_all
+from nemo_local.customizer.training.launch import cause
 from nemo_local.processes import wait_until
 from tests.conftest import free_port, running_control_plane
 from tests.nemo_local.customizer.conftest import ROWS, job_body, make_settings, serving, upload
@@ -65,7 +65,7 @@ def members(folder):
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "nemo_local.customizer.rank" in command and str(folder) in command:
+        if "nemo_local.customizer.training.rank" in command and str(folder) in command:
             found.append(process)
     return found
 
@@ -187,7 +187,7 @@ from pathlib import Path
 
 if os.environ.get("RANK") == "1":
     import torch
-    from nemo_local.customizer import objectives
+    from nemo_local.customizer.training import objectives
 
     inner = objectives.answer_logits
 

@@ -9,9 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PhiConfig
 
 from nemo_local.core.errors import Invalid
-from nemo_local.customizer.batches import stop_ids, unknown_ids
 from nemo_local.customizer.progress import TrainingFailed
-from nemo_local.customizer.rendering import Renderer
 from nemo_local.customizer.rows import RowReader
 from nemo_local.customizer.special_tokens import (
     NO_TOKENS,
@@ -20,8 +18,10 @@ from nemo_local.customizer.special_tokens import (
     save_tokenizer,
 )
 from nemo_local.customizer.texts import UntrainableData
+from nemo_local.customizer.training.batches import stop_ids, unknown_ids
+from nemo_local.customizer.training.rendering import Renderer
 from nemo_local.nim.checkpoint import beside, load_checkpoint
-from nemo_local.nim.llama import computes
+from nemo_local.nim.llama.network import computes
 from nemo_local.nim.lora import Adapter, read_adapter
 from nemo_local.nim.sequences import PaddedSequences
 from tests.nemo_local.customizer.architectures import ARCHITECTURES, SIZE, make_architecture
@@ -225,7 +225,7 @@ def test_an_end_that_is_no_token_is_named(checkpoint):
 
 
 def test_new_rows_begin_at_the_mean_and_the_others_stay(checkpoint):
-    from nemo_local.customizer.token_rows import add_rows
+    from nemo_local.customizer.layers.token_rows import add_rows
 
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     before = model.get_input_embeddings().weight.detach().clone()

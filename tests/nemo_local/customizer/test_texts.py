@@ -2,9 +2,9 @@
 
 import pytest
 
-from nemo_local.customizer.preferences import make_pairs
-from nemo_local.customizer.rendering import IGNORED, Renderer
 from nemo_local.customizer.rows import ChatRow, PreferenceRow
+from nemo_local.customizer.training.preferences import make_pairs
+from nemo_local.customizer.training.rendering import IGNORED, Renderer
 from nemo_local.nim.chat_template import render_chat
 from tests.nemo_local.customizer.tiny_llama import tokenizer, tool
 

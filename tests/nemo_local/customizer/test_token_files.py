@@ -8,14 +8,14 @@ from threading import Event
 
 import pytest
 
-from nemo_local.customizer.batches import ROWS_AT_ONCE, make_tokens, read_rows
-from nemo_local.customizer.preferences import make_pairs
 from nemo_local.customizer.progress import read_all
-from nemo_local.customizer.rendering import Renderer, Tokens
 from nemo_local.customizer.rows import InvalidRow
 from nemo_local.customizer.texts import UntrainableData
-from nemo_local.customizer.token_files import write_tokens
-from nemo_local.customizer.train import main, reason_of
+from nemo_local.customizer.training.batches import ROWS_AT_ONCE, make_tokens, read_rows
+from nemo_local.customizer.training.preferences import make_pairs
+from nemo_local.customizer.training.rendering import Renderer, Tokens
+from nemo_local.customizer.training.token_files import write_tokens
+from nemo_local.customizer.training.train import main, reason_of
 from tests.nemo_local.customizer.tiny_llama import call_row, tokenizer, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, TASK
 

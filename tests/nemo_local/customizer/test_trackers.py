@@ -335,7 +335,7 @@ class AProcess:
     def _run(self, error, step):
         from transformers import TrainerControl, TrainerState, TrainingArguments
 
-        from nemo_local.customizer.trackers import Trackers
+        from nemo_local.customizer.training.trackers import Trackers
 
         arguments = TrainingArguments(str(self._folder), use_cpu=True, seed=step)
         told = (arguments, TrainerState(global_step=step), TrainerControl())

@@ -38,7 +38,7 @@ def test_a_run_learns_and_reports_what_the_contract_shows(job, job_dir):
     ids=["bfloat16", "float32", "GPU"],
 )
 def test_rows_are_padded_to_few_lengths_where_each_new_one_costs_time(device, bf16, expected):
-    from nemo_local.customizer.arguments import padded_to
+    from nemo_local.customizer.training.arguments import padded_to
 
     run, choices = SimpleNamespace(device=torch.device(device)), SimpleNamespace(bf16=bf16)
     assert padded_to(run, choices) == expected
@@ -57,7 +57,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_to_the_same_adapter(
 ):
     from safetensors.numpy import load_file
 
-    from nemo_local.customizer.arguments import CHECKPOINT_EVERY_STEPS
+    from nemo_local.customizer.training.arguments import CHECKPOINT_EVERY_STEPS
 
     job = replace(job, plan=replace(job.plan, epochs=4))
     whole = tmp_path / "whole"
@@ -100,7 +100,7 @@ def test_rows_that_are_too_long_are_cut_or_dropped_and_counted(job, job_dir):
 def test_a_validation_loss_is_the_same_whatever_passes_it_is_in(
     checkpoint, job_dir, tmp_path, monkeypatch, kind
 ):
-    from nemo_local.customizer import passes
+    from nemo_local.customizer.training import passes
 
     rows = [{"prompt": "a", "completion": "b" * size} for size in (3, 40, 9, 120, 60)]
     write_rows(job_dir / "data/validation/a.jsonl", rows)
@@ -133,10 +133,10 @@ def test_a_run_that_is_shorter_than_the_steps_between_two_logs_has_a_loss(checkp
 
 
 def test_a_dropout_of_nothing_takes_the_place_of_the_checkpoints(checkpoint, tmp_path):
-    from nemo_local.customizer.choices import choose
-    from nemo_local.customizer.gather import gather
-    from nemo_local.customizer.networks import load_model
-    from nemo_local.customizer.ranks import Ranks
+    from nemo_local.customizer.training.choices import choose
+    from nemo_local.customizer.training.gather import gather
+    from nemo_local.customizer.training.networks import load_model
+    from nemo_local.customizer.training.ranks import Ranks
 
     folder = tmp_path / "with dropout"
     shutil.copytree(checkpoint, folder)
@@ -160,8 +160,8 @@ def test_every_layer_knows_when_it_trains_and_when_it_is_validated(
 def test_checkpoints_that_take_long_are_written_less_often():
     from types import SimpleNamespace
 
-    from nemo_local.customizer.ranks import Ranks
-    from nemo_local.customizer.reporting import SavePace
+    from nemo_local.customizer.training.ranks import Ranks
+    from nemo_local.customizer.training.reporting import SavePace
 
     now = [0.0]
     pace, written = SavePace(Ranks(), clock=lambda: now[0]), []

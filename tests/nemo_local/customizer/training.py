@@ -6,12 +6,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nemo_local.customizer.batches import read_rows
 from nemo_local.customizer.hyperparameters import make_plan
 from nemo_local.customizer.modules import linear_modules
 from nemo_local.customizer.plan import Plan
 from nemo_local.customizer.progress import ProgressWriter, read_all
 from nemo_local.customizer.task import Task
+from nemo_local.customizer.training.batches import read_rows
 from nemo_local.processes import wait_until
 
 OF_THE_LIBRARIES = [
@@ -52,7 +52,7 @@ def make_job(checkpoint, **hyperparameters):
 
 def train_job(job, job_dir, stop=None):
     """Train to the end, or until `stop`; returns what was reported."""
-    from nemo_local.customizer.trainer import train
+    from nemo_local.customizer.training.trainer import train
 
     progress = ProgressWriter(job_dir)
     try:
@@ -68,7 +68,7 @@ def spares(parent=None):
         process
         for process in (parent or psutil.Process()).children()
         if process.status() != psutil.STATUS_ZOMBIE
-        and "nemo_local.customizer.spare" in process.cmdline()
+        and "nemo_local.customizer.training.spare" in process.cmdline()
     ]
 
 

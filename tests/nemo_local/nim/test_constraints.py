@@ -10,8 +10,8 @@ import xgrammar
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from nemo_local.nim.constraints import MAX_NESTING, Constraint, Grammars
 from nemo_local.nim.errors import BadValue
+from nemo_local.nim.grammars.constraints import MAX_NESTING, Constraint, Grammars
 from tests.tiny_checkpoint import make_tokenizer
 
 EOS = 4

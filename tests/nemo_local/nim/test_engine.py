@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.errors import BadValue, Busy, TimeUp, UnknownModel
 from nemo_local.nim.generation import Generation
+from nemo_local.nim.grammars.constraints import Constraint
 from nemo_local.nim.lora import read_adapter
 from nemo_local.nim.metrics import Metrics
 from tests.nemo_local.nim.conftest import MODEL, Writer

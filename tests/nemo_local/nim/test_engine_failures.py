@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.errors import BadValue
 from nemo_local.nim.generation import TextStream
-from nemo_local.nim.llama_sequences import LlamaSequences
+from nemo_local.nim.grammars.constraints import Constraint
+from nemo_local.nim.llama.sequences import LlamaSequences
 from nemo_local.nim.lora import Unservable, read_adapter
 from tests.nemo_local.nim.conftest import MODEL, Writer
 from tests.nemo_local.nim.test_engine import alone, prompts
@@ -137,7 +137,7 @@ def test_no_memory_to_drop_a_reply_ends_those_beside_it_and_not_the_engine(
 def test_a_form_that_can_be_read_in_ever_more_ways_ends_its_own_reply_only(
     writer: Writer, kind: Any, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nemo_local.nim.matcher.TOKEN_S", 0.02)  # sooner
+    monkeypatch.setattr("nemo_local.nim.grammars.matcher.TOKEN_S", 0.02)  # sooner
     slow = writer.generation("Hello", max_tokens=400)
     slow.matcher = writer.checkpoint.grammars.matcher(Constraint(kind, form))
     wanted = writer.write(writer.generation("Hello", max_tokens=99))[0].tokens

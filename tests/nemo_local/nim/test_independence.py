@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 from nemo_local.catalog import DEFAULT_MODEL, POCKET_WEIGHTS, context_length, count_parameters
 from nemo_local.nim.chat_template import render_chat
 from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
-from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
 from nemo_local.nim.generation import Generation
+from nemo_local.nim.grammars.constraints import Constraint
 from nemo_local.nim.lora import read_adapter
 from nemo_local.nim.metrics import Metrics
 from nemo_local.pocket.world import rows

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nemo_local.nim import amx, attention, halves, kernels, products
 from nemo_local.nim.kv_cache import KvCache, array_of
-from nemo_local.nim.ops import CompiledOps, TorchOps, ops_of
-from nemo_local.nim.weights import Weight, multiplies_bfloat16
+from nemo_local.nim.llama import amx, attention, halves, kernels, products
+from nemo_local.nim.llama.ops import CompiledOps, TorchOps, ops_of
+from nemo_local.nim.llama.weights import Weight, multiplies_bfloat16
 
 ODD = (1, 3, 4, 17, 130)
 of_both_caches = pytest.mark.parametrize(

@@ -19,16 +19,16 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from nemo_local.nim import amx
 from nemo_local.nim.batch import batches_of
 from nemo_local.nim.checkpoint import SMALL_MODEL, Checkpoint, load_checkpoint
-from nemo_local.nim.compiled_step import parts_of
-from nemo_local.nim.llama import computes
+from nemo_local.nim.llama import amx
+from nemo_local.nim.llama.compiled_step import parts_of
+from nemo_local.nim.llama.merged_weights import ROOM
+from nemo_local.nim.llama.network import computes
+from nemo_local.nim.llama.weights import multiplies_bfloat16
 from nemo_local.nim.lora import Adapter, read_adapter
-from nemo_local.nim.merged_weights import ROOM
 from nemo_local.nim.prefixes import KEPT_BYTES, Prefix, Prefixes
 from nemo_local.nim.sequences import PaddedSequences, Sequences
-from nemo_local.nim.weights import multiplies_bfloat16
 from tests.nemo_local.nim.conftest import MODEL
 from tests.tiny_checkpoint import (
     entry,

@@ -6,8 +6,8 @@ import pytest
 import torch
 import xgrammar
 
-from nemo_local.nim.constraints import Constraint, Grammars
 from nemo_local.nim.generation import Generation, Sampling, TextStream, Vocabulary
+from nemo_local.nim.grammars.constraints import Constraint, Grammars
 from nemo_local.nim.rules import sampling_of
 from nemo_local.nim.sampling import choose
 from nemo_local.nim.schemas import CompletionRequest

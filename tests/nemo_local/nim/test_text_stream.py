@@ -7,8 +7,8 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from nemo_local.nim.checkpoint import Checkpoint
-from nemo_local.nim.constraints import Grammars
 from nemo_local.nim.generation import TextStream
+from nemo_local.nim.grammars.constraints import Grammars
 from tests.nemo_local.nim.conftest import Writer
 
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from nemo_local.core.tool_formats import HERMES, LLAMA3_JSON, MISTRAL
 from nemo_local.nim.chat_template import render_chat
 from nemo_local.nim.checkpoint import Checkpoint, beside
-from nemo_local.nim.constraints import Constraint
 from nemo_local.nim.engine import Engine
+from nemo_local.nim.grammars.constraints import Constraint
 from nemo_local.nim.lora import Unservable, read_adapter
 from nemo_local.nim.metrics import Metrics
 from nemo_local.nim.models import Models

@@ -21,7 +21,7 @@ from nemo_local.core.tool_formats import (
 )
 from nemo_local.nim.call_stream import ReplyStream, read_constrained
 from nemo_local.nim.checkpoint import load_checkpoint
-from nemo_local.nim.constraints import Constraint, Grammars
+from nemo_local.nim.grammars.constraints import Constraint, Grammars
 from nemo_local.nim.tool_calls import ToolUse
 from tests.tiny_checkpoint import entry, make_checkpoint, make_tokenizer
 

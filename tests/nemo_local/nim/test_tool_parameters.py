@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from nemo_local.nim.constraints import Constraint, Grammars
 from nemo_local.nim.errors import BadValue
-from nemo_local.nim.tool_parameters import closed
+from nemo_local.nim.grammars.constraints import Constraint, Grammars
+from nemo_local.nim.grammars.tool_parameters import closed
 from tests.nemo_local.nim.test_constraints import EOS, SIZE, TOKENIZER, accepts, call
 
 STRING = {"type": "string"}

@@ -1,0 +1,350 @@
+"""What a training minimises: the answers' cross entropy, the distance to a teacher, or preference.
+
+N tokens that are learnt, B rows or pairs, T tokens of a row, V vocabulary
+
+A place is an index into the flattened [B, T] batch: the token before a learnt one, predicting it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import TrainingArguments
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+
+from nemo_local.customizer.layers import attention
+from nemo_local.customizer.layers.answers_only import ends_at_answers, rows_end_to_end
+from nemo_local.customizer.layers.fused_layers import built_once
+from nemo_local.customizer.plan import Dpo, Plan
+from nemo_local.customizer.training.call_accuracy import CallAccuracy
+from nemo_local.customizer.training.rendering import IGNORED
+from nemo_local.customizer.training.reporting import LossWindow, Pace
+from nemo_local.customizer.training.row_threads import RowThreads
+from nemo_local.customizer.training.together import Together
+
+MODEL_INPUTS = (
+    *("input_ids", "attention_mask", "position_ids"),
+    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),
+)
+
+ANSWERS_OF = 64
+"""Their number is filled up to a multiple of it, since products of a new shape are slow."""
+
+
+class Followed(Together):
+    """A trainer that draws rows in the order of LengthBuckets, and tells the loss of every step."""
+
+    window: LossWindow
+    pace: Pace
+    call_accuracy: CallAccuracy | None = None
+    """What is asked at each validation besides the loss."""
+
+    def _run_epoch(self, **options: Any) -> None:
+        """As the Trainer, which would take one more step when it resumes after the last."""
+        if self.state.global_step < self.total_steps and not self.control.should_training_stop:
+            super()._run_epoch(**options)
+
+    def training_step(self, model: Any, inputs: Any, *given: Any, **options: Any) -> Tensor:
+        self.pace.count((inputs["input_ids"] != self.processing_class.pad_token_id).sum())
+        loss: Tensor = super().training_step(model, inputs, *given, **options)
+        self.window.add(loss)
+        return loss
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the Trainer would ask every weight for its size, in each pass."""
+        return 0
+
+    def log(self, logs: dict[str, float], *given: Any, **options: Any) -> None:
+        logs.pop("total_flos", None)
+        super().log(logs, *given, **options)
+
+    def evaluation_loop(self, *given: Any, **options: Any) -> Any:
+        output = super().evaluation_loop(*given, **options)
+        if self.call_accuracy is not None:
+            output.metrics.update(self.call_accuracy.measure(self.model))
+        return output
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.order
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Checkpoints need no card; the output gets its own."""
+
+
+class AnswerTrainer(Followed, SFTTrainer):
+    """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
+
+    threads = RowThreads()
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Any:
+        def loss_of(part: dict[str, Any]) -> Tensor:
+            places = part["places"]
+            targets = part["labels"].flatten()[places + 1]
+            return self.loss_sum(answer_logits(model, part, places), targets, part, places)
+
+        parts = shared_by(inputs, self.threads.parts(*inputs["labels"].shape))
+        with built_once(model) if len(parts) > 1 else nullcontext():
+            loss = self.threads.sum(loss_of, parts, self.trained)
+        if num_items_in_batch is None:
+            return loss / max(1, len(inputs["places"]))  # one of several processes may have none
+        # Those of all processes, over which the gradients are averaged.
+        return loss * self.ranks.count / torch.as_tensor(num_items_in_batch).clamp(min=1)
+
+    def loss_sum(
+        self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], places: Tensor
+    ) -> Tensor:
+        """Summed loss of `logits` [N, V] for `targets` [N] after `places` [N]."""
+        return functional.cross_entropy(logits, targets, reduction="sum")
+
+
+class DistillationTrainer(AnswerTrainer):
+    """Pulls the distribution of every answer token to the teacher's.
+
+        loss = sum over tokens of KL(teacher || student)
+
+    Source: https://arxiv.org/abs/1503.02531 (temperature 1, no share of the hard targets)
+    """
+
+    teacher: Any
+
+    def loss_sum(
+        self, logits: Tensor, targets: Tensor, inputs: dict[str, Any], places: Tensor
+    ) -> Tensor:
+        with torch.no_grad(), self.accelerator.autocast():
+            wanted = answer_logits(self.teacher, inputs, places)
+        # Checkpoints pad their vocabularies differently; no token has an id beyond the smaller.
+        size = min(logits.shape[-1], wanted.shape[-1])
+        return functional.kl_div(
+            functional.log_softmax(logits[:, :size], dim=-1),
+            functional.log_softmax(wanted[:, :size], dim=-1),
+            reduction="sum",
+            log_target=True,
+        )
+
+
+class PreferenceTrainer(Followed):
+    """Learns to prefer one answer to another, and with NeMo's SFT weight to give it.
+
+        reward = log p(answer) - log p(answer) before the first step
+        loss = preference_loss_weight * -log sigmoid(beta * (reward(chosen) - reward(rejected)))
+             + sft_loss_weight * -log p(chosen)
+
+    Both are means over the pairs of a step, of all processes.
+
+    Source: https://arxiv.org/abs/2305.18290
+    """
+
+    dpo: Dpo
+    train_dataset: Any
+    eval_dataset: Any
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._rewards: dict[bool, Any] = {True: 0.0, False: 0.0}  # of training, of validation
+
+    def remember_reference(self) -> None:
+        """Keep how likely each answer is to the model as it is now: the reference of the loss.
+
+        Each process computes a part. Then no second model stays in memory.
+        """
+        self.model.eval()
+        self.train_dataset = self._with_reference(self.train_dataset)
+        if self.eval_dataset is not None:
+            self.eval_dataset = self._with_reference(self.eval_dataset)
+        self.split_again()
+
+    def _with_reference(self, pairs: Any) -> Referred:
+        found = torch.zeros((len(pairs), 2), device=self.args.device)
+        batches: Any = self.in_turn(pairs)
+        for numbers, inputs in zip(batches.batch_sampler, batches, strict=True):
+            with torch.no_grad(), self.accelerator.autocast():
+                log_probs, _ = answer_log_probs(self.model, self._prepare_inputs(inputs))
+            if numbers:  # else it had nothing to compute
+                found[numbers] = log_probs.T.contiguous()
+        return Referred(pairs, self.ranks.sum(found).cpu())
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Pairs of a step, in all processes."""
+        count = sum(real_pairs(inputs).sum() for inputs in batch_samples)
+        return self.ranks.sum(torch.as_tensor(count, device=device))
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Any:
+        (chosen, rejected), tokens = answer_log_probs(model, inputs)
+        rewards = torch.stack(
+            [chosen - inputs["ref_chosen_logps"], rejected - inputs["ref_rejected_logps"]]
+        )
+        if self.dpo.preference_average_log_probs:
+            rewards = rewards / tokens
+        rewards = self.dpo.ref_policy_kl_penalty * rewards
+        losses = -self.dpo.preference_loss_weight * functional.logsigmoid(rewards[0] - rewards[1])
+        if self.dpo.sft_loss_weight:
+            nll = -chosen / tokens[0] if self.dpo.sft_average_log_probs else -chosen
+            losses = losses + self.dpo.sft_loss_weight * nll
+        real = real_pairs(inputs)
+        self._note(rewards.detach() * real, real)
+        loss = (losses * real).sum()
+        if num_items_in_batch is None:
+            return loss / real.sum().clamp(min=1)
+        # The gradients are averaged over the processes.
+        return loss * self.ranks.count / num_items_in_batch
+
+    def weight_of(self, rows: list[int], inputs: dict[str, Any]) -> int:
+        return len(rows)
+
+    def _note(self, rewards: Tensor, real: Tensor) -> None:
+        """Count the rewards [2, B] of the real pairs towards what is logged next."""
+        sums = [real.sum(), *rewards.sum(1), (rewards[0] > rewards[1]).sum()]
+        seen = torch.stack([value.double() for value in sums])
+        self._rewards[self.model.training] = self._rewards[self.model.training] + seen
+
+    def log(self, logs: dict[str, float], *given: Any, **options: Any) -> None:
+        for name, training in (("loss", True), ("eval_loss", False)):
+            if name in logs:
+                pairs, *sums = self.ranks.sum(self._rewards[training]).tolist()
+                chosen, rejected, right = (value / pairs for value in sums)
+                prefix = name.removesuffix("loss")
+                logs |= {
+                    f"{prefix}rewards/chosen": chosen,
+                    f"{prefix}rewards/rejected": rejected,
+                    f"{prefix}rewards/margins": chosen - rejected,
+                    f"{prefix}rewards/accuracies": right,
+                }
+                self._rewards[training] = 0.0
+        super().log(logs, *given, **options)
+
+
+@dataclass(frozen=True)
+class Referred:
+    """Pairs, and how likely their answers are to the reference."""
+
+    pairs: Any
+    log_probs: Tensor
+    """[pairs, 2], of the chosen and of the rejected answer."""
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        chosen, rejected = self.log_probs[number].tolist()
+        reference = {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        return {**self.pairs[number], **reference}
+
+
+@dataclass(frozen=True)
+class WithPlaces:
+    """A collator that adds the `places` [N] of its batches.
+
+    Asked of a batch that is on a GPU already, each pass would wait for the one before it.
+    """
+
+    collator: Callable[[list[Any]], dict[str, Any]]
+
+    def __call__(self, rows: list[Any]) -> dict[str, Any]:
+        batch = self.collator(rows)
+        learnt = batch["labels"] != IGNORED if "labels" in batch else batch["completion_mask"] > 0
+        return {**batch, "places": places_before(learnt)}
+
+
+def make_trainer(
+    plan: Plan, arguments: dict[str, Any], padded_to: int | None = None, **options: Any
+) -> Any:
+    """The trainer of a plan's training type; `arguments` are those of transformers' Trainer.
+
+    A `data_collator` is one of packed rows; others are padded to a multiple of `padded_to` tokens.
+    """
+    pad_id = options["processing_class"].pad_token_id
+    if plan.training_type == "dpo":
+        trainer = PreferenceTrainer(
+            args=_one_device(
+                TrainingArguments(
+                    **arguments, max_grad_norm=plan.dpo.max_grad_norm, remove_unused_columns=False
+                )
+            ),
+            data_collator=WithPlaces(
+                DataCollatorForPreference(pad_id, pad_to_multiple_of=padded_to)
+            ),
+            **options,
+        )
+        trainer.dpo = plan.dpo
+        return trainer
+    kind = DistillationTrainer if plan.training_type == "distillation" else AnswerTrainer
+    config = SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
+    collator = options.pop("data_collator", None) or DataCollatorForLanguageModeling(
+        pad_id, pad_to_multiple_of=padded_to
+    )
+    return kind(args=_one_device(config), data_collator=WithPlaces(collator), **options)
+
+
+def _one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """The arguments of a process that computes on one device, however many it sees."""
+    # transformers would split passes over all of them (DataParallel), which TRL refuses.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def answer_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [2, B] of the chosen and the rejected answers of B pairs, and their tokens.
+
+    Tokens are at least one.
+    """
+    ids, learnt, places = inputs["input_ids"], inputs["completion_mask"], inputs["places"]
+    logits = answer_logits(model, inputs, places)
+    of_tokens = -functional.cross_entropy(logits, ids.flatten()[places + 1], reduction="none")
+    of_answers = of_tokens.new_zeros(len(ids)).index_add(0, places // ids.shape[1], of_tokens)
+    return of_answers.view(2, -1), learnt[:, 1:].sum(1).clamp(min=1).view(2, -1)
+
+
+def real_pairs(inputs: dict[str, Any]) -> Tensor:
+    """Whether each of the B pairs is one [B]; see OrNothing."""
+    mask: Tensor = inputs["completion_mask"]
+    return mask.chunk(2)[0].any(1)
+
+
+def shared_by(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The rows of inputs dealt out to so many, each with the `places` of its own."""
+    if count == 1:
+        return [inputs]
+    parts = [
+        {name: value[first::count] for name, value in inputs.items() if name != "places"}
+        for first in range(count)
+    ]
+    return [{**part, "places": places_before(part["labels"] != IGNORED)} for part in parts]
+
+
+def places_before(learnt: Tensor) -> Tensor:
+    """The places [N] before the tokens that are `learnt` [B, T].
+
+    Nothing stands before the first token of a row, which is never learnt.
+    """
+    before = functional.pad(learnt[:, 1:], (0, 1))
+    return before.flatten().nonzero().squeeze(1)
+
+
+def answer_logits(model: Any, inputs: dict[str, Any], places: Tensor) -> Tensor:
+    """Logits [N, V] (float32) at each of the `places` [N], the only ones where the head runs."""
+    given = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
+    ids, plain = inputs["input_ids"], getattr(model, "module", model)
+    if attention.takes_no_mask(plain.config._attn_implementation, ids.device):
+        given.pop("attention_mask", None)
+    answers = functional.pad(places, (0, -len(places) % ANSWERS_OF))
+    output: Any
+    if ends_at_answers(plain):
+        output = model(**given, answers=answers, use_cache=False)
+    else:
+        with rows_end_to_end(plain):
+            output = model(**given, logits_to_keep=answers, use_cache=False)
+    logits: Tensor = output.logits[0, : len(places)]
+    return logits.float()

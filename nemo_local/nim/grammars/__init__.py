@@ -1,0 +1,1 @@
+"""What a reply must look like, from a request's fields to the mask of the next token."""

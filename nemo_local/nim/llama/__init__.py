@@ -1,0 +1,1 @@
+"""The Llama architecture on a CPU: the network, and its kernels."""
