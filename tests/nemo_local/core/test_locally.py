@@ -72,4 +72,5 @@ def test_a_reader_is_not_kept_waiting_by_one_who_writes(database):
 def test_a_writer_waits_longer_than_the_driver_would_for_another_process(database):
     documents, _ = database
     with documents._engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 30_000
+        waits_ms = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+    assert 25_000 < waits_ms <= 30_000  # less what it waited for other writers here
