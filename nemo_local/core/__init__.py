@@ -1,3 +1,3 @@
-"""What the services share: of HTTP its conventions, errors and client; documents and their queries,
-jobs, ids, clock, secrets; chat templates, tool formats and completions; LLVM's words for numba, and
-kernels that are compiled and kept on disk."""
+"""What the services share: HTTP conventions, errors and client; documents and their queries; jobs,
+ids, clock and secrets; chat templates, tool formats and completions; LLVM intrinsics for numba, and
+a disk cache of compiled kernels."""

@@ -1,11 +1,10 @@
-"""A tokenizer's chat template on messages: what `apply_chat_template` gives, in less time.
+"""Renders messages with a tokenizer's chat template: `apply_chat_template`, but faster.
 
-It is transformers' own template in transformers' own sandbox. What is learnt and what is served is
-rendered here, so that both read the same. Two things are left out. Rows and requests come from
-JSON, so their values need no copy that rids them of dangerous methods. And the sandbox is not asked
-about the keys of a dict, which it looks for only after Python failed to find an attribute, nor
-about where a loop stands, nor whether the template may call its own macros: most of what templates
-of tools do is that.
+Training and inference both render here, so a model is prompted as it was trained. The template is
+compiled by transformers and runs in its sandbox, with two shortcuts. Rows and requests come from
+JSON, so their values are not copied to strip dangerous methods. And the sandbox is not consulted
+about dict keys (it tries them only after a failed attribute lookup), a loop's position or calls of
+the template's own macros, which make up most of what tool templates do.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ ROLES = {
     "developer": "system",
     "function": "tool",
 }
-"""The role that templates know for each role of a message."""
+"""The role that templates use for each role a message may have."""
 OF_EVERY_DICT = frozenset(dir(dict))
-"""Names that mean a method, as `schema.items` does; the sandbox decides about them."""
+"""Names of dict's own methods, such as `items` in `schema.items`; the sandbox decides on them."""
 OF_EVERY_LOOP = frozenset(("first", "last", "index", "index0"))
-"""Names of plain numbers."""
+"""Loop attributes that are plain numbers or booleans, which need no check by the sandbox."""
 
 
 def render(
     tokenizer: Any, messages: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool
 ) -> str:
-    """The conversation as text, with `prompt` up to where the assistant has to go on.
+    """The conversation as text; with `prompt`, it ends where the assistant's answer begins.
 
-    Values are plain JSON, and no field of a message is None. Calls have ids as the template wants.
+    Values are plain JSON, and no message field is None. Call ids are put in the template's form.
 
     Raises:
         Exception: whatever the template raises; ValueError without a template or a message.
@@ -56,11 +55,11 @@ def render(
 
 
 def with_short_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages with ids of calls that Mistral's templates take: nine letters and digits.
+    """The messages with call ids that Mistral's templates accept: nine letters and digits.
 
-    Others, such as OpenAI's `call_...`, and those that are missing, become the call's number in the
-    conversation: nothing that a model could not foresee. Results follow their calls; those that
-    name no call are the calls' in their order.
+    A missing id, or another one such as OpenAI's `call_...`, becomes the call's number in the
+    conversation, which a model can predict. Tool results get the new id of their call; results
+    that name no known call are matched to the unanswered calls in order.
     """
     short: dict[Any, str] = {}
     unanswered: list[str] = []
@@ -92,9 +91,9 @@ _SHORT_ID = re.compile("[A-Za-z0-9]{9}")
 
 @lru_cache
 def _compiled(text: str) -> tuple[Any, bool]:
-    """The template, and whether it takes short ids of calls only."""
-    # Imported when something is rendered, as it takes long. Despite its name this function keeps
-    # nothing: the environment is ours alone.
+    """The compiled template, and whether it accepts only short call ids."""
+    # Imported here because it takes long. Despite its name, transformers' function caches nothing,
+    # so the environment changed below is ours alone.
     from jinja2.runtime import Context, LoopContext, Macro
     from transformers.utils.chat_template_utils import _cached_compile_jinja_template
 
@@ -113,7 +112,7 @@ def _compiled(text: str) -> tuple[Any, bool]:
     def call(context: Context, called: Any, *args: Any, **kwargs: Any) -> Any:
         if type(called) is not Macro:
             return call_in_sandbox(context, called, *args, **kwargs)
-        kwargs.pop("_loop_vars", None)  # Context.call knows them, and a macro does not
+        kwargs.pop("_loop_vars", None)  # Context.call takes them, a macro does not
         kwargs.pop("_block_vars", None)
         return called(context.eval_ctx, *args, **kwargs)
 

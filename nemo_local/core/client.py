@@ -17,13 +17,13 @@ from nemo_local.core.secrets import usable_key
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 256
-"""Of one client; a request beyond them waits for one, and its limit of time runs meanwhile."""
+"""Connections of one client; a request beyond them waits for a free one, up to its timeout."""
 PASSED_ON = ("retry-after", "x-should-retry")
-"""Headers of a refusal that our own caller needs, too."""
+"""Headers of an error response that are passed on to our own caller."""
 
 
 class UpstreamError(PlatformError):
-    """Another service refused or failed; unhandled, its status and reason go on to our caller."""
+    """Another service refused or failed; if unhandled, our caller gets its status and body."""
 
     def __init__(
         self, status: int, body: Any, url: str, headers: Mapping[str, str] | None = None
@@ -35,7 +35,7 @@ class UpstreamError(PlatformError):
         self.url = url
 
     def body(self) -> dict[str, Any]:
-        """What the other service said, as it said it."""
+        """The other service's JSON object, or what else it sent as `detail`."""
         body = self.response_body
         return body if isinstance(body, dict) else {"detail": body}
 
@@ -44,7 +44,7 @@ class UpstreamError(PlatformError):
 
 
 class Unreachable(UpstreamError):
-    """Another service did not answer at all, or nothing that can be read as HTTP."""
+    """Another service did not answer, or its answer was not valid HTTP."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(503, f"{url} does not answer ({reason}); is it running?", url)
@@ -69,7 +69,7 @@ class Client:
         return self.call("GET", path, **options)
 
     def find(self, path: str, **options: Any) -> Any:
-        """As `get`, but None where the service says that there is no such thing (404)."""
+        """The decoded body of a GET, or None when the service answers 404."""
         try:
             return self.get(path, **options)
         except UpstreamError as error:
@@ -113,7 +113,7 @@ class Client:
 
 
 class AsyncClient:
-    """Client, for coroutines; a `timeout_s` of None is no limit."""
+    """The asynchronous Client; a `timeout_s` of None sets no limit."""
 
     def __init__(
         self, base_url: str, token: str | None = None, timeout_s: float | None = 60.0
@@ -148,7 +148,7 @@ class AsyncClient:
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """The connections, for a library that has requests of its own."""
+        """The underlying httpx client, for a library that makes its own requests."""
         return self._http
 
     async def close(self) -> None:
@@ -158,7 +158,7 @@ class AsyncClient:
 def _options(base_url: str, token: str | None, timeout_s: float | None) -> dict[str, Any]:
     key = usable_key(token)
     headers: Mapping[str, str] = {"authorization": f"Bearer {key}"} if key else {}
-    # Loopback traffic must not leave through a proxy of the environment.
+    # Loopback traffic must not go through a proxy that the environment names.
     trust_env = not base_url.startswith(("http://127.", "http://localhost", "http://[::1]"))
     return {
         "base_url": base_url,
@@ -172,7 +172,7 @@ def _options(base_url: str, token: str | None, timeout_s: float | None) -> dict[
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError, which names the URL, when no request could be sent there."""
+    """Raise ValueError, naming the URL, when no request could be sent to it."""
     try:
         urlsplit(url).port  # noqa: B018 - raises
         if re.search(r"\s", urlsplit(url).netloc):  # which httpx would quote
@@ -184,7 +184,7 @@ def check_url(url: str) -> None:
 
 @cache
 def _certificates(trust_env: bool) -> ssl.SSLContext:
-    """What tells whom to trust, read once: a client of its own takes 40 ms for it."""
+    """The TLS context, loaded once: doing so for each client would take 40 ms."""
     return httpx.create_ssl_context(trust_env=trust_env)
 
 

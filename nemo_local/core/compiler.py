@@ -1,8 +1,8 @@
-"""Functions that numba compiles, and where it keeps them.
+"""Compiles functions with numba, and chooses the folder in which numba caches them.
 
-Numba makes anew what it kept of a function when the function's own file changed. But what it kept
-has the functions in it that are called, also those of other files. So it is kept in a folder that
-is named after the contents of all of them.
+Numba recompiles a cached function when the function's own file changes. But the cached code also
+contains the functions it calls, which may be in other files. So the cache folder is named after a
+hash of all these files.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HERE = Path(__file__).parent
 _OURS = ("compiler", "gates", "intrinsics", "llvm")
-"""Modules of this folder that have a part in each function."""
+"""Modules of this folder that any compiled function may use."""
 
 
 class Compiler:
-    """Compiles functions of the modules with these names in a folder, which may call each other."""
+    """Compiles functions of a folder's modules with these names, which may call each other."""
 
     def __init__(self, folder: Path, *names: str) -> None:
         self._folder = folder
@@ -34,7 +34,10 @@ class Compiler:
         self._contents = hashlib.sha256(contents).hexdigest()[:16]
 
     def __call__(self, *signatures: str) -> Callable[[Function], Function]:
-        """Compiled when the module is imported, and kept on disk; without a signature when used."""
+        """A decorator that compiles at import, or at the first call if no signature is given.
+
+        Compiled code is cached on disk where that is possible.
+        """
         # Sums may be reordered, so that they run in vectors; NaN and infinity stay what they are.
         rules = {"reassoc", "contract", "nsz", "arcp"}
 
@@ -56,7 +59,7 @@ class Compiler:
 
     @contextmanager
     def _keeping(self) -> Iterator[str]:
-        """Within it numba keeps functions in this folder of these sources, if it is not empty."""
+        """Point numba's cache at the folder for these sources, and yield it; "" if none works."""
         before: str = config.CACHE_DIR
         near = Path(before) if before else self._folder / "__pycache__"
         config.CACHE_DIR = self._kept_in(near) or self._kept_in(_of_the_user())
@@ -66,7 +69,7 @@ class Compiler:
             config.CACHE_DIR = before
 
     def _kept_in(self, parent: Path) -> str:
-        """Made, and the ones of other sources removed; empty where that is not possible."""
+        """The cache folder below `parent`, made, older ones removed; "" if it is not writable."""
         folder = parent / f"kernels-{self._folder.name}-{self._contents}"
         if not folder.exists():
             for old in parent.glob(f"kernels-{self._folder.name}-*"):

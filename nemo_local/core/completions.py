@@ -1,4 +1,4 @@
-"""What the completions of OpenAI-compatible servers say, and the events they stream it in."""
+"""Message texts and stream events, in the form OpenAI-compatible servers give them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 LAST_EVENT = "data: [DONE]\n\n"
-"""What ends a stream of events."""
+"""The event that ends a stream."""
 
 
 def event(body: Any) -> str:
@@ -15,7 +15,7 @@ def event(body: Any) -> str:
 
 
 def content_text(content: Any) -> str | None:
-    """The text of a message's content, its parts joined; None where it is neither text nor parts.
+    """The text of a message's content, parts joined; None if it is neither text nor text parts.
 
     content_text([{"type": "text", "text": "Par"}, {"type": "text", "text": "is"}]) -> "Paris"
     """

@@ -68,8 +68,8 @@ class Documents:
         -> {"files_url": ..., "id": "dataset-…", "namespace": "ns", "name": "d",
             "created_at": "2025-06-20T03:58:16.182000", "updated_at": "2025-06-20T03:58:16.182001"}
 
-    Threads may share it. One writes at a time, so an `update` function sees the latest state; who
-    cannot write within `locked_s` (seconds) gets an error that says "database is locked".
+    Threads may share it. One writes at a time, so an `update` function sees the latest state. A
+    writer that waits longer than `locked_s` (seconds) gets an error: "database is locked".
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Documents:
         is_file = url.get_backend_name() == "sqlite"
         if is_file and url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        # Requests have as many threads as they need: each opens a file for itself, or waits for a
-        # connection to a server, which has only so many.
+        # Any number of threads may serve requests: each opens the SQLite file for itself, or waits
+        # for one of the few connections to a database server.
         pool: dict[str, Any] = {"max_overflow": -1} if is_file else {"pool_timeout": None}
         # Values stay out of the messages of errors, and so out of the log: they may be secrets.
         self._engine = create_engine(url, hide_parameters=True, **pool)
@@ -92,7 +92,7 @@ class Documents:
         self._writing = threading.RLock()
 
     def now(self) -> str:
-        """The time by its clock, as it is on the wire."""
+        """The present time by the store's clock, in wire format."""
         return timestamp(self.clock())
 
     def create(
@@ -106,11 +106,11 @@ class Documents:
     ) -> Document:
         """The new entity; its name defaults to its id, its id to a new one made from `kind`.
 
-        `created_at` is a time on the wire; by default it is now.
+        `created_at` is a time in wire format; by default it is now.
 
         Raises:
             Conflict: (kind, namespace, name) or (kind, id) exists.
-            Invalid: a secret in it is the mask that we show in its place.
+            Invalid: a secret in it is the mask with which answers hide secrets.
         """
         refuse_masks(document)
         now = parse_timestamp(created_at) if created_at else self.clock()
@@ -169,8 +169,8 @@ class Documents:
     def find(self, kind: str, query: ListQuery) -> Page:
         """One page of the entities that match the query, in its order.
 
-        The database selects by names, sorts by its columns and reads one page. A query that asks
-        for more has every entity that is left read.
+        The database itself filters by id, namespace and name, sorts by its columns and reads one
+        page. Any other filter, search or sort key has every remaining entity read.
         """
         texts = {key: _texts(query.filter[key]) for key in _NAMES if key in query.filter}
         named = {key: values for key, values in texts.items() if values is not None}
@@ -201,7 +201,7 @@ class Documents:
         return [e for e in entities if all(e.get(key) == equals[key] for key in equals)]
 
     def each(self, kind: str, **columns: str) -> Iterator[Document]:
-        """As `all` with a namespace or name, but one entity after another in memory."""
+        """Every entity of a kind with these columns, oldest first, read a few at a time."""
         statement = select(_Row).filter_by(kind=kind, **columns).order_by(_Row.number)
         with self._session() as session:
             for row in session.scalars(statement.execution_options(yield_per=10)):
@@ -213,7 +213,7 @@ class Documents:
             return set(session.scalars(select(_Row.namespace).filter_by(kind=kind).distinct()))
 
     def delete_all(self, kind: str, namespace: str) -> None:
-        """Delete every entity of this kind and namespace, or none when it is interrupted."""
+        """Delete every entity of this kind and namespace, or none if interrupted."""
         with self._transaction() as session:
             session.execute(delete(_Row).filter_by(kind=kind, namespace=namespace))
 
@@ -223,7 +223,7 @@ class Documents:
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:
-        """A session that alone writes; what it waits for the others here, SQLite waits less."""
+        """The only writing session; waiting for other threads shortens SQLite's own wait."""
         deadline = time.monotonic() + self._locked_s
         if not self._writing.acquire(timeout=self._locked_s):
             raise TimeoutError("database is locked: another request still writes to it")
@@ -237,7 +237,7 @@ class Documents:
             self._writing.release()
 
     def _by_code_point(self, column: Any) -> Any:
-        """The column in the order of Python's texts, which PostgreSQL's own may not be."""
+        """The column sorted by code point, as Python sorts; PostgreSQL's default may differ."""
         return column.collate("C") if self._engine.dialect.name == "postgresql" else column
 
     @staticmethod
@@ -253,7 +253,7 @@ def drop_documents(database_url: str) -> None:
     """Remove the table of all entities from a database, if it is there.
 
     Raises:
-        DatabaseError: the database does not answer, or its table of that name is another one.
+        DatabaseError: the database does not answer, or its table of that name is not ours.
     """
     name = _Row.__tablename__
     try:
@@ -269,12 +269,12 @@ def drop_documents(database_url: str) -> None:
 
 
 def without_columns(document: Document) -> Document:
-    """The fields that are not columns of their own: those that an update may change."""
+    """The document's fields that have no column of their own: those that an update may change."""
     return {key: value for key, value in document.items() if key not in _OWN_COLUMNS}
 
 
 def _texts(wanted: Any) -> list[str] | None:
-    """The texts one of which a filter wants; None when it wants something else."""
+    """The texts that a filter accepts; None when it asks for anything but texts."""
     each = wanted if isinstance(wanted, list) else [wanted]
     if not all(isinstance(one, str) for one in each):
         return None
@@ -286,6 +286,6 @@ def _words(kind: str) -> str:
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:
-    """Readers never wait for the writer; a killed process loses nothing that was committed."""
+    """Use WAL mode: readers never wait for the writer, and a killed process loses no commit."""
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
         connection.execute(f"PRAGMA {pragma}")

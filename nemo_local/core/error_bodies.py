@@ -55,9 +55,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def _explained(error: Exception) -> tuple[int, str] | None:
-    """Status and words for what is no fault of ours."""
+    """Status and message for a full disk or a locked database; None for any other error."""
     no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # SQLite's errors are told apart by their words.
+    # SQLite's errors differ only in their messages.
     if no_space or "database or disk is full" in str(error):
         return 507, "the disk of the platform's home is full: free some space, try again"
     if "database is locked" in str(error):

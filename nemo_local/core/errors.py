@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NO_RETRY = {"x-should-retry": "false"}
-"""The SDKs repeat a 409 and every 5xx twice unless the answer says that it is pointless."""
+"""Header for errors that a retry cannot cure: the SDKs retry a 409 and every 5xx twice."""
 
 
 class PlatformError(Exception):
@@ -30,7 +30,7 @@ class PlatformError(Exception):
 
 
 class BadRequest(PlatformError):
-    """The request is well formed and makes no sense."""
+    """The request is well formed but makes no sense."""
 
     status = 400
 
@@ -67,7 +67,7 @@ class DatabaseError(Exception):
 
 
 def internal_error(error: Exception) -> str:
-    """What is told of an error that nobody foresaw."""
+    """The message that a client gets for an unexpected error."""
     return f"internal error ({type(error).__name__}); the platform's log has the details"
 
 

@@ -1,4 +1,4 @@
-"""The gate of a feed-forward layer; training and inference compile it, each for its arrays."""
+"""The gate of a feed-forward layer; training and inference compile it for their own arrays."""
 
 from typing import Any
 

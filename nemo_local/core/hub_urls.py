@@ -1,4 +1,4 @@
-"""URLs of what a Hub keeps: `hf://datasets/namespace/name`."""
+"""URLs of datasets on a Hub: `hf://datasets/namespace/name`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DatasetUrl:
 
     @property
     def reference(self) -> str:
-        """The revision, or the branch that has the latest."""
+        """The revision, or `main` for the latest."""
         return self.revision or "main"
 
 

@@ -10,30 +10,30 @@ from typing import Any
 
 @contextmanager
 def imports_that_stay() -> Iterator[None]:
-    """Hold the garbage collector back while modules are imported; later it passes over them.
+    """Pause the garbage collector during imports, and have it ignore the modules from then on.
 
-    To look for garbage, of which there is none, is a sixth of the time of importing torch, and was
-    a third of a step of training.
+    It finds no garbage in them, but looking for it took a sixth of torch's import time and a third
+    of a training step.
     """
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        atexit.register(gc.unfreeze)  # libraries complain of what is not taken apart at the end
+        atexit.register(gc.unfreeze)  # libraries complain of objects left over at exit
         gc.enable()
 
 
 @contextmanager
 def imported_without(name: str) -> Iterator[None]:
-    """Within it this module cannot be imported, if it was not before.
+    """Make imports of a module fail in this context, unless it was imported before.
 
-    For a library that goes without.
+    For a library to which the module is optional.
     """
     if name in sys.modules:
         yield
         return
-    absent: Any = None  # what Python's import takes for "there is none"
+    absent: Any = None  # Python's import then raises ModuleNotFoundError
     sys.modules[name] = absent
     try:
         yield

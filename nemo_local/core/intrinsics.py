@@ -1,4 +1,4 @@
-"""What numba has no words for, in LLVM's: addresses, numbers of 16 bits, exponentials."""
+"""Numba intrinsics in LLVM IR: array addresses, bfloat16 conversion, vectorized exponentials."""
 
 import math
 from functools import partial
@@ -15,7 +15,7 @@ from nemo_local.core.llvm import LANES
 
 @intrinsic  # type: ignore[untyped-decorator]
 def address(context: Any, array: Any) -> Any:
-    """Where an array's numbers begin: as int64, since sums with NumPy's uint64 are floats."""
+    """The address of an array's data, as int64: sums of NumPy's uint64 and int64 are floats."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         made = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -26,7 +26,7 @@ def address(context: Any, array: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def number(context: Any, kept: Any) -> Any:
-    """A float32, or the one whose upper half these 16 bits are."""
+    """A stored number as float32: itself, or the value of the 16 bits of a bfloat16."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if kept == types.float32:
@@ -39,7 +39,7 @@ def number(context: Any, kept: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def as_in(context: Any, array: Any, x: Any) -> Any:
-    """x as this array holds numbers: as it is, or the upper half of the nearest (or even) one."""
+    """x as `array` stores it: as float32, or as the bits of the nearest (or even) bfloat16."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x = arguments[1]
@@ -50,9 +50,9 @@ def as_in(context: Any, array: Any, x: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def highest(context: Any, address: Any, count: Any) -> Any:
-    """The highest of so many times LANES float32 numbers; a NaN is passed over.
+    """The highest of `count` * LANES float32 numbers at an address; NaNs are skipped.
 
-    In a loop with `max`, which cares for NaN, numbers are compared one by one.
+    A loop with `max`, which must respect NaN, would compare numbers one by one.
     """
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -77,7 +77,7 @@ def highest(context: Any, address: Any, count: Any) -> Any:
 
 
 def nearest_halves(builder: Any, x: Any) -> Any:
-    """The upper halves of the nearest (or even) numbers that have no lower ones."""
+    """The bits of x, one float32 or LANES of them, rounded to the nearest (or even) bfloat16."""
     single = x.type == llvm.FLOAT
     of_bits = llvm.LANE if single else llvm.BITS
     all_bits = partial(_constant, of_bits)
@@ -91,10 +91,10 @@ def nearest_halves(builder: Any, x: Any) -> Any:
 
 
 def exponential(builder: Any, x: Any) -> Any:
-    """2^n e^r with x = n ln 2 + r, by the first terms of the series: within 2e-7 of itself.
+    """e^x as 2^n e^r with x = n ln 2 + r, by the first terms of the series; relative error 2e-7.
 
-    x is float32, one or LANES of them. It is held below 88, where the result is a float32; below
-    -87, where it is none that is normal, it is 0. A NaN stays one.
+    x is one float32 or LANES of them. It is capped at 88, so that the result is finite; below -87,
+    where results are about to become subnormal, the result is 0. NaN stays NaN.
     """
     single = x.type == llvm.FLOAT
     fused, of_bits = llvm.fused(builder, x.type), llvm.LANE if single else llvm.BITS
@@ -105,7 +105,7 @@ def exponential(builder: Any, x: Any) -> Any:
 
     low = builder.fcmp_ordered("<", x, every(-87.0))
     x = builder.select(builder.fcmp_ordered(">", x, every(88.0)), every(88.0), x)
-    whole = every(1.5 * 2**23)  # added to it, a number is rounded to its last bits
+    whole = every(1.5 * 2**23)  # adding it rounds to an integer, in the low bits
     shifted = add_product(x, every(math.log2(math.e)), whole)
     n = builder.fsub(shifted, whole)
     r = add_product(n, every(-0.693359375), x)
@@ -119,7 +119,7 @@ def exponential(builder: Any, x: Any) -> Any:
 
 
 def _constant(kind: Any, value: float) -> Any:
-    """A number as a constant of this type; as LANES of them if it is a vector's."""
+    """A constant of this type; for a vector type, with the number in all LANES."""
     return ir.Constant(kind, [value] * LANES if isinstance(kind, ir.VectorType) else value)
 
 
@@ -135,7 +135,7 @@ def exp(context: Any, x: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def exponentials(context: Any, address: Any, count: Any, most: Any) -> Any:
-    """So many times LANES float32 numbers become e^(number - most); returns their sum."""
+    """Replace `count` * LANES float32 numbers by e^(number - most), and return the new sum."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address, count, most = arguments

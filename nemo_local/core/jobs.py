@@ -33,7 +33,7 @@ def can_move(old: str, new: str) -> bool:
 
 
 Work = Callable[[threading.Event], None]
-"""A job's work; it looks at the event from time to time and stops when it is set."""
+"""A job's work; it checks the event from time to time and stops once it is set."""
 
 
 class JobRunner:
@@ -45,7 +45,7 @@ class JobRunner:
         self._cancelled: dict[str, threading.Event] = {}
 
     def submit(self, job_id: str, work: Work) -> Future[None]:
-        """Queue the work; a crash of it is logged, so the work records its own failure first."""
+        """Queue the work. A crash is only logged: the work must record its own failure."""
         cancelled = threading.Event()
         with self._lock:
             self._cancelled[job_id] = cancelled

@@ -1,7 +1,7 @@
-"""numba's cache of compiled functions, for several processes and for disks that fail.
+"""numba's cache of compiled functions, made safe for several processes and for failing disks.
 
-numba's own may keep one function's code under another's types when two processes compile at once,
-and raises what goes wrong with its files.
+numba's own cache may file code under the wrong argument types when two processes compile at once,
+and lets errors of its files escape.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class KeptKernel(FunctionCache):
-    """What is kept of one function; what cannot be read or written is compiled when it is used."""
+    """The cache of one function; an entry that cannot be read is recompiled, errors are logged."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -40,7 +40,7 @@ class KeptKernel(FunctionCache):
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Within it no other process, nor thread, is within it with the same file."""
+    """Hold an exclusive lock on `file` against other processes and threads."""
     with file.open("a") as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)  # until it is closed
         yield

@@ -1,4 +1,4 @@
-"""Pieces of LLVM's code that the intrinsics have in common: memory by address, loops, vectors."""
+"""LLVM IR building blocks that the intrinsics share: memory by address, loops, vectors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +7,14 @@ from llvmlite import ir
 from numba.core import cgutils
 
 LANES = 16
-"""Numbers that are computed at once: a register of AVX-512, two or four of others."""
+"""Numbers per vector operation: one AVX-512 register, or two or four narrower ones."""
 NUMBER, LANE, FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 VECTOR, BITS = ir.VectorType(FLOAT, LANES), ir.VectorType(LANE, LANES)
 HALVES = ir.VectorType(ir.IntType(16), LANES)
 
 
 def address_of(builder: Any, base: Any, *steps: tuple[Any, Any]) -> Any:
-    """The base, so many steps of so many bytes further."""
+    """The address `base` plus bytes * count for each of `steps`."""
     for bytes_, count in steps:
         base = builder.add(base, builder.mul(bytes_, count))
     return base
@@ -35,11 +35,11 @@ def in_all_lanes(builder: Any, number: Any) -> Any:
 
 
 Grown = Callable[[Any, list[Any]], list[Any]]
-"""From the number of a turn, and vectors, to those after it."""
+"""A loop body: from the iteration's number and the vectors before it to those after it."""
 
 
 def loop(builder: Any, count: Any, first: list[Any], grown: Grown) -> list[Any]:
-    """What vectors have become after `count` turns, one at least."""
+    """The vectors `first` after `count` iterations of the body `grown`, at least one."""
     before, loop = builder.block, builder.append_basic_block()
     after = builder.append_basic_block()
     builder.branch(loop)
@@ -59,7 +59,7 @@ def loop(builder: Any, count: Any, first: list[Any], grown: Grown) -> list[Any]:
 
 
 def fused(builder: Any, of: Any = VECTOR) -> Any:
-    """x y + z of vectors, or of numbers, in one instruction where there is one."""
+    """The LLVM function x y + z of vectors or of numbers: one instruction where the CPU has it."""
     name = "llvm.fmuladd.f32" if of == FLOAT else f"llvm.fmuladd.v{LANES}f32"
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(of, [of] * 3), name)
 

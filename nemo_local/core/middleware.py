@@ -1,4 +1,4 @@
-"""What every request passes through before a service sees it: callers, slashes, bodies, the log."""
+"""Middleware in front of every service: caller checks, trailing slashes, JSON bodies, the log."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 HEALTH_PATHS = ("/health", "/v1/health", "/v1/health/ready", "/v1/health/live")
 LOCAL_ENDINGS = (".localhost", ".test", ".local", ".internal", ".cluster.local")
-"""Names that nobody can register."""
+"""Endings of host names that nobody can register."""
 
 
 def guard(app: FastAPI, token: str | None) -> None:
-    """Let every request of the application through the log, the slashes and the check of callers.
+    """Add the request log, slash handling and caller check to an application.
 
-    The last one added sees a request first: what an application has of its own is added before.
+    Middleware added last sees a request first: an application adds its own before this call.
     """
     if token:
         app.add_middleware(TokenCheck, token=token)
@@ -50,7 +50,7 @@ class BothSlashes:
 
 
 def signature(authorization: str, method: str, path: str) -> str:
-    """What stands for the token in a link, as `?signature=…`: good for this call alone."""
+    """The signature that replaces the token in a link (`?signature=…`), valid for one call."""
     token = _bearer_token(authorization.encode())
     return hmac.new(token, f"{method} {path}".encode(), "sha256").hexdigest()
 
@@ -81,10 +81,10 @@ class TokenCheck:
 
 
 class LocalOnly:
-    """Answers 403 to what a web page of somebody else makes a browser ask; needed without a token.
+    """Answers 403 to requests that a foreign web page makes a browser send; used without a token.
 
-    Such a page is known by its Origin; a script that re-binds its own name to 127.0.0.1 by the
-    Host; an image or a frame by Sec-Fetch-Site. A link that a person follows is let through.
+    Origin gives away the page's scripts, Host a DNS name rebound to 127.0.0.1, Sec-Fetch-Site an
+    embedded image or frame. A link that a person follows is let through.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -105,8 +105,8 @@ class LocalOnly:
 class StrictJson:
     """Answers 422 to a JSON body that no answer could repeat (see strict_json).
 
-    A body that comes without a type is passed on as JSON, which FastAPI would not read otherwise.
-    Not below `but_below`, where a service does all this in a form of its own.
+    A body without a content type is passed on as JSON; FastAPI would not parse it otherwise.
+    Paths below `but_below` are left to services that do all this in their own error shape.
     """
 
     def __init__(
@@ -168,8 +168,8 @@ class RequestLog:
             await self.app(scope, receive, sending)
         finally:
             elapsed_ms = (time.perf_counter() - started) * 1000
-            # Everything polls; a successful read is worth a line only to who looks for it, and so
-            # is an answer to who waits until all is well.
+            # Clients poll: successful reads and health checks, even failed ones, are logged at
+            # DEBUG only.
             is_poll = scope["method"] == "GET" and (status < 400 or scope["path"] in HEALTH_PATHS)
             level = logging.DEBUG if is_poll else logging.INFO
             path = quote(scope["path"], safe="/@:+")  # a line break in it would forge a line
@@ -177,7 +177,7 @@ class RequestLog:
 
 
 def with_content_type(scope: Scope) -> Scope:
-    """The request as one that sends JSON, where it does not say what it sends."""
+    """The scope with JSON as its content type, if it has none and is not a GET."""
     headers = dict(scope["headers"])
     if b"content-type" in headers or scope["method"] == "GET":
         return scope
@@ -185,13 +185,13 @@ def with_content_type(scope: Scope) -> Scope:
 
 
 def _bearer_token(authorization: bytes) -> bytes:
-    """What follows `Bearer`, whose case does not count; empty after anything else."""
+    """The token after `Bearer`, in any case; empty for another scheme."""
     scheme, _, token = authorization.partition(b" ")
     return token if scheme.lower() == b"bearer" else b""
 
 
 def _stranger(headers: dict[bytes, bytes]) -> str:
-    """What shows that a page of somebody else asks; empty when nothing does."""
+    """What shows that a foreign web page sent the request; empty when nothing does."""
     host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
     if host and not _is_local(f"//{host}"):
         return f"Host {host!a} is public"
@@ -204,7 +204,7 @@ def _stranger(headers: dict[bytes, bytes]) -> str:
 
 
 def _is_local(url: str) -> bool:
-    """Whether the host of this URL is a name or an address that nobody on the Internet has."""
+    """Whether the URL's host is a name or address that does not exist on the public Internet."""
     try:
         host = (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:

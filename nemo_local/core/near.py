@@ -1,4 +1,4 @@
-"""What a caller may have meant by a name that is unknown."""
+"""Suggestions for a name that is unknown."""
 
 import difflib
 from collections.abc import Iterable

@@ -56,7 +56,7 @@ class Page:
 def matches(entity: dict[str, Any], query: ListQuery) -> bool:
     """Whether the entity, as it is shown, passes every filter and every search of the query.
 
-    Secrets are masked first: a list that knew them would tell them, a character at a time.
+    Secrets are masked first: otherwise searches could reveal them, a character at a time.
     """
     shown = masked({key: entity.get(key) for key in (*query.filter, *query.search)})
     return all(_equals(shown[key], value, key) for key, value in query.filter.items()) and all(
@@ -69,7 +69,7 @@ def page_of(
     query: ListQuery,
     values_of: Callable[[dict[str, Any]], dict[str, Any]] = lambda entity: entity,
 ) -> Page:
-    """The query's page of what was found, in its order by one of the `values_of` each entity."""
+    """The query's page of the entities found, sorted by its key's value in `values_of(entity)`."""
     key = query.sort.removeprefix("-")
     ordered = sorted(
         found,
@@ -137,7 +137,7 @@ def _compare(value: object, bounds: dict[str, Any], key: str) -> bool:
 
 
 def _moment(value: object) -> datetime | None:
-    """The time that a text names, None when it names none."""
+    """The time that an ISO text gives; None for anything else."""
     try:
         return parse_timestamp(value) if isinstance(value, str) else None
     except (ValueError, OverflowError):

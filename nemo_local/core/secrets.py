@@ -1,5 +1,5 @@
-"""Secrets: hidden where entities are shown, kept where a client sends back what it saw, and fit to
-be sent."""
+"""Secrets: masked in answers, restored where a client sends the mask back, and checked before use
+in an HTTP header."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def masked(value: Json, in_schema: bool = False) -> Json:
     masked({"api_key": "sk-1", "envs": {"NGC_API_KEY": "n"}})
     -> {"api_key": "******", "envs": {"NGC_API_KEY": "******"}}
 
-    In the `properties` of a JSON schema an object below such a key describes a parameter.
+    Under `properties`, as in a JSON schema, an object below such a key describes a parameter and
+    is not hidden.
     """
     if isinstance(value, dict):
         hidden = {
@@ -41,8 +42,8 @@ def restored(sent: Any, stored: Any) -> Any:
     restored({"api_key": "******", "url": "new"}, {"api_key": "sk-1", "url": "old"})
     -> {"api_key": "sk-1", "url": "new"}
 
-    Items of lists may have moved or gone: an item is the stored one that alone has its id, name and
-    type; without that, the one that is shown as it was sent.
+    List items may have moved or gone: an item is matched to the only stored one with its id, name
+    and type, or to those whose masked form equals it.
 
     Raises:
         Invalid: no secret is stored for a mask; the field is named.
@@ -66,12 +67,12 @@ def refuse_masks(sent: Any, place: tuple[str | int, ...] = ("body",)) -> None:
 
 
 def usable_key(key: object) -> str | None:
-    """A key or token as a header carries it, without white space around it; None where it is empty.
+    """A key or token fit for an HTTP header, stripped of white space; None when it is empty.
 
     usable_key("nvapi-1\n") -> "nvapi-1"
 
     Raises:
-        ValueError: no header can carry it; the message does not show it.
+        ValueError: no header can carry it; the message does not reveal it.
     """
     text = str(key or "").strip()
     if not (text.isascii() and text.isprintable()):
@@ -95,9 +96,9 @@ def _restored(sent: Any, stored: Any) -> Any:
 
 
 def _counterparts(sent: list[Any], stored: list[Any]) -> list[Any]:
-    """For each item that was sent the stored one that it is; None where nothing tells which."""
+    """The stored item behind each item that was sent; None where nothing tells which it is."""
     found: list[Any] = [None] * len(sent)
-    # Of items that look alike each keeps its own secret as long as all of them are there.
+    # Items that look alike keep their secrets in order, as long as none was added or removed.
     for look, most in ((_identity, 1), (masked, len(sent))):
         places = _places(stored, look)
         for key, here in _places(sent, look).items():
@@ -109,7 +110,7 @@ def _counterparts(sent: list[Any], stored: list[Any]) -> list[Any]:
 
 
 def _places(items: list[Any], look: Callable[[Any], Any]) -> dict[str, list[int]]:
-    """The places of the items of a list by what they look like."""
+    """The indices of a list's items, grouped by the JSON text of `look(item)`."""
     found = defaultdict[str, list[int]](list)
     for place, item in enumerate(items):
         found[json.dumps(look(item), sort_keys=True)].append(place)

@@ -1,4 +1,4 @@
-"""How much templates may seek in a text: Python may compare everything, in one call without end."""
+"""Limits on text searches in templates: one call may take len(text) * len(sought) comparisons."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from jinja2.filters import do_trim
 
 
 def check_search(comparisons: int, text: Any, *sought: Any) -> None:
-    """Raise SecurityError when the text and the longest of what is sought in it are too long.
+    """Raise SecurityError when searching `text` for the longest of `sought` may take too long.
 
-    `comparisons` is what the product of their lengths may be. What is no text counts for nothing.
+    `comparisons` limits the product of their lengths. Values that are not text are ignored.
     """
     longest = max((len(one) for one in sought if isinstance(one, (str, bytes))), default=0)
     if isinstance(text, (str, bytes)) and len(text) * longest > comparisons:
@@ -20,7 +20,7 @@ def check_search(comparisons: int, text: Any, *sought: Any) -> None:
 
 
 def bounded_trim(comparisons: int) -> Callable[..., str]:
-    """Jinja's filter `trim`, which seeks no more than `check_search` lets it."""
+    """Jinja's filter `trim`, limited by `check_search`."""
 
     def trim(value: Any, characters: str | None = None) -> str:
         check_search(comparisons, str(value), characters)

@@ -1,8 +1,8 @@
-"""JSON texts that can be repeated.
+"""Finds JSON bodies that no answer could repeat.
 
-Python's parser takes a NaN, an infinity, half of a surrogate pair and UTF-16, and no answer could
-carry them back: one stored NaN would break every listing it is in. So would a value nested deeper
-than the database's driver or the SDK's types can follow.
+Python's parser accepts NaN, infinities, lone surrogates and UTF-16, which no answer could carry
+back: one stored NaN would break every listing it is in. So would a value nested deeper than the
+database driver or the SDK's types can follow.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import math
 import re
 
 MAX_DEPTH = 100
-"""Objects and arrays inside one another."""
+"""Levels of objects and arrays inside one another."""
 
 _SUSPECT = re.compile(rb"NaN|Infinity|[eE]\+?\d{3}|\d{200}|\\u[dD][89a-fA-F]")
-"""Only bodies with one of these are parsed here: the others cannot be at fault."""
+"""Only bodies that match are parsed here: the others can hold no such value."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
 
 def unrepeatable(body: bytes, max_depth: int = MAX_DEPTH) -> str:
-    """What in this JSON text no JSON could repeat; empty when nothing is, or when it is no JSON.
+    """Why no answer could repeat this JSON body; empty when one could, or when it is not JSON.
 
     unrepeatable(b'{"a": NaN}') -> "NaN is no JSON number"
     """
@@ -40,7 +40,7 @@ def unrepeatable(body: bytes, max_depth: int = MAX_DEPTH) -> str:
     except _Unrepeatable as problem:
         return str(problem)
     except ValueError:
-        return ""  # not JSON at all, which is said where it is read
+        return ""  # not JSON at all; whoever reads it will say so
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
@@ -49,7 +49,7 @@ def unrepeatable(body: bytes, max_depth: int = MAX_DEPTH) -> str:
 
 
 class _Unrepeatable(Exception):
-    """The message is what the client is told."""
+    """A value that JSON cannot carry; the client sees the message."""
 
 
 def _is_deeper(body: bytes, max_depth: int) -> bool:

@@ -6,7 +6,7 @@
                  [TOOL_CALLS]f[ARGS]{...}, [TOOL_CALLS]f[CALL_ID]abcdefghi[ARGS]{...}
     pythonic     [f(a=1), g(b="x")]                                     the whole reply
 
-What does not have its model's form is text. Nothing is repaired.
+A reply in any other form is text. Nothing is repaired.
 Source: https://docs.vllm.ai/en/latest/features/tool_calling.html
 """
 
@@ -35,14 +35,14 @@ Calls = list[ToolCall]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a finished reply consists of."""
+    """A finished reply, split into text and calls."""
 
     content: str | None
-    """Text; None when there is none beside the calls."""
+    """Text; None when there is none besides the calls."""
     calls: Calls
     """Empty when the reply is text."""
     cut: bool = False
-    """Whether max_tokens ended the last call before its end."""
+    """Whether max_tokens cut off the last call."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class ToolFormat:
     parse: Callable[[str], Calls | None]
     """The calls of a text that begins with one of `starts`; None when it has another form."""
     form: CallForm
-    """What grammars for `tool_choice` produce; mistral and pythonic use a JSON list, as vLLM."""
+    """What grammars for `tool_choice` produce; for mistral and pythonic a JSON list, as in vLLM."""
     kept: tuple[str, ...] = ()
     """Control tokens that belong to the form, so that decoding must not drop them."""
     short_ids: bool = False
-    """Whether the family's templates refuse ids of calls but those of nine letters and digits."""
+    """Whether the family's templates accept only call ids of nine letters and digits."""
 
     def new_call_id(self) -> str:
         """A fresh id: `chatcmpl-tool-` and 32 hexadecimal digits, or nine letters and digits."""
@@ -86,7 +86,7 @@ class ToolFormat:
         return random[:9] if self.short_ids else f"chatcmpl-tool-{random}"
 
     def read(self, text: str, constrained: bool) -> Reading:
-        """The finished reply as text and calls; `constrained` if a grammar of `form` held it."""
+        """The finished reply as text and calls; `constrained` if a grammar of `form` shaped it."""
         if constrained and self.form is LIST_FORM:
             calls = parse_json_calls(text)
             return Reading(None, calls) if calls else Reading(text, [])
@@ -208,7 +208,7 @@ def _python_call(node: ast.expr) -> ToolCall:
 
 
 def json_text(value: Any) -> str:
-    """The value as `json.dumps` writes it, other than ASCII unescaped where UTF-8 can carry it.
+    """The value as JSON text, with non-ASCII characters unescaped where UTF-8 can carry them.
 
     Raises:
         TypeError, ValueError: the value has no JSON form (a set, an infinity).

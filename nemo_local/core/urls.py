@@ -1,4 +1,4 @@
-"""Where the URLs that users give really lead."""
+"""Resolves and compares the URLs that users give for inference servers."""
 
 import re
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def inference_root(url: str, nim_url: str) -> str:
 
 
 def same_address(url: str, other: str) -> bool:
-    """Whether two URLs lead to the same place; all names of the loopback are one.
+    """Whether two URLs lead to the same place; all loopback names count as one.
 
     same_address("http://localhost:8000/v1/", "http://127.0.0.1:8000/v1") -> True
     """
@@ -49,7 +49,7 @@ def same_address(url: str, other: str) -> bool:
 
 
 def same_server(url: str, other: str) -> bool:
-    """As same_address, whatever the paths.
+    """Whether two URLs lead to the same server, whatever their paths; loopback names are one.
 
     same_server("http://localhost:8000/v1/hf", "http://127.0.0.1:8000") -> True
     """
@@ -59,7 +59,7 @@ def same_server(url: str, other: str) -> bool:
 def _same(part: Callable[[str], object], url: str, other: str) -> bool:
     try:
         return part(url) == part(other)
-    except ValueError:  # a port that is none
+    except ValueError:  # an invalid port
         return False
 
 

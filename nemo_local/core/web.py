@@ -1,4 +1,4 @@
-"""HTTP conventions of every service: bodies, list queries, pages, and clients that leave."""
+"""HTTP conventions of every service: bodies, list queries, pages, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ MAX_PAGE_SIZE = 1000
 UVICORN: dict[str, Any] = {
     "log_config": None,
     "access_log": False,
-    # Far longer than clients keep an idle connection (httpx: 5 s), which otherwise now and then
-    # send on one that is just being closed.
+    # Far longer than clients keep an idle connection (httpx: 5 s): otherwise one may send on a
+    # connection that the server is just closing.
     "timeout_keep_alive": 75,
     "timeout_graceful_shutdown": 5,
 }
-"""Settings of the server, in seconds, of every application of ours."""
+"""Uvicorn's settings for every application of ours; times in seconds."""
 CLIENT_CLOSED = 499
-"""Status in our own log for a client that left; it never sees it."""
+"""Status in our own log for a client that disconnected."""
 LONGEST_NAME = 255
 ENTITY_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._@+\-]{{0,{LONGEST_NAME - 1}}}")
 NAMESPACE_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._\-]{{0,{LONGEST_NAME - 1}}}")
 
 
 def add_routes(router: APIRouter, *others: APIRouter) -> None:
-    """Serve the others' routes as they are: FastAPI's `include_router` builds each once more."""
+    """Add the others' routes as they are: FastAPI's `include_router` would build each again."""
     for other in others:
         router.routes.extend(other.routes)
 
@@ -57,7 +57,7 @@ def _set_aside(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 NULLS = WrapValidator(_set_aside)
 """`body: Annotated[DatasetCreateParams, NULLS]` lets a client send back the nulls it was shown.
 
-It lets any JSON object through as custom_fields too; some of the SDK's types want strings in it.
+It also accepts any JSON object as custom_fields, in which some of the SDK's types want strings.
 """
 
 
@@ -68,7 +68,7 @@ def _as_patch(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 PATCH = WrapValidator(_as_patch)
-"""As NULLS, for an update: the SDK's types demand the path's parameters as if in the body.
+"""NULLS for the body of an update, in which the SDK's types demand the path's parameters too.
 
 The service drops them again, since a PATCH changes no identity, and asks `showable` whether the
 entity can do without what became null.
@@ -80,8 +80,8 @@ _PATH_PARAMETERS = ("namespace",)
 def as_sent(**shown_as: type[BaseModel]) -> WrapValidator:
     """`Annotated[ConfigCreateParams, NULLS, as_sent(pod_spec=TrainingPodSpec)]` keeps a pod_spec.
 
-    Of fields inside fields, the SDK's types of requests drop or refuse those that they spell in
-    another way or do not know. What we show the field as checks it instead.
+    The SDK's request types drop or refuse nested fields that they spell differently or do not
+    know. Here such an object is checked against the type it is shown as, and kept as sent.
     """
 
     def keep(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -106,16 +106,17 @@ def list_query(
     filter_keys: Collection[str],
     sort_keys: Collection[str] = ("created_at",),
 ) -> ListQuery:
-    """What a list request of entities that are shown as this type of the SDK asks for.
+    """The query of a list request; `shown_as` is the SDK's type of the entities.
 
-    Filters by keys outside `filter_keys` are ignored; so are searches in what is no field of the
-    type.
+    Filters by keys outside `filter_keys` are ignored; so are searches in fields that the type
+    does not have.
 
         ?filter[namespace]=ns1&sort=-created_at, or ?filter={"namespace": "ns1"}&sort=-created_at
         -> ListQuery(sort="-created_at", filter={"namespace": "ns1"})
 
     Raises:
-        Invalid: page or page_size out of bounds, an unknown sort key, or no JSON object.
+        Invalid: page or page_size out of bounds, an unknown sort key, or a filter or search that
+            is not a JSON object.
     """
     sort = request.query_params.get("sort") or "created_at"
     if sort.removeprefix("-") not in sort_keys:
@@ -145,13 +146,13 @@ async def json_body(request: Request) -> dict[str, Any]:
     """The body as a JSON object, whatever content type it was sent with.
 
     Raises:
-        Invalid: it is no JSON, no object, or nothing that JSON could repeat (see strict_json).
+        Invalid: it is not a JSON object, or one that no answer could repeat (see strict_json).
     """
     return json_object(await request.body())
 
 
 def json_object(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
-    """This text as a JSON object. Raises as `json_body` does."""
+    """The body as a JSON object. Raises Invalid as `json_body` does."""
     problem = unrepeatable(body, max_depth)
     try:
         value = None if problem else json.loads(body)
@@ -184,7 +185,7 @@ def page_body(page: Page, query: ListQuery) -> dict[str, Any]:
 
 
 def without_nulls(value: Json, but_in: Collection[str] = ("custom_fields",)) -> Json:
-    """The same JSON value without any key whose value is null, but for those in these fields."""
+    """The JSON value without keys whose value is null, except inside the fields `but_in`."""
     if isinstance(value, dict):
         kept = {
             key: item if key in but_in else without_nulls(item, but_in)
@@ -212,7 +213,7 @@ def showable(
     entity: dict[str, Any],
     place: tuple[str | int, ...] = ("body",),
 ) -> dict[str, Any]:
-    """The entity, when the SDK's type can show it; what a PATCH makes goes through here.
+    """The entity, if the SDK's type can show it; the result of every PATCH is checked here.
 
         documents.update(kind, id, lambda stored: showable(Dataset, {**stored, **changes}))
 
@@ -226,12 +227,12 @@ def showable(
 
 
 def check_name(name: str) -> str:
-    """The name, when it may name an entity; else Invalid."""
+    """The name, if an entity may have it; else raises Invalid."""
     return _checked(name, "name", ENTITY_NAME, ". _ @ + -")
 
 
 def check_namespace(namespace: str, field: str = "namespace") -> str:
-    """The namespace, when it may be one; else Invalid."""
+    """The namespace, if it is a valid one; else raises Invalid."""
     return _checked(namespace, field, NAMESPACE_ID, ". _ -")
 
 
@@ -241,10 +242,10 @@ def deleted(entity: Mapping[str, Any], at: str) -> dict[str, Any]:
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives.
+    """The result of `work`, which is cancelled when the client disconnects.
 
     Raises:
-        ClientDisconnect: the client hung up first; the work is cancelled.
+        ClientDisconnect: the client disconnected first.
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_hung_up(request))
@@ -305,7 +306,7 @@ def _put(target: dict[str, Any], path: list[str], value: str) -> None:
 
 
 def _from_json(name: str, text: str) -> dict[str, Any]:
-    """A filter or search as JSON text, with its values as brackets have them."""
+    """A filter or search given as JSON, with its values as text, as the bracket form has them."""
 
     def as_given(value: Any) -> Any:
         if isinstance(value, dict):
