@@ -1,7 +1,7 @@
 """File contents by SHA-256: written to a temporary file, synced, then renamed into place.
 
-An empty file in `incoming`, named by a SHA-256, marks a content that perhaps no commit names. The
-file `databases` has the id of each database that the contents were served with, one a line.
+An empty file in `incoming`, named by a SHA-256, marks a content that may not belong to any commit.
+The file `databases` lists the id of each database the contents were served with, one per line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Blob:
-    """One stored content."""
+    """A stored content: its hashes and its size."""
 
     sha256: str
     size: int
@@ -40,8 +40,8 @@ class Blobs:
         """Delete contents that no commit names; call before serving.
 
         `named()` gives the SHA-256 of every content that a commit of the database with this id
-        names; called only if needed. What was ever served with another one stays: its commits may
-        name any content.
+        names; called only if needed. Nothing is deleted once the folder was served with another
+        database, whose commits may name any content.
         """
         left = list(self.incoming.iterdir())
         marked = {path.name for path in left if self.size(path.name) is not None}
@@ -54,7 +54,7 @@ class Blobs:
             path.unlink()
 
     def _note_database(self, database: str) -> set[str]:
-        """The databases of earlier starts; this one belongs to them from now on."""
+        """The ids of the databases of earlier starts; this one is added for later starts."""
         with (self.folder / "databases").open("a+") as file:
             file.seek(0)
             noted = set(file.read().split())
@@ -67,7 +67,7 @@ class Blobs:
         (self.incoming / sha256).touch()
 
     def keep(self, sha256: str) -> None:
-        """A commit names the content."""
+        """Remove the content's mark, since a commit names it."""
         (self.incoming / sha256).unlink(missing_ok=True)
 
     def path(self, sha256: str) -> Path:
@@ -81,7 +81,7 @@ class Blobs:
             return None
 
     def writer(self) -> BlobWriter:
-        """A context manager to write one content into; `commit()` stores it, leaving drops it."""
+        """A context manager that writes one content; without `commit()` it is discarded."""
         return BlobWriter(self)
 
     def put(self, content: bytes) -> Blob:
@@ -92,7 +92,7 @@ class Blobs:
 
 
 class BlobWriter:
-    """One content on its way in."""
+    """Writes one content to a temporary file, and hashes it on the way."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs

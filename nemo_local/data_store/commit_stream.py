@@ -17,7 +17,7 @@ from nemo_local.data_store.blobs import Blob, Blobs, BlobWriter
 from nemo_local.data_store.errors import bad_payload
 
 MAX_LINE = 1 << 20
-"""Bytes a line may have beside its content."""
+"""Bytes a line may have besides its content."""
 
 KEYS = ("header", "file", "lfsFile", "deletedFile", "deletedFolder", "copyFile")
 
@@ -93,7 +93,7 @@ class CommitParser:
         # Half an escape waits for the next chunk.
         half = b"\\" if quote < 0 and text.endswith(b"\\") else b""
         text = _unescaped(text.removesuffix(half))
-        # So does the last group, which alone may be padded.
+        # The last base64 group waits too: only it may be padded.
         whole = len(text) if quote >= 0 else max(len(text) - 1, 0) // 4 * 4
         if whole < len(text) and text[:whole].endswith(b"="):
             raise bad_payload("a file's content is not base64: it goes on after its padding")

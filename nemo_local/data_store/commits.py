@@ -1,4 +1,4 @@
-"""Where commits are kept: in one row what history shows, in another the files, which may be many.
+"""Stores commits: one row holds what history shows, another the files, which may be many.
 
 {"parent": "SHA or null", "title": …, "message": …, "date": …, "contents": ["SHA-256 it wrote"]}
 {"files": {"training/training.jsonl": {…}}}
@@ -30,7 +30,7 @@ class Commits:
         title: str,
         message: str,
     ) -> str:
-        """The SHA of a new commit with these files, of which it wrote those at `written`."""
+        """The SHA of a new commit with these files; `written` are the paths that it wrote."""
         now = self._documents.now()
         identity = [repo_id, parent, title, message, now, files]
         text = json.dumps(identity, sort_keys=True).encode()
@@ -55,8 +55,8 @@ class Commits:
         return self._documents.get(COMMIT, repo_id, sha)
 
     def files(self, commit: Document) -> Files:
-        """Its files, those it did not touch included. Raises NotFound once it was forgotten."""
-        if "files" in commit:  # in homes of before December 2026 one row held all
+        """All files of a commit, untouched ones included. Raises NotFound once it was forgotten."""
+        if "files" in commit:  # in homes older than December 2026 one row held all
             return dict(commit["files"])
         found = self._documents.get(FILES, commit["namespace"], commit["name"])
         return dict(found["files"])
@@ -68,7 +68,7 @@ class Commits:
         }
 
     def contents(self, **columns: str) -> set[str]:
-        """SHA-256 of everything that all commits name, or those of one `namespace=repo_id`."""
+        """SHA-256 of every content that commits name: all, or those of one `namespace=repo_id`."""
         found = set[str]()
         for commit in self._documents.each(COMMIT, **columns):
             # What a commit did not write itself, another one of its repository did.

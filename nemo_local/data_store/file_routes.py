@@ -25,7 +25,7 @@ FEED_BYTES = 1 << 20
 
 
 def add_file_urls(hub: APIRouter, service: DataStoreService) -> None:
-    """Trees, paths, preupload, commit and resolve."""
+    """Add the routes of trees, paths, preupload, commit and resolve."""
     _tree_urls(hub, service)
     _upload_urls(hub, service)
     _download_urls(hub, service)
@@ -164,7 +164,7 @@ def _download_urls(hub: APIRouter, service: DataStoreService) -> None:
     for method in ("GET", "HEAD"):
         hub.api_route(HUB + "/datasets" + tail, methods=[method])(resolve_dataset)
         hub.api_route(HUB + tail, methods=[method])(resolve_model)
-    # Without a path there is no such entry, which clients tell from no such repository.
+    # Without a path the answer is EntryNotFound, which clients distinguish from RepoNotFound.
     bare = partial(hub.api_route, methods=["GET", "HEAD"], include_in_schema=False)
     bare(HUB + "/datasets/{namespace}/{name}/resolve/{revision}")(resolve_dataset)
     bare(HUB + "/{namespace}/{name}/resolve/{revision}")(resolve_model)

@@ -11,11 +11,11 @@ from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 
 def ignored(rules: str, paths: Iterable[str]) -> set[str]:
-    """Those of the paths that the rules of a .gitignore at the root leave out.
+    """The paths that a .gitignore with these rules, at the root, leaves out.
 
     ignored("*.log\\n!keep.log", ["a/b.log", "keep.log"]) -> {"a/b.log"}
 
-    A line that is no pattern matches nothing, as in Git.
+    An invalid pattern matches nothing, as in Git.
     """
     patterns = []
     for line in rules.splitlines():

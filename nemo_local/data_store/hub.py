@@ -37,7 +37,7 @@ _ENTITY_TAG = re.compile(r'"[^"]*"')
 class HubRoute(APIRoute):
     """Answers a malformed body with the Hub's 400 instead of the platform's 422.
 
-    What FastAPI reads as JSON is checked as in `StrictJson`; uploads, which it does not, go by.
+    Bodies that FastAPI parses are checked as in `StrictJson`; streamed uploads are not.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -59,7 +59,7 @@ class HubRoute(APIRoute):
                 raise bad_payload(f"{place}: {first['msg']}") from None
             except Invalid as error:
                 raise bad_payload(str(error)) from None
-            except HTTPException as error:  # of a broken form, by the web framework
+            except HTTPException as error:  # raised by the web framework for a broken form
                 raise HubError(error.status_code, str(error.detail)) from None
 
         return handled
@@ -99,7 +99,7 @@ async def form_or_json(request: Request) -> dict[str, Any]:
 
 
 class Download(FileResponse):
-    """A file; a Range that is none of bytes, or not for a GET, is ignored (RFC 9110, 14.2)."""
+    """A file response; a Range not in bytes or not on a GET is ignored (RFC 9110, 14.2)."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wanted = Headers(scope=scope).get("range")

@@ -36,7 +36,7 @@ class LfsRoute(HubRoute):
 
 
 def lfs_router(service: DataStoreService) -> APIRouter:
-    """Batch requests of both kinds of repository, and the objects at `/v1/hf/lfs/{oid}`."""
+    """Routes of batch requests, for datasets and models, and of objects at `/v1/hf/lfs/{oid}`."""
     urls = APIRouter(tags=TAGS, route_class=LfsRoute)
 
     def batch(request: Request, namespace: str, name: str, body: LfsBatch) -> JSONResponse:

@@ -35,7 +35,7 @@ from nemo_local.data_store.views import commit_view, refs_view, repo_view
 NOTHING_HAS = (
     "filter", "apps", "inference", "inference_provider", "num_parameters", "pipeline_tag",
 )  # fmt: skip
-"""What the Hub selects repositories by and none has here: tags, applications, sizes, tasks."""
+"""The Hub's filters for properties no repository has here: tags, applications, sizes, tasks."""
 
 
 def router(service: DataStoreService) -> APIRouter:

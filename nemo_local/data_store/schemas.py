@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 
 class RepoReference(BaseModel):
-    """`repos/create` and `repos/delete`; without a type it is a model."""
+    """The body of `repos/create` and `repos/delete`; no type means a model."""
 
     name: str
     organization: str | None = None

@@ -57,7 +57,7 @@ class DataStoreService:
     # Namespaces
 
     def create_namespace(self, name: str) -> Document:
-        """The new namespace. Raises Conflict when it exists, Invalid if none can be called so."""
+        """The new namespace. Raises Conflict when it exists, Invalid for a name we cannot use."""
         if not _is_repo_part(name):
             problem = "use letters, digits and . _ + - only, no '..' and no '.git' at the end"
             raise invalid_field("body", "namespace", problem, name)
@@ -70,7 +70,7 @@ class DataStoreService:
         return self.documents.find("datastore_namespace", query).map(_namespace)
 
     def delete_namespace(self, name: str, force: bool) -> None:
-        """Raises Conflict while it has repositories, unless forced: then they go too."""
+        """Delete a namespace. Raises Conflict while it has repositories; `force` deletes them."""
         namespace = self.documents.get("datastore_namespace", "", name)
         with self._creating:
             repos = [repo for kind in _KINDS for repo in self.documents.all(kind, namespace=name)]
@@ -119,7 +119,7 @@ class DataStoreService:
             raise repo_not_found(repo_type, repo_id) from None
 
     def heads(self, repo_type: RepoType) -> Iterator[tuple[Document, Document, tree.Files]]:
-        """Every repository with the newest commit of its main branch and that one's files."""
+        """Every repository with its main branch's newest commit and that commit's files."""
         for repo in self.documents.all(f"{repo_type}_repo"):
             try:
                 head, files = self.files_at(repo, MAIN)
@@ -194,7 +194,7 @@ class DataStoreService:
     # Commits
 
     def head(self, repo: Document, branch: str) -> Document:
-        """The commit that the next one on this branch follows. Raises HubError RevisionNotFound."""
+        """The newest commit of a branch. Raises HubError RevisionNotFound."""
         if branch not in repo["branches"]:
             raise revision_not_found(_repo_id(repo), branch)
         return self.commit_at(repo, branch)
@@ -203,8 +203,8 @@ class DataStoreService:
         """The SHA of the new head of `branch`, after all operations or none of them.
 
         Raises:
-            HubError: 404 for an unknown branch or path, 412 when the header's parentCommit (in full
-                or its first 7 signs and more) is not the head, 400 for anything else.
+            HubError: 404 for an unknown branch or path, 412 when the header's parentCommit (its
+                first 7 characters or more) is not the head, 400 for anything else.
         """
         header = operations[0].value
         with self._alone(repo) as repo:
@@ -251,21 +251,21 @@ class DataStoreService:
         return path
 
     def ignore_rules(self, files: tree.Files) -> str:
-        """What the .gitignore of a commit says; nothing where there is none."""
+        """The text of a commit's .gitignore; empty where there is none."""
         entry = files.get(".gitignore")
         if entry is None or self.blobs.size(entry["sha256"]) is None:
             return ""
         return self.content(entry).read_text(errors="replace")
 
     def _database_id(self) -> str:
-        """Made at the first start with a database: `blobs` must not take another one for it."""
+        """The database's id, made at its first start, by which `blobs` tells databases apart."""
         with contextlib.suppress(Conflict):
             self.documents.create("datastore_database", "", "this", {})
         return str(self.documents.get("datastore_database", "", "this")["id"])
 
     @contextlib.contextmanager
     def _alone(self, repo: Document) -> Iterator[Document]:
-        """The repository as it is now, to which nothing else happens within.
+        """Lock a repository against other changes, and yield its current state.
 
         Raises HubError RepoNotFound when it was deleted, even if there is another of its name.
         """
@@ -311,18 +311,18 @@ def _repo_id(repo: Document) -> str:
 
 
 def _title_and_message(header: Mapping[str, Any]) -> tuple[str, str]:
-    """The first line of the summary, and what follows; a title has one line."""
+    """A commit's title, one line, and its message, from the summary and the description."""
     title, _, more = str(header.get("summary") or "").strip().partition("\n")
     description = str(header.get("description") or "")
     return title.strip() or "Upload files", f"{more.strip()}\n\n{description}".strip()
 
 
 def _is_repo_part(name: str) -> bool:
-    """Whether a repository, or its namespace, may be called so."""
+    """Whether a repository or its namespace may have this name."""
     return bool(REPO_PART.fullmatch(name)) and ".." not in name and not name.endswith(".git")
 
 
 def _namespace(entity: Document) -> dict[str, Any]:
-    """Whole seconds and a Z, unlike everywhere else."""
+    """A namespace as the API shows it: times in whole seconds with a Z, unlike elsewhere."""
     times = {key: entity[key].split(".")[0] + "Z" for key in ("created_at", "updated_at")}
     return {"namespace": entity["name"], **times}

@@ -147,7 +147,7 @@ def _path(value: Mapping[str, Any], key: str) -> str:
 
 
 def _revision(value: Mapping[str, Any]) -> str | None:
-    """Where a copy comes from; None for the files that the commit changes."""
+    """The revision that a copy is made from; None for the head that the commit changes."""
     revision = value.get("srcRevision") or None
     if not isinstance(revision, str | None):
         raise bad_payload(f"srcRevision is not a text: {revision!r}")
@@ -170,7 +170,7 @@ def _uploaded(
 
 
 def _check_folders(files: Files, written: set[str]) -> None:
-    """No path may be a file and a folder at once."""
+    """Raise HubError 400 when writing has made a path both a file and a folder."""
     folders = {
         "/".join(parts[:depth])
         for parts in (path.split("/") for path in files)

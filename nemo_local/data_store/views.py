@@ -35,7 +35,7 @@ def repo_view(
 
 
 def refs_view(repo: Document) -> dict[str, Any]:
-    """Branches and tags."""
+    """A repository's branches and tags."""
     return {
         "branches": [_ref(name, "heads", sha) for name, sha in repo["branches"].items()],
         "tags": [_ref(name, "tags", sha) for name, sha in repo["tags"].items()],
@@ -58,7 +58,7 @@ def commit_view(commit: Document) -> dict[str, Any]:
 def path_view(
     path: str, entry: Entry | None, oid: str, last: Document | None = None
 ) -> dict[str, Any]:
-    """A file, or a folder without entry; with `last`, the commit that changed it."""
+    """A file, or a folder if there is no entry; with `last`, also the commit that changed it."""
     view: dict[str, Any]
     if entry is None:
         view = {"type": "directory", "oid": oid, "size": 0, "path": path}

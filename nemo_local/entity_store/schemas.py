@@ -1,6 +1,6 @@
-"""The types of models, wider than those of the newest SDK.
+"""Wire types of models, wider than the newest SDK's.
 
-Earlier ones know p-tuning, too; a guardrails configuration may be named instead of written out.
+Earlier SDKs also know p-tuning; a guardrails configuration may be named instead of written out.
 """
 
 from typing import Literal, get_args

@@ -81,7 +81,7 @@ class EntityStoreService:
         return _namespace(self.documents.update("namespace", namespace_id, merge))
 
     def delete_namespace(self, namespace_id: str) -> Document:
-        """The answer to the delete; the namespace's entities stay. `default` cannot go."""
+        """The answer to the delete; the namespace's entities stay. `default` cannot be deleted."""
         if namespace_id == DEFAULT_NAMESPACE:
             raise Invalid("the namespace 'default' always exists and cannot be deleted")
         return self._deleted(self.documents.delete("namespace", namespace_id))
@@ -115,7 +115,7 @@ class EntityStoreService:
     def update(self, kind: Kind, namespace: str, name: str, body: Document) -> Document:
         """The entity after a shallow merge; identity fields in the body are ignored.
 
-        Raises Invalid when it could not be shown: a field is null that it cannot be without.
+        Raises Invalid when the result could not be shown: a required field would be null.
         """
         _check_files_url(body)
         changes = _filled(without_columns(body))
@@ -158,7 +158,7 @@ def _by_id(criteria: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_type_of_tuning(criteria: dict[str, Any]) -> dict[str, Any]:
-    """`filter[peft][lora]` as a filter of what models store: their type of tuning, or none."""
+    """`filter[peft][lora]` translated to what models store: their finetuning type, or none."""
     peft = criteria.get("peft")
     lora = peft.get("lora") if isinstance(peft, dict) else None
     if lora == "true":
