@@ -16,7 +16,7 @@ from nemo_local.core.hub_urls import DatasetUrl, split_dataset_url
 Row = dict[str, Any]
 DATA_SUFFIXES = (".jsonl", ".json", ".csv")
 LONGEST_CELL = 2**31 - 1
-"""Characters of a CSV file's cell: as many as fit; Python's own limit is 131,072."""
+"""Most characters in a CSV cell: the csv module's maximum; its default is 131,072."""
 
 
 class DatasetError(Exception):
@@ -24,7 +24,7 @@ class DatasetError(Exception):
 
 
 def parse_url(files_url: str) -> DatasetUrl:
-    """The parts of a dataset URL. Raises DatasetError for another one."""
+    """The parts of a dataset URL. Raises DatasetError for any other URL."""
     try:
         return split_dataset_url(files_url)
     except ValueError as error:
@@ -32,17 +32,17 @@ def parse_url(files_url: str) -> DatasetUrl:
 
 
 def commit_of(platform: Client, dataset: dict[str, Any]) -> str:
-    """The commit that the dataset's revision is at now. Raises DatasetError when there is none."""
+    """The commit at which the dataset's revision is now. Raises DatasetError when none is."""
     url = parse_url(str(dataset["files_url"]))
     found = _asked(platform, dataset, f"revision/{quote(url.reference, safe='')}")
     return str(found["sha"])
 
 
 def data_files(platform: Client, dataset: dict[str, Any], revision: str | None = None) -> list[str]:
-    """Paths of the dataset's data files, sorted; `revision` stands for that of its URL.
+    """Paths of the dataset's data files, sorted; `revision` overrides the one in its URL.
 
-    A `split` keeps the files that carry its name in their path; a single file must, too. Hidden
-    files, and those in hidden folders, are left out: Jupyter keeps copies there.
+    A `split` selects the files with its name in their path; a single file must have it, too.
+    Hidden files, and those in hidden folders, are left out: Jupyter keeps copies there.
 
     Raises:
         DatasetError: the repository, the path or the split does not exist, or has no data file.
@@ -74,7 +74,7 @@ def data_files(platform: Client, dataset: dict[str, Any], revision: str | None =
 def load_rows(
     platform: Client, dataset: dict[str, Any], limit: int | None, commit: str
 ) -> list[Row]:
-    """The first `limit` rows in file order at this commit (None = all); no later one is read.
+    """The first `limit` rows in file order at this commit (None = all); later rows are not read.
 
     Raises:
         DatasetError: a file is missing or malformed; the message names file and line.
@@ -96,10 +96,10 @@ def load_rows(
 
 
 def read_rows(path: str, content: Iterable[bytes], format: str | None = None) -> Iterator[Row]:
-    """The rows of one file, each parsed when it is asked for.
+    """The rows of one file, parsed lazily.
 
-    `format` says what the file is where its name does not: jsonl, json or csv. Any other format
-    is the schema of the rows, as the API defines it, and says nothing about the file.
+    A `format` of jsonl, json or csv overrides the file's suffix. Any other format is the schema
+    of the rows, as the API defines it, and says nothing about the file.
 
     Raises:
         DatasetError: not the format its name says; the message names file and line.
@@ -115,14 +115,14 @@ def read_rows(path: str, content: Iterable[bytes], format: str | None = None) ->
         if line.strip():
             break
     lines = chain(head, lines)
-    # Many tools write one object a line into a `.json` file.
+    # Many tools write one object per line into a `.json` file.
     if suffix == ".json" and not "".join(head).lstrip().startswith("{"):
         return iter(_array(path, "".join(lines)))
     return _jsonl_rows(path, lines)
 
 
 def _asked(platform: Client, dataset: dict[str, Any], path: str, **params: str) -> Any:
-    """What the Data Store says of the dataset's repository. Raises DatasetError without one."""
+    """The Data Store's answer about the dataset's repository. Raises DatasetError on a 404."""
     repository = quote(parse_url(str(dataset["files_url"])).repository)
     answer = platform.find(f"/v1/hf/api/datasets/{repository}/{path}", params=params)
     if answer is None:
@@ -136,7 +136,7 @@ def _names_split(path: str, split: str) -> bool:
 
 
 def _lines(path: str, content: Iterable[bytes]) -> Iterator[str]:
-    """The file's lines with their ends; a JSON text may hold other line breaks than \\n."""
+    """The file's lines, split at \\n only: JSON text may contain other line breaks."""
     for number, line in enumerate(_byte_lines(content), start=1):
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -174,7 +174,7 @@ def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[Row]:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The names of columns, each one once: ["q", "q", "a"] -> ["q", "q_1", "a"]."""
+    """Column names made unique: ["q", "q", "a"] -> ["q", "q_1", "a"]."""
     found: list[str] = []
     for name in names:
         number, free = 0, name

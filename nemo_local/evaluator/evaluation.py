@@ -1,4 +1,4 @@
-"""One evaluation: every task of a config against one target, with progress on the way."""
+"""Runs one evaluation: every task of a config against one target, reporting progress."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ Log = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """What an evaluation gave, task by task."""
+    """The outcome of an evaluation, task by task."""
 
     tasks: dict[str, Any] = field(default_factory=dict)
     """Per task `metrics` and `data`, as a result shows them."""
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Per task every row's detail."""
     failures: list[str] = field(default_factory=list)
-    """What went wrong in every row of a task."""
+    """What went wrong, for each task in which every row has an error."""
 
     @property
     def message(self) -> str:
-        """What a completed job says of itself."""
+        """The status message of a completed job."""
         if self.failures:
             return message(f"Job completed, but {'; '.join(self.failures)}")
         return "Job completed successfully."
@@ -55,7 +55,7 @@ class Evaluation:
     nim_url: str
     token: str | None = None
     ready_within_s: float = 60.0
-    """What our inference server may take to start and to load its models."""
+    """Seconds that our inference server may take to start and load its models."""
 
     async def run(
         self,
@@ -71,8 +71,8 @@ class Evaluation:
         A task fails when none of its rows could be scored; the others keep their scores.
 
         Raises:
-            Cancelled: `cancelled` said so.
-            EvaluationFailed: the model does not exist, or no row of any task gave anything.
+            Cancelled: `cancelled` returned true.
+            EvaluationFailed: the model does not exist, or no row of any task gave a result.
         """
         sampling = Sampling.of(config["params"])
         asks = any(plan.template is not None for plan in plans)
@@ -107,7 +107,7 @@ class Evaluation:
     async def _model(
         self, target: Entity | None, sampling: Sampling, cancelled: Cancellation
     ) -> AsyncIterator[tuple[ModelClient | None, dict[str, Any]]]:
-        """The target's model, and the names it goes by: asked for, and really answering."""
+        """The target's model, and the names of the model asked for and of the one that answers."""
         if target is None:
             yield None, {}
             return

@@ -1,4 +1,4 @@
-"""Jobs as documents: how they change state, and what of their status a state implies."""
+"""Evaluation jobs as documents: how they change state, and the status details that go with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUEUED = ("created", "pending")
 
 
 class JobRecords:
-    """The stored jobs; NotFound is raised for one that is not there."""
+    """The stored evaluation jobs; methods raise NotFound for a job that does not exist."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
@@ -54,7 +54,7 @@ class JobRecords:
         """A page of jobs; `config` and `target` may be filtered by one or more `namespace/name`.
 
         Raises:
-            Invalid: a filter of those names nothing.
+            Invalid: such a filter is neither text nor an object.
         """
         filters = dict(query.filter)
         for key in ("config", "target"):
@@ -69,13 +69,13 @@ class JobRecords:
         self._documents.delete(JOB, job_id)
 
     def detail(self, job_id: str, details: Entity) -> None:
-        """Merge into a job's status details."""
+        """Merge `details` into a job's status details."""
         self._documents.update(JOB, job_id, lambda job: _detailed(job, details))
 
     def move(
         self, job_id: str, status: str, details: Entity | None = None, result: str | None = None
     ) -> Entity:
-        """The job after entering a state, when the table of transitions allows it."""
+        """The job after entering a state, or unchanged if the transition is not allowed."""
 
         def change(job: Entity) -> Entity:
             if not can_move(job["status"], status):
@@ -87,7 +87,7 @@ class JobRecords:
         return job
 
     def cancel(self, job_id: str) -> Entity:
-        """The job, `cancelling`; `cancelled` when it was queued. Raises Conflict after its end."""
+        """The job, now `cancelling`, or `cancelled` if it was queued. Raises Conflict if ended."""
 
         def change(job: Entity) -> Entity:
             if job["status"] in FINISHED:
@@ -100,7 +100,7 @@ class JobRecords:
 
 
 def settled(details: Entity) -> Entity:
-    """Status details after the end: a task that still ran has failed."""
+    """Status details of a job that ended: a task that was still running has failed."""
     tasks = {
         name: "failed" if status == "running" else status
         for name, status in details["task_status"].items()
@@ -124,7 +124,7 @@ def _detailed(job: Entity, details: dict[str, Any]) -> Entity:
 
 
 def _references(key: str, given: Any) -> list[Entity]:
-    """What a filter names, one or several: as `namespace/name`, or as an object. Raises Invalid."""
+    """The entities a filter names, each as `namespace/name` or as an object. Raises Invalid."""
     found: list[Entity] = []
     for one in given if isinstance(given, list) else [given]:
         if not isinstance(one, (str, dict)):

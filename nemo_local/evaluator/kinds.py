@@ -9,7 +9,7 @@ from pydantic import BaseModel
 CONFIG, TARGET = "evaluation_config", "evaluation_target"
 RESULT, JOB = "evaluation_result", "evaluation_job"
 PREFIXES = {CONFIG: "eval-config", TARGET: "eval-target", RESULT: "evaluation_result", JOB: "eval"}
-"""What the ids of each kind begin with."""
+"""The prefix of each kind's ids."""
 SHOWN_AS: dict[str, type[BaseModel]] = {
     CONFIG: EvaluationConfig,
     TARGET: EvaluationTarget,

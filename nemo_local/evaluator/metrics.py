@@ -22,7 +22,7 @@ NAN = math.nan
 ABSOLUTE_DIFFERENCE = "absolute difference"
 OUTPUT_TEXT = "{{ sample.output_text }}"
 MAX_WORD_PAIRS = 10_000_000
-"""Words of a prediction times those of its reference that rouge compares: seconds, and 100 MB."""
+"""Limit on (words of the prediction) * (words of the reference) in rouge: seconds and 100 MB."""
 Params = Mapping[str, Any]
 Context = Mapping[str, Any]
 Scores = dict[str, float]
@@ -49,7 +49,7 @@ class Metric:
     required: tuple[str, ...]
     """Parameters a config must give."""
     score: Callable[[Params, Context], Scores]
-    """Scores of one row; NaN where a score cannot be told. Raises RowError, RenderError."""
+    """Scores of one row; NaN where a score is undefined. Raises RowError, RenderError."""
 
 
 def score_row(kind: str, params: Params, context: Context) -> Scores:
@@ -70,7 +70,7 @@ def score_row(kind: str, params: Params, context: Context) -> Scores:
 
 
 def tool_calling(params: Params, context: Context) -> Scores:
-    """Names as sets, then arguments call by call name, both without any coercion.
+    """Tool-call scores: names compared as sets, then arguments by call name, without coercion.
 
     Source: contract of the evaluator, "tool-calling: exact scoring".
     """
@@ -98,7 +98,7 @@ def string_check(params: Params, context: Context) -> Scores:
 
 
 def number_check(params: Params, context: Context) -> Scores:
-    """1 where the last numbers of two texts compare as asked, else 0; NaN without a number."""
+    """1 where the last numbers of two texts pass the comparison, else 0; NaN without a number."""
     left, operator, right, epsilon = number_check_parts(params["check"])
     a, b = (_last_number(render(side, context)) for side in (left, right))
     if math.isnan(a) or math.isnan(b):
@@ -143,7 +143,7 @@ def corpus_bleu(pairs: list[tuple[str, str]]) -> float:
 def rouge(params: Params, context: Context) -> Scores:
     """ROUGE-1, -2, -3 and -L F-measures with stemming.
 
-    Raises RowError for long texts, whose pairs of words the library keeps in one table.
+    Raises RowError for long texts: the library keeps a table of all pairs of words.
     """
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -185,7 +185,7 @@ def number_check_parts(check: list[Any]) -> tuple[Any, str, Any, float]:
         -> ("{{ a }}", "absolute difference", "{{ b }}", 0.1)
 
     Raises:
-        ValueError: what follows is no epsilon, or `absolute difference` has none.
+        ValueError: what follows is not an epsilon, or `absolute difference` has none.
     """
     left, operator, right = check[:3]
     if left in (*NUMBER_OPERATORS, ABSOLUTE_DIFFERENCE):
@@ -240,11 +240,11 @@ GROUND_TRUTH = ("ground_truth", "reference", "references")
 CANDIDATE = ("candidate", "prediction", "predictions")
 PREDICTION = ("prediction", "predictions", "candidate")
 ALIASES = {"references": REFERENCES, "ground_truth": GROUND_TRUTH}
-"""All published names of a required parameter; the first one that is given counts."""
+"""All published names of a required parameter; the first one given is used."""
 
 
 def first_given(params: Params, names: tuple[str, ...], default: Any = None) -> Any:
-    """The first of these parameters that is not null."""
+    """The value of the first of these parameters that is not null."""
     return next((params[name] for name in names if params.get(name) is not None), default)
 
 

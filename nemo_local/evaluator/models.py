@@ -1,4 +1,4 @@
-"""The model under evaluation: where it answers, and one request to it with its retries."""
+"""The model under evaluation: finding its endpoint, and sending it requests with retries."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class RequestFailed(Exception):
 
 
 class _Late(Unreachable):
-    """No whole answer in time; the server may well be running."""
+    """No complete answer in time; the server may well be running."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a model answers."""
+    """A model's address, id and key."""
 
     root: str
-    """Address up to and with `/v1`."""
+    """Address up to and including `/v1`."""
     model_id: str
     api_key: str | None = None
 
@@ -50,7 +50,7 @@ def resolve(
 ) -> Endpoint:
     """The endpoint of a target's `model`: a NIM id, an Entity Store name, or an `api_endpoint`.
 
-    What inference serves comes before an Entity Store model of the same name.
+    A model that our inference serves takes precedence over an Entity Store model of that name.
 
     Raises:
         ModelError: the object names no endpoint, or its URL or key cannot be used.
@@ -76,7 +76,7 @@ def resolve(
 
 
 class ModelClient:
-    """Sends requests to one endpoint; `retries` more attempts after an answer that may pass."""
+    """Sends requests to one endpoint, with up to `retries` retries of transient errors."""
 
     def __init__(self, endpoint: Endpoint, timeout_s: float, retries: int) -> None:
         self.endpoint = endpoint
@@ -87,7 +87,7 @@ class ModelClient:
         self._answered = False
 
     async def wait_until_ready(self, within_s: float) -> None:
-        """Wait while the server starts; whether it answers at all is for `identify` to say."""
+        """Wait while the server starts; it is `identify` that reports one that never answers."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             try:
@@ -100,7 +100,7 @@ class ModelClient:
             await asyncio.sleep(FIRST_PAUSE_S)
 
     async def identify(self) -> dict[str, Any]:
-        """The model's own listing, with who really answers; `{}` where the endpoint lists none.
+        """The model's entry in the endpoint's model list; `{}` where it has none.
 
         Raises:
             ModelError: nothing answers at this address.
@@ -160,7 +160,7 @@ class ModelClient:
         raise AssertionError("the last attempt returns or raises")
 
     async def _within(self, timeout_s: float, request: Coroutine[Any, Any, Any]) -> Any:
-        """What a request gives; the HTTP library's limit would begin anew with every byte."""
+        """A request's answer within a total time; httpx's own timeout restarts with every byte."""
         try:
             async with asyncio.timeout(timeout_s):
                 return await request
@@ -180,7 +180,7 @@ def _may_pass(error: UpstreamError) -> bool:
 
 
 def _asked_for(error: UpstreamError) -> float:
-    """Seconds that a server with too much to do wants to be left alone."""
+    """Seconds to wait that a busy server asks for in `Retry-After`, limited; 0 without it."""
     seconds = error.headers.get("retry-after", "")
     return min(float(seconds), LONGEST_WAIT_S) if seconds.isdecimal() else 0.0
 
@@ -201,7 +201,7 @@ def output_text(response: Any) -> str:
 
 
 def _serves(nim_url: str, token: str | None, model: str) -> bool:
-    """Whether our inference lists this model; False where it does not answer."""
+    """Whether our inference server lists this model; False when it does not answer."""
     nim = Client(nim_url, token, LISTING_TIMEOUT_S)
     try:
         listing = nim.get("/v1/models")
@@ -217,7 +217,7 @@ def _ids(listing: Any) -> list[str]:
 
 
 def _entries(listing: Any) -> list[dict[str, Any]]:
-    """The models of a list of models, whatever else it holds."""
+    """The models in a `/models` answer; entries that are not objects are left out."""
     models = listing.get("data") if isinstance(listing, dict) else None
     return [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
 

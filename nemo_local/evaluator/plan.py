@@ -1,4 +1,4 @@
-"""What a job evaluates: configs, targets and datasets in full, checked before anything starts."""
+"""Expands and checks what a job evaluates, before it starts: configs, targets and datasets."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ NUMBERS: tuple[tuple[str, float, float, bool], ...] = (
     ("temperature", 0, 2, False),
     ("top_p", 0, 1, False),
 )
-"""Parameters of a config: name, lowest and highest value, whether it counts something."""
+"""Numeric parameters of a config: name, lowest and highest value, whether it must be whole."""
 MORE_THAN_LOWEST = ("top_p",)
-"""Parameters that may come near their lowest value, and not be it."""
+"""Parameters that must be greater than their lowest value, not equal to it."""
 
 
 class Expander:
@@ -65,7 +65,7 @@ class Expander:
     def config(self, given: str | Entity, lenient: bool = False) -> Entity:
         """The config, with every task's dataset expanded.
 
-        `lenient` leaves a dataset that cannot be expanded as it was given: its job will say so.
+        `lenient` leaves a dataset that cannot be expanded as it was given: its job will fail on it.
         """
         entity = self._entity(CONFIG, given, CONFIG_KEYS)
         tasks = {name: dict(task or {}) for name, task in (entity["tasks"] or {}).items()}
@@ -75,7 +75,7 @@ class Expander:
         return {**entity, "tasks": tasks or None}
 
     def target(self, given: str | Entity, lenient: bool = False) -> Entity:
-        """The target, with its model and dataset expanded; a string model stays one."""
+        """The target, with its model and dataset expanded; a model given as text stays text."""
         entity = self._entity(TARGET, given, TARGET_KEYS)
         if isinstance(entity["model"], dict):
             entity["model"] = self.model(entity["model"])
@@ -94,7 +94,7 @@ class Expander:
         return entity
 
     def dataset(self, given: str | Entity, lenient: bool = False) -> str | Entity:
-        """A dataset from `hf://…`, from `ns/name` of the Entity Store, or inline."""
+        """A dataset in full, given as `hf://…`, as `ns/name` in the Entity Store, or inline."""
         try:
             return self._dataset(given)
         except PlatformError:
@@ -197,7 +197,7 @@ def _check_endpoint(endpoint: Entity) -> None:
 
 
 def check_datasets(config: Entity, target: Entity, platform: Client) -> None:
-    """Refuse a dataset whose files are not there.
+    """Refuse a dataset whose files do not exist.
 
     Raises:
         Invalid: "… is not present on datastore", or no data file in it.
@@ -212,7 +212,7 @@ def check_datasets(config: Entity, target: Entity, platform: Client) -> None:
 
 
 def task_plans(config: Entity, target: Entity, platform: Client) -> list[TaskPlan]:
-    """Every task with its rows, ready to run; what one revision names is read at one commit.
+    """Every task with its rows, ready to run; each revision is read at a single commit.
 
     Raises:
         EvaluationFailed: a dataset cannot be read, or its cached outputs do not match it.
@@ -267,7 +267,7 @@ def _task_plan(
 
 
 def _least(*limits: int | None) -> int | None:
-    # `islice`, which takes the first rows, counts no further.
+    # `islice`, which takes the first rows, accepts no larger number.
     given = [min(int(limit), sys.maxsize) for limit in limits if limit is not None]
     return min(given) if given else None
 
@@ -337,7 +337,7 @@ def _require(supported: bool, what: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a number that a float can be; true and false are none."""
+    """Whether the value is a number, no bool, that a float can hold."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 

@@ -59,7 +59,7 @@ class JobFiles:
         self._clock = clock
 
     def log(self, line: str) -> None:
-        """Append one line to the job's log, with the time in front."""
+        """Append one line to the job's log, prefixed with the time."""
         now: datetime = self._clock()
         path = self.folder / "logs" / "job.log"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,8 +77,8 @@ class JobFiles:
     def zipped(self, part: str, also: Mapping[str, Any]) -> bytes:
         """One part of the folder as a zip under `<job id>/`, with `also` as JSON files.
 
-        The part "" is all of it. Another thread may be removing the folder; what it removed is left
-        out.
+        The part "" is the whole folder. Another thread may be removing it; files that are already
+        gone are left out.
         """
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -92,7 +92,7 @@ class JobFiles:
         return buffer.getvalue()
 
     def remove(self) -> None:
-        """Remove the folder; another thread may be at it too."""
+        """Remove the folder; another thread may be removing it too."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -101,7 +101,7 @@ def _json(value: Any) -> bytes:
 
 
 def _statistics(column: list[float]) -> dict[str, Any]:
-    """Mean, sum and count over the values that are numbers; `value` is null when none is."""
+    """Mean, sum and count of the values that are not NaN; `value` is null when all are."""
     numbers = [value for value in column if not math.isnan(value)]
     stats: dict[str, Any] = {"count": len(numbers), "sum": float(sum(numbers))}
     if numbers:

@@ -49,7 +49,7 @@ USERS_OWN = ("custom_fields", "params", "rows")
 
 
 def _as_sdk_types(body: Any) -> Any:
-    """A job's body as the SDK's types want it, where the service has a better sentence for it.
+    """A job's body adapted to the SDK's types where the service accepts more or explains better.
 
     A reference may be an object `{"namespace", "name"}`, and a dataset may lack its files_url.
     """
@@ -70,7 +70,7 @@ def _as_sdk_types(body: Any) -> Any:
 
 
 Raw = Annotated[dict[str, Any], Depends(json_body)]
-# The SDK's types look at the rows of a target when somebody reads them, which `plain` does.
+# The SDK's types validate a target's rows only when they are read, which `plain` does.
 ConfigBody = Annotated[ConfigCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
 TargetBody = Annotated[TargetCreateParams, BeforeValidator(without_nulls), AfterValidator(plain)]
 ResultBody = Annotated[ResultCreateParams, BeforeValidator(without_nulls)]

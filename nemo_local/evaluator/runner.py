@@ -1,4 +1,4 @@
-"""Running an evaluation: rows of a task in parallel, each one rendered, asked, and scored."""
+"""Runs a task's rows in parallel: each is rendered, sent to the model, and scored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SAMPLING = ("temperature", "top_p", "max_tokens", "stop")
 
 
 class EvaluationFailed(Exception):
-    """The evaluation has no result; the message is the reason its job shows."""
+    """The evaluation has no result; its job shows the message as the reason."""
 
 
 class Cancelled(Exception):
@@ -34,19 +34,19 @@ class Cancelled(Exception):
 
 @dataclass
 class RowResult:
-    """What one row gave."""
+    """The result of one row."""
 
     item: Row
     sample: dict[str, Any] = field(default_factory=dict)
     """`output_text` and `response`; empty when no answer came."""
     scores: dict[str, Scores] = field(default_factory=dict)
-    """Per metric, every score by name; NaN where it cannot be told."""
+    """Per metric, every score by name; NaN where it is undefined."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     """Every model call: `{"request": …, "response": …}`."""
     error: str | None = None
     """Why the row, or a metric of it, failed; None when nothing did."""
     scored: bool = False
-    """Whether any metric could judge the row."""
+    """Whether any metric could score the row."""
     texts: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Per bleu metric, candidate and first reference, for the corpus score."""
 
@@ -94,13 +94,13 @@ class Sampling:
 
 
 Cancellation = Callable[[], bool]
-"""Whether the job is to stop."""
+"""Tells whether the job should stop."""
 Progress = Callable[[str, int], None]
 """Called with the task's name and how many of its rows are done."""
 
 
 async def unless_cancelled(work: Coroutine[Any, Any, T], cancelled: Cancellation) -> T:
-    """What the work gives. Raises Cancelled, and ends the work, soon after it is asked to stop."""
+    """The result of `work`. Soon after a cancellation it raises Cancelled and ends the work."""
     task = asyncio.ensure_future(work)
     try:
         while not task.done():
@@ -119,10 +119,10 @@ async def run_task(
     cancelled: Cancellation,
     on_progress: Progress,
 ) -> list[RowResult]:
-    """Every row's result, in dataset order; at most `parallelism` rows are under way.
+    """Every row's result, in dataset order; at most `parallelism` rows run at once.
 
     Raises:
-        Cancelled: `cancelled` said so.
+        Cancelled: `cancelled` returned true.
         EvaluationFailed: the model does not exist.
     """
     results: list[RowResult | None] = [None] * len(task.rows)
@@ -133,7 +133,7 @@ async def run_task(
             if cancelled():
                 return
             results[number] = await _run_row(task, number, model, sampling)
-            await asyncio.sleep(0)  # rows without a model would never let the others have a turn
+            await asyncio.sleep(0)  # rows without a model never wait, and would starve the others
 
     workers = [
         asyncio.create_task(work(numbers)) for _ in range(min(sampling.parallelism, len(task.rows)))
@@ -159,7 +159,7 @@ async def run_task(
 
 
 def request_body(template: Any, context: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
-    """The request a rendered template stands for, without its model.
+    """The request that a template renders to, without the model's name.
 
         request_body("{{ item.q }}", {"item": {"q": "hi"}}, {"max_tokens": 8})
         -> {"max_tokens": 8, "prompt": "hi"}

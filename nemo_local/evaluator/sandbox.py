@@ -1,7 +1,7 @@
-"""The Jinja sandbox of evaluation templates: nothing leads out, and nothing runs or grows for ever.
+"""The Jinja sandbox of evaluation templates: no way out, and limits on time and memory.
 
-A template's output, its repeats and its processor time are limited. What could fill the memory
-with one small argument (padding, formats, translation tables) does not exist here.
+A template's output, its repeats and its processor time are limited. Functions that could fill the
+memory from one small argument (padding, formats, translation tables) do not exist here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ MAX_CHARACTERS = 10_000_000
 MAX_SECONDS = 1.0
 """Processor time of one rendering."""
 MAX_COMPARISONS = 100_000_000
-"""Characters of a text times those that are sought from its end."""
+"""Limit on (characters of a text) * (characters searched for), where Python searches naively."""
 MAX_INDENT = 16
 MAX_DECIMALS = 300
 MAX_DIGITS = 4300
-"""As many as Python itself reads of a decimal number: to divide long ones takes for ever."""
+"""Python's own limit on digits of a decimal number: dividing longer ones takes too long."""
 _GROWING_FILTERS = (
     "batch", "center", "format", "indent", "pprint", "slice", "urlize", "wordwrap", "xmlattr",
 )  # fmt: skip
@@ -42,9 +42,9 @@ _BUDGET = "_budget"
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja without attributes that lead out, and where `item.items` means the row's own key.
+    """Jinja without unsafe attributes; `item.items` means the row's own key of that name.
 
-    A context must come from `with_budget`.
+    The context of a rendering must come from `with_budget`.
     """
 
     intercepted_binops = frozenset(["*", "**", "+", "%"])
@@ -74,7 +74,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return attr not in _GROWING_METHODS and super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
-        """None, so that `str.format` is judged by its name like every other method."""
+        """Wrap nothing, so that `str.format` is refused by name like every other unsafe method."""
 
     def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         context.parent[_BUDGET]._spend(0)
@@ -106,12 +106,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 def with_budget(context: Mapping[str, Any]) -> dict[str, Any]:
-    """The context of one rendering, with what it may use up."""
+    """The context of one rendering, with its budget of time and characters."""
     return {**context, _BUDGET: _Budget()}
 
 
 def value_of(result: Any) -> Any:
-    """What an expression gave, when it is a value: no missing variable, no method of a dict."""
+    """An expression's result. Raises UndefinedError for a missing variable or a method."""
     if isinstance(result, Undefined):
         str(result)  # raises UndefinedError with the variable's name
     if callable(result):
@@ -128,7 +128,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 class _Namespace(Namespace):
-    """What `namespace()` makes, without a text: what it holds counts nowhere, and may be itself."""
+    """Jinja's `namespace()`, shown without contents, which are not counted and may be cyclic."""
 
     def __repr__(self) -> str:
         return "<namespace>"
@@ -148,7 +148,7 @@ class _Budget:
 
 
 class _Counting(NodeTransformer):
-    """Has loops ask the budget at every turn, and `~`, lists and dicts measure what they hold."""
+    """Rewrites templates so that loops check the budget, and `~`, lists and dicts their size."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
@@ -168,7 +168,7 @@ class _Counting(NodeTransformer):
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
         self.generic_visit(node)
-        if node.ctx != "load":  # the names that a `for` or a `set` fills
+        if node.ctx != "load":  # the targets of a `for` or a `set`
             return node
         return nodes.Filter(node, "measured", [], [], None, None, lineno=node.lineno)
 
@@ -252,7 +252,7 @@ _SIZED_METHODS: dict[str, Callable[..., Any]] = {
 
 
 def _weight(value: Any) -> int:
-    """Characters and elements in a value; what is in it many times counts as often."""
+    """Characters and elements in a value; a part that occurs several times counts each time."""
     known: dict[int, int] = {}
 
     def weigh(part: Any) -> int:

@@ -49,7 +49,7 @@ class EvaluatorService:
         token: str | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`stopping` is whether the platform ends, from before it stops to answer."""
+        """`stopping` tells whether the platform is shutting down, even while it still answers."""
         self._documents = documents
         self._platform = platform
         self._jobs_dir = jobs_dir
@@ -62,9 +62,9 @@ class EvaluatorService:
         self._left = {job["id"] for job in self._records.unfinished()}
 
     def start(self) -> None:
-        """Queue the jobs that an earlier process left; those it was running begin from the start.
+        """Queue the jobs that an earlier process left unfinished; running ones start over.
 
-        A job that was running when two processes were killed has failed: it may be the cause.
+        A job that was running when two processes were killed fails: it may be the cause.
         """
         for job in self._records.unfinished():
             if job["id"] not in self._left:
@@ -103,7 +103,7 @@ class EvaluatorService:
         return self._documents.get(kind, namespace, name)
 
     def update(self, kind: str, namespace: str, name: str, body: Entity) -> Entity:
-        """The config or target after a shallow merge. Raises Invalid when it could not be shown."""
+        """The config or target after a shallow merge. Raises Invalid if it could not be shown."""
 
         def merge(entity: Entity) -> Entity:
             changes = restored(body, entity)
@@ -123,7 +123,7 @@ class EvaluatorService:
         return self._documents.get_by_id(RESULT, result_id)
 
     def update_result(self, result_id: str, body: Entity) -> Entity:
-        """The result after a shallow merge. Raises Invalid for tasks or groups that are none."""
+        """The result after a shallow merge. Raises Invalid if tasks or groups is not an object."""
         for key in ("tasks", "groups"):
             if not isinstance(body.get(key, {}), dict):
                 raise invalid_field("body", key, "must be an object", body[key])
@@ -152,7 +152,7 @@ class EvaluatorService:
         return self._records.find(query)
 
     def cancel(self, job_id: str) -> Entity:
-        """The job, stopping; a queued one has stopped. Raises Conflict when it has ended."""
+        """The job, asked to stop; a queued one is cancelled. Raises Conflict if it has ended."""
         job = self._records.cancel(job_id)
         if not self._runner.cancel(job_id):
             job = self._records.move(job_id, "cancelled", {"message": "Cancelled."})
@@ -177,14 +177,14 @@ class EvaluatorService:
         return self._zipped(job_id, "", files)
 
     def logs_zip(self, job_id: str) -> bytes:
-        self.job(job_id)  # before its files are read
+        self.job(job_id)  # raises NotFound before its files are read
         return self._zipped(job_id, "logs", {})
 
     def live(self, body: Entity) -> dict[str, Any]:
         """A small evaluation, run at once; its failure is part of the answer.
 
         Raises:
-            Invalid: it cannot be evaluated, or has more than ten rows.
+            Invalid: it cannot be evaluated, or it has more than ten rows.
         """
         config, target = self._checked(body, False)
         details: dict[str, Any] = {"message": None, "task_status": {}, "progress": None}
@@ -227,7 +227,7 @@ class EvaluatorService:
         return config, target
 
     def _inline_model(self, kind: str, body: Entity) -> Entity:
-        """What a body says of its model, in full; empty where it has no inline model."""
+        """The body's inline model in full, as `{"model": …}`; empty where it has none."""
         model = body.get("model")
         if kind != TARGET or not isinstance(model, dict):
             return {}
@@ -237,7 +237,7 @@ class EvaluatorService:
         self._runner.submit(job_id, lambda cancelled: self._run(job_id, cancelled))
 
     def _run(self, job_id: str, cancelled: threading.Event) -> None:
-        """Run one job from pending to its end; whatever happens, the job says so."""
+        """Run one job from pending to its end, and record the outcome, whatever it is."""
         files = self._files(job_id)
         try:
             if self._stops() or self.job(job_id)["status"] not in QUEUED:
@@ -249,7 +249,7 @@ class EvaluatorService:
         except NotFound:
             logger.info("evaluation job %s was deleted while it ran", job_id)
         except (Cancelled, EvaluationFailed, PlatformError) as error:
-            # While the platform stops, what a job asks has gone before it.
+            # While the platform shuts down, the services a job calls stop before the job does.
             if self._stops():
                 with contextlib.suppress(NotFound):  # deleted while it ran
                     self._requeue(job_id, STOPPED)
@@ -314,7 +314,7 @@ class EvaluatorService:
         self._records.move(job_id, "pending", again)
 
     def _clear(self, job_id: str) -> None:
-        """Remove what a deleted job left; whoever comes last removes the rest."""
+        """Remove a job's results and files; threads may do so at once."""
         for result in self._documents.all(RESULT, job=job_id):
             with contextlib.suppress(NotFound):
                 self._documents.delete(RESULT, result["id"])
@@ -322,7 +322,7 @@ class EvaluatorService:
 
     def _zipped(self, job_id: str, part: str, also: Entity) -> bytes:
         content = self._files(job_id).zipped(part, also)
-        self.job(job_id)  # one that was deleted meanwhile has lost files
+        self.job(job_id)  # raises NotFound if it was deleted meanwhile, and lost files
         return content
 
     def _files(self, job_id: str) -> JobFiles:

@@ -1,4 +1,4 @@
-"""What leaves the evaluator: JSON that every parser takes, and messages short enough to read."""
+"""Prepares what the evaluator shows: strict JSON, and messages short enough to read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MAX_MESSAGE = 500
 
 
 def strict_json(value: Any) -> Any:
-    """The same JSON value without what JSON cannot carry.
+    """The JSON value without anything that JSON cannot carry.
 
-    A number that is none becomes null, half of a surrogate pair U+FFFD.
+    NaN and infinity become null, half of a surrogate pair becomes U+FFFD.
 
         strict_json({"x": nan, "y": "\\ud83d"}) -> {"x": None, "y": "\\ufffd"}
     """
@@ -22,7 +22,7 @@ def strict_json(value: Any) -> Any:
 
 
 def shown_result(result: dict[str, Any]) -> Any:
-    """A result without nulls, but for the value of a score that no row could give."""
+    """A result without nulls, except in metrics: a score that no row has is null."""
     tasks = {
         name: {**without_nulls(task), "metrics": task.get("metrics") or {}}
         for name, task in (result.get("tasks") or {}).items()

@@ -25,8 +25,8 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
         render({"messages": "{{ item.messages | tojson }}", "n": 1}, {"item": {"messages": []}})
         -> {"messages": [], "n": 1}
 
-    A string that is one `{{ … }}` keeps its value's type; a string with `tojson` is parsed as
-    JSON where it is JSON; every other string stays one.
+    A string that is a single `{{ … }}` keeps its value's type; a string with `tojson` is parsed
+    if it renders to JSON; every other string stays a string.
 
     Raises:
         RenderError: a variable is missing, or the template is wrong, unsafe or endless.
@@ -50,12 +50,12 @@ def render(template: Any, context: Mapping[str, Any]) -> Any:
 
 
 def item_context(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A data row as the `item` of a template: normalised names beside the original ones.
+    """A data row as the `item` of a template: normalised names besides the original ones.
 
         item_context({"Query Text": "hi"}) -> {"query_text": "hi", "Query Text": "hi"}
 
-    Lower case, anything but letters and digits becomes `_`; a name that is taken gets `_1`, `_2`.
-    An original name always means its own column.
+    Normalised names are in lower case, with `_` for anything but letters and digits; a name that
+    is taken gets `_1`, `_2`. An original name always means its own column.
     """
     names: dict[str, Any] = {}
     for key, value in row.items():
@@ -68,7 +68,7 @@ def item_context(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**names, **row}
 
 
-# A config's few templates meet thousands of rows.
+# A config has few templates, and renders them for thousands of rows.
 @lru_cache(maxsize=256)
 def _compiled(template: str) -> Callable[[Mapping[str, Any]], Any]:
     source = template.strip()
@@ -81,7 +81,7 @@ def _compiled(template: str) -> Callable[[Mapping[str, Any]], Any]:
         if not isinstance(value, (str, int, float, bool, list, dict, type(None))):
             raise TypeError(f"its value is a {type(value).__name__}, not JSON; end it in '| list'?")
         if isinstance(value, (list, dict)):
-            json_text(value)  # raises for a part that is no JSON
+            json_text(value)  # raises for a part that is not JSON
         return value
 
     return evaluate
