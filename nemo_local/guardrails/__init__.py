@@ -2,8 +2,8 @@
 
 Covered:     configs, checks, guarded completions, the model list; content safety, self check and
              topic safety rails.
-Not covered: other flows of the library, Colang and Python of a configuration: refused by name.
-Differs:     a rail that cannot judge blocks; a key of the environment goes to its own servers
-             alone. docs/api-coverage.md has all of it.
+Not covered: other flows of the library, Colang and Python in a configuration: refused by name.
+Differs:     a rail that cannot judge blocks; a key in the environment is sent to its vendor's
+             servers only. docs/api-coverage.md has all of it.
 Source:      https://docs.nvidia.com/nemo/microservices/latest/guardrails/index.html
 """

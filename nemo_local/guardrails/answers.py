@@ -1,4 +1,4 @@
-"""Bodies that answer a guarded request: statuses, logs, refusals."""
+"""Builds the bodies that answer guarded requests: statuses, logs, refusals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def status(verdict: Verdict) -> dict[str, Any]:
 
 
 def guardrails_data(outcome: Outcome, options: Options) -> dict[str, Any]:
-    """The `guardrails_data` of an answer; its `message` is the reason of a block."""
+    """The `guardrails_data` of an answer; after a block, its `message` is the reason."""
     verdicts, blocked = outcome.verdicts, outcome.blocked
     output = {key: value for verdict in verdicts for key, value in verdict.output_data.items()}
     data = {
@@ -85,7 +85,7 @@ def answer_texts(response: dict[str, Any]) -> list[str | None]:
 
 
 def judged_text(content: Any) -> str | None:
-    """Content as a rail reads it; what is neither text nor text parts is judged as JSON."""
+    """A message's content as a rail reads it; anything but text or text parts becomes JSON."""
     if not content:
         return None
     text = content_text(content)
@@ -105,7 +105,7 @@ def without_blocked(
 
 
 def _refused(verdict: Verdict, index: int, is_chat: bool) -> dict[str, Any]:
-    """The choice that says what a blocking rail answers; nothing of the model's own is left."""
+    """A choice with the blocking rail's answer and nothing from the model."""
     content = verdict.answer.get("content")
     text = content if isinstance(content, str) else json.dumps(content)
     choice: dict[str, Any] = {"index": index, "finish_reason": "content_filter"}

@@ -1,4 +1,4 @@
-"""Rails configurations: the defaults a create fills in, and the three that are always there."""
+"""Rails configurations: their defaults, the three preloaded ones, and merging several into one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MODEL = {
     "mode": "chat",
     "parameters": {},
     "api_key_env_var": None,
-    # The 1.0 API knew reasoning_config, 1.5 knows cache; clients of both read a model here.
+    # API 1.0 has reasoning_config, 1.5 has cache; clients of both read models.
     "reasoning_config": {
         "remove_reasoning_traces": True,
         "start_token": "<think>",
@@ -127,7 +127,7 @@ PRELOADED: dict[str, Data] = {
 
 
 def filled(data: Data) -> Data:
-    """The configuration with every default in place; what was given is kept.
+    """The configuration with defaults for everything that was not given.
 
     filled({"models": []})["rails"]["input"] -> {"flows": []}
     """
@@ -139,9 +139,9 @@ def filled(data: Data) -> Data:
 
 
 def merged(configurations: list[Data]) -> Data:
-    """One configuration of several filled ones: lists are joined, later values win.
+    """Several filled configurations merged into one: lists are joined, later values win.
 
-    A value that is the default does not stand against one that is not.
+    A value that is the default never replaces one that is not.
 
     Raises:
         Invalid: two of them have different models of one type, or prompts of one task.
@@ -166,7 +166,7 @@ def merged(configurations: list[Data]) -> Data:
 
 
 def _over(defaults: Data, given: Data) -> Data:
-    """Defaults under given values; an explicit null keeps the default."""
+    """The defaults overridden by the given values; an explicit null keeps the default."""
     result = dict(defaults)
     for key, value in given.items():
         if isinstance(value, dict) and isinstance(result.get(key), dict):

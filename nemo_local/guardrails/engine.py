@@ -1,4 +1,4 @@
-"""The nemoguardrails library, in a thread of its own: one flow's verdict on one conversation."""
+"""Runs the nemoguardrails library in its own thread: one flow's verdict on one conversation."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ T = TypeVar("T")
 
 
 class Engine:
-    """Runs flows of configurations; failing to judge is a verdict, and it blocks.
+    """Runs flows of configurations; a flow that fails to judge blocks.
 
-    The library is imported at the first use. Its coroutines all run on one event loop in a thread
-    of this engine, because its HTTP connections belong to the loop that opened them.
+    The library is imported at first use. All its coroutines run on one event loop in the engine's
+    own thread, because its HTTP connections belong to the loop that opened them.
     """
 
     def __init__(self, nim_url: str, token: str | None = None) -> None:
@@ -70,7 +70,7 @@ class Engine:
         self._token = token
         self._building = threading.Lock()
         self._lock = threading.Lock()
-        """Held for moments only; the event loop of the server takes it too."""
+        """Held only briefly, since the server's event loop takes it too."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._rails: OrderedDict[str, Any] = OrderedDict()
@@ -88,7 +88,7 @@ class Engine:
         Raises:
             ValueError: the library refuses the configuration.
         """
-        # Everyone in a workshop has an adapter of their own, which most rails never ask.
+        # In a workshop each request may name another adapter, which most rails never call.
         key = json.dumps([data, main_model if _asks_main_model(data) else None], sort_keys=True)
         rails = self._known(key)
         if rails is None:
@@ -106,11 +106,11 @@ class Engine:
             return self._rails.get(key)
 
     def endpoint(self, model: Data) -> tuple[str, str | None]:
-        """Where this model of a configuration is asked (`…/v1`), and with which key.
+        """The URL (`…/v1`) and the key for requests to a configuration's model.
 
         Raises:
-            ValueError: no header can carry the key, or the variable that should hold it is not
-                set, or is for other servers.
+            ValueError: no header can carry the key, or the variable for it is not set or is meant
+                for other servers.
         """
         parameters = model.get("parameters") or {}
         own = f"{self.nim_url}/v1"
@@ -133,9 +133,9 @@ class Engine:
         return url, key
 
     def _may_have_key(self, variable: str, url: str) -> bool:
-        """Whether the owner of this environment means the key in `variable` for this server.
+        """Whether the key in the environment's `variable` may be sent to this server.
 
-        Anybody who may send a request may send a configuration, with any address in it.
+        Anyone who may send a request may send a configuration with any address in it.
         """
         parts = urlsplit(url)
         host = f".{parts.hostname}"
@@ -174,7 +174,7 @@ class Engine:
             )
             return verdict_of(response, direction, flow, judged=not unread)
         except Exception as error:
-            # Whatever went wrong, nobody vouches for this message.
+            # Whatever went wrong, the message was not judged.
             logger.warning("rail %r could not judge: %s", flow, type(error).__name__)
             return Verdict(flow, True, f"the rail could not judge, so it blocks: {error}")
 
@@ -206,7 +206,7 @@ class Engine:
             await client.close()
 
     def _forget(self, clients: list[AsyncClient]) -> None:
-        """Close the connections of rails that nobody holds any more, wherever that is noticed."""
+        """Close the connections of discarded rails; the garbage collector calls this anywhere."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._close_clients(clients), self._loop)
 
@@ -218,8 +218,8 @@ class Engine:
         with _event_loop():
             main = self._model({**main_model_of(data), "model": main_model}, clients)
             rails = _library().LLMRails(config, llm=main)
-        # Our own clients: the library's are shared by the process and bound to one loop, and reach
-        # even this machine through the environment's proxy.
+        # We use our own clients: the library's are shared by the process, bound to one loop, and
+        # use the environment's proxy even for this machine.
         own = {model["type"]: self._model(model, clients) for model in models}
         rails.runtime.register_action_param("llms", own)
         for kind, model in own.items():
@@ -243,7 +243,7 @@ class Engine:
 
 
 def main_model_of(data: Data) -> Data:
-    """The configuration's main model, which may have no name; that of the platform without one."""
+    """The configuration's main model, perhaps without a name; the platform's if it has none."""
     own = {"type": "main", "engine": "nim"}
     return next((model for model in data["models"] if model["type"] == "main"), own)
 
@@ -260,7 +260,7 @@ def sampling_of(model: Data) -> Data:
 
 
 def _library() -> Any:
-    """The package, with its usage reports off and its logs, which quote prompts, silent."""
+    """The nemoguardrails package, its usage reports and its logs, which quote prompts, off."""
     os.environ.setdefault("NEMO_GUARDRAILS_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     logging.getLogger("nemoguardrails").setLevel(logging.CRITICAL + 1)
@@ -272,7 +272,7 @@ def _library() -> Any:
 
 
 def _rails_config(data: Data) -> Any:
-    """The library's own form of a configuration. Raises ValueError where it has none."""
+    """The library's own object for a configuration. Raises ValueError if it refuses it."""
     try:
         config = _library().RailsConfig.from_content(config=_engine_data(data))
     except ValidationError as error:
@@ -284,7 +284,7 @@ def _rails_config(data: Data) -> Any:
 
 @contextmanager
 def _event_loop() -> Iterator[None]:
-    """A loop for this thread while the library builds: it opens one, and never closes it."""
+    """Set an event loop while the library builds; its own would never be closed."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -295,14 +295,14 @@ def _event_loop() -> Iterator[None]:
 
 
 def _alone(rails: Any, direction: Direction, flow: str) -> Any:
-    """The same rails with this flow alone.
+    """A copy of the rails with this flow only.
 
-    Asked for one flow of a direction, the library runs all of them.
+    The library, asked for one flow of a direction, would run all of them.
     """
     section = getattr(rails.config.rails, direction)
     section = section.model_copy(update={"flows": [flow], "parallel": False})
     sections = rails.config.rails.model_copy(update={direction: section})
-    alone = object.__new__(type(rails))  # its own way to be copied builds it anew
+    alone = object.__new__(type(rails))  # copying it would build it again
     alone.__dict__ = {**rails.__dict__, "runtime": copy(rails.runtime)}
     alone.config = alone.runtime.config = rails.config.model_copy(update={"rails": sections})
     return alone
@@ -313,13 +313,13 @@ def _engine_data(data: Data) -> Data:
     seen = deepcopy({key: data[key] for key in _ENGINE_KEYS if data[key] is not None})
     # The main model comes with the request, and the API lets it be nameless.
     models = [model for model in seen["models"] if model["type"] != "main"]
-    # Its cache would keep a reply that is no verdict as one; keys are for our clients (`endpoint`).
+    # The cache would store unreadable replies as verdicts; keys are for our clients (`endpoint`).
     unread = ("reasoning_config", "cache", "api_key_env_var")
     seen["models"] = [{k: v for k, v in m.items() if k not in unread} for m in models]
     rails = deepcopy(data["rails"])
     seen["rails"] = {key: rails[key] for key in ("input", "output", "config") if rails[key]}
     for prompt in seen.get("prompts", []):
         if prompt["task"].startswith("content_safety_check") and not prompt.get("output_parser"):
-            # Without one the library reads the reply's first letter as "safe".
+            # Without a parser the library reads the reply's first letter as "safe".
             prompt["output_parser"] = "is_content_safe"
     return without_nulls(seen)

@@ -1,4 +1,4 @@
-"""One configuration, ready to judge what a request and its answers say."""
+"""Judges one request and its answers with one configuration's rails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nemo_local.guardrails.verdicts import Verdict
 
 @dataclass(frozen=True)
 class Guard:
-    """The rails of one request: whoever changes the configuration meanwhile changes the next."""
+    """The rails of one request; later changes of the configuration affect only later requests."""
 
     engine: Engine
     data: Data
@@ -34,7 +34,7 @@ class Guard:
         return settings
 
     async def judge(self, talk: Conversation, *directions: Direction) -> Outcome:
-        """The verdicts on a conversation, one direction after the other up to the first block."""
+        """The verdicts on a conversation, direction by direction, up to the first block."""
         started = time.perf_counter()
         verdicts: list[Verdict] = []
         for direction in directions:
@@ -45,7 +45,7 @@ class Guard:
         return Outcome(verdicts, time.perf_counter() - started, self.options.config_ids)
 
     async def _direction(self, direction: Direction, talk: Conversation) -> list[Verdict]:
-        """The verdicts of one direction: in order up to the first block, or all at once."""
+        """The verdicts of one direction: in order up to the first block, or all in parallel."""
         options = self.options
 
         async def judge(flow: str) -> Verdict:

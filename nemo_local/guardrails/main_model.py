@@ -1,4 +1,4 @@
-"""The model whose answers are guarded."""
+"""Calls the main model: the one whose answers are guarded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 from nemo_local.core.client import AsyncClient, Unreachable, UpstreamError
 from nemo_local.core.errors import NO_RETRY, PlatformError
 
-# In a JSON text that holds one of these names as words, quotes are escaped.
+# Inside a JSON string, the quotes around these names would be escaped.
 _END = re.compile(r'data:(\s*\[DONE\]|.*"finish_reason"\s*:\s*"|.*"error"\s*:\s*[{"])')
-"""A line of a stream that ends its answer: why it does, that it failed, or just that."""
+"""A stream's line that ends its answer: a finish reason, an error, or `[DONE]`."""
 
 
 class ModelFailed(PlatformError):
-    """A model that gives no answer: its own status, and what it said as the detail."""
+    """A model gave no answer; carries its status, and its response as the detail."""
 
     def __init__(self, status: int, detail: Any, headers: Mapping[str, str] = NO_RETRY) -> None:
         super().__init__(detail, headers)
@@ -34,7 +34,7 @@ class MainModel:
     """Its `…/v1`."""
     key: str | None
     timeout_s: float | None
-    """How long it may say nothing; None = for ever."""
+    """Seconds it may be silent; None = no limit."""
 
     async def models(self, authorization: str | None) -> Any:
         """The endpoint's model list."""
@@ -44,7 +44,7 @@ class MainModel:
             return await client.get("/models", headers=headers)
 
     async def complete(self, path: str, request: dict[str, Any]) -> dict[str, Any]:
-        """A whole completion; fields of the OpenAI form that a server left out are filled in."""
+        """A complete, unstreamed completion; OpenAI fields that a server left out are filled in."""
         async with self._client() as client:
             response = await client.post(path, json=request)
         choices = response.get("choices") if isinstance(response, dict) else None
@@ -55,7 +55,7 @@ class MainModel:
 
     @asynccontextmanager
     async def stream(self, path: str, request: dict[str, Any]) -> AsyncIterator[AsyncIterator[str]]:
-        """A completion while it is written: server-sent events, in pieces of text."""
+        """A streamed completion: server-sent events, as pieces of text."""
         body = {**request, "stream": True}
         async with self._client() as client, client.stream("POST", path, json=body) as response:
             written = response.aiter_text()
@@ -78,7 +78,7 @@ class MainModel:
 
 
 def blank_completion(path: str, model: str) -> dict[str, Any]:
-    """A completion of the OpenAI form, chat or text, before anything is said."""
+    """An OpenAI completion, chat or text, without choices."""
     is_chat = path == "/chat/completions"
     return {
         "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4()}",
@@ -100,7 +100,7 @@ async def _whole(written: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 def _says_something(choice: Any) -> bool:
-    """Whether it is a choice of a completion: a message, or text."""
+    """Whether this is a valid choice of a completion, with a message or text."""
     if not isinstance(choice, dict):
         return False
     message = choice.get("message")

@@ -1,4 +1,4 @@
-"""Prompts of rails: templates that must compile, and a reason for whatever goes wrong with them."""
+"""Prompts of rails: checks and limits their templates, and explains what goes wrong with them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ MAX_SECONDS = 1.0
 """Processor time of one rendering: one thread judges for everyone."""
 LARGEST_FACTOR = 10**9
 MAX_COMPARISONS = 10**9
-"""Characters of a text times those that a method or filter seeks in it."""
+"""Limit on (characters of a text) * (characters that a method or filter searches for in it)."""
 VERDICTS = {"safe", "unsafe", "yes", "no"}
-"""Words that are a verdict, to the parser that a self check has by default."""
+"""The words that a self check's default parser reads as a verdict."""
 UNREADABLE = "JSON parsing failed"
-"""What the tutorial's library generation gives as category of a reply that is no verdict."""
+"""The category that the tutorial's version of the library gives to an unreadable reply."""
 UNREAD: ContextVar[list[Any]] = ContextVar("unread")
-"""Replies to one flow that were no verdict: of a self check the library keeps no category."""
+"""Unreadable replies of one flow, kept here because the library drops a self check's category."""
 
 
 def check_templates(config: Any) -> None:
     """Compile every template of the library's configuration.
 
     Raises:
-        ValueError: a template is broken; the sentence names its task.
+        ValueError: a template is broken; the message names its task.
     """
     from nemoguardrails.llm.taskmanager import LLMTaskManager
 
@@ -48,10 +48,10 @@ def check_templates(config: Any) -> None:
 
 
 def watch(manager: Any) -> None:
-    """Let the library's task manager say why it cannot render, and take no reply on trust.
+    """Make the library's task manager explain failed prompts, and accept only readable replies.
 
-    Of an action that fails the library keeps no reason, except when a model call failed; so a
-    prompt that cannot be rendered, one that is too long or endless say, fails as a model call.
+    The library keeps the reason of a failed action only when a model call failed. So a prompt that
+    cannot be rendered, for example because it is too long, fails as a model call.
     """
     _bounded(manager.env)
     manager.render_task_prompt = _explained(manager.render_task_prompt)
@@ -72,7 +72,7 @@ def _explained(render: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Limited(Template):
-    """A template that ends when it computes for too long: at its next line, or the next call."""
+    """A template with a time limit, checked at every line and call."""
 
     def render(self, *args: Any, **values: Any) -> str:
         until = time.thread_time() + MAX_SECONDS
@@ -91,7 +91,7 @@ class _Limited(Template):
 
 
 def _bounded(environment: Any) -> Any:
-    """The environment: its templates limited, and what they call to little time and memory."""
+    """The environment, with limits on the time and memory that its templates may use."""
     environment.template_class = _Limited
     operators = {"*": operator.mul, "%": operator.mod, "//": operator.floordiv, "**": None}
     environment.intercepted_binops = frozenset(operators)
@@ -104,7 +104,7 @@ def _bounded(environment: Any) -> Any:
 
 
 def _seeking_little(call: Callable[..., Any]) -> Callable[..., Any]:
-    """An environment's `call` that a text's methods cannot keep busy: no limit ends one of them."""
+    """An environment's `call` that limits searches: a text method that runs cannot be stopped."""
 
     def bounded(context: Any, function: Any, /, *args: Any, **options: Any) -> Any:
         text = getattr(function, "__self__", None)
@@ -125,7 +125,7 @@ def _of_numbers(sign: str, compute: Callable[[Any, Any], Any] | None) -> Callabl
 
 
 def _strict_parsers() -> dict[str, Any]:
-    """Parsers that tell a reply that is no verdict from one that blocks; both do block."""
+    """Parsers that distinguish unreadable replies from unsafe verdicts; both block."""
     from nemoguardrails.llm import output_parsers
 
     def strict(parse: Any) -> Any:
@@ -139,7 +139,7 @@ def _strict_parsers() -> dict[str, Any]:
         return verdict
 
     def in_words(reply: str) -> Any:
-        # The library reads two words, and anything else in them as unsafe.
+        # The library reads the first two words, and takes anything unknown for unsafe.
         words = re.sub(r"\W+", " ", reply.lower().strip()).split(" ")[:2]
         if not VERDICTS & {*words}:
             raise ValueError("the reply is no verdict")

@@ -1,4 +1,4 @@
-"""What a guarded request says: its conversation, its configuration and its options."""
+"""Reads a guarded request: its conversation, its configuration and its options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nemo_local.guardrails.rules import FLOWS, Direction, flow_name
 
 Message = dict[str, Any]
 RAILS = ("input", "output", "retrieval", "dialog")
-"""What a list of rails may name; the last two never run here."""
+"""The names allowed in `options.rails` as a list; the last two never run here."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Options:
     """A configuration sent with the request."""
     context: dict[str, Any] = field(default_factory=dict)
     rails: dict[Direction, list[str] | bool | None] = field(default_factory=dict)
-    """What runs of each direction; None or absent = every flow of the configuration."""
+    """The flows to run in each direction; None or absent = every flow of the configuration."""
     log: dict[str, Any] = field(default_factory=dict)
     llm_params: dict[str, Any] = field(default_factory=dict)
     output_vars: list[str] | bool = False
@@ -152,7 +152,7 @@ def conversation(body: dict[str, Any]) -> Conversation:
 
 
 def with_plain_texts(body: dict[str, Any]) -> dict[str, Any]:
-    """The body with text parts joined, so that the model reads the very text that was judged."""
+    """The body with text parts joined, so that the model reads exactly the text that was judged."""
     messages = [
         {**message, "content": _text(message["content"], "content")}
         if message["role"] in ("user", "assistant") and isinstance(message.get("content"), list)
@@ -188,7 +188,7 @@ def _flag_or_names(of: dict[str, Any], key: str, place: str) -> list[str] | bool
 
 
 def _rails(options: dict[str, Any]) -> dict[Direction, list[str] | bool | None]:
-    """What runs of each direction; a list names the directions that run. Raises Invalid."""
+    """The flows to run in each direction; a list names whole directions. Raises Invalid."""
     if isinstance(options.get("rails"), list):
         unknown = [rail for rail in options["rails"] if rail not in RAILS]
         if unknown:

@@ -7,8 +7,8 @@
     /v1/guardrail/completions                   POST
     /v1/guardrail/models                        GET
 
-Its 422 bodies carry a string as detail, and an unknown path under the prefix answers with its
-path and method, as the real service does.
+As in the real service, 422 bodies have a string as their detail, and an unknown path below the
+prefix is answered with its path and method.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FILTERS = ("name", "namespace", "project", "description", "created_at", "custom_
 
 
 class _SaysWhy(APIRoute):
-    """A route whose 422 bodies have a sentence as detail, where FastAPI has a list."""
+    """A route whose 422 bodies have a sentence as their detail, not FastAPI's list."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -1,4 +1,4 @@
-"""What a rails configuration may say here; everything else is refused by its name."""
+"""Checks what a rails configuration may contain here; everything else is refused by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEY_HOSTS = {
     "NVIDIA_API_KEY": "api.nvidia.com",
     "OPENAI_API_KEY": "api.openai.com",
 }
-"""Variables of the environment that may hold a key, and the domain that it is for."""
+"""Environment variables that may hold a key, and the domain each key is for."""
 CODE_KEYS = (
     "actions",
     "bot_messages",
@@ -45,17 +45,17 @@ CODE_KEYS = (
 )
 """Top-level keys that would bring Colang, Python or files into the platform."""
 UNSENDABLE = ("client", "messages", "provider_name", "self")
-"""Parameters that would take the place of what a request is made of."""
+"""Parameters that would override arguments with which the library makes its requests."""
 _MODEL = re.compile(r"""\$model=(["']?)(?P<type>[^\s"'$=,()]+)\1""")
 _OBJECTS = ("rails", "custom_data", "tracing")
 _LISTS = ("models", "prompts", "instructions")
 
 
 def check_data(data: Any, nim_url: str) -> None:
-    """Refuse what we cannot run or will not run.
+    """Refuse a configuration that we cannot or will not run.
 
     Raises:
-        Invalid: an unsupported flow, engine, parser or key; the sentence names it.
+        Invalid: an unsupported flow, engine, parser or key; the message names it.
     """
     if not isinstance(data, dict):
         raise Invalid("data must be an object with models, prompts and rails")
@@ -133,7 +133,7 @@ def _check_prompt(place: str, prompt: Any) -> None:
     if not isinstance(prompt, dict) or not isinstance(prompt.get("task"), str):
         raise Invalid(f"{place} needs a task")
     parser = prompt.get("output_parser")
-    # The library takes an unknown parser for none, and then lets every reply pass.
+    # The library treats an unknown parser as none, and then lets every reply pass.
     if parser is not None and parser not in PARSERS:
         raise Invalid(f"{place}: output_parser {parser!r} is not one of {', '.join(PARSERS)}")
 
@@ -180,7 +180,7 @@ def _check_flags(place: str, settings: dict[str, Any], *keys: str) -> None:
 
 
 def _check_flow(flow: str, data: dict[str, Any]) -> None:
-    """A flow needs its model and its prompt."""
+    """Raise Invalid for a flow without its model or its prompt."""
     types = [model["type"] for model in data.get("models") or []]
     name = flow_name(flow)
     task = name.replace(" ", "_")

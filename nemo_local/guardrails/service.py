@@ -1,4 +1,4 @@
-"""The rules of Guardrails: checks, and completions between two of them."""
+"""The rules of Guardrails: checks, and completions with checks of both input and output."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class GuardrailsService:
         self.configs.seed()
 
     def prepare(self) -> None:
-        """Load the library, seconds of Python, once nobody waits for the platform any more."""
+        """Load the library in the background, which takes seconds; call once the platform is up."""
         self._warming = threading.Thread(target=self._warm, name="guardrails-warm", daemon=True)
         self._warming.start()
 
@@ -129,7 +129,7 @@ class GuardrailsService:
             return await begun(_passed_on(model, path, request))
         if options.stream and guard.streaming["enabled"] and request.get("n") in (None, 1):
             return await begun(_judged(model, path, request, guard, talk))
-        # What is judged as a whole is written as a whole, and streamed afterwards.
+        # An answer that is judged as a whole is generated as a whole, and streamed afterwards.
         request.pop("stream_options", None)
         response = await model.complete(path, request)
         said = [Conversation(talk.history, talk.user, text) for text in answer_texts(response)]
@@ -144,7 +144,7 @@ class GuardrailsService:
         return finished(response, options.stream_usage) if options.stream else response
 
     async def _guard(self, body: dict[str, Any]) -> Guard:
-        """The rails that a request means. Raises BadRequest, Invalid."""
+        """The rails that a request asks for. Raises BadRequest, Invalid."""
         options = Options.of(body)
         data = await asyncio.to_thread(self._resolve, options)
         chosen = {

@@ -19,7 +19,7 @@ _FIELDS = ("description", "project", "custom_fields", "ownership", "schema_versi
 
 
 class ConfigStore:
-    """Configurations by namespace and name; what one says was checked when it was stored."""
+    """Configurations by namespace and name; their contents are checked before they are stored."""
 
     def __init__(self, documents: Documents, engine: Engine) -> None:
         self._documents = documents
@@ -71,7 +71,8 @@ class ConfigStore:
         """The configuration after a shallow merge; its content is replaced as a whole.
 
         Raises:
-            NotFound: there is none. Invalid: it could not be used or shown; nothing is stored.
+            NotFound: it does not exist.
+            Invalid: the result could not be used or shown; nothing is stored.
         """
         stored = self.retrieve(namespace, name)
         sent = restored(body, stored)
@@ -128,6 +129,6 @@ def _string(body: Data, key: str) -> str:
 
 
 def _shown(entity: Data) -> Data:
-    """A configuration has either data or a files_url."""
+    """The configuration as the API shows it: with either data or a files_url."""
     absent = [key for key in ("data", "files_url") if entity.get(key) is None]
     return {key: value for key, value in entity.items() if key not in absent}

@@ -1,4 +1,4 @@
-"""Guarded completions as server-sent events: a finished one, or one judged while it is written."""
+"""Guarded completions as server-sent events: finished ones, or judged as they are generated."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ async def judged(
     context_size: int,
     stream_first: bool,
 ) -> AsyncIterator[str]:
-    """The events of a model's stream, as long as what they say may pass.
+    """The events of a model's stream, up to the first block.
 
     Every `chunk_size` pieces of text are judged together with the `context_size` before them, and
-    sent before that (`stream_first`) or after it. A block ends the stream with an error event, as
-    the open library words it.
+    sent before (`stream_first`) or after the verdict. A block ends the stream with an error event
+    in the library's words.
     """
     held: list[str] = []
     texts: list[str] = []
@@ -82,9 +82,9 @@ async def judged(
 
 
 async def begun(events: AsyncGenerator[str]) -> AsyncIterator[str]:
-    """The events, once the first one is there or there is none.
+    """The events of a stream, after its first one has arrived or it has ended.
 
-    What goes wrong before that is raised here; later it ends the stream with an error event.
+    Errors before that are raised here; a later one ends the stream with an error event.
     """
     first = await anext(events, None)
 
@@ -122,7 +122,7 @@ async def _chunks(written: AsyncIterator[str]) -> AsyncIterator[dict[str, Any] |
 
 
 async def _lines(written: AsyncIterator[str]) -> AsyncIterator[str]:
-    """The lines of what comes in pieces; U+2028 and its like, which JSON may hold, end none."""
+    """The lines of a text that arrives in pieces, split at \\n only: JSON may contain U+2028."""
     rest = ""
     async for text in written:
         *lines, rest = (rest + text).split("\n")
@@ -149,7 +149,7 @@ def _said(chunk: dict[str, Any]) -> str:
 
 
 def _is_readable(chunk: dict[str, Any]) -> bool:
-    """Whether its choices, if it has any, are where a rail would look for them."""
+    """Whether a chunk's choices, if any, have the form that rails read."""
     choices = chunk.get("choices") or []
     return isinstance(choices, list) and all(
         isinstance(choice, dict) and isinstance(choice.get("delta"), (dict, type(None)))

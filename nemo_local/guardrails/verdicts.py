@@ -1,4 +1,4 @@
-"""What one flow decided, read from the library's log of it."""
+"""Verdicts of flows, read from the library's responses and logs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Verdict:
 
 
 def verdict_of(response: Any, direction: Direction, flow: str, judged: bool = True) -> Verdict:
-    """What the library's response to one flow decides; `judged` unless a reply was no verdict."""
+    """The verdict in the library's response to a flow; `judged` unless a reply was unreadable."""
     log = response.log
     rails = [_plain_rail(rail, judged) for rail in log.activated_rails]
     ran = [rail for rail in rails if rail["type"] == direction]
@@ -96,6 +96,6 @@ def _outcome(value: Any, judged: bool) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """JSON that can be sent: what has no JSON form is text, half a surrogate pair is a mark."""
+    """The value as JSON: objects without a JSON form become text, lone surrogates become "?"."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return json.loads(text.encode("utf-8", "replace"))
