@@ -1,5 +1,5 @@
-"""What becomes of deployments: NIM is asked until it serves their models, or will not, and now and
-then whether that is still so."""
+"""Keeps the status of deployments: polls NIM until it serves their models or fails to, and then
+now and again for changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 DEPLOYMENT = "model_deployment"
 ASK_AGAIN_S = 0.25
 LOOK_EVERY_S = 5.0
-"""How often NIM is asked about what is ready, has failed, or is tried again by NIM itself."""
+"""Seconds between polls of NIM about deployments that are ready, failed or being retried by it."""
 REFRESH_TIMEOUT_S = 30.0
 LISTED_WITHIN_S = 5.0
 WAITING = "waiting for NIM"
@@ -29,22 +29,22 @@ WAITING = "waiting for NIM"
 
 @dataclass(frozen=True)
 class NimState:
-    """What NIM says of its models."""
+    """NIM's report on its models."""
 
     served: Mapping[str, str] = field(default_factory=dict)
-    """Who answers for each model that it serves; empty where it does not say."""
+    """The name of what really answers, by served model; "" where NIM does not say."""
     failed: Mapping[str, str] = field(default_factory=dict)
-    """Why it could not load others."""
+    """The reason, by model that it could not load."""
     tried_again: frozenset[str] = frozenset()
-    """Those of them that it may load later."""
+    """The failed models that it may still load later."""
     trouble: str = ""
-    """What is wrong with NIM itself; then nothing else is known."""
+    """What is wrong with NIM itself; if set, nothing else is known."""
 
 
 class Activations:
-    """How deployments are; one thread asks NIM about all of them at once.
+    """Updates the status of all deployments; one thread polls NIM for them.
 
-    A status is what NIM says now, so that one that has failed is ready once NIM serves its models.
+    A status follows NIM: a deployment that has failed becomes ready once NIM serves its models.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Activations:
         self._look_every_s = look_every_s
         self._lock = threading.Lock()
         self._deadlines: dict[str, float] = {}
-        """Of each deployment that waits, by its id: monotonic seconds."""
+        """When each waiting deployment, by its id, counts as failed: monotonic seconds."""
         self._in_hurry = False
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def add(self, deployment_id: str) -> None:
-        """Write down soon what becomes of the deployment; its time begins now."""
+        """Follow the deployment from now on; its time limit starts now."""
         with self._lock:
             self._deadlines[deployment_id] = time.monotonic() + self._within_s
             self._in_hurry = True
@@ -80,19 +80,19 @@ class Activations:
         self._wake.set()
 
     def drop(self, deployment_id: str) -> None:
-        """Forget the deployment."""
+        """Stop waiting for the deployment."""
         with self._lock:
             self._deadlines.pop(deployment_id, None)
 
     def stop(self) -> None:
-        """Look no more; the next start goes on."""
+        """Stop polling; the next start continues."""
         self._stopping.set()
         self._wake.set()
         if self._thread:
             self._thread.join()
 
     def ask_nim(self, hurry: bool = True) -> NimState:
-        """The state of NIM after it looked at the platform; in a hurry it tries all at once."""
+        """NIM's state after it has looked for new models; with `hurry` it retries all at once."""
         failed, tried_again = {}, frozenset[str]()
         try:
             state = self._nim.post(
@@ -102,7 +102,7 @@ class Activations:
         except UpstreamError as error:
             if error.status not in (404, 405):
                 return NimState(trouble=str(error))
-            # A NIM that is not ours cannot be told; it serves what it serves.
+            # A NIM that is not ours has no such call: its model list is all there is.
         except (TypeError, LookupError, ValueError):
             pass
         return replace(self._listed(), failed=failed, tried_again=tried_again)
@@ -127,7 +127,7 @@ class Activations:
             self._wake.wait(pause_s)
 
     def _look(self) -> float:
-        """Write down how all deployments are. Returns when to look again (seconds)."""
+        """Store the status of all deployments. Returns the seconds until the next look."""
         with self._lock:
             hurry, self._in_hurry = self._in_hurry, False
         deployments = self._documents.all(DEPLOYMENT)
@@ -144,7 +144,7 @@ class Activations:
         return ASK_AGAIN_S if soon else self._look_every_s
 
     def _follow(self, deployment: Document, nim: NimState) -> bool:
-        """Write down how the deployment is. Returns whether it may be otherwise in a moment."""
+        """Store the deployment's status. Returns whether it may change in a moment."""
         deployment_id, trouble = deployment["id"], nim.trouble
         deadline = self._deadlines.get(deployment_id)
         if trouble and deadline is None:
@@ -155,7 +155,7 @@ class Activations:
             name, why, trouble = "pending", "", str(error)
         if name != "pending":
             with self._lock:
-                # One that was changed meanwhile has a later deadline, and waits on.
+                # A deployment that was changed meanwhile has a later deadline, and still waits.
                 if self._deadlines.get(deployment_id) == deadline:
                     self._deadlines.pop(deployment_id, None)
             self._store(deployment, status(name, why, self._nim.base_url))
@@ -185,7 +185,7 @@ class Activations:
         logger.info("deployment %s is %s", deployment["id"], outcome["status_details"])
 
     def _outcome(self, models: list[str], nim: NimState) -> tuple[str, str]:
-        """The status, `pending` while NIM may come to serve the models, and what explains it."""
+        """The status, `pending` while NIM may still load the models, and its explanation."""
         missing = self._missing(models, nim)
         if not missing:
             return "ready", self._who_answers(models, nim)
@@ -202,7 +202,7 @@ class Activations:
         return [model for model in models if not self._is_served(model, nim)]
 
     def _is_served(self, model_id: str, nim: NimState) -> bool:
-        """Whether NIM serves it, be it as a target's version of a model of the catalogue."""
+        """Whether NIM serves a model, perhaps under the catalogue's id of a target's version."""
         if model_id in nim.served:
             return True
         return self._known_as(model_id) in nim.served and not self._has_own_weights(model_id)
@@ -223,9 +223,9 @@ class Activations:
         return entry.why if entry.path is None else None
 
     def _has_own_weights(self, model_id: str) -> bool:
-        """Whether the Entity Store has it, or it is a target with weights of its own.
+        """Whether a model is in the Entity Store, or is a target with weights of its own.
 
-        Then NIM fetches it, or says why it cannot.
+        If so, NIM fetches it or reports why it cannot.
         """
         if self._platform.find(f"/v1/models/{quote(model_id)}") is not None:
             return True
@@ -239,7 +239,7 @@ class Activations:
 
 
 def status(name: str, description: str, url: str = "") -> dict[str, Any]:
-    """The fields of a deployment that say how it is; the URL is that of one that is ready."""
+    """The status fields of a deployment; the URL is set only when it is ready."""
     return {
         "status_details": {"status": name, "description": description},
         "deployed": name == "ready",

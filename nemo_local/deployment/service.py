@@ -1,5 +1,5 @@
-"""The rules of deployments: what is wanted is stored here, NIM follows, and we write down how it
-went."""
+"""The rules of deployments: the wanted models are stored, NIM loads them, and the outcome is
+stored as the deployment's status."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ logger = logging.getLogger(__name__)
 
 CONFIG, SEED = "deployment_config", "deployment_seed"
 ACTIVATE_WITHIN_S = 300.0
-"""How long NIM may take to load a model, or to come up, before the deployment counts as failed."""
+"""Seconds that NIM may take to load a model, or to start, before the deployment has failed."""
 _DEPLOYMENT_FIELDS = ("description", "project", "custom_fields", "ownership", "async_enabled")
 _CONFIG_FIELDS = (
     "description", "project", "custom_fields", "ownership", "model", "nim_deployment",
 )  # fmt: skip
 _DEFAULTS: dict[str, Any] = {"custom_fields": {}, "async_enabled": False}
-"""What the absence of a field means, and a null in its place."""
+"""Values for fields that are absent or null."""
 _TAKEN = "config_taken"
-"""Hidden field of a deployment: what the configuration that it names said when it was named."""
+"""Hidden field of a deployment: a copy of the configuration it names, as it was at that time."""
 
 
 class DeploymentService:
@@ -60,9 +60,9 @@ class DeploymentService:
         )
 
     def start(self) -> None:
-        """Seed a deployment for each model that can be served, and see what NIM serves.
+        """Seed a deployment for each model that can be served, and begin to follow them all.
 
-        A seed is made once: a deployment that was deleted stays deleted. One that failed is tried
+        A deployment is seeded once: if it is deleted, it stays deleted. One that failed is tried
         again: what it lacked may be there now.
         """
         for entry in self._catalog.servable():
@@ -88,7 +88,7 @@ class DeploymentService:
             self._activate_soon(deployment)
 
     def stop(self) -> None:
-        """Forget activations under way; they are taken up at the next start."""
+        """Stop following deployments; the next start resumes."""
         self._activations.stop()
 
     def create(self, body: Document) -> Document:
@@ -106,7 +106,7 @@ class DeploymentService:
     def find(self, query: ListQuery, expand_config: bool = False) -> Page:
         """Deployments; `filter[status]` means `status_details.status`.
 
-        Each has its configuration as it was sent or, expanded, what that said then.
+        Each shows its configuration as it was sent or, with `expand_config`, in full.
         """
         wanted = dict(query.filter)
         if "status" in wanted:
@@ -117,7 +117,7 @@ class DeploymentService:
         return found.map(_shown)
 
     def update(self, namespace: str, name: str, body: Document) -> Document:
-        """The deployment after a shallow merge; new models are loaded, others unloaded."""
+        """The deployment after a shallow merge; NIM loads new models and unloads old ones."""
         found = self._documents.get(DEPLOYMENT, namespace, name)
         changes = _sent(body, _DEPLOYMENT_FIELDS)
         moves = body.get("config") is not None or body.get("models") is not None
@@ -132,7 +132,7 @@ class DeploymentService:
         return _shown(self._activate_soon(changed) if moves else changed)
 
     def delete(self, namespace: str, name: str) -> Document:
-        """Delete a deployment and wait until NIM has unloaded what only it wanted."""
+        """Delete a deployment and wait until NIM has unloaded models that no other one wants."""
         found = self._documents.get(DEPLOYMENT, namespace, name)
         self._activations.drop(found["id"])
         self._documents.delete(DEPLOYMENT, found["id"])
@@ -212,9 +212,9 @@ class DeploymentService:
     def _moved(
         self, found: Document, config: str | Document | None, models: list[str] | None
     ) -> Document:
-        """What changes with a new configuration or new models.
+        """The fields that change with a new configuration or new models.
 
-        Models that were given, and not named by the old configuration, stay until others are.
+        Models that were given apart from the old configuration stay until others are given.
         """
         if models and config is None:
             return {"models": _checked(models)}
@@ -228,7 +228,7 @@ class DeploymentService:
             raise
 
     def _config_of(self, deployment: Document) -> Document:
-        """What the configuration of a deployment said when it was named."""
+        """A deployment's configuration, as it was when the deployment named it."""
         config = deployment["config"]
         said: Document = config if isinstance(config, dict) else deployment[_TAKEN]
         return said
@@ -243,14 +243,14 @@ def _shown(deployment: Document) -> Document:
 
 
 def _sent(body: Document, fields: tuple[str, ...]) -> Document:
-    """The fields that a body has, with the default for a null."""
+    """Those of `fields` that the body has, with the default in place of a null."""
     return {
         key: _DEFAULTS.get(key) if body[key] is None else body[key] for key in fields if key in body
     }
 
 
 def _models_in(config: Document) -> list[str]:
-    """The model that a configuration names, if it does."""
+    """The model that a configuration names, as a list of one or none."""
     model = config.get("model")
     if isinstance(model, dict):
         named = model.get("name")
@@ -259,7 +259,7 @@ def _models_in(config: Document) -> list[str]:
 
 
 def _checked(models: list[str]) -> list[str]:
-    """The ids of models; Invalid when there is none, or one that no model can have."""
+    """The model ids. Raises Invalid when there is none, or one that no model can have."""
     if not models:
         raise invalid_field("body", "models", "name a model here or in config.model", models)
     for model in models:
@@ -270,7 +270,7 @@ def _checked(models: list[str]) -> list[str]:
 
 
 def _check_config(config: Document) -> None:
-    """Raise Invalid for a configuration that nothing here can follow."""
+    """Raise Invalid for a configuration that cannot be served here."""
     if config.get("external_endpoint"):
         raise invalid_field(
             "body",
