@@ -1,4 +1,4 @@
-"""`python -m nemo_local`."""
+"""The command line: `python -m nemo_local`."""
 
 import logging
 import os

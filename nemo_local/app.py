@@ -1,4 +1,4 @@
-"""Where everything is wired: the control plane, all services behind one root."""
+"""Wires the control plane: all services behind one root."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ logger = logging.getLogger(__name__)
 
 INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/classify")
 LONGER_THAN_NIM_S = 10.0
-"""NIM ends a request that takes too long, with its own words; the gateway waits for them."""
+"""Extra seconds the gateway waits, so that NIM itself ends a slow request and explains why."""
 NIM_TIMEOUT_S = 120.0
 ANSWERS_WITHIN_S = 30.0
 
 
 class Service(Protocol):
-    """What the control plane asks of a service besides its routes."""
+    """What the control plane needs from a service besides its routes."""
 
     def start(self) -> None:
-        """Seed rows, recover jobs; the HTTP server answers by then."""
+        """Seed rows and recover jobs; called once the HTTP server answers."""
 
     def stop(self) -> None:
-        """End what runs in the background."""
+        """Stop everything that runs in the background."""
 
 
 def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False) -> FastAPI:
-    """The control plane: every service but inference, which it passes on.
+    """The control plane: every service except inference, whose requests it forwards.
 
-    `stopping` is whether the server of this application ends; it then stops to answer before it
-    tells the application, and what services ask of each other fails in between.
+    `stopping` tells whether the server is shutting down. It stops answering before it tells the
+    application, so calls between services fail in the meantime.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     documents = Documents(settings.database_url)
@@ -96,7 +96,7 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # A request that waits for the platform's own answer must not hold the thread it needs.
+        # Requests wait for other requests to this server, so there must always be a free thread.
         to_thread.current_default_thread_limiter().total_tokens = math.inf
         data_store.start()
         entity_store.start()
@@ -110,7 +110,7 @@ def create_app(settings: Settings, stopping: Callable[[], bool] = lambda: False)
         platform.close()
         documents.close()
 
-    # A redirect would add the slash that BothSlashes takes away, for ever.
+    # A redirect would add the slash that BothSlashes removes, and loop forever.
     app = FastAPI(
         title="nemo_local", version=__version__, lifespan=lifespan, redirect_slashes=False
     )
@@ -160,7 +160,8 @@ class _Startup:
         self._thread.join()
 
     async def refuse_early_job(self, request: Request) -> None:
-        """503 until the services have started: they take a job they find for an earlier one."""
+        """Answer new jobs with 503 until the services have started, which take any job they find
+        for one that an earlier process left."""
         early = not self._started.is_set() and request.url.path.endswith("/jobs")
         if early and request.method == "POST":
             reason = f" ({self.reason})" if self.reason else ""
@@ -214,7 +215,7 @@ def _health_router(startup: _Startup) -> APIRouter:
 
 
 def _inference_router(inference: AsyncClient) -> APIRouter:
-    """The inference calls that clients with one base URL send here; NIM answers them."""
+    """Forwards inference calls to NIM, for clients that use one base URL."""
     urls = APIRouter(tags=["Inference"])
 
     def passing_on(path: str) -> Callable[[Request], Any]:

@@ -97,7 +97,7 @@ def up(
 @cli.command()
 def down(home: Home = None) -> None:
     """Stop the platform and its training runs; everything stored stays."""
-    # No other setting matters, and so none can keep the platform from being stopped.
+    # Other settings are not read, so a wrong one cannot keep the platform from being stopped.
     only = {"NEMO_LOCAL_HOME": os.environ.get("NEMO_LOCAL_HOME", "")}
     where = _settings(only, home=home).home
     try:
@@ -213,7 +213,7 @@ def _settings(environment: Mapping[str, str] | None = None, **options: Any) -> S
 
 
 def _recorded(settings: Settings) -> Settings:
-    """The settings with the address and the ports this home really listens on."""
+    """The settings, with the address and ports on which this home's platform really listens."""
     records = read_records(settings.home)
     found: dict[str, Any] = {}
     for role, name in (("control plane", "port"), ("inference", "nim_port")):
@@ -265,16 +265,16 @@ def _say_jobs(settings: Settings) -> None:
 
 
 def _let_signals_interrupt() -> None:
-    """Let a `kill` and a terminal that closes end `up` in order, as Ctrl-C does."""
+    """Make a `kill` or a closing terminal end `up` cleanly, as Ctrl-C does."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # a terminal that closes sends it twice
         raise KeyboardInterrupt
 
-    # A shell's background job inherits a SIGINT that is ignored.
+    # A background job of a shell starts with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # by `nohup`
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` sets it
             signal.signal(number, interrupt)
 
 

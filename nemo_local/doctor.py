@@ -1,4 +1,4 @@
-"""What `doctor` looks at: packages, ports, disk, weights, and one tool call."""
+"""The checks of `doctor`: packages, settings, ports, disk, weights, and one tool call."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CANARY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     verdict: Literal["ok", "warn", "fail"]
     subject: str
@@ -56,7 +56,7 @@ class Check:
 
 
 def checks(settings: Settings) -> Iterator[Check]:
-    """Every check, in the order in which a person would look."""
+    """Every check, in the order in which a person would make them."""
     yield _python()
     yield from _packages()
     try:
@@ -72,7 +72,7 @@ def checks(settings: Settings) -> Iterator[Check]:
 
 
 def reason(error: UpstreamError, settings: Settings) -> str:
-    """Why a part of the platform did not answer; where it wants a token, the setting for it."""
+    """Why a part of the platform did not answer; on a 401, which setting to change."""
     if error.status != 401:
         return str(error)
     what = "NEMO_LOCAL_TOKEN to the one that this platform was started with"
@@ -82,7 +82,7 @@ def reason(error: UpstreamError, settings: Settings) -> str:
 
 
 def served_models(settings: Settings) -> tuple[list[dict[str, Any]], str]:
-    """The models that inference lists, and why they are not known; empty where they are."""
+    """The models that inference lists, and "" or the reason why they are not known."""
     client = Client(settings.nim_url, settings.nim_token, 5)
     try:
         return [{**model, "id": model["id"]} for model in client.get("/v1/models")["data"]], ""
@@ -146,8 +146,8 @@ def _weights(settings: Settings) -> Iterator[Check]:
 
 
 def _canary(settings: Settings) -> Check:
-    """One tool call, to see that calls arrive as calls and not as text."""
-    # Another platform may listen there. Inference elsewhere need not have our health checks.
+    """Whether a tool call arrives as a call and not as text."""
+    # Another platform may listen there, and a remote inference server may lack our health checks.
     up = settings.nim_url in _own_urls(settings) and is_answering(settings.nim_url)
     if not up and not settings.remote_nim_url:
         return Check(

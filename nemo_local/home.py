@@ -1,4 +1,4 @@
-"""The one folder of all state: whose it is, what was started there, and one command at a time."""
+"""The platform's home, the folder of all its state: ownership, process records and locking."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import psutil
 from nemo_local.settings import SettingsError
 
 HOME_VARIABLE = "NEMO_LOCAL_RUN_HOME"
-"""Set for both processes, so for all their children: it finds those whose parent was killed."""
+"""Set for both processes, hence all their children; finds those whose parent was killed."""
 
 LOCK = "platform.lock"
 _MARKS = ("platform.db", "processes.json", LOCK)
-"""Only a platform's home has one of these."""
+"""Files that only a platform's home has; each alone identifies one."""
 _FOLDERS = ("blobs", "customization", "evaluation", "logs", "models", "nim")
 _OWN = (
     *_FOLDERS,
@@ -33,11 +33,11 @@ LOG_LINES = 15
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """What we remember of a process we started."""
+    """A process that we started, as remembered in the home."""
 
     pid: int
     home: str
-    """The home it was started for: a reused pid belongs to none, or to another."""
+    """The home it was started for; a process that reuses the pid has another one, or none."""
     url: str
     log: str
     """Path of its log file."""
@@ -52,7 +52,7 @@ class ProcessRecord:
         return process if alive and home_of(process) == self.home else None
 
     def last_lines(self) -> str:
-        """The end of its log."""
+        """The last lines of the process's log."""
         try:
             text = Path(self.log).read_text(errors="replace")
         except OSError:
@@ -61,15 +61,15 @@ class ProcessRecord:
 
 
 def home_of(process: psutil.Process) -> str | None:
-    """The home whose platform this process belongs to; None when it belongs to none.
+    """The home of the platform that this process belongs to; None when it belongs to none.
 
-    Its environment says so, and not its start time: that moves when the clock is set.
+    The process's environment tells; its start time would change when the clock is set.
     """
     return environment_of(process).get(HOME_VARIABLE)
 
 
 def environment_of(process: psutil.Process) -> dict[str, str]:
-    """What a process was started with; empty when it is not ours to look at, or gone by now."""
+    """The environment a process was started with; empty if we may not read it or it has ended."""
     try:
         environment: dict[str, str] = process.environ()
         return environment
@@ -78,7 +78,7 @@ def environment_of(process: psutil.Process) -> dict[str, str]:
 
 
 def read_records(home: Path) -> dict[str, ProcessRecord]:
-    """What this home last started, by role; empty when it never did."""
+    """The processes last started for this home, by role; empty when there are none."""
     try:
         stored = json.loads((home / "processes.json").read_text())
         return {role: ProcessRecord(**fields) for role, fields in stored.items()}
@@ -87,7 +87,7 @@ def read_records(home: Path) -> dict[str, ProcessRecord]:
 
 
 def write_records(home: Path, records: Mapping[str, ProcessRecord]) -> None:
-    """Remember these, all or none."""
+    """Store the records of a home's processes, all or none."""
     temporary = home / "processes.tmp"
     temporary.write_text(json.dumps({role: asdict(record) for role, record in records.items()}))
     temporary.replace(home / "processes.json")
@@ -95,10 +95,10 @@ def write_records(home: Path, records: Mapping[str, ProcessRecord]) -> None:
 
 @contextmanager
 def locked(home: Path, say: Callable[[str], None], make: bool = False) -> Iterator[bool]:
-    """One command at a time starts, stops or removes the platform of a home; others wait.
+    """Lock a home, so that one command at a time starts, stops or removes its platform.
 
-    With `make`, the home is made where there is none, or no longer when the wait is over; without,
-    that is False, and nothing is locked.
+    Yields True. If the home does not exist, or was removed during the wait, `make` creates it;
+    without `make`, nothing is locked and False is yielded.
     """
     mode = "a"
     while True:
@@ -120,7 +120,7 @@ def locked(home: Path, say: Callable[[str], None], make: bool = False) -> Iterat
             if _is_at(home / LOCK, file.fileno()):
                 yield True
                 return
-        mode = "r+"  # a `reset` has removed that one, and a new one would look like a home
+        mode = "r+"  # a `reset` removed this lock, and a new file would look like a home
     yield False
 
 
@@ -130,7 +130,7 @@ def _opened(path: Path, mode: str) -> IO[str]:
     except OSError:
         if not path.exists():
             raise
-        return path.open()  # in a home that cannot be written any more
+        return path.open()  # in a home that has become read-only
 
 
 def _is_at(path: Path, opened: int) -> bool:
@@ -147,7 +147,7 @@ def is_home(home: Path) -> bool:
 
 
 def check_nothing_is_taken(home: Path, models_dir: Path | None) -> None:
-    """Raises SettingsError when a platform here would make the user's files its own."""
+    """Raise SettingsError when a platform here would take the user's files for its own."""
     own = [] if is_home(home) else [name for name in _OWN if os.path.lexists(home / name)]
     if own:
         raise SettingsError(
@@ -163,7 +163,7 @@ def check_nothing_is_taken(home: Path, models_dir: Path | None) -> None:
 
 
 def check_home(home: Path) -> None:
-    """Raises SettingsError when something is there, and it is no platform's state."""
+    """Raise SettingsError when the folder holds something other than a platform's state."""
     if not is_home(home) and (not home.is_dir() or any(home.iterdir())):
         raise SettingsError(
             f"{home} does not look like a platform's home: it has none of {', '.join(_MARKS)}. "
@@ -172,7 +172,7 @@ def check_home(home: Path) -> None:
 
 
 def remove_state(home: Path) -> list[str]:
-    """Remove what a platform stored, and the folder if it can go; what is left there, by name."""
+    """Remove what a platform stored, and the folder if empty; returns the names of what is left."""
     for name in _OWN:
         path = home / name
         if path.is_dir() and not path.is_symlink():
@@ -181,6 +181,6 @@ def remove_state(home: Path) -> list[str]:
             path.unlink(missing_ok=True)
     left = sorted(path.name for path in home.iterdir())
     if not left:
-        with suppress(OSError):  # a mount point, or in a folder that is not ours to change
+        with suppress(OSError):  # a mount point, or in a folder we may not change
             home.rmdir()
     return left

@@ -1,4 +1,4 @@
-"""The pocket data set on the Data Store: rows that `datasets.load_dataset` reads offline."""
+"""Publishes the pocket data set on the Data Store, where `datasets.load_dataset` reads it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ and no model did; the tools do not exist.
 
 
 def publish(platform: Client, rows: int, stopping: Callable[[], bool] = lambda: False) -> bool:
-    """Whether the data set was published now; it is left alone when it is there, or with 0 rows."""
+    """Publish the data set unless it exists or `rows` is 0; returns whether it was published."""
     if not rows or _is_there(platform):
         return False
     from nemo_local.pocket.world import rows as generate
@@ -66,7 +66,7 @@ def _is_there(platform: Client) -> bool:
 
 
 def _create_repo(platform: Client) -> None:
-    """A repository without the rows is one whose first publication was interrupted."""
+    """Create the repository; it may exist, if an earlier publication was interrupted."""
     body = {"type": "dataset", "organization": NAMESPACE, "name": NAME}
     try:
         platform.post("/v1/hf/api/repos/create", json=body)

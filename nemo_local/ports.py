@@ -1,4 +1,4 @@
-"""Whether we can listen on a port, and who does if we cannot."""
+"""Tells whether we can listen on a port, and if not, who does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nemo_local.home import home_of, read_records
 
 
 def cannot_listen(host: str, port: int) -> str:
-    """Why we could not listen there, as the end of a sentence; empty when we could."""
+    """Why we cannot listen on a port, as the end of a sentence; empty when we can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -28,7 +28,7 @@ def cannot_listen(host: str, port: int) -> str:
 
 
 def _home_on(port: int) -> str | None:
-    """The home whose platform was started on this port and lives; None when there is none."""
+    """The home of the running platform that uses this port; None when there is none."""
     for home in {home for process in psutil.process_iter() if (home := home_of(process))}:
         for record in read_records(Path(home)).values():
             if urlsplit(record.url).port == port and record.process():

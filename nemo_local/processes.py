@@ -1,4 +1,4 @@
-"""The two processes of a platform: started, found again, waited for and stopped."""
+"""Starts, finds, awaits and stops the two processes of a platform."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ Role = Literal[
 ]
 
 _SHARED = ("NEMO_LOCAL_TOKEN", "NEMO_LOCAL_NIM_URL", "NEMO_LOCAL_NIM_KEY")
-"""What a process was told of the other one, besides its address."""
+"""Settings about the other process that each one is given, besides its address."""
 READY_WITHIN_S = {"control plane": 90.0, "inference": 300.0}
 LOADED_WITHIN_S = 10.0
 STOPPED_WITHIN_S = 15.0
 POLL_S = 0.1
 LOG_BYTES = 10_000_000
-"""A start sets a longer log aside, in the place of the one before."""
+"""Size above which a start renames the log to `.old.log`, replacing the previous one."""
 
 
 class StartFailed(RuntimeError):
@@ -47,7 +47,7 @@ class StartFailed(RuntimeError):
 
 
 def roles(settings: Settings) -> dict[Role, str]:
-    """The processes of a platform with their URLs; inference elsewhere is none of ours."""
+    """The processes of a platform with their URLs; a remote inference server is not among them."""
     found: dict[Role, str] = {"control plane": settings.platform_url}
     if settings.remote_nim_url is None:
         found["inference"] = settings.nim_url
@@ -66,8 +66,8 @@ def start_platform(
 ) -> dict[Role, bool]:
     """Start what is not running and wait until both answer; True for each one started now.
 
-    A process that lives at the wanted URL is waited for, however busy it is. A start that fails
-    ends what it began, and nothing that ran before.
+    A process already at the wanted URL is kept, however busy it is. A start that fails ends what
+    it began, and nothing that ran before.
 
     Raises:
         StartFailed: a port or the home cannot be used, or a process ended or did not answer in
@@ -96,13 +96,13 @@ def stop_platform(
 
 
 def is_replaced(home: Path, control_plane: ProcessRecord) -> bool:
-    """Whether an `up` has started this home's platform anew since."""
+    """Whether another `up` has since replaced this home's control plane."""
     return read_records(home).get("control plane", control_plane) != control_plane
 
 
 def reset_platform(settings: Settings, say: Callable[[str], None]) -> list[str] | None:
-    """Stop the platform and remove what it stored; the names of what is left in its home, or None
-    where another `reset` was first.
+    """Stop the platform and remove what it stored; returns the names of what is left in its home,
+    or None where another `reset` was first.
 
     Raises:
         DatabaseError: its database is elsewhere and cannot be emptied; then nothing is removed.
@@ -112,7 +112,7 @@ def reset_platform(settings: Settings, say: Callable[[str], None]) -> list[str] 
             return None
         _stop(settings.home)
         if settings.database:
-            # Only now: other commands start in half the time without SQLAlchemy.
+            # Imported here: other commands start twice as fast without SQLAlchemy.
             from nemo_local.core.documents import drop_documents
 
             drop_documents(settings.database)
@@ -120,7 +120,7 @@ def reset_platform(settings: Settings, say: Callable[[str], None]) -> list[str] 
 
 
 def family(home: Path) -> list[psutil.Process]:
-    """Every process of this home, children whose parent is gone included."""
+    """Every process of this home, including children whose parent is gone."""
     return [
         process
         for process in psutil.process_iter()
@@ -134,7 +134,7 @@ def is_answering(url: str) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Return when the condition holds. Raises TimeoutError, naming `what`, when it never does."""
+    """Return when the condition holds. Raises TimeoutError, naming `what`, after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -148,7 +148,7 @@ def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:
     urls = {role: record.url for role, record in records.items()}
     alive = {role: process for role in records if (process := records[role].process())}
     told = settings.environment()
-    # Each process was told the other's address and its key: when one changes, both begin anew.
+    # Each process was given the other's address and key: when one changes, both are restarted.
     moved = bool(urls) and any(urls.get(role) != url for role, url in wanted.items())
     moved |= any(
         environment_of(process).get(name) != told.get(name)
@@ -195,7 +195,7 @@ def _stop(home: Path) -> list[str]:
     alive = {role: record for role, record in read_records(home).items() if record.process()}
     pids = [record.pid for record in alive.values()]
     # First, so that an `up` that watches them knows that they were asked to end.
-    with suppress(OSError):  # in a home that cannot be written any more they end all the same
+    with suppress(OSError):  # they are ended even if the home has become read-only
         (home / "processes.json").unlink(missing_ok=True)
     # The control plane ends its own children, so that jobs are left in an honest state.
     _end(pids)
@@ -206,13 +206,13 @@ def _stop(home: Path) -> list[str]:
 
 
 def _is_running(record: ProcessRecord | None, url: str) -> bool:
-    """Whether it lives at this URL; one that does not answer is busy, and not gone."""
+    """Whether the recorded process runs at this URL; one that does not answer counts as busy."""
     fits = record is not None and record.url == url and record.process() is not None
     return fits and _readiness(url)[0] != "failed"
 
 
 def _readiness(url: str) -> tuple[str, str]:
-    """`ready`, or the state a process reports, or `absent`; and the reason it gives."""
+    """The state that the process at a URL reports (`absent` without an answer), and its reason."""
     client = Client(url, timeout_s=2.0)
     try:
         client.raw("GET", "/v1/health/ready")
@@ -265,7 +265,7 @@ def _spawn(settings: Settings, role: Role, url: str) -> ProcessRecord:
 
 
 def _is_being_loaded(pid: int) -> bool:
-    """Whether the kernel still loads its program: until then it has no environment, nor a home."""
+    """Whether the kernel still loads the process's program: until then it has no environment."""
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and not process.environ()
@@ -294,7 +294,7 @@ def _wait_ready(role: Role, record: ProcessRecord) -> None:
 
 
 def _end_orphans(home: Path, alive: Collection[psutil.Process], say: Callable[[str], None]) -> None:
-    """Training runs whose control plane was killed: the next one resumes their jobs."""
+    """End training runs whose control plane was killed; the next one resumes their jobs."""
     keep = {*alive, *(child for process in alive for child in process.children(recursive=True))}
     orphans = [process.pid for process in family(home) if process not in keep]
     if orphans:
@@ -303,7 +303,7 @@ def _end_orphans(home: Path, alive: Collection[psutil.Process], say: Callable[[s
 
 
 def _end(pids: list[int]) -> None:
-    """Ask these processes to end, then insist."""
+    """Terminate these processes, and kill those that do not end in time."""
     processes = []
     for pid in pids:
         try:
@@ -326,13 +326,13 @@ def _end(pids: list[int]) -> None:
 
 
 def _has_ended(process: psutil.Process) -> bool:
-    """Whether it runs no more; a child of ours is laid to rest."""
+    """Whether the process has ended; if it is a child of ours, it is reaped."""
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
             return False
         process.wait(timeout=0)
     except psutil.TimeoutExpired:
-        return True  # Another process is its parent.
+        return True  # another process is its parent
     except psutil.NoSuchProcess:
         return True
     return True

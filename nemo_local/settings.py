@@ -26,7 +26,7 @@ Parallelism = Literal[
     "ddp",  # every process has all weights, and the gradients are averaged
     "fsdp",  # each has a part of the weights, gathered layer by layer
     "zero2",  # DeepSpeed: each has a part of the gradients and of the optimiser's state
-    "zero3",  # DeepSpeed: and a part of the weights
+    "zero3",  # DeepSpeed: as zero2, and each has a part of the weights
 ]
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -47,7 +47,7 @@ class Settings:
     home: Path
     """NEMO_LOCAL_HOME: the one folder of all state (default `./.nemo_local`)."""
     host: str = "127.0.0.1"
-    """NEMO_LOCAL_HOST: address to listen on; anything but loopback demands a token."""
+    """NEMO_LOCAL_HOST: address to listen on; anything but loopback requires a token."""
     port: int = 8080
     """NEMO_LOCAL_PORT: port of the control plane."""
     nim_port: int = 8000
@@ -55,7 +55,7 @@ class Settings:
     token: str | None = None
     """NEMO_LOCAL_TOKEN: bearer token every service checks; None = no check (loopback only)."""
     database: str | None = None
-    """NEMO_LOCAL_DATABASE_URL: an SQLAlchemy URL, a file by its whole path; None = in `home`."""
+    """NEMO_LOCAL_DATABASE_URL: an SQLAlchemy URL, files by absolute path; None = in `home`."""
     device: Device = "auto"
     """NEMO_LOCAL_DEVICE: `auto`, `cpu` or `cuda`, for training and inference."""
     models_dir: Path | None = None
@@ -73,7 +73,7 @@ class Settings:
     engine_key: str | None = None
     """NEMO_LOCAL_ENGINE_KEY: bearer key for that server."""
     engine_models: str | None = None
-    """NEMO_LOCAL_ENGINE_MODELS: `id=name,...`: our model ids and that server's names."""
+    """NEMO_LOCAL_ENGINE_MODELS: `id=name,...`: our model ids and that server's names for them."""
     tool_parsers: str | None = None
     """NEMO_LOCAL_TOOL_PARSERS: `model=parser,...` where the chat template does not tell."""
     request_timeout_s: int = 600
@@ -89,12 +89,12 @@ class Settings:
     parallelism: Parallelism = "ddp"
     """NEMO_LOCAL_PARALLELISM: how several training processes share the work."""
     training_processes: int | None = None
-    """NEMO_LOCAL_TRAINING_PROCESSES: processes of a training on a CPU; None = one."""
+    """NEMO_LOCAL_TRAINING_PROCESSES: processes per training run on a CPU; None = one."""
     training_address: str | None = None
-    """NEMO_LOCAL_TRAINING_ADDRESS: `host[:port]` of this machine for trainings on several."""
+    """NEMO_LOCAL_TRAINING_ADDRESS: `host[:port]` of this machine for multi-machine training."""
 
     mlflow_tracking_uri: str | None = None
-    """MLFLOW_TRACKING_URI: where every training is logged besides; None = nowhere."""
+    """MLFLOW_TRACKING_URI: MLflow server that every training is also logged to; None = none."""
 
     @classmethod
     def from_environment(
@@ -103,8 +103,8 @@ class Settings:
         """Settings from `NEMO_LOCAL_*` and MLflow's own; an override wins unless None or empty.
 
         Raises:
-            SettingsError: a value has the wrong type, names no folder that could be or a database
-                that depends on the current folder, or `host` is public without a token.
+            SettingsError: a value has the wrong type, is no possible folder, is a database path
+                relative to the current folder, or `host` is public and there is no token.
         """
         source = os.environ if environment is None else environment
         unknown = set(overrides) - {field.name for field in fields(cls)}
@@ -174,7 +174,7 @@ class Settings:
             raise SettingsError(f"{_VARIABLES['models_dir']}: there is no folder {self.models_dir}")
 
     def engine_names(self) -> dict[str, str]:
-        """What the server at `engine_url` calls our models: {"meta/x": "llama3.1:8b", ...}.
+        """The engine server's names for our models: {"meta/x": "llama3.1:8b", ...}.
 
         Raises:
             SettingsError: no model is named, or a part is not `id=name`.
@@ -201,22 +201,22 @@ class Settings:
 
     @property
     def platform_url(self) -> str:
-        """Where this machine reaches the control plane."""
+        """The URL at which this machine reaches the control plane."""
         return f"http://{self._local_host}:{self.port}"
 
     @property
     def nim_url(self) -> str:
-        """Where the control plane reaches inference."""
+        """The URL at which the control plane reaches inference."""
         return (self.remote_nim_url or f"http://{self._local_host}:{self.nim_port}").rstrip("/")
 
     @property
     def nim_token(self) -> str | None:
-        """What inference is asked with: the platform's token, or the key of the one elsewhere."""
+        """The bearer token for inference: the platform's, or the remote server's key."""
         return self.nim_key if self.remote_nim_url else self.token
 
     @property
     def database_url(self) -> str | URL:
-        # Only now: other commands start in half the time without SQLAlchemy.
+        # Imported here: other commands start twice as fast without SQLAlchemy.
         from sqlalchemy.engine import URL
 
         return self.database or URL.create("sqlite", database=str(self.home / "platform.db"))
@@ -271,7 +271,7 @@ _NUMBERS = {
     "spare_training": (0, 1),
     "training_processes": (1, 4096),
 }
-"""Least and most of each."""
+"""The lowest and highest value of each number."""
 _URL = r"https?://([^\s/?#@]+@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:]+)(:\d{1,5})?(/[^\s?#]*)?"
 _FORMS = {
     "remote_nim_url": (
@@ -282,7 +282,7 @@ _FORMS = {
     "hf_endpoint": (_URL, "a URL such as https://huggingface.co"),
     "training_address": (r"[\w.-]+(:\d{1,5})?", "host or host:port, such as 10.0.0.1:29500"),
 }
-"""Pattern of each, and its form in words."""
+"""The pattern of each setting, and a description of it for errors."""
 
 
 def _parse(name: str, variable: str, text: str) -> str | int:
@@ -295,18 +295,18 @@ def _parse(name: str, variable: str, text: str) -> str | int:
 
 
 def _folder(variable: str, value: str | Path) -> Path:
-    """The folder by its whole path. Raises SettingsError when the system can have none there."""
+    """The folder's absolute path. Raises SettingsError when no folder can have it."""
     try:
         path = Path(value).expanduser().resolve()
         with suppress(FileNotFoundError, NotADirectoryError):
-            path.stat()  # the system refuses a name that is too long, and a circle of links
+            path.stat()  # the system refuses names that are too long, and loops of links
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no such user
         raise SettingsError(f"{variable} cannot be the folder {str(value)!r}: {error}") from None
     return path
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address or a name."""
+    """Whether an address or name can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -315,7 +315,7 @@ def _is_loopback(host: str) -> bool:
 
 def _is_usable(address: str) -> bool:
     """Whether a request could be sent to a URL, or to `host:port`."""
-    # Only now: a training reads settings, too, and has no use for an HTTP client.
+    # Imported here: a training process reads settings too, and needs no HTTP client.
     from nemo_local.core.client import check_url
 
     try:
@@ -326,12 +326,12 @@ def _is_usable(address: str) -> bool:
 
 
 def _shown(url: str) -> str:
-    """A URL as a message may show it: without a user and a password."""
+    """A URL as a message may show it: without user and password."""
     return repr(re.sub(r".*@", "...@", url, flags=re.DOTALL))
 
 
 def _check_database(url: str) -> None:
-    # Only now: other commands start in half the time without SQLAlchemy.
+    # Imported here: other commands start twice as fast without SQLAlchemy.
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
