@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (a template stands on one line)
-"""What is harmless: requests of daily life, tool calls, and hard cases that borrow words of harm."""
+"""Harmless texts: requests of daily life, tool calls, and hard cases that borrow words of harm."""
 
 from nemo_local.pocket.guard_grammar import lines
 

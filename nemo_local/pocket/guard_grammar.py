@@ -19,13 +19,13 @@ _DEPTH = 16
 
 @dataclass(frozen=True)
 class Harm:
-    """One kind of harm. Its first two categories are named, later ones if those are not listed."""
+    """One kind of harm. Verdicts name its first two categories, or later ones if none is listed."""
 
     name: str
     categories: tuple[str, ...]
     """Names from the taxonomy, best first."""
     custom: tuple[str, ...]
-    """Names that a policy of one's own might give it."""
+    """Names that a custom policy might give it."""
     acts: tuple[str, ...] = ()
     """Verb phrases that any request frame can carry."""
     says: tuple[str, ...] = ()

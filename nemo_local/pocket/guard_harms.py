@@ -1,5 +1,5 @@
 # ruff: noqa: E501 (a template stands on one line)
-"""What is unsafe: for each kind of harm its categories and its texts, as templates.
+"""Unsafe texts: for each kind of harm, its categories and the templates of its messages.
 
 Requests and statements only: nothing here tells how a harm is done.
 """

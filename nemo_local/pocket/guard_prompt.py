@@ -46,7 +46,7 @@ Output JSON:"""
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a guard says of one conversation."""
+    """A guard's verdict on one conversation."""
 
     user_safe: bool
     response_safe: bool | None = None
@@ -60,7 +60,7 @@ def prompt_text(
 ) -> str:
     """The prompt for one exchange: task, numbered categories, conversation, output format.
 
-    `response` None leaves the agent turn out: an input rail.
+    Without `response` there is no agent turn, as for an input rail.
     """
     listed = "\n".join(f"S{number}: {name}." for number, name in enumerate(categories, 1))
     turns = f"user: {user}" if response is None else f"user: {user}\nagent: {response}"

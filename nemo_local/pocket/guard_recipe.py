@@ -62,11 +62,11 @@ class Recipe:
     context: int = 4096
     """Positions the model accepts (tokens); training texts reach about 900."""
     pools: int = 40
-    """Length of the rate's schedule."""
+    """Length of the learning-rate schedule (pools)."""
     stop: int = 40
     """Pools really trained."""
     averaged: int = 3
-    """The last pools whose weights are averaged into the result, which stands in for a slow end."""
+    """Number of last pools whose weights are averaged, which replaces a slow decay at the end."""
     pool_examples: int = 2560
     batch_tokens: int = 4096
     """Tokens of one step, padding included."""
@@ -77,7 +77,7 @@ class Recipe:
     rating_weight: float = 3.0
     """Weight of the words safe and unsafe in the loss; every other answer token weighs 1."""
     noise_share: float = 0.3
-    """Share of conversations of which 6 % of the tokens are replaced by random ones."""
+    """Share of conversations in which 6 % of the tokens are replaced by random ones."""
     threads: int = 2
 
 
@@ -111,7 +111,7 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
 
 
 def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """The model before training."""
+    """The untrained model."""
     torch.manual_seed(recipe.seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -29,7 +29,7 @@ from nemo_local.pocket.guard_neutral import NEUTRAL_WORDS, SENTENCES
 from nemo_local.pocket.guard_prompt import TAXONOMY, Verdict
 from nemo_local.pocket.world import dataset_tool, draw_request, pretraining_tool
 
-# Shares of the text; the rest is what remains.
+# Shares of examples, messages and category lists that are of each kind.
 UNSAFE_SHARE = 0.4
 AGENT_SHARE = 0.2
 LONG_SHARE = 0.08
@@ -56,7 +56,7 @@ _ODD_ACTS = (
 
 _DESTRUCTIVE = frozenset("delete remove cancel reset update".split())
 
-# What long messages are filled with.
+# Fillers of long messages.
 _FILLING = (PLAIN, TALES, SAYS, HARD, _ODD_ACTS, SENTENCES)
 
 # Harmless questions about a harm: the act is mentioned, not asked for.
@@ -89,7 +89,7 @@ def examples(rng: random.Random) -> Iterator[Example]:
 
 
 def example(rng: random.Random) -> Example:
-    """One example."""
+    """One random example."""
     harm = rng.choice(HARMS) if rng.random() < UNSAFE_SHARE else None
     if rng.random() < AGENT_SHARE:
         return _exchange(harm, rng)
@@ -133,7 +133,7 @@ def benign_text(rng: random.Random) -> str:
 
 
 def tool_request(rng: random.Random) -> str:
-    """A request of the pocket world's rows, none that deletes or changes: that is for a policy."""
+    """A request from the pocket world; none deletes or changes things, which policies decide on."""
     while True:
         _, calls, request = draw_request(rng, rng.choice((dataset_tool, pretraining_tool)))
         if not any(tool.verb in _DESTRUCTIVE for tool, _ in calls):
@@ -141,9 +141,9 @@ def tool_request(rng: random.Random) -> str:
 
 
 def category_list(harm: Harm | None, rng: random.Random) -> tuple[str, ...]:
-    """A policy's categories: the full taxonomy, or a few of it, with names of one's own added.
+    """A policy's categories: all or some of the taxonomy, perhaps with custom names added.
 
-    For a harm most lists hold one of its names; the others teach the fall-back.
+    For a harm, most lists have one of its names; the others teach the fall-back.
     """
     others = [name for h in HARMS if h is not harm for name in h.custom]
     extra = rng.sample(others, rng.choice((0, 0, 0, 1, 1, 2)))
@@ -213,7 +213,7 @@ def _ask(acts: Sequence[str], rng: random.Random) -> str:
 
 
 def _blunt(acts: Sequence[str], says: Sequence[str], rng: random.Random) -> str:
-    """A message of few words, as people try a guard first."""
+    """A message of few words, as people first try on a guard."""
     asks = bool(acts) and (not says or rng.random() < 0.6)
     drawn = (expand(rng.choice(acts if asks else says), _SLOTS, rng) for _ in range(4))
     shortest = min(drawn, key=len)

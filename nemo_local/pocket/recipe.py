@@ -133,7 +133,7 @@ def _keep(
 def _restore(
     out: Path, model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], device: str
 ) -> tuple[int, int]:
-    """Tokens and steps of the kept state, which it loads; zeros where there is none."""
+    """Load the saved state, if any; returns its tokens and steps, or zeros."""
     if not (out / "state.pt").exists():
         return 0, 0
     state = torch.load(out / "state.pt", map_location=device, weights_only=True)
@@ -227,7 +227,7 @@ def encode(
 
 @torch.no_grad()
 def prose_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
-    """Shares of requests about unseen tools whose greedy answer is right, in name and in all."""
+    """Shares of requests about unseen tools whose greedy answer is right: in name, and in full."""
     rng = Random("prose accuracy")
     model.set_attn_implementation("sdpa")
     named = exact = 0

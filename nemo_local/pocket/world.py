@@ -116,7 +116,7 @@ def dataset_tool(rng: Random, noun: str | None = None, domain: str | None = None
 
 
 def pretraining_tool(rng: Random, noun: str | None = None, domain: str | None = None) -> Tool:
-    """A tool that no published row holds; it reads as often as theirs do."""
+    """A tool that is in no published row; reading verbs are as frequent as in those rows."""
     while noun is None or noun in RESERVED_NOUNS:
         noun = rng.choice(_nouns_of(domain))
     verbs = _verbs_for(noun)[_VERBS_PER_NOUN:]
