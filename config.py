@@ -154,7 +154,7 @@ NIM_TOKEN = _secret("NIM_TOKEN") or NEMO_TOKEN  # where inference has a key of i
 WANDB_API_KEY = _secret("WANDB_API_KEY")
 
 # --- which data -------------------------------------------------------------------------------
-# By default invented rows that the embedded platform publishes on its own Data Store. The real:
+# Default: generated rows that the embedded platform publishes on its Data Store. For xLAM's set
 # HF_ENDPOINT=https://huggingface.co DATASET=Salesforce/xlam-function-calling-60k HF_TOKEN=...
 HF_ENDPOINT = _url("HF_ENDPOINT", f"{DATA_STORE_URL}/v1/hf", of_a_service=False)
 DATASET = _text(

@@ -8,7 +8,7 @@ from openai import OpenAI
 from utils.errors import Refused, Unreachable
 from utils.http import probe
 
-# Something each service answers on every platform, cheaply: service -> path.
+# A cheap request that each service answers on every platform: service -> path.
 PROBES = {
     "Data Store": "/v1/hf/api/datasets?limit=1",
     "Entity Store": "/v1/namespaces?page_size=1",
@@ -21,27 +21,27 @@ PROBES = {
 
 
 def nemo(url: str, token: str | None = None) -> NeMoMicroservices:
-    """The official SDK's client of one service, or of the gateway in front of several; not NIM's,
-    which has a token of its own: see `openai`."""
+    """The official SDK's client for one service, or for a gateway in front of several; not for NIM,
+    which has its own client and token: see `openai`."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return NeMoMicroservices(base_url=url, default_headers=headers)
 
 
 def openai(nim_url: str, token: str | None = None) -> OpenAI:
-    """The OpenAI client of NIM, which wants some key and reads none unless the platform does."""
+    """The OpenAI client for NIM; it requires some key, which NIM reads only if it checks tokens."""
     return OpenAI(base_url=f"{nim_url}/v1", api_key=token or "none")
 
 
 def require_answers(
     urls: Mapping[str, tuple[str, str]], token: str | None = None, nim_token: str | None = None
 ) -> None:
-    """Nothing, when every service answers: {"NIM": ("NIM_URL", "http://127.0.0.1:8000")}.
+    """Check that every service answers: {"NIM": ("NIM_URL", "http://127.0.0.1:8000")}.
 
     NIM is asked with `nim_token`, the others with `token`.
 
     Raises:
         Unreachable: one does not, or something else does; names the URL and the setting.
-        Refused: one wants a token, or another one.
+        Refused: one requires a token, or another one.
     """
     for service, (setting, url) in urls.items():
         key, own = ("NIM_TOKEN", nim_token) if service == "NIM" else ("NEMO_TOKEN", token)
@@ -52,6 +52,6 @@ def require_answers(
                 told = f"{error}; set {key} to a token that {url} takes"
                 raise Refused(told, error.status) from None
             raise Unreachable(f"{error}; is {setting} the URL of {service}?") from None
-        # Both list models at one path, but only the Entity Store does so in pages.
+        # NIM and the Entity Store list models at the same path, but only the latter in pages.
         if service == "NIM" and isinstance(answer, dict) and "pagination" in answer:
             raise Unreachable(f"{url} is the Entity Store: set {setting} to the URL of NIM.")

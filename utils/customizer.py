@@ -1,4 +1,4 @@
-"""Customizer verbs: start a training run once, follow it, and read what it left."""
+"""Customizer verbs: start a training run once, follow it, and read its results."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from utils.jobs import RECIPE, UNDER_WAY, OnUpdate, fingerprint, wait_for_job
 
 @dataclass(frozen=True)
 class Training:
-    """The job that trains a recipe, and why it is this one."""
+    """The job that trains a recipe, and why this job was chosen."""
 
     job: CustomizationJob
     how: Literal["started", "followed", "reused"]
@@ -112,7 +112,7 @@ def losses(details: CustomizationStatusDetails) -> dict[str, list[tuple[int, flo
 
 
 def seconds(job: CustomizationJob) -> tuple[float, str]:
-    """Wall time of a finished job (s), and what it is the time of.
+    """Wall time of a finished job (s), and what that time covers.
 
     seconds(job) -> (74.2, "training"), from the first `TrainingJobRunning` of its status log
     seconds(job) -> (310.5, "training, with its wait in the queue,"), where there is no such line

@@ -31,7 +31,7 @@ logging.getLogger("huggingface_hub.hf_api").addFilter(
 def hub(nds_url: str, token: str | None = None) -> HfApi:
     """The Hub client that talks to the Data Store; `token` is the platform's own, if it has one.
 
-    Without one it says `token=False`, so that a Hugging Face token lying around is not sent.
+    Without one, `token=False` keeps the client from sending a stored Hugging Face token.
     """
     return HfApi(endpoint=f"{nds_url.rstrip('/')}/v1/hf", token=token or False)
 
@@ -43,8 +43,8 @@ def load_rows(
 
         load_rows("http://127.0.0.1:8080/v1/hf", "owner/name")[0] -> {"id": 0, "query": ...}
 
-    Rows that have no `id` get one that says where they stand: "row 1", "row 2". The others then
-    keep theirs as text.
+    Rows without an `id` get their position as one: "row 1", "row 2". Existing ids then become
+    text.
 
     Raises:
         NotFound: the Hub has no such data set, or the token may not see it.
@@ -125,18 +125,18 @@ def upload_files(hf: HfApi, repo_id: str, files: Mapping[str, Path]) -> str:
 
 
 def contents(hf: HfApi, repo_id: str) -> str:
-    """Sixteen hex digits that name what the repository holds, the same for the same files.
+    """A hash of the repository's contents (16 hex digits), the same for the same files.
 
-    A commit is no such name: data that change and change back get a new one.
+    A commit's SHA would not do: it is new even when data change and change back.
     """
     return fingerprint(_blobs(hf, repo_id))
 
 
 def require_contents(hf: HfApi, repo_id: str, expected: str, *, notebook: str) -> None:
-    """Nothing, when the repository still holds what `notebook` uploaded: its `contents`.
+    """Check that the repository's `contents` are still those that `notebook` uploaded.
 
     Raises:
-        OutOfOrder: others have been uploaded since, by a second run under the same names.
+        OutOfOrder: a second run has since uploaded other files under the same names.
     """
     if contents(hf, repo_id) != expected:
         raise OutOfOrder(
@@ -152,7 +152,7 @@ def list_files(hf: HfApi, repo_id: str) -> list[str]:
 
 
 def _blobs(hf: HfApi, repo_id: str) -> dict[str, str]:
-    """Path to Git's hash of each file in the repository, but for the Hub's own `.gitattributes`."""
+    """{path: Git hash} of the repository's files, without the Hub's own `.gitattributes`."""
     with translated(hf.endpoint, setting="DATA_STORE_URL"):
         entries = list(hf.list_repo_tree(repo_id, repo_type="dataset", recursive=True))
     files = [entry for entry in entries if isinstance(entry, RepoFile)]

@@ -24,7 +24,7 @@ COUNTED_SCORES = (NAME_SCORE, ARGS_SCORE, "string-check", "number-check", "em")
 _CALL_IN_TEXT = re.compile(
     r"""\{[^{}]*\b(?:name|function|parameters|arguments)\b["']?\s*:""", re.DOTALL
 )
-"""An object with a key that calls have."""
+"""The beginning of an object that has a key of tool calls."""
 
 Kind = Literal[
     "right",  # the right tool with the right arguments
@@ -98,10 +98,10 @@ def start_evaluation(
     namespace: str,
     dataset_contents: str,
 ) -> EvaluationJob:
-    """The job that puts `model` (its NIM id) through the tasks of `config`; it runs on its own.
+    """The job that evaluates `model` (its NIM id) on the tasks of `config`, in the background.
 
-    One that is under way with the same model, config and contents of the data, as a notebook leaves
-    it that was interrupted, is followed. One that has ended is not used again.
+    A job that is still under way with the same model, config and data, such as an interrupted
+    notebook leaves behind, is returned instead of a new one. One that has ended is not reused.
     """
     recipe = fingerprint(config, model, dataset_contents)
     for job in client.evaluation.jobs.list(filter={"namespace": namespace}, sort="-created_at"):
@@ -164,7 +164,7 @@ def row_results(client: NeMoMicroservices, job_id: str) -> list[RowResult]:
     """Every row of a finished job with the model's reply, in the order of the data files.
 
     Raises:
-        InvalidFile: what was downloaded is no archive, or one without `results.json`.
+        InvalidFile: the download is not a zip archive, or one without `results.json`.
     """
     archive = client.evaluation.jobs.download_results(job_id).read()
     try:
@@ -201,8 +201,8 @@ def errors_by_kind(rows: Iterable[RowResult]) -> dict[Kind, list[RowResult]]:
 def errors_by_tool(rows: Iterable[RowResult]) -> dict[str, tuple[int, int, Kind]]:
     """Tools by the number of wrong rows: {"get_weather": (wrong, all, most frequent kind)}.
 
-    A row belongs to the tool it should have called; one without a verdict says nothing of any.
-    Tools without an error are left out.
+    A row belongs to the tool it should have called. Rows without a verdict and tools without an
+    error are left out.
     """
     kinds: dict[str, Counter[Kind]] = {}
     for row in rows:
@@ -225,7 +225,7 @@ def _job(client: NeMoMicroservices, job_id: str) -> EvaluationJob:
 
 
 def _shares(scores: Mapping[str, Any]) -> dict[str, Proportion]:
-    """Those scores of one metric that count rows."""
+    """The scores of one metric that are shares of rows."""
     counts = {
         name: (_right(score.stats), score.stats.count or 0)
         for name, score in scores.items()

@@ -16,9 +16,9 @@ from utils.intervals import Proportion
 from utils.jobs import OnUpdate, Progress
 
 UNREADABLE = "JSON parsing failed"
-"""What the rails name as category where the guard's reply is no verdict."""
+"""The category that rails report when the guard's reply cannot be read as a verdict."""
 MISSING_AT_MOST = 0.05
-"""Share of prompts without a verdict that a score card bears; one may always be missing."""
+"""Largest share of prompts without a verdict in a score card; one may always be missing."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Verdict:
     reasons: tuple[str, ...]
     """Categories the guard model named; empty when it passed or gave none."""
     failure: str | None = None
-    """Why nobody judged the message, which is blocked then; None when somebody did."""
+    """Why the message was not judged, and so was blocked; None when it was judged."""
 
 
 @dataclass(frozen=True)
 class Scorecard:
-    """The two rates that only mean something together."""
+    """A guard's catch rate and benign pass rate, which only mean something together."""
 
     caught: Proportion
     """Unsafe prompts that were blocked."""
@@ -103,7 +103,7 @@ def check_all(
 ) -> list[Verdict]:
     """One verdict for each text, in order; `workers` requests are under way at a time.
 
-    A request that the service cannot answer now blocks its text, as a guard that is down does.
+    A text whose request the service cannot answer now counts as blocked and not judged.
     """
 
     def verdict_on(text: str) -> Verdict:
@@ -168,7 +168,7 @@ def wrong_by_category(
 
 
 def _outcomes(reply: Mapping[str, Any]) -> list[Any]:
-    """What the actions of the rails returned."""
+    """The return values of the rails' actions."""
     log = (reply.get("guardrails_data") or {}).get("log") or {}
     rails = log.get("activated_rails") or []
     return [a.get("return_value") for r in rails for a in r.get("executed_actions") or []]
@@ -181,7 +181,7 @@ def _violations(reply: Mapping[str, Any]) -> list[str]:
 
 
 def _failure(reply: Mapping[str, Any]) -> str | None:
-    """Why a blocking reply is nobody's verdict; None where it is one, or nothing is told of it."""
+    """Why a blocking reply is not the guard's verdict; None where it is, or no reason is given."""
     outcomes = _outcomes(reply)
     if any(isinstance(one, (Mapping, bool)) for one in outcomes) and UNREADABLE not in _violations(
         reply

@@ -35,7 +35,7 @@ C = TypeVar("C", bound=Client)
 def probe(
     base_url: str, path: str, *, setting: str, token: str | None = None, timeout_s: float = 30.0
 ) -> Any:
-    """The JSON that the service answers to GET with success."""
+    """The JSON body of a successful GET."""
     response = _send("GET", base_url, path, setting, token, timeout_s)
     with translated(base_url, setting=setting):
         return response.json()
@@ -44,7 +44,7 @@ def probe(
 def post_form(
     base_url: str, path: str, form: Mapping[str, str], *, setting: str, token: str | None = None
 ) -> Any:
-    """The JSON answer to POST of a form.
+    """The JSON answer to a POST of a form.
 
     `setting` is the name in config.py that an error tells the reader to change.
     """
@@ -75,7 +75,7 @@ def _send(
 
 
 def refusal(status: int, request: str, detail: object, setting: str) -> Refused:
-    """The error for a status: Refused, or the kind of it that `utils.errors` has for this one.
+    """The error for a status: Refused, or the subclass that `utils.errors` has for it.
 
     refusal(404, "GET http://host/v1/x", "x not found", "NEMO_URL")
     -> NotFound("GET http://host/v1/x was answered 404: x not found")
@@ -90,7 +90,7 @@ def refusal(status: int, request: str, detail: object, setting: str) -> Refused:
 
 
 def is_taken(error: "APIStatusError") -> bool:
-    """True when the name of what the request would create is taken; some services say 500 to it."""
+    """True when what the request would create exists; some services answer that with 500."""
     return error.status_code == 409 or "already exists" in error.message
 
 
@@ -115,7 +115,7 @@ def translated(url: str, *, setting: str) -> Iterator[None]:
 def translates(
     setting: str,
 ) -> Callable[[Callable[Concatenate[C, P], R]], Callable[Concatenate[C, P], R]]:
-    """A decorator of verbs: errors of the client, their first argument, become ours.
+    """A decorator for verbs: errors of their first argument, the client, become ours.
 
     @translates("ENTITY_STORE_URL")
     def ensure_namespace(client: NeMoMicroservices, namespace: str) -> Namespace: ...
@@ -189,7 +189,7 @@ def _no_json(text: str, url: str, setting: str) -> Unreachable:
 
 
 def _first_cause(error: BaseException) -> str:
-    """What the error that began it all says, or the name of its kind; the value of a header,
+    """The message of the first error in the chain, or the name of its type; the value of a header,
     which may be a token, is left out."""
     while inner := error.__cause__ or error.__context__:
         error = inner
@@ -208,7 +208,7 @@ def _detail(response: requests.Response) -> object:
 def _inner_detail(body: object) -> object:
     """The sentence in an error body, whichever service wrote it; None when there is none.
 
-    Of a page, such as a gateway's, it is the beginning.
+    For text, such as a gateway's error page, it is the beginning.
     """
     if isinstance(body, str):
         return body[:300]

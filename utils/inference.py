@@ -1,4 +1,4 @@
-"""Inference verbs: who is served, and one question at a time through the OpenAI client."""
+"""Inference verbs: which models are served, and single questions through the OpenAI client."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from utils.jobs import OnUpdate, wait_for
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One line of NIM's model list."""
+    """One entry of NIM's model list."""
 
     id: str
     parent: str | None

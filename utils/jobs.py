@@ -13,30 +13,30 @@ T = TypeVar("T")
 
 ACTIVE = frozenset({"created", "pending", "running", "cancelling"})
 UNDER_WAY = ACTIVE - {"cancelling"}
-"""Of a job that may still succeed."""
+"""Statuses of a job that may still succeed."""
 SUCCEEDED = frozenset({"completed", "ready"})
 RECIPE = "recipe"
 """Custom field of a job under which the same work is found again: its `fingerprint`."""
 NO_ANSWER = "no answer, trying again"
-"""Status of a look at which the platform did not answer."""
+"""The status that Progress shows while the platform does not answer."""
 LAST_LINES = 8
 """Lines of a failed job's log that its error shows."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One look at something that takes time."""
+    """A snapshot of something that takes time."""
 
     what: str
     """What we wait for, as a reader would say it."""
     status: str
     """The job's status; `waiting` where there is no job; NO_ANSWER."""
     fraction: float | None
-    """Share done, 0 to 1; None when nobody knows."""
+    """Share done, 0 to 1; None when unknown."""
     elapsed_s: float
     """Time since the wait began (s)."""
     value: Any
-    """What the look returned: the job itself, or the condition's value; None without an answer."""
+    """The job itself, or the condition's value; None without an answer."""
 
 
 OnUpdate = Callable[[Progress], None]
@@ -54,13 +54,13 @@ def wait_for(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """The first truthy value of `condition`, which is asked every `interval_s` seconds.
+    """The first truthy value of `condition`, which is called every `interval_s` seconds.
 
         wait_for(lambda: is_served(nim, model), timeout_s=120, what="the adapter at NIM")
 
-    `on_update` is told of every look that was not the last. A platform that stops answering for
-    less than `forgive_s` seconds, as in a restart, is asked again; a gateway may say so for it.
-    `otherwise` says what to do where it is not only slow.
+    `on_update` is called after every attempt but the successful one. A platform that does not
+    answer for less than `forgive_s` seconds, as during a restart, is tried again, even if a gateway
+    says so for it. `otherwise` is the error's advice in case the platform is not merely slow.
 
     Raises:
         TimedOut: `timeout_s` seconds passed; the message says if the last look got no answer.
@@ -180,7 +180,7 @@ def fraction_of(job: object) -> float | None:
 
 
 def _last_lines(job: object, logs: Callable[[], str] | None) -> Sequence[str]:
-    """The end of the log; where there is none, the job's own account of itself."""
+    """The last lines of the log, followed by the job's own status log and message."""
     text = ""
     if logs is not None:
         try:

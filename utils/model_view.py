@@ -1,7 +1,7 @@
 """What a model sees of a training example, and which of its tokens it learns. Needs no endpoint.
 
 The example is rendered with the model's own chat template, as training and inference render it.
-The answer is what the whole text has more than the prompt before it; the loss is on nothing else.
+The answer is what the whole text adds to the prompt before it; only the answer has a loss.
 """
 
 import json
@@ -12,12 +12,12 @@ from os.path import commonprefix
 from typing import Any
 
 ROLES = {"developer": "system", "function": "tool"}
-"""Roles that training and inference know under another name."""
+"""Roles for which training and inference use another name."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Neighbouring tokens that are all learnt, or all only seen."""
+    """Consecutive tokens that all count in the loss (`learnt`), or all do not."""
 
     text: str
     learnt: bool
@@ -30,15 +30,15 @@ class View:
     pieces: tuple[Piece, ...]
     tokens: int
     learnt: int
-    """Tokens that have a part in the loss."""
+    """Tokens that count in the loss."""
 
     @property
     def text(self) -> str:
-        """All of it, without marks."""
+        """The whole text, without marks."""
         return "".join(piece.text for piece in self.pieces)
 
     def marked(self, before: str = "⟦", after: str = "⟧") -> str:
-        """The text, with what is learnt between two marks.
+        """The text, with each part that counts in the loss between two marks.
 
         View(...).marked() -> '<|user|>add 3<|assistant|>⟦{"name": "add"}<|eot_id|>⟧'
         """
@@ -53,10 +53,10 @@ def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
         tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-3.2-1B-Instruct")
         model_views({"messages": [user, assistant], "tools": [...]}, tokenizer)[0].marked()
 
-    A template may move text when the conversation goes on, such as the tools to the last user
-    message. Then an earlier answer was given to another prompt, and has a sequence of its own. A
-    template may also show what was asked otherwise once it is answered, as Mistral's does with a
-    system message. Then the answer is what changes with its words, behind its own prompt.
+    A template may move text as the conversation goes on, such as the tools to the last user
+    message. Then an earlier answer followed another prompt, and gets a sequence of its own. A
+    template may also render a question differently once it is answered, as Mistral's does with a
+    system message. Then the answer is the part that changes with its words, put after its prompt.
 
     Raises:
         ValueError: no assistant message follows another, or the template does not show an answer.
@@ -106,7 +106,7 @@ def model_views(example: Mapping[str, Any], tokenizer: Any) -> list[View]:
 
 def _view(text: str, spans: Sequence[tuple[int, int]], tokenizer: Any) -> View:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    # A token that takes the white space behind it stands for what is before that.
+    # A token with `rstrip` includes the white space after it, which does not count as its text.
     wide = {number for number, token in tokenizer.added_tokens_decoder.items() if token.rstrip}
     offsets = [
         (start, start + len(text[start:end].rstrip())) if token in wide else (start, end)
@@ -133,7 +133,7 @@ def _normal(message: Mapping[str, Any]) -> dict[str, Any]:
     }
     calls = _decoded(message.get("tool_calls"))
     function = None if calls else _decoded(message.get("function_call"))
-    if function:  # as they were called before there were tools
+    if function:  # the older form of tool calls
         calls = [{"function": function}]
     if calls:
         normal["tool_calls"] = [_call(call) for call in calls]
@@ -151,7 +151,7 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _give_short_ids(messages: list[dict[str, Any]]) -> None:
-    """Ids that Mistral's templates take: nine letters or digits, for others the call's number."""
+    """Give calls the ids Mistral's templates accept: nine letters or digits, else their number."""
     short: dict[str | None, str] = {}
     unanswered: list[str] = []
     count = 0

@@ -1,10 +1,10 @@
-"""Type spellings of data sets, such as `Dict[str, List[int]], optional`, as JSON Schema.
+"""Converts type spellings of data sets, such as `List[int], optional`, to JSON Schema.
 
     parse_type("List[int]").schema               -> {"type": "array", "items": {"type": "integer"}}
     parse_type("str, optional, default 'x'")     -> schema string, optional, default "x"
     typed_default("10", {"type": "integer"})     -> 10
 
-What has no form in JSON becomes the nearest one, and a note says so.
+A type that JSON does not have becomes the nearest one, and a note says so.
 """
 
 import ast
@@ -50,14 +50,14 @@ _NAMES = {
 _KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 _OPENING, _CLOSING = "[({", "])}"
 _TOO_LONG = 2**63
-"""An integer that a file of rows cannot hold."""
+"""Integers from this size on do not fit into a file of rows."""
 _IN_BRACKETS = r"\s*\(((?:optional|required|defaults?)\b[^()]*(?:\([^()]*\)[^()]*)*)\)\s*$"
 """`(optional, default (1, 2))` at the end of a spelling."""
 
 
 @dataclass(frozen=True)
 class ParsedType:
-    """What one spelling says."""
+    """The meaning of one type spelling."""
 
     schema: Schema
     """Shared between equal spellings: copy before changing it."""
@@ -66,7 +66,7 @@ class ParsedType:
     default: Any = MISSING
     """The default inside the spelling, as Python reads it."""
     notes: tuple[str, ...] = ()
-    """What JSON Schema cannot say of it."""
+    """What JSON Schema cannot express."""
 
 
 @lru_cache(maxsize=4096)
@@ -87,7 +87,7 @@ def parse_type(spelling: str) -> ParsedType:
 def typed_default(value: Any, schema: Schema) -> Any:
     """The default as a value of the schema's type, MISSING where there is no such value.
 
-    "10" and 10.0 for an integer are 10, "" for a number says nothing, and True is no number.
+    "10" and 10.0 for an integer are 10; "" or True for a number is MISSING.
     """
     if value is None:
         return MISSING
@@ -123,7 +123,7 @@ def _modifiers(spelling: str, notes: list[str]) -> tuple[str, bool, Any]:
 
 
 def _options(text: str, notes: list[str]) -> list[Schema]:
-    """The schemas of which a value may fit any, `null` among them."""
+    """The alternative schemas that a type allows, `null` among them."""
     text = text.strip().removeprefix("typing.")
     alternatives = [part for bar in _split(text, "|") for part in re.split(r"\s+or\s+", bar)]
     if len(alternatives) > 1 and all(_balanced(part) for part in alternatives):

@@ -1,4 +1,4 @@
-"""What one notebook leaves for the next: names, job ids and scores in `data/run.json`."""
+"""Hands results from one notebook to the next: names, job ids and scores in `data/run.json`."""
 
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,12 @@ class RunState:
         return value
 
     def require_settings(self, **settings: str) -> None:
-        """Nothing, when notebook 1 prepared this run under the same settings.
+        """Check that notebook 1 prepared this run with the same settings.
 
             state.require_settings(NAMESPACE="ns", BASE_MODEL="meta/llama-3.2-1b-instruct")
 
         Raises:
-            OutOfOrder: it had another value; names both, and what to do.
+            OutOfOrder: a setting had another value; names both, and what to do.
         """
         run = self.load().get("run", {})
         for name, value in settings.items():

@@ -1,4 +1,4 @@
-"""What a reader sees: headings, examples, replies, tables and progress.
+"""Shows a reader headings, examples, replies, tables and progress.
 
 Progress is a bar in a terminal, one updating display in Jupyter, and plain lines elsewhere (CI).
 """
@@ -23,7 +23,7 @@ from utils.intervals import Proportion
 from utils.jobs import OnUpdate, Progress
 
 LINE_EVERY = 0.25
-"""In plain lines, a new one for each quarter of the work."""
+"""Share of the work after which plain progress prints another line."""
 
 Mode = Literal[
     "terminal",  # a person at a prompt: a bar that redraws itself

@@ -35,10 +35,10 @@ def split_rows(
 
         split_rows(rows, train=3500, validation=300, evaluation=300, unseen=150, seed=42)
 
-    Some tools are held out first: rows that call one are the unseen part. Other rows that offer one
-    are used where there are too few without, with the offer taken out. With fewer rows than asked
-    for, all parts shrink in proportion. A question that occurs twice stays on one side: only its
-    first row is used.
+    Some tools are held out first: rows that call one form the unseen part. Other rows that offer
+    one are used only if there are too few without, and the offer is removed. With fewer rows than
+    asked for, all parts shrink in proportion. Of rows with the same question only the first is
+    used, so no question is in two parts.
 
     Raises:
         ValueError: fewer than one row for each part, or all rows call the same tool.
@@ -94,8 +94,8 @@ def _hold_out(
 ) -> tuple[list[XlamRow], list[XlamRow]]:
     """`count` rows that call held-out tools, and rows that neither call nor offer one.
 
-    Tools that rarely stand beside others go first, and together they are called by half of the
-    rows at most. Where fewer than `needed` rows are without them, others lose their offer.
+    Tools that are rarely offered without being called are held out first; at most half of the rows
+    may call one. If fewer than `needed` rows do without them, other rows lose the offer.
     """
     offers: Counter[str] = Counter()
     calls: Counter[str] = Counter()

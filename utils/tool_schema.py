@@ -1,4 +1,4 @@
-"""A linter for tool lists: repairs what it can of what would freeze, slow or confuse a NIM.
+"""A linter for tool lists: finds and repairs what would freeze, slow or confuse a NIM.
 
     lint([{"type": "function", "function": {"name": "get.rows", ...}}]).findings
     -> [Finding(rule="name", tool="get.rows", action="fixed", reason="... renamed to 'get_rows'")]
@@ -133,11 +133,11 @@ def _add(tool: Tool, needed: Collection[str], result: LintResult) -> None:
 
 
 def _accepted(name: str) -> str:
-    """The name in letters that a NIM accepts, the same wherever it stands.
+    """The name in characters that a NIM accepts, always the same for the same name.
 
     _accepted("get.rows") -> "get_rows", _accepted("查询天气") -> "tool_22cf3c76"
 
-    Where a name has letters of other alphabets, a hash keeps it apart from others.
+    A name with letters of other alphabets gets a hash, which keeps it distinct.
     """
     spelt = re.sub(r"[^A-Za-z0-9_-]", "_", name)
     if name.isascii() and spelt.strip("_-"):

@@ -20,7 +20,7 @@ from utils.python_types import MISSING, Schema, is_valid, parse_type, typed_defa
 from utils.tool_schema import Finding, Tool, lint
 
 COLUMNS = ("query", "tools", "answers")
-"""What a row must have; an `id` is welcome too."""
+"""Columns that a row must have; an `id` is optional."""
 
 
 class ChatExample(TypedDict):
@@ -48,7 +48,7 @@ class XlamRow:
     calls: list[dict[str, Any]]
     """Gold answer: [{"name": "f", "arguments": {...}}]."""
     notes: tuple[str, ...] = ()
-    """What the conversion of types could not say exactly."""
+    """What the conversion of types could not express exactly."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Prepared:
     findings: list[tuple[int | str, Finding]] = field(default_factory=list)
     """What the linter saw, with the id of the row."""
     notes: Counter[str] = field(default_factory=Counter)
-    """What type conversion could not say exactly, with the number of times."""
+    """What type conversion could not express exactly, and how often."""
 
     @property
     def total(self) -> int:
@@ -82,7 +82,7 @@ class Prepared:
         return jsonl.write(path, ({"id": q.id, "reason": q.reason} for q in self.quarantined))
 
     def require_rows(self) -> None:
-        """Nothing, when there is a row to use.
+        """Check that there is a row to use.
 
         Raises:
             InvalidFile: there is none; names what most rows have in common.
@@ -99,7 +99,7 @@ class Prepared:
         )
 
     def _most_frequent_reason(self) -> tuple[int, str]:
-        """How often, and one of the reasons that differ in names, values and numbers only."""
+        """The most frequent reason, names and numbers aside: its count, and one example of it."""
         alike: dict[str, list[str]] = {}
         for row in self.quarantined:
             alike.setdefault(re.sub(r"'.*?'|\d+", "…", row.reason), []).append(row.reason)
@@ -130,7 +130,7 @@ def parse_row(raw: Mapping[str, Any]) -> XlamRow:
 
 
 def type_spellings(raw: Mapping[str, Any]) -> list[str]:
-    """How one row spells the types of its parameters; what cannot be read is passed over.
+    """The type spellings of one row's parameters; unreadable ones are skipped.
 
     type_spellings({"tools": '[{"name": "f", "parameters": {"n": {"type": "int"}}}]'}) -> ["int"]
     """
@@ -220,7 +220,7 @@ def gold_error(row: XlamRow) -> str | None:
 
 
 def to_tool(raw: Mapping[str, Any]) -> tuple[Tool, list[str]]:
-    """One xLAM tool in OpenAI format, with notes on what the conversion could not say exactly.
+    """One xLAM tool in OpenAI format, with notes on what could not be converted exactly.
 
         {"name": "f", "description": "...", "parameters":
           {"n": {"type": "int", "description": "...", "default": "10"}}}
@@ -267,7 +267,7 @@ def _allowed(parameter: Mapping[str, Any], schema: Schema) -> dict[str, list[Any
 
 
 def _tool(row_id: object, raw: Any, notes: list[str]) -> Tool:
-    """`to_tool` behind checks of everything it takes for granted."""
+    """A raw tool converted by `to_tool`, after checks of everything that function assumes."""
     if not isinstance(raw, dict) or not isinstance(raw.get("name"), str) or not raw["name"]:
         raise InvalidRow(row_id, "tools", f"a tool has no name: {_short(raw)}")
     parameters = raw.get("parameters")
@@ -298,7 +298,7 @@ def _call(row_id: object, raw: Any) -> dict[str, Any]:
 
 
 def _without_nulls(call: dict[str, Any], tools: list[Tool], notes: list[str]) -> dict[str, Any]:
-    """The call without a null that says no more than leaving its parameter out would.
+    """The call without nulls that mean the same as leaving the parameter out.
 
     The schema of `Optional[int]` is that of `int`: the parameter may be absent, but not null.
     """
