@@ -3,10 +3,10 @@
     python -m benchmarks.data_memory --rows 200000
     python -m benchmarks.data_memory --rows 200000 --train
 
-Takes the way of a training process up to its first step, and then draws one epoch of batches of 16
-without computing on them; 20,000 rows and `--rows` of them, each in a process of its own. Rows are
-those of the pocket world, 2,000 different ones repeated under changing numbers. With `--train` an
-epoch of short rows is really trained, in batches of 64, by a random Llama of one layer; see
+Prepares data as a training process does before its first step, then draws one epoch of batches of
+16 without computing on them: for 20,000 rows and for `--rows`, each in its own process. Rows are
+those of the pocket world, 2,000 different ones repeated with changing numbers. With `--train`, a
+random one-layer Llama really trains an epoch of short rows, in batches of 64; see
 training_memory.py. Linux only.
 """
 
@@ -63,13 +63,13 @@ def main() -> None:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """What the rows of a folder take: seconds of the processor, and MB of memory."""
+    """CPU seconds and MB of memory that the rows of a folder take."""
     from datasets import Dataset
     from transformers import AutoTokenizer
 
     from nemo_local.customizer.training.batches import LengthBuckets, make_tokens, read_rows
 
-    Dataset.from_dict({"a": [[1]]}).select([0])[:]  # the libraries are loaded
+    Dataset.from_dict({"a": [[1]]}).select([0])[:]  # loads the libraries
     tokenizer, before = AutoTokenizer.from_pretrained(BASE), memory_mb("VmHWM")
     clock = [time.process_time()]
     rows = read_rows(JOB, folder / "data")
@@ -104,7 +104,7 @@ JOB = Task(
 
 
 def write(folder: Path, count: int, made: Callable[[], Iterator[Any]]) -> None:
-    """`count` made rows for training, and 64 for validation, as a job's folder has them."""
+    """Write `count` rows of `made` for training, and 64 for validation, as in a job's folder."""
     from utils import jsonl
 
     for part, size in (("training", count), ("validation", 64)):
@@ -112,7 +112,7 @@ def write(folder: Path, count: int, made: Callable[[], Iterator[Any]]) -> None:
 
 
 def examples() -> Iterator[Any]:
-    """Rows without end."""
+    """An endless stream of pocket-world rows."""
     from nemo_local.pocket.world import rows
     from utils import xlam
 

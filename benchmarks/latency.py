@@ -75,7 +75,7 @@ def measure(
 def waits_of(
     nemo: NeMoMicroservices, chat: OpenAI, output: str, sample: Sample
 ) -> tuple[float, ...]:
-    """Train one job and ask what it made."""
+    """Train one job, ask its model, and return the waits in the order of WAITS (s)."""
     job = nemo.customization.jobs.create(
         config=f"{BASE}@v1.0.0+80GB",
         dataset=f"hf://datasets/{REPOSITORY}",
@@ -97,7 +97,7 @@ def waits_of(
 
 
 def when(nemo: NeMoMicroservices, job_id: str, holds: Callable[[Any], bool]) -> Any:
-    """The first status of a job that holds."""
+    """The first status of a job for which `holds` is true."""
     while True:
         status = nemo.customization.jobs.status(job_id)
         if holds(status):
@@ -108,7 +108,7 @@ def when(nemo: NeMoMicroservices, job_id: str, holds: Callable[[Any], bool]) -> 
 
 
 def ask(chat: OpenAI, model: str, sample: Sample) -> None:
-    """One small answer."""
+    """Request one short answer."""
     chat.chat.completions.create(
         model=model, messages=sample["messages"][:1], tools=sample["tools"], max_tokens=16
     )
@@ -127,7 +127,7 @@ def write_files(folder: Path, rows: int) -> tuple[dict[str, Path], Sample]:
 
 
 def is_idle(home: Path) -> bool:
-    """Whether its processes take less than a twentieth of a core."""
+    """Whether the home's processes use less than a twentieth of a core."""
 
     def spent() -> float:
         return sum(sum(process.cpu_times()[:2]) for process in family(home))

@@ -33,7 +33,7 @@ from utils.xlam import parse_row, to_chat_example
 
 MAX_TOKENS = 48
 GRAMMAR_TOKENS = range(6, 13)
-"""Lengths of replies, fewer than any call has, so that each is as long free as it is constrained.
+"""Tokens of replies, shorter than any call, so that free and constrained replies are equally long.
 They differ, so that replies do not all begin and end together."""
 GRAMMAR_ROUNDS = 9
 
@@ -47,7 +47,7 @@ class Timing:
     first: float
     whole: float
     tokens: int
-    """Written, as the server counts them; 0 when it does not say."""
+    """Tokens of the reply, as the server counts them; 0 when it does not say."""
 
 
 def prompts(count: int, seed: int = 11) -> list[Json]:
@@ -96,7 +96,7 @@ def _says_something(chunk: Json) -> bool:
 
 
 async def load(url: str, models: list[str], asked: list[Json], at_once: int) -> list[Timing]:
-    """Each request's timing, with so many at a time."""
+    """Every request's timing, with `at_once` requests under way."""
     waiting = list(enumerate(asked))[::-1]
     timings: list[Timing] = []
     rules: Json = {"temperature": 0, "max_tokens": MAX_TOKENS, "stream": True}
@@ -122,8 +122,8 @@ def measure(
 ) -> list[Json]:
     """One row of figures for each server and concurrency: medians of rounds.
 
-    All servers run at once and are asked in turns, so that a slow minute of the machine is every
-    server's.
+    All servers run at once and are asked in turns, so that a slow minute of the machine affects
+    every server.
     """
     found: list[Json] = []
     with ExitStack() as stack:
@@ -186,7 +186,7 @@ def table(found: list[Json]) -> str:
 
 
 def grammar_cost(server: Server, count: int, port: int) -> str:
-    """What a grammar costs that is known already (requests/s), and at its first use (ms)."""
+    """What a known grammar costs (requests/s), and what a grammar's first use costs (ms)."""
     asked = prompts(count, seed=11)
     lengths = [GRAMMAR_TOKENS[i % len(GRAMMAR_TOKENS)] for i in range(count)]
     seconds: dict[str, list[float]] = {"free": [], "held": [], "free again": []}
@@ -201,7 +201,7 @@ def grammar_cost(server: Server, count: int, port: int) -> str:
                 begun = time.perf_counter()
                 asyncio.run(load(started.url, server.models, bodies, 32))
                 several.append(time.perf_counter() - begun)
-    # In the first round grammars are new, and so are prompts.
+    # The first round, in which grammars and prompts are new, does not count.
     known = {way: statistics.median(several[1:]) for way, several in seconds.items()}
     ids = [body["prompt"] for body in as_ids(asked)]
     alone = in_engine(asked, ids, max(GRAMMAR_TOKENS))

@@ -23,9 +23,9 @@ Json = dict[str, Any]
 
 
 def in_engine(asked: list[Json], prompts: list[list[int]], tokens: int) -> float:
-    """Share of time that known grammars of calls add to replies of so many tokens.
+    """Share of time that known call grammars add to replies of `tokens` tokens.
 
-    In the engine alone, on one thread: the median of pairs of rounds, free and held in turns.
+    In the engine alone, on one thread: the median over pairs of rounds, free and constrained.
     """
     with tempfile.TemporaryDirectory() as home:
         catalog = load_catalog(Settings.from_environment({}, home=Path(home)))
@@ -38,7 +38,7 @@ def in_engine(asked: list[Json], prompts: list[list[int]], tokens: int) -> float
     shares = []
     for number in range(PAIRS + 1):
         seconds = [_round(engine, checkpoint, prompts, forms, tokens) for forms in (free, held)]
-        if number:  # in the first grammars are new, and so are prompts
+        if number:  # in the first round grammars and prompts are new
             shares.append(seconds[1] / seconds[0] - 1)
     engine.stop()
     return statistics.median(shares)
@@ -73,7 +73,7 @@ def _round(
 
 
 def first_uses(asked: list[Json], tokenizer: Any) -> list[float]:
-    """Milliseconds until each prompt's tools, not seen before, are a grammar."""
+    """Milliseconds to compile each prompt's tools, not seen before, to a grammar."""
     grammars = Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
     took = []
     for body in asked:

@@ -54,7 +54,7 @@ def gguf_name(name: str) -> str:
 
 
 def interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Rows in llama.cpp's order: the two halves that a rotation turns stand side by side."""
+    """Rows in llama.cpp's order: the two rows that a rotary embedding mixes are adjacent."""
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
@@ -94,7 +94,7 @@ def write_gguf(weights: Path, target: Path, dtype: str) -> None:
 
 
 def add_vocabulary(writer: gguf.GGUFWriter, tokenizer: dict) -> None:
-    """Tokens for reading replies. How words are split has no name there: prompts come as ids."""
+    """Add the tokens, to decode replies. GGUF cannot name our word splitting: prompts are ids."""
     special = {token["id"] for token in tokenizer["added_tokens"]}
     vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda pair: pair[1])
     kinds = [

@@ -28,7 +28,7 @@ END = 1
 """The pocket tokenizer's <|eot_id|>."""
 ROWS = 32
 CACHE_BLOCKS = 1024
-"""Of 32 tokens each: more than 32 prompts with their replies need."""
+"""Blocks of 32 tokens in the KV cache: more than 32 prompts with their replies need."""
 
 
 class Writer(threading.Thread):

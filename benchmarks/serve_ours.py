@@ -52,7 +52,7 @@ def save_merged(model: object, folder: Path) -> Path:
 
 
 def load(models: Models, work: Path, adapters: bool, merged: bool) -> Catalog:
-    """Serve what was asked for."""
+    """Load the models that the command line asks for."""
     catalog = load_catalog(Settings.from_environment({}, home=work))
     base = catalog.models[DEFAULT_MODEL]
     if merged:

@@ -30,9 +30,9 @@ class Server:
 
     name: str
     command: list[str]
-    """With {port} and {work}, a folder for what it needs."""
+    """Command line with the placeholders {port} and {work}, a temporary folder."""
     models: list[str]
-    """Asked in turn."""
+    """Names of the models that requests use in turn."""
     ids: bool = False
     """Whether it gets prompts as token ids, because it cannot split words as our tokenizer does."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Peers:
 
 
 def servers(peers: Peers) -> list[Server]:
-    """Ours, transformers', and the peers that are there."""
+    """Our servers, those of transformers, and the peers that are installed."""
     ids = [f"bench/adapter-{i}@v1" for i in range(ADAPTERS)]
     found = [
         _ours("ours", [DEFAULT_MODEL]),

@@ -39,14 +39,14 @@ Result = dict[str, float]
 
 @dataclass
 class Clock:
-    """Adds up what parts of a training took."""
+    """Adds up the time that parts of a training take."""
 
     gpu: bool
     spent: Result = field(default_factory=dict)
 
     @contextmanager
     def running(self, part: str) -> Iterator[None]:
-        """Within, the part is at work: seconds, and processor seconds as "part cpu"."""
+        """Count the block towards the part: seconds, and processor seconds as "part cpu"."""
         self._wait()
         began, began_cpu = time.monotonic(), time.process_time()
         yield
@@ -105,7 +105,7 @@ def on_gpu(device: str) -> bool:
 
 
 def compare(task: Task, names: list[str]) -> dict[str, Result]:
-    """What each contender took."""
+    """Each contender's measurements, made in a process of its own."""
     results = {}
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -184,7 +184,7 @@ def bf16_rate() -> float:
 
 
 def measure(name: str, task: Task) -> Result:
-    """Train with one contender; what it took and how well it learnt."""
+    """Train with one contender; returns its speed, memory and held-out loss."""
     os.environ["OMP_NUM_THREADS"] = str(task.threads)
     import torch
 
@@ -230,7 +230,7 @@ def ours(task: Task, job: Job, job_dir: Path, training: Any, clock: Clock) -> An
 
 
 def trl(task: Task, job: Job, job_dir: Path, training: Any, clock: Clock) -> Any:
-    """SFTTrainer as it comes, given tokens and labels."""
+    """TRL's SFTTrainer with its defaults, given tokens and labels."""
     from datasets import Dataset
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
@@ -327,7 +327,7 @@ def held_out_loss(model: Any, tokens: Any) -> float:
 
 
 def lora(task: Task) -> Any:
-    """The same adapter for the two peers."""
+    """The LoRA configuration of the two peers."""
     from peft import LoraConfig
 
     return LoraConfig(

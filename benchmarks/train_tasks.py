@@ -21,10 +21,10 @@ LLAMA_32_1B = {
     "max_position_embeddings": 131_072, "rope_theta": 500_000.0, "tie_word_embeddings": True,
 }  # fmt: skip
 MEDIAN_TOKENS, LOG_DEVIATION, SHORTEST, LONGEST = 350, 0.59, 100, 1100
-"""Lengths of the xLAM set in Llama 3's tokens: log-normal, 410 on average. Read off the characters
-of 227 rows, 4.2 a token."""
+"""Row lengths of the xLAM set in Llama 3's tokens: log-normal, 410 on average. Estimated from the
+characters of 227 rows, at 4.2 per token."""
 TOOL_TOKENS = 35
-"""Tokens of a tool of the generated rows, about."""
+"""Approximate tokens per tool in the generated rows."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _examples(rows: int) -> list[dict[str, Any]]:
 
 
 def _lengthened(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The examples with so many more tools that they are as long as those of xLAM."""
+    """The examples with tools added until they are as long as those of xLAM."""
     from transformers import AutoTokenizer
 
     tokenizer, dice, longer = AutoTokenizer.from_pretrained(POCKET), random.Random(SEED), []

@@ -45,7 +45,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 class Memory:
-    """The most anonymous memory of this process so far, in MB; within the context it looks."""
+    """Samples this process's anonymous memory within the context, and keeps the peak (MB)."""
 
     def __init__(self) -> None:
         self.before_mb = self.peak_mb = memory_mb("RssAnon")
@@ -92,7 +92,7 @@ def memory_mb(name: str) -> int:
 
 
 def examples() -> Iterator[Any]:
-    """Short rows without end."""
+    """An endless stream of short rows."""
     return ({"prompt": f"What follows {n}?", "completion": f"{n + 1}."} for n in count())
 
 
@@ -120,7 +120,7 @@ def make_checkpoint(folder: Path) -> Path:
 
 
 def make_job(checkpoint: Path) -> Task:
-    """One epoch of LoRA on one thread, as a training process is told of it."""
+    """One epoch of LoRA on one thread, as a training process receives it."""
     from nemo_local.customizer.hyperparameters import make_plan
     from nemo_local.customizer.modules import linear_modules
 

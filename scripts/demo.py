@@ -93,11 +93,11 @@ def main() -> int:
 
 @contextmanager
 def running_platform(home: Path, **settings: str) -> Iterator[dict[str, str]]:
-    """Settings of notebooks for an embedded platform on free ports, as long as the block lasts.
+    """Run an embedded platform on free ports for this block; yields the notebooks' settings.
 
     with running_platform(tmp / "platform") as urls:   # {"NEMO_URL": ..., "NDS_URL": ..., ...}
 
-    They hold every URL, so that none of the shell's points a notebook at another platform.
+    These include every URL, so that none from the shell points a notebook at another platform.
     """
     port, nim_port = _free_ports(2)
     environment = os.environ | {"NEMO_LOCAL_DATABASE_URL": ""} | settings | {
@@ -230,7 +230,7 @@ def _rate(value: float | None) -> str:
 
 
 def _leave(number: int, frame: object) -> None:
-    """End as the signal asks, by an exception, so that what runs is stopped on the way out."""
+    """End on a signal by raising an exception, so that what runs is stopped on the way out."""
     sys.exit(128 + number)
 
 
@@ -242,9 +242,9 @@ def _failure(name: str, error: PapermillExecutionError) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, of those that the system gives to no connection by itself.
+    """Free ports outside the range from which the system assigns ports to connections.
 
-    Another could be taken by any program while the platform starts.
+    One of that range could be taken by any program while the platform starts.
     """
     found: list[int] = []
     for port in random.sample(range(20_000, 32_000), 12_000):
