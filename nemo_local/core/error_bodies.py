@@ -1,4 +1,4 @@
-"""The one place that writes the bodies of errors."""
+"""Writes the bodies of all error answers."""
 
 from __future__ import annotations
 

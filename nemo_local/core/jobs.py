@@ -1,4 +1,4 @@
-"""How a job may change its state, and the threads that run jobs."""
+"""States of jobs and the transitions allowed between them, and the threads that run jobs."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class StrictJson:
 
 
 class RequestLog:
-    """One log line a request: method, path, status, milliseconds; never a query, body or header."""
+    """Logs a line per request: method, path, status, milliseconds; no query, body or header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""Suggestions for a name that is unknown."""
+"""Suggestions for an unknown name."""
 
 import difflib
 from collections.abc import Iterable

@@ -26,7 +26,7 @@ _COMPARISONS = {
 
 @dataclass(frozen=True)
 class ListQuery:
-    """What one list request asks for."""
+    """One list request: its page, order, filters and searches."""
 
     page: int = 1
     """Page number from 1; a page past the end is empty."""
@@ -49,7 +49,7 @@ class Page:
     """Entities on all pages together."""
 
     def map(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Page:
-        """The page with what `change` makes of each entity."""
+        """The page with `change` applied to each entity."""
         return replace(self, items=[change(entity) for entity in self.items])
 
 

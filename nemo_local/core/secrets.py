@@ -37,7 +37,7 @@ def masked(value: Json, in_schema: bool = False) -> Json:
 
 
 def restored(sent: Any, stored: Any) -> Any:
-    """What was sent, with the stored secret in place of every mask.
+    """The value that was sent, with the stored secret in place of every mask.
 
     restored({"api_key": "******", "url": "new"}, {"api_key": "sk-1", "url": "old"})
     -> {"api_key": "sk-1", "url": "new"}

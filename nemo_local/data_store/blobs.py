@@ -40,8 +40,8 @@ class Blobs:
         """Delete contents that no commit names; call before serving.
 
         `named()` gives the SHA-256 of every content that a commit of the database with this id
-        names; called only if needed. Nothing is deleted once the folder was served with another
-        database, whose commits may name any content.
+        names; called only if needed. No content is deleted once the folder was served with another
+        database, whose commits may name any of them.
         """
         left = list(self.incoming.iterdir())
         marked = {path.name for path in left if self.size(path.name) is not None}

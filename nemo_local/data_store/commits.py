@@ -51,7 +51,7 @@ class Commits:
         return sha
 
     def get(self, repo_id: str, sha: str) -> Document:
-        """What history shows of a commit. Raises NotFound."""
+        """A commit as history shows it. Raises NotFound."""
         return self._documents.get(COMMIT, repo_id, sha)
 
     def files(self, commit: Document) -> Files:
@@ -62,7 +62,7 @@ class Commits:
         return dict(found["files"])
 
     def all(self, repo_id: str) -> dict[str, Document]:
-        """What history shows of every commit, by SHA, oldest first."""
+        """Every commit as history shows it, by SHA, oldest first."""
         return {
             commit["name"]: commit for commit in self._documents.each(COMMIT, namespace=repo_id)
         }

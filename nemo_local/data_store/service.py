@@ -239,7 +239,7 @@ class DataStoreService:
         return commit["name"], files[path]
 
     def content(self, entry: tree.Entry) -> Path:
-        """Where the content of a file is. Raises HubError 410 when the store has lost it."""
+        """The path of a file's content. Raises HubError 410 when the store has lost it."""
         path = self.blobs.path(entry["sha256"])
         if not path.exists():
             raise HubError(

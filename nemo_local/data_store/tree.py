@@ -128,7 +128,7 @@ def changes(files: Files) -> dict[str, set[str]]:
 
 
 def lfs_info(entry: Entry) -> dict[str, Any]:
-    """What the Hub API shows of a file's LFS object."""
+    """A file's LFS object as the Hub API shows it."""
     sha256, size = entry["sha256"], entry["size"]
     pointer_size = len(_pointer(sha256, size))
     return {"oid": sha256, "sha256": sha256, "size": size, "pointerSize": pointer_size}

@@ -45,7 +45,7 @@ def refs_view(repo: Document) -> dict[str, Any]:
 
 
 def commit_view(commit: Document) -> dict[str, Any]:
-    """One line of the history."""
+    """A commit as the history shows it."""
     return {
         "id": commit["name"],
         "title": commit["title"],

@@ -29,7 +29,7 @@ DEFAULTS = {"custom_fields": {}, "schema_version": "1.0"}
 
 @dataclass(frozen=True)
 class Listing:
-    """What a collection may be filtered and sorted by."""
+    """The fields by which a collection may be filtered and sorted."""
 
     filters: tuple[str, ...]
     sorts: tuple[str, ...] = ("created_at", "name")

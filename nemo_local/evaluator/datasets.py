@@ -16,7 +16,7 @@ from nemo_local.core.hub_urls import DatasetUrl, split_dataset_url
 Row = dict[str, Any]
 DATA_SUFFIXES = (".jsonl", ".json", ".csv")
 LONGEST_CELL = 2**31 - 1
-"""Most characters in a CSV cell: the csv module's maximum; its default is 131,072."""
+"""Most characters in a CSV cell: in effect no limit; the csv module's default is 131,072."""
 
 
 class DatasetError(Exception):
@@ -96,7 +96,7 @@ def load_rows(
 
 
 def read_rows(path: str, content: Iterable[bytes], format: str | None = None) -> Iterator[Row]:
-    """The rows of one file, parsed lazily.
+    """The rows of one file; all but a JSON list are parsed lazily.
 
     A `format` of jsonl, json or csv overrides the file's suffix. Any other format is the schema
     of the rows, as the API defines it, and says nothing about the file.

@@ -100,7 +100,7 @@ class ModelClient:
             await asyncio.sleep(FIRST_PAUSE_S)
 
     async def identify(self) -> dict[str, Any]:
-        """The model's entry in the endpoint's model list; `{}` where it has none.
+        """The model's entry in the endpoint's list, perhaps with who really answers; `{}` if none.
 
         Raises:
             ModelError: nothing answers at this address.

@@ -206,7 +206,7 @@ class Engine:
             await client.close()
 
     def _forget(self, clients: list[AsyncClient]) -> None:
-        """Close the connections of discarded rails; the garbage collector calls this anywhere."""
+        """Close the connections of discarded rails, in whichever thread they are collected."""
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._close_clients(clients), self._loop)
 

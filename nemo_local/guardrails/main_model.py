@@ -31,7 +31,7 @@ class MainModel:
     """An OpenAI-compatible endpoint and its key; every call may raise ModelFailed."""
 
     url: str
-    """Its `…/v1`."""
+    """The endpoint's address, up to and including `/v1`."""
     key: str | None
     timeout_s: float | None
     """Seconds it may be silent; None = no limit."""

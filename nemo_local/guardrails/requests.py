@@ -26,7 +26,7 @@ class Conversation:
     """The text of the last message when it is the assistant's; else None."""
 
     def messages(self, direction: Direction, flow: str) -> list[Message]:
-        """What the library gets for this flow; only topic safety reads the history."""
+        """The messages that the library gets for a flow; only topic safety reads the history."""
         before = self.history if flow_name(flow).startswith("topic safety") else []
         asked = {"role": "user", "content": self.user or ""}
         if direction == "input":

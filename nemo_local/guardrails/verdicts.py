@@ -14,7 +14,7 @@ REFUSAL = "I'm sorry, I can't respond to that."
 
 @dataclass
 class Verdict:
-    """What one flow decided."""
+    """One flow's decision on a conversation."""
 
     flow: str
     blocked: bool
@@ -70,7 +70,7 @@ def _reason(flow: str, ran: list[dict[str, Any]]) -> str:
 
 
 def _plain_rail(rail: Any, judged: bool) -> dict[str, Any]:
-    """One activated rail as JSON; a blocking one ends with its decisions as the API names them."""
+    """One activated rail as JSON, without the library's internal actions and decisions."""
     plain: dict[str, Any] = rail.model_dump(exclude={"executed_actions"})
     internal = ("retrieve_relevant_chunks", "generate_bot_message")
     plain["decisions"] = [
