@@ -160,8 +160,8 @@ class _Startup:
         self._thread.join()
 
     async def refuse_early_job(self, request: Request) -> None:
-        """Answer new jobs with 503 until the services have started, which take any job they find
-        for one that an earlier process left."""
+        """Answer new jobs with 503 until the services have started: until then, they take every
+        stored job for one that an earlier process left."""
         early = not self._started.is_set() and request.url.path.endswith("/jobs")
         if early and request.method == "POST":
             reason = f" ({self.reason})" if self.reason else ""

@@ -94,7 +94,7 @@ class Settings:
     """NEMO_LOCAL_TRAINING_ADDRESS: `host[:port]` of this machine for multi-machine training."""
 
     mlflow_tracking_uri: str | None = None
-    """MLFLOW_TRACKING_URI: MLflow server that every training is also logged to; None = none."""
+    """MLFLOW_TRACKING_URI: where MLflow logs every training, too; None = nowhere."""
 
     @classmethod
     def from_environment(

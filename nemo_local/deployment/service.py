@@ -106,7 +106,8 @@ class DeploymentService:
     def find(self, query: ListQuery, expand_config: bool = False) -> Page:
         """Deployments; `filter[status]` means `status_details.status`.
 
-        Each shows its configuration as it was sent or, with `expand_config`, in full.
+        Each shows its configuration as it was sent or, with `expand_config`, the contents that it
+        had when the deployment named it.
         """
         wanted = dict(query.filter)
         if "status" in wanted:
