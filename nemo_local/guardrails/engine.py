@@ -260,7 +260,7 @@ def sampling_of(model: Data) -> Data:
 
 
 def _library() -> Any:
-    """The nemoguardrails package, its usage reports and its logs, which quote prompts, off."""
+    """The nemoguardrails package, with usage reports and logs (they quote prompts) turned off."""
     os.environ.setdefault("NEMO_GUARDRAILS_NO_USAGE_STATS", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     logging.getLogger("nemoguardrails").setLevel(logging.CRITICAL + 1)

@@ -139,7 +139,7 @@ def _strict_parsers() -> dict[str, Any]:
         return verdict
 
     def in_words(reply: str) -> Any:
-        # The library reads the first two words, and takes anything unknown for unsafe.
+        # The library reads the first two words, and treats anything but a verdict as unsafe.
         words = re.sub(r"\W+", " ", reply.lower().strip()).split(" ")[:2]
         if not VERDICTS & {*words}:
             raise ValueError("the reply is no verdict")
