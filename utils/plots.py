@@ -51,7 +51,10 @@ def loss_curve(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
         lowest, highest = (pick(loss for _, loss in points) for pick in (min, max))
         if 0 < 10 * lowest < highest:
             axes.set_yscale("log")  # the end, where little moves, is what one looks at
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            # Over many decades their powers alone are enough, and more would overlap.
+            axes.yaxis.set_major_locator(
+                LogLocator(subs=(1, 2, 5) if highest < 1000 * lowest else (1,))
+            )
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.margins(y=0.15)

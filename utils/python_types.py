@@ -51,6 +51,8 @@ _KINDS = {name: kind for kind, names in _NAMES.items() for name in names.split()
 _OPENING, _CLOSING = "[({", "])}"
 _TOO_LONG = 2**63
 """Integers from this size on do not fit into a file of rows."""
+_BRACKETED = ("array", "set", "tuple", "union", "optional", "literal")
+"""Kinds whose own brackets `[]` may be."""
 _IN_BRACKETS = r"\s*\(((?:optional|required|defaults?)\b[^()]*(?:\([^()]*\)[^()]*)*)\)\s*$"
 """`(optional, default (1, 2))` at the end of a spelling."""
 
@@ -129,7 +131,7 @@ def _options(text: str, notes: list[str]) -> list[Schema]:
     if len(alternatives) > 1 and all(_balanced(part) for part in alternatives):
         return [option for part in alternatives for option in _options(part, notes)]
     items = text.removesuffix("[]").rstrip()
-    if items != text and _KINDS.get(items.lower()) not in ("array", "set", "tuple"):
+    if items != text and _KINDS.get(items.lower()) not in _BRACKETED:
         return [_array([items], notes)]  # `int[]`, as other languages write it
     match = re.fullmatch(r"([\w.]+)\s*(?:\[(.*)\])?", text, flags=re.S)
     of = re.fullmatch(r"(list|array|set|tuple)s?\s+of\s+(.+?)", text, flags=re.I)

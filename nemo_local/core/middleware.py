@@ -178,10 +178,10 @@ class RequestLog:
 
 def with_content_type(scope: Scope) -> Scope:
     """The scope with JSON as its content type, if it has none and is not a GET."""
-    headers = dict(scope["headers"])
-    if b"content-type" in headers or scope["method"] == "GET":
+    headers = [header for header in scope["headers"] if header != (b"content-type", b"")]
+    if b"content-type" in dict(headers) or scope["method"] == "GET":
         return scope
-    return {**scope, "headers": [*scope["headers"], (b"content-type", b"application/json")]}
+    return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
 
 
 def _bearer_token(authorization: bytes) -> bytes:

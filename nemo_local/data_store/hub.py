@@ -88,7 +88,7 @@ async def form_or_json(request: Request) -> dict[str, Any]:
     A body without a type is JSON.
     """
     if "json" in request.headers.get("content-type", "json"):
-        return await json_body(request)
+        return await json_body(request) if await request.body() else {}
     fields: dict[str, Any] = {}
     async with request.form(max_fields=MAX_FIELDS) as form:
         for key in form:

@@ -58,6 +58,15 @@ def test_every_number_beside_a_logarithmic_scale_is_a_plain_one(highest):
     assert len([float(text) for text in shown if text]) >= 2
 
 
+@pytest.mark.parametrize("decades", [4, 6, 9, 13])
+def test_losses_over_many_decades_have_a_few_numbers_beside_them(decades):
+    figure = plots.loss_curve({"train_loss": [(1, 3.0), (2, 3 * 10.0**-decades)]})
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_ylim()
+    shown = [t for t in figure.axes[0].yaxis.get_major_ticks() if low <= t.get_loc() <= high]
+    assert 3 <= sum(bool(tick.label1.get_text()) for tick in shown) <= 9
+
+
 def test_a_single_logged_loss_is_a_point_that_one_can_see():
     (line,) = plots.loss_curve({"train_loss": [(9, 2.0)]}).axes[0].lines
     assert line.get_marker() == "o"

@@ -104,6 +104,7 @@ def test_every_schema_is_valid_json_schema(spelling):
     ("spelling", "optional", "default"),
     [
         ("str, optional", True, MISSING),
+        ("Optional[]", True, MISSING),
         ("str, default='x'", False, "x"),
         ("str, default 'x, y'", False, "x, y"),
         ("str, optional, default 'London'", True, "London"),

@@ -128,7 +128,10 @@ def test_json_needs_no_content_type_and_a_page_of_somebody_else_gains_nothing_by
                 client.post(path, content=untyped, headers={**headers, "origin": origin})
             assert refused.value.status == 403
     assert client.find(made) is None
-    client.post(path, content=untyped)
+    with pytest.raises(UpstreamError) as refused:
+        client.post(path)
+    assert refused.value.status in (400, 422) and "Field required" in str(refused.value)
+    client.post(path, content=untyped, headers={"content-type": ""})
     assert client.find(made)
 
 
