@@ -52,8 +52,8 @@ class Rows:
 def find_files(root: Path) -> tuple[list[Path], list[Path]]:
     """The training and the validation files of a dataset folder, each in name order.
 
-    Folders `training/`, `validation/` and their synonyms come first; else files at the top with such
-    a name, as a whole word (`dev-1.jsonl`, not `devices.jsonl`) or as the real service has it
+    Folders `training/`, `validation/` and their synonyms come first; else files at the top named
+    so, as a whole word (`dev-1.jsonl`, not `devices.jsonl`) or as the real service has it
     (`train*`, and beside those `val*`); else every file at the top is training data. Hidden files,
     and those in hidden folders, are left out.
     """
