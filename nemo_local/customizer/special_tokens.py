@@ -32,7 +32,7 @@ class SpecialTokens:
     ids: list[int]
     """Ids of all of them, ascending."""
     new: list[int]
-    """Those that the checkpoint's tokenizer does not have, ascending."""
+    """Ids of those that the checkpoint's tokenizer lacks, ascending."""
 
 
 NO_TOKENS = SpecialTokens([], [])

@@ -3,7 +3,7 @@
 Causal attention never looks at padding there. On a CPU short rows are computed one at a time:
 scores of one row fit into the processor's cache, those of a batch do not. At 80 to 400 tokens a
 training step takes 60 to 90 % of its time with plain attention, and less than with PyTorch's fused
-kernel. On a GPU that kernel is used, under a name of our own: under its usual name transformers asks
+kernel. On a GPU that kernel is used, under a name of our own: under its usual one transformers asks
 in each pass whether the positions on the GPU need a mask, and waits for the answer.
 """
 

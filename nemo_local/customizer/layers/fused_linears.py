@@ -43,7 +43,7 @@ class Linears(Protocol):
         """The outputs [N, d_out]."""
 
     def forward_on(self, addend: Tensor, x: Tensor) -> tuple[Tensor, Kept]:
-        """As `forward`, with `addend` [N, d_out] added."""
+        """The outputs plus `addend` [N, d_out]; else as `forward`."""
 
     def room(self, rows: int) -> tuple[Tensor, Tensor]:
         """A buffer for `backward`, and its part for the outputs' gradients, to be filled in."""
@@ -52,7 +52,7 @@ class Linears(Protocol):
         """The gradients of x, and of `trained`."""
 
     def backward_of(self, x: Tensor, kept: Kept, dy: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """As `backward`, from output gradients dy that lie outside of such a buffer."""
+        """The gradients as from `backward`, for a dy that lies outside of such a buffer."""
 
 
 class Beside:

@@ -51,7 +51,7 @@ class Facts:
     free_bytes: int = 0
     """Free memory of the GPU before the model is loaded; of several GPUs, the least."""
     installed: frozenset[str] = frozenset()
-    """Those there are of flash_attn, liger_kernel, triton and cc, the C compiler Triton needs."""
+    """Which are present of flash_attn, liger_kernel, triton, and cc, Triton's C compiler."""
     kernel_error: str = ""
     """Why a trial Liger kernel failed; empty when it ran or Liger is not installed."""
     activation: str = "silu"

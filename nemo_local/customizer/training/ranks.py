@@ -73,7 +73,7 @@ class Ranks:
         return bool(self.sum(torch.tensor(float(value))) > 0)
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns in the first process; every one must call it and gets that."""
+        """The result of `make` in the first process, for all; every one must call it."""
         held = [make() if self.first else None]
         if self.count > 1:
             torch.distributed.broadcast_object_list(held, src=0, device=self.device)

@@ -15,7 +15,7 @@ IGNORED = -100
 
 @dataclass
 class Tokens:
-    """What the trainer takes: sequences of at most `max_length` tokens."""
+    """Sequences of at most `max_length` tokens with labels, as the trainer takes them."""
 
     input_ids: list[list[int]] = field(default_factory=list)
     labels: list[list[int]] = field(default_factory=list)
