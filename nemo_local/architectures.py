@@ -1,4 +1,4 @@
-"""What a checkpoint's config.json says of its network. No torch here."""
+"""What a checkpoint's config.json tells about its network, read without torch."""
 
 from typing import Any
 
@@ -14,26 +14,26 @@ STATEFUL = frozenset(
         *("qwen4_exp_text", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2", "zaya"),
     )
 )
-"""Architectures (`model_type`) that keep more of the past than keys and values, in all layers or in
-some: padding and packed rows would be part of it. A test compares with transformers."""
+"""Architectures (`model_type`) that carry a state besides keys and values, in some layers or all:
+padding and packed rows would leak into it. A test compares the list with transformers."""
 ATTENTION = frozenset(("attention", "full_attention", "sliding_attention", "chunked_attention"))
-"""Kinds of layers (`layer_types`) that keep keys and values only."""
+"""Kinds of layers (`layer_types`) whose only state is keys and values."""
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
-"""Fields for the context, by architecture; GPT-2 and MPT have one of the latter."""
+"""Fields that may hold the context length; GPT-2 has the second one, MPT the third."""
 DEFAULT_POSITIONS = 2048
 
 
 def text_config(config: Config) -> Config:
-    """The part about the network that reads and writes text, of a model that also sees or hears."""
+    """The text network's part of a multimodal model's config; of any other, the whole config."""
     nested = config.get("text_config")
     return nested if isinstance(nested, dict) else config
 
 
 def positions(config: Config) -> int:
-    """Tokens that a network was made for.
+    """The context length that a network was made for, in tokens.
 
     Raises:
-        ValueError: there are none.
+        ValueError: it is below 1.
     """
     text = text_config(config)
     name = next((name for name in POSITIONS if name in text), POSITIONS[0])
@@ -44,7 +44,7 @@ def positions(config: Config) -> int:
 
 
 def why_stateful(config: Config) -> str:
-    """Why a network can be neither trained nor served here; empty when it can.
+    """Why a network's state keeps it from being trained or served here; empty when nothing does.
 
     {"model_type": "mamba"} -> "mamba keeps a state besides keys and values, ..."
     """

@@ -48,7 +48,7 @@ class CatalogModel:
     why: str
     """The reason for this choice, as a sentence for listings and errors."""
     broken: bool = False
-    """True when there are weights for this id here that cannot be read."""
+    """True when weights for this id are here but cannot be read or used."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ class Catalog:
         self.models: dict[str, CatalogModel] = {model.id: model for model in models}
 
     def get(self, model_id: str) -> CatalogModel | None:
-        """The model of this id, or of the official id before a target's version
-        (`...@v1.0.0+80GB`).
+        """The model with this id; a target's version after it (`@v1.0.0+80GB`) is ignored.
 
         None when the id is unknown; ask `near` for what the caller may have meant.
         """
@@ -136,9 +135,9 @@ def load_catalog(settings: Settings, pocket_weights: Path = POCKET_WEIGHTS) -> C
     """The catalogue for these settings: real weights first, then pocket stand-ins.
 
     `settings.models_dir` may hold `<official id>/`, `<hub id>/` or the Hub's cache layout
-    (`models--meta-llama--Llama-3.2-1B-Instruct/snapshots/<revision>/`). A further folder
-    `<namespace>/<name>/` with a checkpoint is served as a chat model under that id, if it can be
-    the name of one.
+    (`models--meta-llama--Llama-3.2-1B-Instruct/snapshots/<revision>/`). Any other folder
+    `<namespace>/<name>/` with a checkpoint is served as a chat model under that id, if the id is
+    valid.
     """
     root = settings.models_dir
     models = [
@@ -198,7 +197,7 @@ def _entry(official: _Official, root: Path | None, pocket: Path) -> CatalogModel
 def checkpoint_in(
     folder: Path, model_id: str, why: str, role: Role = "chat", stand_in: bool = False
 ) -> CatalogModel:
-    """The model of a folder that can be read (see `why_unreadable`)."""
+    """The catalogue entry of a readable checkpoint folder (see `why_unreadable`)."""
     return CatalogModel(
         id=model_id,
         path=folder,
@@ -212,7 +211,7 @@ def checkpoint_in(
 
 
 def _real(model_id: str, folder: Path, role: Role) -> CatalogModel:
-    """The model of a folder; one that cannot be read is listed with the reason and no path."""
+    """The catalogue entry of a folder; an unreadable one has the reason and no path."""
     unreadable = why_unreadable(folder)
     if not unreadable:
         return checkpoint_in(folder, model_id, f"weights found in {folder}", role)
@@ -246,7 +245,7 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def why_unreadable(folder: Path) -> str:
-    """Why there is no checkpoint in the folder that can be computed; empty when there is one."""
+    """Why the folder holds no checkpoint that can be run here; empty when it does."""
     if not _is_checkpoint(folder):
         return f"no checkpoint (config.json, *.safetensors) in {folder}"
     try:
@@ -259,7 +258,7 @@ def why_unreadable(folder: Path) -> str:
 
 
 def context_length(folder: Path) -> int:
-    """Tokens the checkpoint was made for, as its config.json says."""
+    """The checkpoint's context length in tokens, from its config.json."""
     return positions(config_of(folder))
 
 
@@ -276,10 +275,10 @@ def count_parameters(folder: Path) -> int:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that transformers takes a checkpoint's weights from, sorted.
+    """The files from which transformers loads a checkpoint's weights, sorted.
 
-    One file, or those that the index names. Mistral's repositories have all weights twice, once
-    more as `consolidated.safetensors`, with names of their own.
+    A single file, or those that the index names. Mistral's repositories hold all weights twice; the
+    second copy, `consolidated*.safetensors` with other tensor names, is left out.
 
     Raises:
         OSError, ValueError, LookupError, AttributeError: the index cannot be read.
@@ -301,7 +300,7 @@ def _weights_of_transformers(folder: Path) -> list[Path]:
 
 
 def tensor_shapes(path: Path) -> dict[str, list[int]]:
-    """The shapes of a safetensors file's tensors by their names, read from its header.
+    """Tensor shapes of a safetensors file by tensor name, read from its header.
 
     The file begins with the header's length, 8 bytes little-endian; the header is JSON:
     {"tensor": {"dtype": ..., "shape": [...], "data_offsets": [...]}, "__metadata__": {...}}

@@ -1,4 +1,4 @@
-"""The environment of the platform's processes."""
+"""Environment variables of the platform's processes."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ LOCAL_PROFILE = {
     "WANDB_MODE": "offline",
     "WANDB_ERROR_REPORTING": "false",
     "TOKENIZERS_PARALLELISM": "false",
-    # Threads that spin for long starve every other process on a small machine; but to wake
-    # one up for each product takes long, too: on a virtual machine half of a reply's time.
+    # Threads that spin long starve all other processes on a small machine, but waking one for
+    # each matrix product is slow, too: half of a reply's time on a virtual machine.
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "30000",
-    # glibc gives every large tensor back to the kernel and asks for it again: a tenth of a prompt.
+    # glibc returns each freed large tensor to the kernel: a tenth of the time to read a prompt.
     "MALLOC_MMAP_THRESHOLD_": "67108864",
     "MALLOC_TRIM_THRESHOLD_": "268435456",
     "MALLOC_TOP_PAD_": "16777216",
 }
-"""Environment of all processes: no telemetry, no Xet, threads that soon yield."""
+"""Variables of all processes: no telemetry, no Xet, threads that spin only briefly."""
 
 _NOT_INHERITED = (
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"),
-    # The Hub's client would not even ask our own Data Store.
+    # Offline, the Hub's client would not even ask our own Data Store.
     *("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"),
 )
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment of both processes: ours, the settings, and the local profile."""
+    """The environment of the platform's two processes: ours, the settings, the local profile."""
     inherited = {
         key: value
         for key, value in os.environ.items()
         if key not in _NOT_INHERITED and not key.startswith("NEMO_LOCAL_")
     }
     own = {**runs_our_modules(inherited), HOME_VARIABLE: str(settings.home)}
-    # A proxy would be asked for our own addresses, too. Of two spellings the small one counts.
+    # Else a proxy would be asked for our own addresses. The lower-case spelling wins.
     hosts = inherited.get("no_proxy") or inherited.get("NO_PROXY", "")
     if hosts.strip() != "*":
         hosts = ",".join(dict.fromkeys(filter(None, [hosts, *LOOPBACK_HOSTS, settings.host])))
@@ -56,9 +56,9 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def runs_our_modules(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Variables with which `python -m nemo_local...` works in any folder, and says things at once.
+    """Variables that let `python -m nemo_local...` run in any folder, with unbuffered output.
 
-    Paths that are in `inherited` come after ours.
+    A PYTHONPATH in `inherited` comes after ours.
     """
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [root, inherited.get("PYTHONPATH", "")]))

@@ -32,7 +32,7 @@ library_name: {"peft" if plan.makes_adapter else "transformers"}
 
 
 def _own_tokenizer(snapshot: Document, plan: Plan) -> str:
-    """What differs from the base's tokenizer, as lines of the card."""
+    """Lines of the card on how the output's tokenizer differs from the base's."""
     tokens = (snapshot["tokenizer"] or {}).get("additional_special_tokens") or []
     lines = ""
     if snapshot["chat_prompt_template"]:

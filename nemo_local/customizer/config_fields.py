@@ -1,4 +1,4 @@
-"""What stands in a config: defaults, training options, and what no job could train with."""
+"""The fields of a config: their defaults, its training options, and checks of both."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIG_DEFAULTS: Document = {
     "training_precision": "bf16-mixed",
     "custom_fields": {},
 }
-"""What a config says where its user says nothing, or null."""
+"""Values of the config fields that a user leaves out or sets to null."""
 OPTION_DEFAULTS: Document = {
     "num_nodes": 1,
     "data_parallel_size": 1,
@@ -51,11 +51,11 @@ NUMBERS = (
     *("num_gpus", "micro_batch_size", "num_nodes", "data_parallel_size"),
     *("tensor_parallel_size", "pipeline_parallel_size", "expert_model_parallel_size"),
 )
-"""Of a training option; none is below 1."""
+"""Numbers of a training option, each at least 1."""
 
 
 def check(config: Document) -> None:
-    """Raise Invalid for what no job could train with."""
+    """Raise Invalid for a config that no job could train with."""
     if config["max_seq_length"] < 1:
         raise Invalid(f"max_seq_length must be at least 1, not {config['max_seq_length']}")
     try:
@@ -73,7 +73,7 @@ def complete_option(option: Document) -> Document:
 
 
 def complete_options(options: list[Document]) -> list[Document]:
-    """Training options with their defaults, of those of the same types the last."""
+    """Training options with their defaults; of several with the same types, the last."""
     return [complete_option(option) for option in {types_of(o): o for o in options}.values()]
 
 
@@ -82,7 +82,7 @@ def change_options(
 ) -> tuple[list[Document], list[tuple[Any, Any]]]:
     """The options after some were removed and added, and the types to remove that were not there.
 
-    What is added replaces the option of its types. Raises Invalid when none would be left.
+    An added option replaces the one with the same types. Raises Invalid when none would be left.
     """
     gone = list(map(types_of, removing))
     missing = [types for types in gone if types not in map(types_of, options)]
@@ -95,7 +95,7 @@ def change_options(
 
 
 def option_for(config: Document, given: Document) -> Document:
-    """The training option that a job's types choose. Raises Invalid."""
+    """The config's training option for a job's training and finetuning type. Raises Invalid."""
     wanted = given.get("training_type") or "sft", given["finetuning_type"]
     options: list[Document] = config["training_options"]
     offered = {types_of(option): option for option in options}
@@ -114,5 +114,5 @@ def option_for(config: Document, given: Document) -> Document:
 
 
 def types_of(option: Document) -> tuple[Any, Any]:
-    """What tells the options of a config apart."""
+    """The training and finetuning type of an option, which tell a config's options apart."""
     return option["training_type"], option["finetuning_type"]

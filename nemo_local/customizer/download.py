@@ -1,8 +1,8 @@
 """The process that downloads one checkpoint: `python -m nemo_local.customizer.download`.
 
-Its standard input says what, in one line of JSON (the fields of `Wanted`); it writes one line,
-{"error": "..."} or {"error": null}. It ends when its standard input closes: then its parent is gone
-or wants it no more. Files that are there already are not fetched again.
+It reads what to download from standard input, one line of JSON (the fields of `Wanted`), and writes
+one line, {"error": "..."} or {"error": null}. It ends when its standard input closes: its parent is
+then gone or no longer wants the download. Files that are there already are not fetched again.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from nemo_local.customizer.parent import PARENT_GONE, end_with_parent
 FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 """What a checkpoint consists of: data only, no pickles and no code."""
 NOT_THESE = ("*/*", "consolidated*")
-"""Other formats, and Mistral's second copy of all weights."""
+"""Files left out: subfolders (other formats), and Mistral's second copy of all weights."""
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/\-]{0,254}")
 
 
 class CannotDownload(Exception):
-    """Why a checkpoint did not come, as a sentence."""
+    """A checkpoint cannot be downloaded; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Wanted:
     folder: str
 
     def line(self) -> bytes:
-        """As the process reads it."""
+        """The line of JSON that the download process reads."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
 def split_model_uri(uri: str) -> tuple[str, str | None]:
     """Repository and revision of `hf://namespace/name[@revision]`.
 
-    A branch may have a slash, also as the Hub's client writes it: `@feature%2Fx`.
+    A branch may contain a slash, also quoted as by the Hub's client: `@feature%2Fx`.
 
     Raises:
         Invalid: it has another form, or names that no Hub could have.
@@ -106,7 +106,7 @@ def download(wanted: Wanted) -> None:
 
 
 def _look_up(wanted: Wanted) -> str:
-    """The commit to fetch, after a look at its files."""
+    """The commit to fetch, if its list of files has a checkpoint; else raises CannotDownload."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
@@ -152,7 +152,7 @@ def _reason(wanted: Wanted, error: Exception) -> str:
 
 
 def main() -> int:
-    """Download what standard input says."""
+    """Download the checkpoint that standard input names; returns the exit status."""
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
         return PARENT_GONE

@@ -1,8 +1,8 @@
-"""The downloads of targets whose `model_uri` is `hf://namespace/name@revision`.
+"""Downloads the weights of targets whose `model_uri` is `hf://namespace/name@revision`.
 
-Each is a process of its own, which can be ended at once. The state is in the target: pending,
-downloading, then ready or failed with the reason in `custom_fields.why`. A download that the
-platform's end cut off goes on at its next start.
+Each download is a process of its own, which can be ended at once. Its state is in the target:
+pending, downloading, then ready or failed, with the reason in `custom_fields.why`. A download that
+the platform's end cut off resumes at the next start.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class _Download:
 
     target: Document
     process: Process | None = None
-    """None while it waits for its turn."""
+    """None while the download waits for its turn."""
 
 
 def hub_of(target: Document) -> tuple[str | None, ...]:
-    """What is downloaded for a target, and from where."""
+    """The repository (`model_uri`) and the Hub that a target's weights are downloaded from."""
     return target.get("model_uri"), target.get("hf_endpoint")
 
 
 def source_of(target: Document) -> tuple[str | None, ...]:
-    """Where the weights of a target come from."""
+    """Where a target's weights come from: repository and Hub, and a folder."""
     return *hub_of(target), target.get("model_path") or None
 
 
@@ -83,7 +83,7 @@ class Downloads:
                 _check_endpoint(endpoint)
 
     def check_unused(self, target: Document) -> None:
-        """Raise Conflict while a job that has not ended needs what was downloaded."""
+        """Raise Conflict while an unfinished job uses the target's downloaded weights."""
         folder = self.folder_of(target["id"])
         for job in self._documents.all(JOB):
             task = Task.from_json(job["run"]["task"])
@@ -99,7 +99,7 @@ class Downloads:
         return self._folder / target_id
 
     def resume(self) -> None:
-        """Go on with what an earlier platform left."""
+        """Resume the downloads that an earlier platform process left unfinished."""
         for target in self._documents.all(TARGET):
             if target["status"] in LOADING:
                 self.begin(target)
@@ -114,7 +114,7 @@ class Downloads:
         ).start()
 
     def follow(self, before: Document, after: Document) -> None:
-        """End the download that a changed target no longer wants, and begin the one it does."""
+        """After a target changed, end the download it no longer needs and begin the one it does."""
         loading = before["status"] in LOADING
         moved = source_of(after) != source_of(before)
         if moved and (loading or hub_of(after) != hub_of(before)):
@@ -123,7 +123,7 @@ class Downloads:
             self.begin(after)
 
     def forget(self, target_id: str) -> None:
-        """End a download, and remove what it brought."""
+        """End a target's download, and remove its files."""
         with self._lock:
             download = self._running.pop(target_id, None)
         if download is not None and download.process is not None:
@@ -133,7 +133,7 @@ class Downloads:
             shutil.rmtree(path, ignore_errors=True)
 
     def stop(self) -> None:
-        """End every download; the next start goes on with it."""
+        """End all downloads; the next start resumes them."""
         with self._lock:
             self._stopping = True
             running, self._running = self._running, {}
@@ -168,14 +168,14 @@ class Downloads:
         repository, revision = split_model_uri(target["model_uri"])
         own = f"{self._settings.platform_url}/v1/hf"
         endpoint = (target.get("hf_endpoint") or self._settings.hf_endpoint or own).rstrip("/")
-        # Each token only where it belongs.
+        # Each token goes only to the server it is for.
         token = self._settings.token if same_server(endpoint, own) else None
         if endpoint in (HUGGING_FACE, (self._settings.hf_endpoint or "").rstrip("/")):
             token = self._settings.hf_token
         return Wanted(repository, revision, endpoint, token, str(self.folder_of(target["id"])))
 
     def _start(self, download: _Download) -> Process | None:
-        """The process, or None when nobody wants it any more."""
+        """Start the download's process; None when the download is no longer wanted."""
         self._folder.mkdir(parents=True, exist_ok=True)
         environment = training_environment()
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
@@ -218,7 +218,7 @@ def _check_endpoint(endpoint: str) -> None:
 
 
 def _answer(process: Process, wanted: Wanted) -> bytes:
-    """What the process says in the end; its input stays open until then."""
+    """The line that the process prints at its end; its standard input stays open until then."""
     assert process.stdin is not None and process.stdout is not None, "they are pipes"
     with process.stdin, process.stdout:
         with suppress(BrokenPipeError):

@@ -1,4 +1,4 @@
-"""Files in and out of the Data Store, through its front door, with the Hub's own client."""
+"""Fetches datasets from and stores models in the Data Store, over its Hub API."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class FilesUnavailable(Exception):
 
 
 class Hub:
-    """The Data Store as one hub."""
+    """The Data Store, used as a Hugging Face Hub."""
 
     def __init__(self, platform_url: str, token: str | None) -> None:
         self._endpoint = f"{platform_url}/v1/hf"
         self._token = token
 
     def prepare(self) -> None:
-        """Load the Hub's client, for which the first job would wait."""
+        """Import the Hub's client, so that the first job does not wait for it."""
         from huggingface_hub import HfApi, snapshot_download  # noqa: F401
 
     def download(self, source: DatasetSource, folder: Path, unwanted: threading.Event) -> int:
         """Fetch a dataset's data files into `folder`; returns how many.
 
-        Files below the path of the dataset's URL lie at the top of the folder. What is `unwanted`
-        by the time it came is thrown away.
+        Files below the path of the dataset's URL end up at the top of the folder. If `unwanted` is
+        set by the time they are there, they are thrown away.
 
         Raises:
             FilesUnavailable: repository or path do not exist, or the hub does not answer.
@@ -60,7 +60,7 @@ class Hub:
             shutil.rmtree(fetched, ignore_errors=True)
             if unwanted.is_set():
                 shutil.rmtree(folder, ignore_errors=True)
-                with suppress(OSError):  # there is more in the job's folder
+                with suppress(OSError):  # the job's folder holds more
                     folder.parent.rmdir()
         return sum(is_data(path.relative_to(folder)) for path in folder.rglob("*"))
 
@@ -69,7 +69,7 @@ class Hub:
     ) -> None:
         """Store a folder as the model's repository: on `main`, tagged with the version.
 
-        Once it is `unwanted`, nothing more is begun.
+        Once `unwanted` is set, no further request is begun.
 
         Raises:
             FilesUnavailable: the Data Store does not answer or refuses.
@@ -86,12 +86,12 @@ class Hub:
                 folder_path=folder,
                 commit_message=message,
                 revision="main",
-                delete_patterns="*",  # of the version before, which had other files
+                delete_patterns="*",  # files that only the version before has
             )
             if unwanted.is_set():
                 return
             tags = api.list_repo_refs(model.repository).tags
-            if any(tag.name == model.version for tag in tags):  # of a run that failed
+            if any(tag.name == model.version for tag in tags):  # left by a run that failed
                 api.delete_tag(model.repository, tag=model.version)
             api.create_tag(model.repository, tag=model.version)
         except Exception as error:  # the client raises many kinds

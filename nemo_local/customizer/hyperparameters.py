@@ -1,4 +1,4 @@
-"""The hyperparameters of a job, checked: from what was asked to a plan."""
+"""Checks a job's hyperparameters and makes a training plan of them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ SHOWN = (
 """Fields that a job always shows, null when they were not given."""
 
 MAX_SEED = 2**32 - 1
-"""numpy takes no larger one."""
+"""The largest seed that numpy takes."""
 MAX_ALPHA = 2**31 - 1
-"""Programs that read adapters have 32 bits for it."""
+"""The largest alpha that fits the 32 bits programs which read adapters have for it."""
 
 DEFAULTS_OF_TYPE = {"dpo": {"epochs": 1, "batch_size": 16, "learning_rate": 9e-6}}
 NOT_SUPPORTED = {
@@ -48,7 +48,7 @@ NOT_SUPPORTED = {
 
 
 def refuse_unknown(given: Mapping[str, Any]) -> None:
-    """Raise Invalid, naming it, for a hyperparameter that does not exist or a type we lack."""
+    """Raise Invalid for an unknown hyperparameter or an unsupported type; the message names it."""
     for key in ("finetuning_type", "training_type"):
         reason = NOT_SUPPORTED.get(str(given.get(key)))
         if reason:
@@ -75,10 +75,10 @@ def make_plan(
     parallel_rows: int,
     can_pack: bool = True,
 ) -> Plan:
-    """The plan for what a job asked.
+    """The plan for the hyperparameters that a job asked for.
 
-    `modules` are the linear layers of the base model; `parallel_rows` divides every batch
-    (micro batch size × data-parallel size); `can_pack` is whether its sequences may share rows.
+    `modules` are the linear layers of the base model; `parallel_rows` (micro batch size ×
+    data-parallel size) must divide the batch size; `can_pack` = sequences may share rows.
 
     Raises:
         Invalid: a value is out of bounds, or names what we do not support; a sentence says which.
@@ -133,7 +133,7 @@ def make_plan(
 
 
 def shown(given: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """The hyperparameters as a job shows them: the user's values, and few defaults."""
+    """The hyperparameters as a job shows them: the user's values, and a few defaults."""
     values = {
         **dict.fromkeys(SHOWN),
         **given,
@@ -149,9 +149,9 @@ def shown(given: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
 def warnings(
     given: Mapping[str, Any], option: Mapping[str, Any], unpacked: str
 ) -> list[dict[str, Any]]:
-    """The warnings of a job whose hyperparameters have no effect with its training option.
+    """Warnings for hyperparameters that have no effect with a job's training option.
 
-    `unpacked` is why its sequences cannot share rows, empty when they can.
+    `unpacked` is why the job's sequences cannot share rows, empty when they can.
     """
     said = []
     kinds = f"{option['training_type']}/{option['finetuning_type']}"

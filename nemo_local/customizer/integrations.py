@@ -1,8 +1,8 @@
-"""Which trackers a job is followed in.
+"""The experiment trackers of a job: Weights & Biases and MLflow.
 
 A Weights & Biases key comes with the POST of a job and is handed to its training process in the
-environment. It is in no file, row or argument, so a job that another platform process picks up has
-none.
+environment. It is in no file, database row or argument, so a job that another platform process
+resumes has none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DATABASES = ("mysql", "mssql", "postgresql", "sqlite")
 def asked_of_wandb(
     integrations: list[dict[str, Any]] | None, key: str | None
 ) -> dict[str, Any] | None:
-    """What the training process is told of Weights & Biases; None when nobody asked for it.
+    """Weights & Biases settings for the training process; None when nobody asked for it.
 
         asked_of_wandb([{"type": "wandb", "wandb": {"project": "p"}}], None)
         -> {"project": "p", "entity": None, "notes": None, "tags": None, "keyed": False}
@@ -63,7 +63,7 @@ def warnings(asked: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def check_mlflow(tracking_uri: str | None) -> None:
-    """Raises Invalid when MLflow is asked for and cannot be used: not installed, or in part."""
+    """Raise Invalid when MLflow is asked for but not installed, or only without databases."""
     if not tracking_uri:
         return
     if find_spec("mlflow") is None:
@@ -80,17 +80,17 @@ def check_mlflow(tracking_uri: str | None) -> None:
 
 
 def environment(key: str | None, tracking_uri: str | None) -> dict[str, str]:
-    """What a training process finds in its environment, and nowhere else."""
+    """The trackers' variables, which a training process gets in its environment only."""
     return {**({KEY: key} if key else {}), **(_mlflow(tracking_uri) if tracking_uri else {})}
 
 
 def _mlflow(uri: str) -> dict[str, str]:
-    """MLflow's variables; a password leaves the URI, which MLflow names in its messages.
+    """MLflow's variables; user and password leave the URI, which MLflow's messages show.
 
     _mlflow("http://me:word@host:5000")
     -> {"MLFLOW_TRACKING_URI": "http://host:5000", "MLFLOW_TRACKING_USERNAME": "me", ...}
     """
-    if ":" not in uri:  # a folder, and the process works in its own
+    if ":" not in uri:  # a folder; absolute, as the process works in another one
         return {TRACKING_URI: str(Path(uri).resolve())}
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or parts.username is None:

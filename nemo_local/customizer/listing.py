@@ -1,4 +1,4 @@
-"""Lists that filter and sort by what lies deeper in a job or config than its own fields."""
+"""Filters and sorts jobs and configs by values that lie deeper than their own fields."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from nemo_local.core.documents import Document
 from nemo_local.core.query import ListQuery, Page, matches, page_of
 
 Facets = Callable[[Document], Document]
-"""Returns further values of an entity, by the name of a filter."""
+"""Returns further values of an entity to filter and sort by, keyed by the filter's name."""
 
 
 def select(entities: list[Document], query: ListQuery, facets: Facets) -> Page:
     """The page of entities that a query asks for.
 
-    `facets(entity)` adds values to filter and sort by; of a list, any may match.
+    `facets(entity)` adds values to filter and sort by; a list matches if any of its items does.
     """
 
     def values_of(entity: Document) -> Document:

@@ -11,11 +11,11 @@ from nemo_local.core.documents import Document
 
 CONTAINER = "customizer-training-job"
 LOG_BYTES = 1_000_000
-"""Only the end of a longer log is shown."""
+"""Bytes of a log that are shown: those at its end."""
 
 
 def container_logs(job: Document, folder: Path) -> Document:
-    """The body of `container-logs`."""
+    """The body of the reply to a job's `container-logs`."""
     path = folder / "train.log"
     text = ""
     if path.is_file():

@@ -26,11 +26,11 @@ NEMO_MODULES = {
 """NeMo's names of the linear layers, and what Hugging Face checkpoints call them."""
 
 ROUTERS = ("gate", "router")
-"""Names of what chooses experts, a matrix that is no layer of its own."""
+"""Names of routers, which choose experts: a matrix that is no linear layer of its own."""
 CONV1D = ("gpt2", "openai-gpt")
-"""Architectures (`model_type`) whose matrices are transposed, so that inference has no adapters."""
+"""Architectures (`model_type`) with transposed matrices, for which inference has no adapters."""
 OTHER_SENSES = r"(.*\.)?(vision|visual|audio|multi_modal)[^.]*(\..*)?"
-"""Names within the parts of a model that see or hear. They get no adapters: rows are text."""
+"""Module names in a model's vision and audio parts, which get no adapters: rows are text."""
 
 
 def resolve_modules(
@@ -42,8 +42,8 @@ def resolve_modules(
         resolve_modules(["*.layers.0.*.linear_proj"], ...) -> ("model.layers.0.self_attn.o_proj",)
         resolve_modules(["decoder.layers.0.self_attention.linear_proj"], ...) -> the same
 
-    Routers and experts, which are one matrix for all of them, get adapters only where these are
-    `merged` into the weights, and when they are named.
+    Routers, and experts, which share one matrix, get adapters only when they are named, and only
+    where adapters are `merged` into the weights.
 
     Raises:
         Invalid: a name or pattern matches no layer of the model, or none that can have an adapter.
@@ -82,7 +82,7 @@ def resolve_modules(
 
 
 def _matches(pattern: str, modules: Collection[str]) -> list[str]:
-    """The endings that a name or pattern means, or else the whole names."""
+    """The name endings that a name or pattern matches, or else the whole names."""
     before, dot, last = pattern.rpartition(".")
     before = before.replace("self_attention", "self_attn")
     if before.startswith("decoder."):
@@ -98,7 +98,7 @@ def _matches(pattern: str, modules: Collection[str]) -> list[str]:
 
 
 def _experts_and_routers(modules: Collection[str]) -> set[str]:
-    """The last parts of their names. PEFT takes every layer that is called so for an expert."""
+    """Last name parts of experts and routers; PEFT takes any layer named so for an expert."""
     experts = {_leaf(name) for name in modules if ".experts." in name}
     return experts.union(ROUTERS)
 
@@ -118,7 +118,7 @@ def why_no_adapter(checkpoint: Path) -> str:
 
 
 PACKABLE = ("llama", "mistral", "qwen2", "gemma2")
-"""Architectures (`model_type`) whose packed sequences, as a test shows, do not see each other."""
+"""Architectures (`model_type`) whose packed sequences do not see each other, as a test shows."""
 
 
 def why_not_packed(checkpoint: Path, training_type: str, teacher: Path | None = None) -> str:
@@ -140,8 +140,8 @@ def why_not_packed(checkpoint: Path, training_type: str, teacher: Path | None = 
 def linear_modules(checkpoint: Path) -> list[str]:
     """Names of the linear layers that read text, without the output head.
 
-    Read from the headers of the checkpoint's weight files: a matrix that is no embedding is a
-    layer.
+    Read from the headers of the checkpoint's weight files: a matrix that is no embedding counts as
+    a layer.
     """
     names = []
     for path in weight_files(checkpoint):

@@ -1,4 +1,4 @@
-"""On how many processes a job is trained, and the command that starts them."""
+"""How many processes train a job, and the command that starts them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nemo_local.settings import Parallelism, Settings
 
 SETTING = "NEMO_LOCAL_PARALLELISM"
 PORT = 29500
-"""Where the processes of several machines find each other, unless the address names another."""
+"""Port at which the processes of several machines meet, unless the address names another."""
 
 SHARDED = ("fsdp", "zero3")
-"""Ways in which each process holds a part of the weights only."""
+"""Kinds of parallelism in which each process holds only a part of the weights."""
 FLAGS: dict[Parallelism, list[str]] = {
-    # The launcher of PyTorch, whatever is computed on: Accelerate's own for CPUs needs MPI.
+    # PyTorch's launcher, on CPUs too: Accelerate's own for CPUs needs MPI.
     "ddp": ["--multi_gpu"],
     # Likewise; transformers splits the weights when it loads them.
     "fsdp": ["--multi_gpu"],
@@ -31,23 +31,23 @@ FLAGS: dict[Parallelism, list[str]] = {
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of one training."""
+    """The processes that train one job together."""
 
     here: int
-    """On this machine."""
+    """Processes on this machine."""
     machines: int = 1
     parallelism: Parallelism = "ddp"
     address: str | None = None
-    """host[:port] of this machine, for the others."""
+    """host[:port] at which the other machines reach this one."""
     threads: int = 1
-    """CPU threads of each."""
+    """CPU threads of each process."""
 
     @property
     def count(self) -> int:
         return self.here * self.machines
 
     def command(self, folder: Path, machine: int = 0) -> list[str]:
-        """The arguments of `accelerate launch` on the machine of this number, 0 for this one."""
+        """The arguments of `accelerate launch` on machine number `machine`; 0 is this one."""
         host, _, port = (self.address or "").partition(":")
         several = self.machines > 1
         flags = FLAGS[self.parallelism]
@@ -68,22 +68,22 @@ class Processes:
 
 @dataclass(frozen=True)
 class WantedProcesses:
-    """The processes that a job wants, wherever it is trained."""
+    """The processes that a job asks for, whatever machine will train it."""
 
     gpus: int = 1
     machines: int = 1
     cpu_processes: int = 1
-    """On a machine without GPUs."""
+    """Processes on a machine without GPUs."""
     parallelism: Parallelism = "ddp"
     address: str | None = None
-    """As that of Processes."""
+    """host[:port] of this machine, see Processes."""
 
 
 def asked(option: dict[str, Any], settings: Settings) -> WantedProcesses:
-    """The processes that a job with this training option wants.
+    """The processes that a job with this training option asks for.
 
     Raises:
-        Invalid: the setting names DeepSpeed, and it is not installed or cannot train this way.
+        Invalid: the setting names DeepSpeed, which is not installed or cannot train this way.
     """
     parallelism = settings.parallelism
     if parallelism.startswith("zero") and find_spec("deepspeed") is None:
@@ -104,7 +104,7 @@ def asked(option: dict[str, Any], settings: Settings) -> WantedProcesses:
 
 
 def warnings(option: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
-    """The warnings of a job that asks for more than this platform may have."""
+    """Warnings for a job that asks for GPUs, machines or parallelism it may not get here."""
     gpus, machines = option["num_gpus"], option.get("num_nodes") or 1
     said = []
     if gpus > 1:
@@ -128,7 +128,7 @@ def warnings(option: dict[str, Any], settings: Settings) -> list[dict[str, Any]]
 
 
 def processes_for(wanted: WantedProcesses, gpus: int, threads: int) -> Processes:
-    """The processes of a job on a machine with so many usable GPUs and CPU threads."""
+    """The processes that a job gets on a machine with these many usable GPUs and CPU threads."""
     here = max(1, min(wanted.gpus, gpus) if gpus else wanted.cpu_processes)
     return Processes(
         here=here,

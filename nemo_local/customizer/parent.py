@@ -1,10 +1,10 @@
-"""A process that ends with the one that started it, and holds its standard input open."""
+"""Ends a process with its parent, which holds the process's standard input open."""
 
 import os
 import threading
 
 PARENT_GONE = 3
-"""How such a process exits when nobody is there to give it work, or to read its reports."""
+"""Exit status of a process whose parent is gone: nobody gives it work or reads its reports."""
 
 
 def end_with_parent() -> None:

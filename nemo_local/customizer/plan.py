@@ -1,4 +1,4 @@
-"""What the trainer is told to do, complete and checked."""
+"""The plan of a training: all its hyperparameters, complete and checked."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ FinetuningType = Literal[
 TrainingType = Literal[
     "sft",  # cross entropy of the answers
     "dpo",  # preferred answers over others
-    "distillation",  # the answers' distributions of a teacher
+    "distillation",  # a teacher's token distributions in the answers
 ]
 
 
 @dataclass(frozen=True)
 class Dpo:
-    """What weighs how much in preference training.
+    """Settings of preference training (DPO).
 
     The defaults are those of the real Customizer's job compiler.
     Source: https://github.com/NVIDIA-NeMo/nemo-platform
     """
 
     ref_policy_kl_penalty: float = 0.05
-    """Beta of the DPO paper: how strongly the model is held to what it was."""
+    """Beta of the DPO paper: how strongly the model is held to the one it started as."""
     preference_loss_weight: float = 1.0
     sft_loss_weight: float = 0.0
     """Weight of the chosen answers' negative log-likelihood."""
     preference_average_log_probs: bool = False
-    """Whether answers count by their mean log-probability, not by the sum."""
+    """Whether an answer's log-probability is the mean over its tokens instead of the sum."""
     sft_average_log_probs: bool = False
     max_grad_norm: float = 1.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the trainer does: every default filled in."""
+    """The hyperparameters of a training, every default filled in."""
 
     target_modules: tuple[str, ...]
     """Names, or endings of names, of the linear layers that get an adapter; none when all weights
@@ -53,7 +53,7 @@ class Plan:
     """Rows of one optimiser step."""
     learning_rate: float = 1e-4
     min_learning_rate: float = 1e-5
-    """Where the cosine starts and ends."""
+    """Where the warm-up starts and the cosine ends."""
     warmup_steps: int | None = None
     """Steps from the minimum to the full rate; None = 200, or a tenth of a shorter run."""
     weight_decay: float = 0.01
@@ -62,7 +62,7 @@ class Plan:
     adam_beta2: float = 0.99
     seed: int = 42
     max_steps: int | None = None
-    """Stop after so many steps; None = after the epochs."""
+    """Stop after this many steps; None = after the epochs."""
     log_every_n_steps: int = 10
     val_check_interval: float | None = None
     """Up to 1.0 a fraction of an epoch, above it steps; None = after each epoch."""
@@ -70,9 +70,9 @@ class Plan:
     adapter_dropout: float = 0.0
     alpha: int = 16
     attention_dropout: float | None = None
-    """Of attention weights; None = as the checkpoint says."""
+    """Dropout of attention weights; None = as the checkpoint says."""
     hidden_dropout: float | None = None
-    """Of what each block adds to the hidden states; None = none."""
+    """Dropout of what each block adds to the hidden states; None = none."""
     pack_sequences: bool = False
     """Whether several sequences share a row."""
     dpo: Dpo = Dpo()
@@ -84,31 +84,31 @@ class Plan:
 
     @property
     def output_folder(self) -> str:
-        """Where the output is left in the job's folder."""
+        """Name of the output's folder in the job's folder."""
         return "adapter" if self.makes_adapter else "model"
 
     @property
     def is_flat(self) -> bool:
-        """Whether the learning rate stays what it is."""
+        """Whether the learning rate is constant."""
         return self.optimizer.endswith("flat_lr")
 
     @property
     def needs_masks(self) -> bool:
-        """Whether attention must do more than look back (packed sequences, dropped weights)."""
+        """Whether attention must do more than be causal (packed sequences, attention dropout)."""
         return self.pack_sequences or bool(self.attention_dropout)
 
     def as_json(self) -> dict[str, Any]:
-        """The plan as a job keeps it."""
+        """The plan in JSON types, as the stored job keeps it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        """The plan that `as_json` gave."""
+        """The plan from what `as_json` returned."""
         modules, dpo = tuple(value["target_modules"]), Dpo(**value["dpo"])
         return cls(**{**value, "target_modules": modules, "dpo": dpo})
 
     def total_steps(self, sequences: int) -> int:
-        """Optimiser steps of the whole run over so many sequences."""
+        """Optimiser steps of the whole run over this many sequences."""
         steps = self.epochs * steps_per_epoch(sequences, self.batch_size)
         return min(steps, self.max_steps) if self.max_steps else steps
 
@@ -122,12 +122,12 @@ class Plan:
         return max(1, min(steps, epoch))
 
     def warmup(self, total_steps: int) -> int:
-        """Warm-up steps of a run of so many steps."""
+        """Warm-up steps of a run with this many steps in all."""
         if self.warmup_steps is not None:
             return self.warmup_steps
         return min(DEFAULT_WARMUP_STEPS, total_steps // 10)
 
 
 def steps_per_epoch(sequences: int, batch_size: int) -> int:
-    """steps_per_epoch(3500, 16) -> 219"""
+    """Optimiser steps that take in each sequence once: steps_per_epoch(3500, 16) -> 219"""
     return -(-sequences // batch_size)

@@ -1,8 +1,8 @@
-"""Training processes: each job gets one of its own, for which much may have been done already.
+"""Starts a training process for each job, forked from a warmed-up spare where there is one.
 
-To import torch and the libraries around it takes seconds of a processor. One process, the spare,
-does so before there is a job, and copies itself for each line that names one (see spare.py). A job
-that finds no spare starts a process with its line at hand.
+Importing torch and the libraries around it takes seconds of CPU time. One process, the spare, does
+so before there is a job, and forks for each line that names one (see spare.py). A job that finds no
+spare gets a new process, which reads its line at once.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ TRAINING_PROFILE = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "TOKENIZERS_PARALLELISM": "true",  # what forks has no tokenizer yet
-    # glibc gives every large tensor back to the kernel and asks for it again: a third of a step.
+    "TOKENIZERS_PARALLELISM": "true",  # the spare forks before it has a tokenizer
+    # glibc returns each freed large tensor to the kernel, which takes a third of a step.
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
-    # oneDNN keeps kernels by the shapes of products, else 1,024 of them; a length of rows means 28.
+    # oneDNN caches a kernel per shape of product, by default 1,024; each row length needs 28.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
-    # Passes differ in length, and what a shorter one gives back would be too small for the next.
+    # Passes differ in length; blocks that a short one frees would be too small for the next.
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
 NOT_INHERITED = (
@@ -49,14 +49,14 @@ NOT_INHERITED = (
     *("NIM_ENDPOINT_API_KEY", "NVIDIA_API_KEY", "OPENAI_API_KEY"),
     *(KEY, TRACKING_URI),
 )
-"""Secrets, which a training has from its job or not at all."""
+"""Secrets, which a training gets from its job or not at all."""
 
 
 Process = subprocess.Popen[bytes]
 
 
 class TrainingOfSpare:
-    """The process that a spare forked off for a job, or the spare where it does the job itself."""
+    """The process of one job: the spare's fork, or the spare where it does the job itself."""
 
     def __init__(self, spare: Process) -> None:
         self._spare = spare
@@ -86,7 +86,7 @@ class TrainingOfSpare:
                 os.kill(self.pid, number)
 
     def _listen(self) -> None:
-        """Take in what the spare reports, or how it ends itself; what it forked ends with it."""
+        """Read the fork's id and exit status from the spare; if that dies, so does the fork."""
         reports = self._spare.stdout
         assert reports is not None, "it is a pipe"
         forked = reports.readline()
@@ -108,11 +108,11 @@ class TrainingProcesses:
         self._lock = threading.Lock()
         self._with_spare = with_spare
         self._spare: Process | None = None
-        # Trainings end, or are ended, before libraries could remove their temporary folders.
+        # Trainings exit or are killed before libraries can remove their temporary folders.
         self._temporary = TemporaryFolder()
 
     def prepare(self) -> None:
-        """Have a spare, where one is wanted. It costs about 4 s of a processor, at leisure."""
+        """Start a spare if one is wanted and none runs: about 4 s of CPU time at low priority."""
         with self._lock:
             if not self._with_spare or (self._spare and self._spare.poll() is None):
                 return
@@ -125,10 +125,10 @@ class TrainingProcesses:
     def start(
         self, folder: Path, log: IO[bytes], environment: Mapping[str, str] | None = None
     ) -> Training:
-        """The process that trains the job of this folder: one of the spare, or a new one.
+        """Start training the job in this folder, in a fork of the spare or in a new process.
 
-        `environment` is for this job only. It reaches the process over a pipe, so that a key in it
-        is seen in no list of processes.
+        `environment` is for this job only. It reaches the process over a pipe, so that keys in it
+        appear in no list of processes.
         """
         job = {"folder": str(folder), "environment": dict(environment or {})}
         line = json.dumps(job).encode() + b"\n"
@@ -139,11 +139,11 @@ class TrainingProcesses:
                 return TrainingOfSpare(spare)
             logger.warning("the spare training process had ended (%s)", spare.poll())
         process = self._spawn("train", folder, log, subprocess.STDOUT)
-        _told(process, line)  # one that ended at once is reported by its status
+        _told(process, line)  # if it has ended already, its status tells
         return process
 
     def close(self) -> None:
-        """End the spare, for good, and remove what trainings left; none is under way."""
+        """End the spare for good and remove temporary files; no training may be under way."""
         with self._lock:
             self._with_spare = False
             self._end_spare()
@@ -197,7 +197,7 @@ def end_process(process: Training, within_s: float) -> None:
 
 
 def _told(process: Process, line: bytes) -> bool:
-    """Whether the process could be given its job."""
+    """Write the job's line to the process; False when it has stopped reading."""
     assert process.stdin is not None, "it is a pipe"
     with suppress(BrokenPipeError):
         process.stdin.write(line)

@@ -1,7 +1,7 @@
-"""What a training process reports, line by line, and what a job's status makes of it.
+"""A training's progress: the events its process reports, and the job status made from them.
 
-The child appends one JSON object a line to `progress.jsonl` in the job's folder. A file outlives
-both processes, needs no token, and a platform that comes back reads it from the start.
+The training process appends one JSON object a line to `progress.jsonl` in the job's folder. A file
+outlives both processes and needs no token; a restarted platform reads it from the start.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from nemo_local.core.clock import Clock, timestamp, utc_now
 FILE = "progress.jsonl"
 
 STOPPED, DISK_FULL = 143, 28
-"""How a training process exits that was told to end, and one that cannot even say what happened."""
+"""Exit statuses of a training process: asked to stop; disk too full to report the failure."""
 
 LIKELY_CAUSES = {"SIGKILL": " (most often the machine ran out of memory)"}
-"""What a message adds where this signal ended a training process."""
+"""What a message adds, by the signal that ended a training process."""
 
 Kind = Literal[
     "prepared",  # rows, validation_rows, dropped, truncated (of both), validation_dropped,
@@ -45,17 +45,17 @@ class OutOfMemory(TrainingFailed):
     """Memory ran out in one of several processes; all may begin again with less."""
 
     def __init__(self, reason: str, rows: int) -> None:
-        """`rows` were too many for a pass."""
+        """`rows` is the number of rows a pass had when memory ran out."""
         super().__init__(reason)
         self.rows = rows
 
 
 class Stopped(Exception):
-    """The run was told to end, and left a checkpoint."""
+    """The run was asked to stop before its end; its newest checkpoint is kept."""
 
 
 class ProgressWriter:
-    """Appends events; every line is on its way to the disk when `write` returns."""
+    """Appends events to `progress.jsonl`; each line is with the system when `write` returns."""
 
     def __init__(self, job_dir: Path, clock: Clock = utc_now) -> None:
         self._clock = clock
@@ -66,7 +66,7 @@ class ProgressWriter:
             self._file.write("\n")
 
     def write(self, kind: Kind, **values: Any) -> None:
-        """Append an event with the time it has now."""
+        """Append an event, stamped with the current time."""
         event = {"event": kind, "at": timestamp(self._clock()), **values}
         self._file.write(json.dumps(event) + "\n")
         self._file.flush()
@@ -76,24 +76,24 @@ class ProgressWriter:
 
 
 class Unheard(ProgressWriter):
-    """What a process reports to when another one reports for all."""
+    """A writer that discards events, for a process whose training another one reports."""
 
     def __init__(self) -> None:
-        """There is no file."""
+        """Open no file."""
 
     def write(self, kind: Kind, **values: Any) -> None:
-        """Nobody reads it."""
+        """Discard the event."""
 
 
 class ProgressReader:
-    """Reads what was appended since the last call."""
+    """Reads the events that were appended to `progress.jsonl` since the last call."""
 
     def __init__(self, job_dir: Path) -> None:
         self._path = job_dir / FILE
         self._offset = 0
 
     def read(self) -> list[Event]:
-        """The new whole lines; half lines wait for their end, broken ones are left out."""
+        """The events of new, whole lines; a half-written line waits, a broken one is left out."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:
@@ -106,7 +106,7 @@ class ProgressReader:
 
 @dataclass
 class Progress:
-    """The state of a training run, as its events tell it."""
+    """The state of a training run, built from its events."""
 
     prepared: Event = field(default_factory=dict)
     steps: int = 0
@@ -118,7 +118,7 @@ class Progress:
     failure: Event | None = None
 
     def apply(self, events: Iterable[Event]) -> None:
-        """Take in events, in the order in which they were written."""
+        """Update the state with events, in the order in which they were written."""
         for event in events:
             kind = event["event"]
             if kind == "prepared":
@@ -146,7 +146,7 @@ class Progress:
 
     @property
     def best_tool_calls(self) -> Event | None:
-        """The `tool_calls` of the lowest validation loss; None when none were asked for."""
+        """The `tool_calls` event at the lowest validation loss; None when none were measured."""
         step = self._best_step
         return next((event for event in self.tool_calls if event["step"] == step), None)
 
@@ -180,7 +180,7 @@ def metrics(
 
 
 def read_all(job_dir: Path) -> Progress:
-    """Everything that was reported so far."""
+    """A job's progress from everything reported so far."""
     progress = Progress()
     progress.apply(ProgressReader(job_dir).read())
     return progress

@@ -1,4 +1,4 @@
-"""The stored jobs: what one holds, how its state moves, what of it is shown."""
+"""Stored customization jobs: their fields, their changes of state, and what the API shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 KIND = "customization_job"
 PRIVATE = ("name", "run", "error")
-"""Fields of a stored job that are not shown."""
+"""Fields of a stored job that the API does not show."""
 
 
 class Records:
@@ -59,7 +59,7 @@ class Records:
     def move(
         self, job_id: str, status: str, message: str = "", detail: str | None = None
     ) -> str | None:
-        """The status the job left for this one; None when it may not enter it from where it is.
+        """Move the job to a status; returns the one it left, or None when the move is not allowed.
 
         A message becomes a line of the job's log.
         """
@@ -95,7 +95,7 @@ class Records:
         )
 
     def keep(self, job_id: str, **fields: Any) -> Document:
-        """Store facts about the run that are not shown."""
+        """Store fields of the job's run, which the API does not show."""
         return self._documents.update(KIND, job_id, lambda job: {"run": {**job["run"], **fields}})
 
     def keep_error(self, job_id: str, error: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ class Records:
 
 
 def fields_of(body: Document, task: Task, option: Document) -> Document:
-    """The fields of a new job that say what was asked, and what was made of it."""
+    """A new job's fields: what the request asked for, and the settings it resolved to."""
     snapshot = {
         "base_model": task.base_model,
         "max_seq_length": task.max_seq_length,

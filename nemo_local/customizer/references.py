@@ -15,7 +15,7 @@ from nemo_local.core.urls import same_server
 from nemo_local.core.web import ENTITY_NAME, LONGEST_NAME, NAMESPACE_ID
 
 LONGEST_REPOSITORY = 96
-"""Characters of a repository's name, by the Hub's rules."""
+"""The most characters that a repository's name may have by the Hub's rules."""
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+\-]{0,254}")
 
 
@@ -27,9 +27,9 @@ class DatasetSource:
     """What the job shows: `ns/name`, or the URL it was given."""
     url: DatasetUrl
     limit: int | None = None
-    """Rows used at most; None = all."""
+    """The most rows to use; None = all."""
     hf_endpoint: str | None = None
-    """Another hub than the platform's Data Store; None = the Data Store."""
+    """A hub other than the platform's Data Store; None = the Data Store."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class OutputModel:
 
     @property
     def repository(self) -> str:
-        """Its repository in the Data Store; the version is a tag there."""
+        """The model's repository in the Data Store, where the version is a tag."""
         return f"{self.namespace}/{self.name}"
 
     @property
     def entity_path(self) -> str:
-        """Where the Entity Store has it."""
+        """The model's path in the Entity Store's API."""
         return f"/v1/models/{quote(self.namespace)}/{quote(f'{self.name}@{self.version}')}"
 
 
@@ -69,7 +69,7 @@ def split_name(reference: str, what: str, at_most: int = LONGEST_NAME) -> tuple[
 
 
 def parse_dataset_url(url: str) -> DatasetUrl:
-    """The parts of a dataset URL. Raises Invalid for another one."""
+    """The parts of a dataset URL. Raises Invalid for any other URL."""
     try:
         return split_dataset_url(url)
     except ValueError as error:
@@ -80,7 +80,7 @@ def find_dataset(given: Any, platform: Client) -> DatasetSource:
     """Where the dataset of a job lies; asks the Entity Store for names, the Data Store for files.
 
     Raises:
-        NotFound: there is no such dataset, or no such repository; near names are in the text.
+        NotFound: no such dataset (the message suggests similar names), or no such repository.
         Invalid: the reference has no form we know.
     """
     if isinstance(given, dict):
@@ -109,7 +109,7 @@ def find_dataset(given: Any, platform: Client) -> DatasetSource:
 def default_output(
     namespace: str, base_model: str, source: DatasetSource, finetuning_type: str
 ) -> str:
-    """The name of a model whose user gives none; a long name of the dataset is cut to fit."""
+    """The output model's name when the user gives none; a long dataset name is cut to fit."""
     base = re.sub(r"[^A-Za-z0-9_.]+", "-", base_model)  # an `@` would begin the version
     before, after = f"{base}-", f"-{finetuning_type}"
     room = LONGEST_REPOSITORY - len(f"{namespace}/{before}{after}")
@@ -150,7 +150,7 @@ def output_model(given: str | None, namespace: str, default_name: str, job_id: s
 
 
 def refuse_branch(model: OutputModel, platform: Client) -> None:
-    """Raise Invalid when the version is a branch of the model's repository: it could be no tag."""
+    """Raise Invalid when a branch of the model's repository has the version's name."""
     refs = platform.find(f"/v1/hf/api/models/{quote(model.repository)}/refs") or {"branches": []}
     if model.version in (branch["name"] for branch in refs["branches"]):
         raise Invalid(

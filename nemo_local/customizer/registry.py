@@ -50,7 +50,7 @@ class Registry:
         self._catalog = catalog
         self._models_dir = models_dir
         self._downloads = downloads
-        self._changing = threading.Lock()  # a target and its download, as one
+        self._changing = threading.Lock()  # a target and its download change together
 
     def create_target(self, body: Document) -> Document:
         """The new target; its download begins, if it needs one. Raises Conflict, Invalid."""
@@ -76,7 +76,7 @@ class Registry:
         )
 
     def get(self, kind: str, namespace: str, name: str) -> Document:
-        """The stored TARGET or CONFIG. Raises NotFound, with near names."""
+        """The stored TARGET or CONFIG. Raises NotFound, which suggests similar names."""
         try:
             return self._documents.get(kind, namespace, name)
         except NotFound:
@@ -87,7 +87,7 @@ class Registry:
     def update_target(self, namespace: str, name: str, body: Document) -> Document:
         """The target after a shallow merge, with a `warning_message`.
 
-        Raises Invalid; Conflict when downloaded weights would go that a job needs.
+        Raises Invalid; Conflict when it would remove downloaded weights that a job needs.
         """
         found = self.get(TARGET, namespace, name)
         defaults = {
@@ -102,8 +102,8 @@ class Registry:
         }
         self._check_target({**found, **changes})
         with self._changing:
-            # Not in the transaction, in which all writers would wait for the disk. A download that
-            # ends meanwhile writes fields that stay, or was of weights that are no longer wanted.
+            # Outside the transaction, where all writers would wait for the disk. A download ending
+            # meanwhile writes fields that this keeps, or fetched weights no longer wanted.
             before = self._documents.get_by_id(TARGET, found["id"])
             merged = {**before, **changes}
             if hub_of(merged) != hub_of(before):
@@ -121,7 +121,7 @@ class Registry:
     def update_config(self, namespace: str, name: str, body: Document) -> Document:
         """The config after a shallow merge and changes of options, with a `warning_message`.
 
-        Raises Invalid when it could not be shown, or no job could train with it.
+        Raises Invalid when the result could not be shown, or no job could train with it.
         """
         found = self.get(CONFIG, namespace, name)
         adding = body.pop("add_training_options", None) or []
@@ -151,7 +151,7 @@ class Registry:
         return {**config, "warning_message": warning}
 
     def delete(self, kind: str, namespace: str, name: str) -> Document:
-        """The answer to the delete. A target that a config or a job uses cannot go: Conflict."""
+        """Delete a TARGET or CONFIG; returns the reply. Raises Conflict for a target in use."""
         found = self.get(kind, namespace, name)
         if kind == TARGET:
             reference = f"{namespace}/{name}"
@@ -184,7 +184,7 @@ class Registry:
 
         Raises:
             Invalid: no version in the name, or no trainable target behind it.
-            NotFound: no such config; near names are in the text.
+            NotFound: no such config; the message suggests similar names.
         """
         if isinstance(given, str):
             config = self._named(given)
@@ -277,7 +277,7 @@ class Registry:
         self._downloads.check(target)
 
     def _state_of(self, target: Document, stored: bool = True) -> Document:
-        """The fields that tell what is here of a target's weights."""
+        """The fields of a target that tell whether its weights are here."""
         path, reason = self._checkpoint(target)
         without = "pending" if stored and is_downloaded(target) else "failed"
         status = "ready" if path else without

@@ -44,7 +44,7 @@ TARGET_FILTERS = ("base_model", "enabled", "name", "namespace", "status")
 
 
 def _known_hyperparameters(body: Any) -> Any:
-    """The body as it came; raises Invalid for a hyperparameter that validation would drop."""
+    """The body, unchanged; raises Invalid for a hyperparameter that validation would drop."""
     given = body.get("hyperparameters") if isinstance(body, Mapping) else None
     if isinstance(given, Mapping):
         refuse_unknown(given)
@@ -59,7 +59,7 @@ JobBody = Annotated[
 ]
 POD_SPEC = as_sent(pod_spec=TrainingPodSpec)
 STORED: dict[str, Any] = {"response_model_exclude_unset": True}
-"""Of an answer that shows the fields that are stored, and no others."""
+"""Route options with which an answer shows the stored fields and no others."""
 
 
 def router(service: CustomizerService, dependencies: list[params.Depends]) -> APIRouter:

@@ -15,14 +15,14 @@ VALIDATION_FOLDERS = ("validation", "valid", "val", "dev")
 SUFFIXES = (".jsonl", ".json")
 
 SPLIT_SEED = 1111
-"""Seed of the validation split that we carve out, as the real service has it."""
+"""Seed of the validation split, the same as the real service's."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of some files, read anew whenever they are gone through; none stays in memory.
+    """The rows of some files, read anew at each iteration; none stays in memory.
 
-    Raises (while they are gone through):
+    Raises (during iteration):
         InvalidRow: see RowReader.read.
     """
 
@@ -30,9 +30,9 @@ class Rows:
     root: Path
     files: list[Path]
     limit: int | None = None
-    """Rows at most."""
+    """The most rows to read; None = all."""
     chosen: Callable[[int], bool] | None = None
-    """Whether the row of this number, counted from 0, is one of them; None for all."""
+    """Tells whether the row of this number, counted from 0, is included; None = all are."""
 
     def __iter__(self) -> Iterator[Row]:
         rows = self.reader.read(self.root, self.files, self.limit)
@@ -52,10 +52,10 @@ class Rows:
 def find_files(root: Path) -> tuple[list[Path], list[Path]]:
     """The training and the validation files of a dataset folder, each in name order.
 
-    `training/` and `validation/` first; else files that are called so, by a word of their own
-    (`dev-1.jsonl`, not `devices.jsonl`) or as the real service has it (`train*`, and beside those
-    `val*`); else, without any other hint, every file at the top is training data. Hidden files are
-    no data, nor is what hidden folders hold.
+    Folders `training/`, `validation/` and their synonyms come first; else files at the top named
+    so, as a whole word (`dev-1.jsonl`, not `devices.jsonl`) or as the real service has it
+    (`train*`, and beside those `val*`); else every file at the top is training data. Hidden files,
+    and those in hidden folders, are left out.
     """
     training = _in_folders(root, TRAINING_FOLDERS) or _called(root, "train")
     words = rf"({'|'.join(VALIDATION_FOLDERS)})(?![a-zA-Z])"
@@ -67,15 +67,15 @@ def find_files(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def is_data(path: Path) -> bool:
-    """Whether a file of this path below a dataset's folder has rows, as its name tells."""
-    # Of Jupyter hidden folders hold copies, of the Hub's client notes; macOS has hidden files.
+    """Whether the file at this path in a dataset's folder holds rows, judged by its name."""
+    # Jupyter and the Hub's client keep copies and notes in hidden folders; macOS has hidden files.
     return path.suffix in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def validation_numbers(count: int) -> frozenset[int]:
     """Numbers of the rows that are split off for validation: a random tenth, at least one.
 
-    One row alone stays training data, and there is no validation then.
+    A single row stays training data, and there is no validation then.
     """
     if count < 2:
         return frozenset()

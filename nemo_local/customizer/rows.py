@@ -1,4 +1,4 @@
-"""The rows of a dataset folder, in the one form that rendering expects."""
+"""Parses the rows of dataset files into chats, prompts with completions, or preferences."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ChatRow:
     where: str
     """File and line, for messages."""
     learn_from: int = 0
-    """Number of the first message that may be learnt; what the assistant said before is given."""
+    """Index of the first message to train on; what the assistant said before is only context."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class PreferenceRow:
 Row = ChatRow | TextRow | PreferenceRow
 
 Template = list[tuple[str, str]]
-"""The texts of a prompt template, and the key after each; the last one is the answer's."""
+"""The texts of a prompt template, each with the key after it; the last key is the answer's."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RowReader:
     """Whether rows are pairs of answers, as `dpo` takes them."""
 
     def read(self, root: Path, files: Iterable[Path], limit: int | None = None) -> Iterator[Row]:
-        """The rows of these files, one by one, merged in order; at most `limit`, when it is given.
+        """Iterates over the rows of these files in order; at most `limit`, when it is given.
 
         Raises:
             InvalidRow: a line is not JSON, or has no schema we know; names file and line.
@@ -124,7 +124,7 @@ def parse_template(template: str) -> Template:
     parse_template("Q: {prompt} A: {completion}") -> [("Q: ", "prompt"), (" A: ", "completion")]
 
     Raises:
-        InvalidRow: it names no key, says more than a key in braces, or goes on after the last one.
+        InvalidRow: it names no key, has more than a key in braces, or text after the last key.
     """
     shown = f"prompt_template {template!r}"
     try:
@@ -137,7 +137,7 @@ def parse_template(template: str) -> Template:
     before = ""
     for text, key, form, conversion in parts:
         before += text
-        if key is None:  # a brace that stands for itself
+        if key is None:  # an escaped brace
             continue
         if not key or form or conversion:
             raise InvalidRow(f"{shown}: braces must hold the key of a row and nothing else")
@@ -159,7 +159,7 @@ def _values(path: Path, name: str) -> Iterator[tuple[int, Any]]:
         except json.JSONDecodeError as error:
             place = f"column {error.colno}"
             raise InvalidRow(f"{name} line {number}: not JSON ({error.msg}, {place})") from None
-        except (ValueError, RecursionError) as error:  # a number too long, lists in lists
+        except (ValueError, RecursionError) as error:  # a number too long, lists nested too deep
             raise InvalidRow(f"{name} line {number}: cannot be read ({error})") from None
 
 
@@ -189,7 +189,7 @@ def _text(value: Any) -> str:
 
 
 def _list_of_rows(path: Path, name: str) -> Any:
-    """The one value of a file, which is read whole."""
+    """The JSON value of a whole file: a list of rows."""
     try:
         return json.loads("".join(line for _, line in _lines(path, name)))
     except json.JSONDecodeError as error:
@@ -218,7 +218,7 @@ def _message(value: Any, where: str) -> dict[str, Any]:
         raise InvalidRow(f"{where}: role {role!r} is not one of {sorted(ROLES)}")
     message: dict[str, Any] = {"role": ROLES[role], "content": _content(value, where)}
     calls = _decoded(value.get("tool_calls"), where, "tool_calls")
-    # As they were called before there were tools.
+    # The older form of a tool call in OpenAI's API.
     function = None if calls else _decoded(value.get("function_call"), where, "function_call")
     if function:
         calls = [{"function": function}]
@@ -279,7 +279,7 @@ def _tools(value: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _decoded(value: Any, where: str, name: str) -> Any:
-    """A value that may have been stored as JSON text, which is how Arrow keeps mixed objects."""
+    """The value, decoded if it was stored as JSON text, which is how Arrow keeps mixed objects."""
     if not isinstance(value, str):
         return value
     try:

@@ -32,13 +32,13 @@ T = TypeVar("T")
 POLL_S = 0.1
 ASK_AGAIN_S = 0.3
 LEAVES_CHECKPOINT_WITHIN_S = 8.0
-"""What a training gets to end the step under way and save it, when the platform stops."""
+"""Time a training has to finish its step and save a checkpoint when the platform stops."""
 SERVED_WITHIN_S = 30.0
 LISTED_WITHIN_S = 5.0
 TELL_AGAIN_S = 1.0
-"""Until the end of a job is written down again, where a full disk did not let it."""
+"""Pause before a job's end is recorded again after a full disk prevented it."""
 ATTEMPTS = 3
-"""A job that was running when the platform died is picked up so many times, then failed."""
+"""Runs of a job that the platform's end may cut off at the same step before the job fails."""
 
 
 class JobFailed(Exception):
@@ -71,7 +71,7 @@ class JobRun:
     ) -> None:
         """`environment` is for the training process alone, and may hold secrets.
 
-        `stopping` is whether the platform does: then nothing that fails is the job's fault.
+        `stopping` tells whether the platform stops: a failure is then not the job's fault.
         """
         self.id: str = job["id"]
         self.folder = jobs_dir / self.id
@@ -91,12 +91,12 @@ class JobRun:
         except NotFound:  # its model may be another job's by now
             logger.info("customization job %s was deleted", self.id)
         finally:
-            # Not before: beside a training it would take its memory and its processor.
+            # Only now: beside a training, a spare would compete for memory and processor.
             if not self._stopping():
                 self._processes.prepare()
 
     def interrupted(self) -> None:
-        """End a cancelled job; a job the platform left when it stopped stays as it is."""
+        """End a cancelled job; one that only the platform's stop interrupted stays as it is."""
         if self._records.get(self.id)["status"] != "cancelling":
             return
         self._mark_failed()
@@ -104,7 +104,7 @@ class JobRun:
         self.clean()
 
     def clean(self) -> None:
-        """Keep the logs of a finished job; its files are in the Data Store."""
+        """Delete a finished job's files except its logs; any output is in the Data Store."""
         for name in ("data", "tokens", "checkpoints", "best", "adapter", "model"):
             for ending in ("", ".fetched", ".partial"):
                 shutil.rmtree(self.folder / f"{name}{ending}", ignore_errors=True)
@@ -173,7 +173,7 @@ class JobRun:
         progress.apply(reader.read())
         progress.failure, progress.finished = None, False
         returncode, heard = self._run_process(reader, progress, cancelled)
-        killed_first = returncode < 0 and not heard  # the spare perhaps, as it got the job
+        killed_first = returncode < 0 and not heard  # perhaps the spare, just as it got the job
         if killed_first and not self._stopping():
             self._records.log(self.id, "TrainingJobCreated", "the process was killed; once more")
             returncode, _ = self._run_process(reader, progress, cancelled)
@@ -186,7 +186,7 @@ class JobRun:
     def _run_process(
         self, reader: ProgressReader, progress: Progress, cancelled: threading.Event
     ) -> tuple[int, bool]:
-        """Train in a process to its end; how it ended, and whether it reported anything."""
+        """Train in a process to its end; its exit status, and whether it reported anything."""
         with (self.folder / "train.log").open("ab") as log:
             process = self._processes.start(self.folder, log, self._environment)
             try:
@@ -203,7 +203,7 @@ class JobRun:
         progress: Progress,
         cancelled: threading.Event,
     ) -> bool:
-        """Pass on what the process reports, to its end; whether it reported anything."""
+        """Record what the process reports until it ends; whether it reported anything."""
         announced: Any = None
         heard = ended = False
         while not ended:
@@ -247,7 +247,7 @@ class JobRun:
         self.clean()
 
     def _wait_until_served(self, model_id: str, base: str, cancelled: threading.Event) -> str:
-        """Empty once inference lists the adapter; else why it does not."""
+        """Wait until inference lists the adapter; why it does not, or empty when it does."""
         deadline = time.monotonic() + SERVED_WITHIN_S
         reason = "inference does not list it"
         while time.monotonic() < deadline:
@@ -279,12 +279,12 @@ class JobRun:
             return False
 
     def _fail(self, failure: JobFailed, cancelled: threading.Event) -> None:
-        """Record the failure, unless what failed is that the platform stops."""
+        """Record the failure, unless it came from the platform's stop."""
         if self._stopping():
             return self.interrupted()
         reason = str(failure)
         logger.warning("customization job %s failed: %s", self.id, reason)
-        self.clean()  # a full disk has room for the reason
+        self.clean()  # makes room for the reason on a full disk
         self._mark_failed()
         while True:
             try:
@@ -299,7 +299,7 @@ class JobRun:
                 return self.interrupted()
 
     def _mark_failed(self) -> None:
-        """Say in the Entity Store that the model did not come; one that is gone stays gone."""
+        """Mark the model `upload_failed` in the Entity Store, unless it was deleted there."""
         try:
             self._set_artifact_status("upload_failed")
         except Exception as error:  # a job ends whatever others made of the entity
@@ -308,7 +308,7 @@ class JobRun:
             )
 
     def _set_artifact_status(self, status: str) -> bool:
-        """Whether the model is still in the Entity Store, where it has this status now."""
+        """Set the model's artifact status in the Entity Store; False when it was deleted there."""
         try:
             artifact = self._platform.get(self.output.entity_path).get("artifact") or {}
             changed = {"artifact": {**artifact, "status": status}}
@@ -321,10 +321,10 @@ class JobRun:
 
 
 def _until(cancelled: threading.Event, work: Callable[[], T]) -> T:
-    """What the work gives, in a thread that is left to itself once the job is to end.
+    """The result of `work`, run in a thread that is abandoned once `cancelled` is set.
 
     Raises:
-        Interrupted, or what the work raises.
+        Interrupted: `cancelled` was set. Else whatever `work` raises.
     """
     done: Future[T] = Future()
 

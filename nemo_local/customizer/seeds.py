@@ -1,4 +1,4 @@
-"""The targets and configs of the catalogue, offered anew at each start."""
+"""Stores the catalogue's targets and configs, anew at each start."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nemo_local.customizer.registry import CONFIG, Registry
 
 TARGET_VERSION, CONFIG_VERSION = "2.0", "v1.0.0"
 HARDWARE = {DEFAULT_MODEL: ("80GB", "A100", "L40")}
-"""Further names of a seeded config; the others come as +80GB only."""
+"""Hardware suffixes of a model's seeded configs; the other models' end in +80GB only."""
 MAX_SEQ_LENGTH = 4096
 
 
 class Seeds:
-    """Every chat model of the catalogue as a target and its configs."""
+    """Stores every chat model of the catalogue as a target with its configs."""
 
     def __init__(self, documents: Documents, catalog: Catalog, registry: Registry) -> None:
         self._documents = documents
@@ -24,7 +24,7 @@ class Seeds:
         self._registry = registry
 
     def offer(self) -> None:
-        """Store what is new or has changed; what has no weights that can be read is disabled."""
+        """Store what is new or has changed; a model without readable weights is disabled."""
         for model in self._catalog.models.values():
             if model.role == "chat":
                 weights_changed = self._offer_target(model)
@@ -32,7 +32,7 @@ class Seeds:
                     self._offer_config(model, hardware, weights_changed)
 
     def _offer_target(self, model: CatalogModel) -> bool | None:
-        """Whether its weights are others than at the last start; None when we cannot know."""
+        """Store a model's target; whether its weights changed since last time, None = unknown."""
         namespace, name = f"{model.id}@{TARGET_VERSION}".split("/", 1)
         there = model.path is not None
         fields = {

@@ -1,4 +1,4 @@
-"""What the log of a job says about its training."""
+"""Sentences for a job's log: what its training will do, how it ended, how to serve it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nemo_local.customizer.references import OutputModel
 
 
 def how_it_ended(returncode: int, progress: Progress) -> str:
-    """Why a training process that reported no failure has not finished."""
+    """Why a training process ended early without reporting a failure."""
     if returncode == DISK_FULL:
         return "the disk is full, so that not even the reason could be written; make room"
     at = f"after step {progress.steps} of {progress.prepared.get('total_steps', '?')}"
@@ -24,7 +24,7 @@ def how_it_ended(returncode: int, progress: Progress) -> str:
 
 
 def summary(prepared: dict[str, Any]) -> str:
-    """What a run is about to do."""
+    """What a run will do: its sequences, steps, computation and trackers."""
     parts = [
         f"{prepared['rows']} training and {prepared['validation_rows']} validation sequences",
         f"{prepared['total_steps']} steps",
@@ -42,7 +42,7 @@ def summary(prepared: dict[str, Any]) -> str:
 
 
 def result(progress: Progress) -> str:
-    """What a run came to."""
+    """What a run achieved: its steps, best epoch and share of right tool calls."""
     parts = [f"{progress.steps} steps, best epoch {progress.best_epoch}"]
     found = progress.best_tool_calls
     if found:
@@ -54,7 +54,7 @@ def result(progress: Progress) -> str:
 
 
 def how_to_serve(output: OutputModel) -> str:
-    """What to do with a model that is no adapter."""
+    """How to serve an output that is a whole model, not an adapter."""
     return (
         f"{output} is a whole model, which is served once it is deployed: POST "
         f"/v1/deployment/model-deployments with config.model {str(output)!r}"
@@ -62,7 +62,7 @@ def how_to_serve(output: OutputModel) -> str:
 
 
 def not_registered(output: OutputModel) -> str:
-    """Why a model is not served whose entity somebody deleted while it was trained."""
+    """Why an output is not served: its entity was deleted during training."""
     return (
         f"{output} is stored, but not served: its model entity was deleted; "
         "POST /v1/models registers it again"

@@ -1,4 +1,4 @@
-"""The rules of customization jobs."""
+"""Creates, lists, cancels and deletes customization jobs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class CustomizerService:
         settings: Settings,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`stopping` is whether the platform ends, from before it stops answering."""
+        """`stopping` tells whether the platform shuts down; true before it stops answering."""
         self._downloads = Downloads(documents, settings)
         self.registry = Registry(documents, catalog, settings.models_dir, self._downloads)
         self._documents = documents
@@ -72,17 +72,17 @@ class CustomizerService:
         self._stopping = stopping
         self._hub = Hub(platform.base_url, settings.token)
         self._processes = TrainingProcesses(settings.threads, bool(settings.spare_training))
-        # What a failed run left is replaced in two steps, which two jobs must not mix.
+        # Replacing what a failed run left takes two steps, which two jobs must not interleave.
         self._registering = threading.Lock()
         # One worker: one training at a time, others wait.
         self._runner = JobRunner(workers=1, name="customizer")
 
     def start(self) -> None:
-        """Offer the catalogue, and pick up the jobs that an earlier process left."""
+        """Store the catalogue's targets and configs, and resume what an earlier process left."""
         Seeds(self._documents, self._catalog, self.registry).offer()
         self._downloads.resume()
         for job in self._records.all():
-            if job["status"] in FINISHED:  # a moment before the platform was killed perhaps
+            if job["status"] in FINISHED:  # perhaps just before the platform was killed
                 self._run_of(job).clean()
             elif job["status"] == "cancelling":
                 with suppress(NotFound):  # deleted a moment ago
@@ -92,25 +92,26 @@ class CustomizerService:
                 self._submit(job)
 
     def prepare(self) -> None:
-        """Have a process wait for the first job; one that is under way prepares for the next."""
+        """Warm up for the first job; a job under way does so for the next one when it ends."""
         if all(job["status"] in FINISHED for job in self._records.all()):
             self._processes.prepare()
             self._hub.prepare()
 
     def stop(self) -> None:
-        """End the running training and downloads; the next start goes on with them."""
+        """Stop the running training and downloads; the next start resumes them."""
         self._downloads.stop()
         self._runner.shutdown()
         self._processes.close()
 
     def create_job(self, body: Document, wandb_api_key: str | None = None) -> Document:
-        """The new job, in state `created`. Everything a request can get wrong is told here.
+        """The new job, in state `created`, after all the checks that a request can fail.
 
-        `wandb_api_key` is for this job's training process, while this platform runs.
+        `wandb_api_key` goes to this job's training process only, and is forgotten when the
+        platform ends.
 
         Raises:
             Invalid: a hyperparameter, config, precision or name we cannot use.
-            NotFound: no such config or dataset; near names are in the text.
+            NotFound: no such config or dataset; the message suggests similar names.
             Conflict: the output model exists.
         """
         job_id = new_id("cust")
@@ -180,7 +181,7 @@ class CustomizerService:
         return {**job["status_details"], "status": job["status"]}
 
     def cancel(self, job_id: str) -> Document:
-        """The job, asked to stop; one that has not begun is cancelled at once.
+        """Ask the job to stop; one that has not begun is cancelled at once. Returns the job.
 
         Raises:
             NotFound; Conflict: the job has ended.
@@ -195,11 +196,11 @@ class CustomizerService:
         return self.job(job_id)
 
     def delete(self, job_id: str) -> None:
-        """Forget the job and its files; a job that runs is cancelled first. Raises NotFound."""
+        """Delete a job and its files, after cancelling it if it runs. Raises NotFound, Conflict."""
         if self._records.get(job_id)["status"] not in FINISHED:
             self.cancel(job_id)
             self._wait_until_ended(job_id)
-        # Files whose job is gone would stay for good.
+        # Files first: without their job they would stay for good.
         shutil.rmtree(self._jobs_dir / job_id, ignore_errors=True)
         self._records.delete(job_id)
 
@@ -232,7 +233,7 @@ class CustomizerService:
         return name, self.registry.trainable(name, "hyperparameters.distillation.teacher")
 
     def _store(self, job_id: str, namespace: str, job: Document, num_parameters: int) -> Document:
-        """The new job, whose model is announced before. Raises Conflict."""
+        """Register the output model, then store the new job. Raises Conflict."""
         output = OutputModel(**job["run"]["output"])
         with self._registering:
             self._register(output, job, num_parameters)
@@ -245,7 +246,7 @@ class CustomizerService:
                 raise
 
     def _register(self, output: OutputModel, job: Document, num_parameters: int) -> None:
-        """Announce the model in the Entity Store; what a failed run left is replaced."""
+        """Register the model in the Entity Store, replacing what a failed run left."""
         snapshot = job["config_snapshot"]
         existing = self._platform.find(output.entity_path)
         if existing is not None:
@@ -274,7 +275,7 @@ class CustomizerService:
                 "tensor_parallelism": 1,
             },
         }
-        # What has no `peft` is a model of its own and no adapter of its base.
+        # A model without `peft` counts as a whole model, not as an adapter of its base.
         if snapshot["training_option"]["finetuning_type"] == "lora":
             entity["peft"] = {"finetuning_type": "lora"}
         try:
@@ -285,7 +286,7 @@ class CustomizerService:
             raise
 
     def _gave_up(self, output: OutputModel) -> bool:
-        """Whether jobs were to make this model, and all ended without it."""
+        """Whether there were jobs to make this model, and all failed or were cancelled."""
         ends = [j["status"] for j in self._records.all() if j["output_model"] == str(output)]
         return bool(ends) and all(end in ("failed", "cancelled") for end in ends)
 
@@ -316,7 +317,7 @@ class CustomizerService:
 def _plan(
     given: Document, option: Document, base_model: str, checkpoint: Path, can_pack: bool
 ) -> Plan:
-    """What the trainer does for these hyperparameters. Raises Invalid."""
+    """The trainer's plan for these hyperparameters. Raises Invalid."""
     unserved = why_no_adapter(checkpoint)
     if option["finetuning_type"] == "lora" and unserved:
         raise Invalid(

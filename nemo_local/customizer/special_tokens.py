@@ -6,8 +6,8 @@
     }
 
 is what a target (`TargetCreateParams.tokenizer`) says when a chat template marks turns with tokens
-that the checkpoint does not have, or has and was never trained on. Each of the tokens becomes one
-token wherever it stands, and its rows in the model are trained. `eos_token` ends every answer.
+that the checkpoint lacks, or has but was never trained on. Each is encoded as one token wherever it
+occurs, and its rows in the model are trained. `eos_token` ends every answer.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from nemo_local.customizer.texts import UntrainableData
 
 ADDED, END = "additional_special_tokens", "eos_token"
 MOST = 1000
-"""Tokens that one target may name."""
+"""The most tokens that one target may name."""
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The tokens that a target names."""
+    """Ids of the special tokens that a target names."""
 
     ids: list[int]
-    """All of them, ascending."""
+    """Ids of all of them, ascending."""
     new: list[int]
-    """Those that the checkpoint's tokenizer does not have, ascending."""
+    """Ids of those that the checkpoint's tokenizer lacks, ascending."""
 
 
 NO_TOKENS = SpecialTokens([], [])
 
 
 def check_tokenizer(given: Any) -> None:
-    """Raise Invalid, naming it, for an override of the tokenizer that we cannot carry out."""
+    """Raise Invalid for an unsupported override of the tokenizer; the message names it."""
     overrides = given or {}
     for key in overrides:
         if key not in (ADDED, END):
@@ -61,10 +61,10 @@ def check_tokenizer(given: Any) -> None:
 
 
 def load_tokenizer(task: Task) -> tuple[Any, SpecialTokens]:
-    """The tokenizer that a task trains with, its chat template included, and what was added to it.
+    """The tokenizer that a task trains with, chat template included, and its special tokens.
 
     Raises:
-        UntrainableData: the end of an answer is not one of its tokens.
+        UntrainableData: the target's `eos_token` is not one of its tokens.
     """
     from transformers import AddedToken, AutoTokenizer
 

@@ -1,4 +1,4 @@
-"""What a training process is told of its job."""
+"""The description of a job for its training process: `job.json` in the job's folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "job.json"
 
 @dataclass(frozen=True)
 class Task:
-    """One training: of which weights, on which rows, on what."""
+    """One training: which weights, on which rows, on which devices."""
 
     plan: Plan
     base_model: str
@@ -24,38 +24,38 @@ class Task:
     model_path: Path
     """Folder of the weights."""
     dataset: str
-    """As its job shows it; the files are in the job's folder."""
+    """The dataset as its job shows it; the files are in the job's folder."""
     prompt_template: str
     max_seq_length: int
     precision: str
-    """As the config asks: bf16-mixed, bf16 or fp32."""
+    """The precision that the config asks for: bf16-mixed, bf16 or fp32."""
     chat_prompt_template: str | None = None
-    """None for that of the checkpoint."""
+    """Jinja chat template; None = the checkpoint's own."""
     tokenizer: Mapping[str, Any] | None = None
-    """What a target changes of the checkpoint's, see special_tokens.py."""
+    """The target's changes to the checkpoint's tokenizer, see special_tokens.py."""
     limit: int | None = None
-    """Rows to train on, the first; None for all."""
+    """How many rows to train on, from the first; None = all."""
     tools: Sequence[dict[str, Any]] = ()
-    """Of chat rows that name none."""
+    """Tools of chat rows that name none."""
     device: str = "auto"
     threads: int | None = None
-    """Of a CPU; None for all."""
+    """CPU threads; None = all."""
     parallel: WantedProcesses = WantedProcesses()
     wandb: Mapping[str, Any] | None = None
-    """See integrations.asked_of_wandb; None when nobody asked for it."""
+    """Settings of Weights & Biases (integrations.asked_of_wandb); None = not asked for."""
     teacher: str | None = None
     """The target that a distillation learns from."""
     teacher_path: Path | None = None
-    """Folder of its weights."""
+    """Folder of the teacher's weights."""
 
     def as_json(self) -> dict[str, Any]:
-        """The task as a job keeps it."""
+        """The task in JSON types, as the stored job keeps it."""
         values = asdict(self).items()
         return {name: str(value) if isinstance(value, Path) else value for name, value in values}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Task:
-        """The task that `as_json` gave."""
+        """The task from what `as_json` returned."""
         teacher = value.get("teacher_path")
         return cls(**{
             **value,
@@ -66,10 +66,10 @@ class Task:
         })  # fmt: skip
 
     def write(self, job_dir: Path) -> None:
-        """Leave the task in a job's folder, for its training process."""
+        """Write the task into a job's folder, for its training process."""
         (job_dir / FILE).write_text(json.dumps(self.as_json(), indent=2), encoding="utf-8")
 
     @classmethod
     def read(cls, job_dir: Path) -> Task:
-        """The task of a job's folder. Raises OSError, ValueError."""
+        """The task in a job's folder. Raises OSError, ValueError."""
         return cls.from_json(json.loads((job_dir / FILE).read_text(encoding="utf-8")))

@@ -13,9 +13,9 @@ PREFIX = "nemo-trainings-"
 
 
 class TemporaryFolder:
-    """A folder that goes with its platform, or with the next one of this user.
+    """A temporary folder removed at its platform's end, or else by this user's next platform.
 
-    Whoever uses it holds a lock, which the system takes back when a process is killed.
+    A platform locks its folder; the system releases the lock of a process that was killed.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class TemporaryFolder:
             self._lock = _lock_of_ours(self.path)
 
     def close(self) -> None:
-        """Remove it with all that is in it; a second time changes nothing."""
+        """Remove the folder and its contents; a second call changes nothing."""
         if self._lock is not None:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
@@ -37,12 +37,12 @@ class TemporaryFolder:
 
 
 def _lock_of_ours(folder: Path) -> int | None:
-    """None when another platform just took the folder for one that was left."""
+    """Lock a folder just made; None when another platform took it for an abandoned one."""
     try:
         descriptor = _locked(folder)
     except BlockingIOError:
         return None
-    except OSError:  # a file system without locks; nothing that is left there is removed, either
+    except OSError:  # a file system without locks, where abandoned folders are not removed, either
         return os.open(folder, os.O_RDONLY)
     if folder.exists():
         return descriptor
@@ -51,10 +51,10 @@ def _lock_of_ours(folder: Path) -> int | None:
 
 
 def _locked(folder: Path) -> int:
-    """A descriptor of the folder that nobody else can have.
+    """A descriptor of the folder with an exclusive lock.
 
     Raises:
-        BlockingIOError: somebody has it.
+        BlockingIOError: another process holds the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:

@@ -1,13 +1,13 @@
-"""Rows as texts, with what of them is learnt.
+"""Rows rendered as text, with the spans that count in the loss.
 
 A conversation is rendered with the model's own chat template, as inference renders it. What the
 assistant wrote is found by rendering twice: everything before the turn with the generation prompt
-(that is what the model sees when it must answer), and everything up to and with the turn; the
+(what the model sees when it must answer), and everything up to and including the turn; the
 difference is the answer, and the loss is on nothing else.
 
-Some templates show what was asked otherwise once it is answered: Mistral's drop the system message
-there, and those of reasoning models begin an answer with `<think>` in the prompt only. Then the
-answer is what changes with its words, and it is learnt behind its own prompt.
+Some templates render a prompt differently once it is answered: Mistral's drop the system message,
+and those of reasoning models put the opening `<think>` into the prompt only. The answer is then the
+part of the text that changes with its words, and it is trained on after its own prompt.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class UntrainableData(Exception):
 
 @dataclass(frozen=True)
 class Span:
-    """Characters [start, end) of a text that are learnt."""
+    """Characters [start, end) of a text that count in the loss."""
 
     start: int
     end: int
@@ -37,19 +37,19 @@ class Span:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A text and the spans of it that are learnt."""
+    """A text and its spans that count in the loss."""
 
     text: str
     spans: list[Span]
     where: str
     answers: bool = True
-    """Whether what is learnt answers something; a completion may be all there is."""
+    """Whether the spans answer a prompt in the text; a completion may be the whole text."""
     after_bos: bool = False
-    """Whether the tokenizer's first token stands before the text, as before a bare prompt."""
+    """Whether a BOS token goes before the text, as the tokenizer puts one before a bare prompt."""
 
 
 class Texts:
-    """Makes texts of rows for one tokenizer."""
+    """Renders rows as text for one tokenizer."""
 
     def __init__(self, tokenizer: Any, stop_ids: Collection[int]) -> None:
         self._tokenizer = tokenizer
@@ -57,12 +57,12 @@ class Texts:
         self._after_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
 
     def of(self, row: ChatRow | TextRow, rejected: bool = False) -> list[Rendered]:
-        """The texts to learn from: one for most rows.
+        """The texts of a row to train on: one for most rows.
 
         A template may move text when the conversation goes on (tools after the *last* user
-        message, say). An earlier answer then was given to another prompt than the whole
-        conversation shows, and gets a sequence of its own. What the assistant says first of all
-        answers nothing, and is given.
+        message, say). An earlier answer then had another prompt than the whole conversation
+        shows, and gets a sequence of its own. An assistant message that opens the conversation
+        answers nothing, and is only context.
         """
         if isinstance(row, TextRow):
             return [self._completion(row)]
@@ -84,10 +84,10 @@ class Texts:
         return [*sequences, Rendered(text, spans, row.where)]
 
     def _answer(self, row: ChatRow, number: int, prompt: str, full: str) -> str:
-        """What of a text is the answer, where the prompt is not how the text begins.
+        """The answer in `full`, the text up to its turn, which does not begin with the prompt.
 
-        It begins where other answers would make another text. White space before it that does not
-        end the prompt is the answer's.
+        The answer begins where the text would differ with another answer. White space before that
+        point belongs to the answer unless the prompt ends with it.
         """
         before = row.messages[:number]
         others = [
@@ -108,12 +108,12 @@ class Texts:
 
     def _completion(self, row: TextRow) -> Rendered:
         text = row.prompt + row.completion + self._end_of_text(row)
-        # A space before a word is part of its token, so inference is asked without it.
+        # A space before a word is part of the word's token, so inference prompts end without it.
         start = len(row.prompt.removesuffix(" "))
-        if not start and not self._after_bos:  # it would be asked nothing
+        if not start and not self._after_bos:  # the prompt would be empty
             start = len(row.prompt)
         span = Span(start, len(text), whole=False)
-        # Not as text: some tokenizers begin what follows a special token otherwise than a text.
+        # BOS is no part of the text: some tokenizers encode text differently after a special token.
         return Rendered(text, [span], row.where, answers=False, after_bos=self._after_bos)
 
     def _end_of_text(self, row: TextRow) -> str:
@@ -137,7 +137,7 @@ class Texts:
 
     def _check_tools(self, row: ChatRow, number: int, prompt: str, rejected: bool) -> None:
         offered = [tool["function"]["name"] for tool in row.tools]
-        # To call what is no tool is what the model learns not to do.
+        # A rejected answer may call what is no tool: the model learns not to.
         calls = row.messages[number].get("tool_calls", []) if offered and not rejected else []
         called = [call["function"]["name"] for call in calls]
         # What users say may name a tool, too.
@@ -163,5 +163,5 @@ class Texts:
     def _without_tools(self, row: ChatRow, number: int) -> str:
         try:
             return self._render(replace(row, tools=[]), number, add_generation_prompt=True)
-        except UntrainableData:  # it may want some
+        except UntrainableData:  # the template may require tools
             return ""

@@ -1,1 +1,1 @@
-"""Layers of a network in training, in fewer and larger operations than the libraries take."""
+"""A network's layers in training, in fewer and larger operations than the libraries'."""

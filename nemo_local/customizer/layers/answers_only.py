@@ -1,9 +1,9 @@
-"""The end of a network computed where something is learnt, and nowhere else.
+"""Computes the end of a network only at the tokens that predict an answer token.
 
-Above the last layer's attention every token is for itself, so only the tokens before a learnt one
-are taken further: through the last layer's MLP, the norm and the output head. In tool calling
-three quarters of the tokens are prompt. Where the last layer has another form, or may not become
-another class, only the output head ends there.
+Above the last layer's attention every token is computed by itself, so only these tokens go
+through the last layer's MLP, the norm and the output head. In tool calling three quarters of the
+tokens are prompt. Where the last layer has another form, or may not become another class, only
+the output head is restricted so.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 def end_at_answers(model: Any) -> bool:
     """Let a causal model take `answers` [N], the places in [B, T] to compute logits for.
 
-    With them its logits are [1, N, V], without them [B, T, V] as ever. Returns whether the model
-    has a last layer that can be ended so; others stay as they are.
+    With them its logits are [1, N, V], without them [B, T, V] as usual. Returns whether the model's
+    last layer allows it; other models stay as they are.
     """
     layers: Any = getattr(model.base_model, "layers", [None])
     kind = _ENDING.get(type(layers[-1]))
@@ -37,9 +37,9 @@ def ends_at_answers(model: nn.Module) -> bool:
 
 @contextmanager
 def rows_end_to_end(model: Any) -> Iterator[None]:
-    """Within it a causal model's last hidden states are [1, B T, h] instead of [B, T, h].
+    """A context in which a causal model's last hidden states are [1, B T, h], not [B, T, h].
 
-    So its `logits_to_keep` can be any places of the rows.
+    Its `logits_to_keep` can then be any places of the rows.
     """
     decoder: Any = model.get_decoder()
     if not hasattr(decoder, "end_to_end"):  # one hook for all passes: each is compiled but once
@@ -57,7 +57,7 @@ def _lay_end_to_end(decoder: Any, _: Any, output: Any) -> None:
 
 
 class Ending(nn.Module):
-    """What the three classes of layers compute, from the MLP on for the `answers` only."""
+    """The forward pass of the three layer classes, from the MLP on for the `answers` only."""
 
     self_attn: Any
     mlp: Any

@@ -1,10 +1,10 @@
 """Causal attention without a mask, for training rows that are padded on the right.
 
-Causal attention never looks there. On a CPU short rows are computed one at a time: scores of one
-row fit into the processor's cache, those of a batch do not. At 80 to 400 tokens a training step
-takes 60 to 90 % of its time with plain attention, and less than with PyTorch's fused kernel. On a
-GPU it is that kernel. Under its own name transformers does not ask, in each pass, whether the
-positions on the GPU need a mask, and waits for the answer.
+Causal attention never looks at padding there. On a CPU short rows are computed one at a time:
+scores of one row fit into the processor's cache, those of a batch do not. At 80 to 400 tokens a
+training step takes 60 to 90 % of its time with plain attention, and less than with PyTorch's fused
+kernel. On a GPU that kernel is used, under a name of our own: under its usual one transformers asks
+in each pass whether the positions on the GPU need a mask, and waits for the answer.
 """
 
 from typing import Any
@@ -21,9 +21,9 @@ from nemo_local.customizer.layers.kernels import numbers
 from nemo_local.customizer.training.facts import ROW_BY_ROW, SDPA, UNMASKED
 
 UP_TO_TOKENS = 512
-"""Longest row for which it is used: all probabilities of a pass are kept for the way back."""
+"""Longest row for ROW_BY_ROW, which keeps all probabilities of a pass for the backward pass."""
 SPECIAL = ("sliding_window", "attn_logit_softcapping", *OF_ATTENTION)
-"""What it does not compute, under the names that configurations have for it."""
+"""Config fields of what ROW_BY_ROW does not compute."""
 
 
 def why_not(
@@ -44,8 +44,8 @@ def why_not(
 
 
 ONLY_LOOKS_BACK = ("llama", "mistral", "qwen2")
-"""Architectures (`model_type`) whose attention, as a test shows, is causal and no more, but for a
-window in which it slides."""
+"""Architectures (`model_type`) whose attention, as a test shows, is purely causal, apart from a
+sliding window."""
 GROUPED_HEAD_DIM = 256
 """The widest heads for which PyTorch's FlashAttention repeats keys and values itself."""
 
@@ -81,7 +81,7 @@ class _RowByRow(torch.autograd.Function):
         weights = q.new_empty(rows, heads, length, length)
         output = v.new_empty(rows, length, heads, width)
         future = None
-        if torch.get_num_threads() > 1:  # our kernel has one
+        if torch.get_num_threads() > 1:  # our kernel uses only one
             future = torch.full((length, length), -torch.inf, dtype=q.dtype).triu_(1)
         for row in range(rows):
             if future is None:
@@ -120,7 +120,7 @@ def attend_row_by_row(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls; returns [batch, length, heads, width]."""
+    """ROW_BY_ROW as transformers calls it; returns [batch, length, heads, width]."""
     if attention_mask is not None:
         raise ValueError("row_by_row attention takes rows padded on the right, and no mask")
     if dropout:
@@ -145,7 +145,7 @@ def attend_unmasked(
     dropout: float,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """As `attend_row_by_row`, by PyTorch; for GPUs."""
+    """UNMASKED as transformers calls it: PyTorch's causal SDPA; returns as `attend_row_by_row`."""
     if attention_mask is not None:
         raise ValueError(f"{UNMASKED} attention takes rows padded on the right, and no mask")
     groups, kind = query.shape[1] // key.shape[1], query.device.type

@@ -1,4 +1,4 @@
-"""The dropouts of SFT: by the switch that an architecture has for one, or else added to it."""
+"""SFT's dropouts: set in the config where the architecture has a field, else added by hooks."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ OF_HIDDEN_STATES = {
     "gpt_bigcode": "resid_pdrop",
     "opt": "dropout",
 }
-"""Architectures (`model_type`) that drop what each block adds by themselves, as a test shows, and
-often in their checkpoints, too; with what their configurations call it."""
+"""Architectures (`model_type`) with a hidden dropout of their own, as a test shows, and its config
+field; their checkpoints often use it, too."""
 
 ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 FEED_FORWARD = ("mlp", "feed_forward")
-"""What a layer calls its blocks."""
+"""Names of a layer's attention and feed-forward blocks."""
 
 
 def switches(config: Any, plan: Plan) -> dict[str, float]:
-    """The plan's dropouts as fields of the checkpoint's configuration, where there are such.
+    """The plan's dropouts as fields of the checkpoint's config, where it has such fields.
 
     switches(of a GPT-2, attention_dropout 0.1 and hidden_dropout 0.2)
     -> {"attn_pdrop": 0.1, "resid_pdrop": 0.2}
 
     Raises:
-        TrainingFailed: there is none for attention, which nothing else can drop.
+        TrainingFailed: attention dropout is asked for, and the config has no field for it.
     """
     set_to = dict[str, float]()
     if plan.attention_dropout is not None:
@@ -57,7 +57,7 @@ def add_hidden_dropout(model: nn.Module, probability: float) -> None:
     in what is saved. Not for the architectures that have a switch for it.
 
     Raises:
-        TrainingFailed: the architecture names its blocks differently, be it one of the two.
+        TrainingFailed: the architecture names one or both blocks differently.
     """
 
     def drop(module: nn.Module, _: Any, output: Any) -> Any:

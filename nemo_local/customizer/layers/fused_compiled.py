@@ -1,4 +1,4 @@
-"""What fused layers compute number by number, by our kernels: for a CPU, in one thread."""
+"""The operations of fused layers on a CPU, by our compiled kernels, in one thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nemo_local.customizer.layers.lora_forward import is_better_merged
 
 
 class Compiled:
-    """See Operations."""
+    """The operations of fused layers on a CPU, see `fused_layers.Operations`."""
 
     def linears(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> Linears:
         adapted = [layer for layer in layers if isinstance(layer, Linear)]
@@ -71,7 +71,7 @@ class _Norm(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """[B, heads, T, d]"""
+    """x [B, heads, T, d], rotated by its angles."""
     y = torch.empty(x.shape, dtype=x.dtype)
     _turn(x, cos, sin, y)
     return y

@@ -1,10 +1,10 @@
-"""Decoder layers of the Llama kind with LoRA, in few and large operations.
+"""Llama's decoder layers with LoRA, computed in few and large operations.
 
-transformers and PEFT take some hundred operations for a layer and its way back. Asking a GPU for
-them takes a processor longer than the GPU needs to compute them, and on a CPU each is another pass
-over all numbers. Here a layer is a few steps of autograd, with their ways back written down. Linear
-layers that read the same are one product (fused_linears); what is computed number by number is in
-fused_torch for a GPU and in fused_compiled for a CPU. Values and gradients are those of PEFT.
+transformers and PEFT take some hundred operations for a layer's forward and backward pass.
+Launching them takes longer than a GPU needs to compute them, and on a CPU each is another pass over
+all numbers. Here a layer is a few autograd functions with backward passes of their own. Linear
+layers with the same input are one product (fused_linears); all else is in fused_torch for a GPU
+and in fused_compiled for a CPU. Values and gradients are those of PEFT.
 
 B rows, T tokens of a row, N = B T, d width of a head
 """
@@ -24,35 +24,35 @@ from nemo_local.customizer.layers.fused_linears import Kept, Linears, Merged
 
 
 class Operations(Protocol):
-    """What differs between devices: the form of products, and all that is no product."""
+    """What differs between devices: the form of linear layers, and all besides them."""
 
     def linears(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> Linears:
-        """Layers that read the same; their adapters have one scaling, and no dropout."""
+        """Combine layers with the same input; their adapters have one scaling, and no dropout."""
 
     def norm(self, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
-        """x [B, T, E] over the root of its mean square, times the weight [E], as rows [N, E]."""
+        """RMS norm of x [B, T, E] with a weight [E], as rows [N, E] of `dtype`."""
 
     def heads(self, y: Tensor, cos: Tensor, sin: Tensor, counts: list[int]) -> list[Tensor]:
-        """Queries, keys and values [B, heads, T, d] of y [B, T, all heads, d], all but the values
-        turned by the angles [B or 1, T, d] of their places."""
+        """Queries, keys and values [B, heads, T, d] of y [B, T, all heads, d]; queries and keys are
+        rotated (RoPE) by the angles [B or 1, T, d] of their positions."""
 
     def heads_back(
         self, gradients: tuple[Tensor, ...], cos: Tensor, sin: Tensor, dy: Tensor
     ) -> None:
-        """Fill dy, from the gradients of what `heads` gave."""
+        """The backward pass of `heads`: fill dy."""
 
     def attend(self, attention: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-        """What each token's heads see of it and of those before it, [B, T, heads, d]."""
+        """Causal attention, [B, T, heads, d]."""
 
     def gate(self, both: Tensor) -> tuple[Tensor, Kept]:
         """silu(gate) up [N, I], from [gate, up] [N, 2 I]."""
 
     def gate_back(self, dy: Tensor, kept: Kept, dboth: Tensor) -> None:
-        """Fill dboth; dy may be overwritten."""
+        """The backward pass of `gate`: fill dboth; dy may be overwritten."""
 
 
 def fuse_layers(model: Any, dtype: torch.dtype, operations: Operations) -> None:
-    """Let the decoder layers of a PEFT model compute training passes as said above.
+    """Let the decoder layers of a PEFT model compute training passes in fused form.
 
     Products are computed in `dtype`. Passes with a mask or a cache stay the library's. All adapters
     have one scaling, and no dropout.
@@ -71,7 +71,7 @@ def fuse_layers(model: Any, dtype: torch.dtype, operations: Operations) -> None:
         layer.operations, kind = operations, type(layer)
         layer.__class__ = type(kind.__name__, (_FusedLayer, kind), {})
     pairs = [pair for group in groups for pair in zip(group.copies, group.trained, strict=False)]
-    # What lies alike is copied by one kernel.
+    # Tensors with the same strides are copied by one kernel.
     alike = [pair for pair in pairs if pair[0].stride() == pair[1].stride()]
     blocks = [pair for pair in pairs if pair[0].stride() != pair[1].stride()]
 
@@ -86,9 +86,10 @@ def fuse_layers(model: Any, dtype: torch.dtype, operations: Operations) -> None:
 
 @contextmanager
 def built_once(model: Any) -> Iterator[None]:
-    """Within, fused layers share their matrices between passes; nothing may change the adapters.
+    """A context in which fused layers share their merged matrices between passes.
 
-    The optimiser does, and leaves no trace of it in the weights' versions.
+    Nothing may change the adapters meanwhile; the optimiser would, and the weights' versions do
+    not show it.
     """
     groups: list[Merged] = getattr(model, "merged_groups", [])
     with torch.no_grad():
@@ -142,7 +143,7 @@ class _FusedLayer(nn.Module):
 
 
 class _Heads(torch.autograd.Function):
-    """x [N, d_in] to q, k and v [B, heads, T, d], of which q and k are turned."""
+    """x [N, d_in] to q, k and v [B, heads, T, d], of which q and k are rotated."""
 
     @staticmethod
     def forward(
@@ -168,7 +169,7 @@ class _Heads(torch.autograd.Function):
 
 
 class _FromHeads(torch.autograd.Function):
-    """What was attended to, [B, T, heads, d], to [B, T, d_out], added to h."""
+    """The output projection of attention, [B, T, heads, d] to [B, T, d_out], added to h."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, h: Tensor, linears: Linears, *trained: Tensor) -> Tensor:

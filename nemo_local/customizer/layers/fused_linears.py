@@ -1,4 +1,4 @@
-"""Linear layers that read the same x [N, d_in], with their adapters, as one product.
+"""Linear layers with the same input x [N, d_in], and their adapters, as one product.
 
     beside   y = x W' + bias + s x A' B'
     merged   y = x (W + s B A)' + bias     on a CPU, as lora_forward has it
@@ -20,46 +20,46 @@ from torch.nn import functional
 from nemo_local.customizer.layers.lora_forward import adapter_of
 
 ALIGNED_TO = 8
-"""Adapters that read the same are filled up to a multiple of so many ranks: all rows then begin at
-a multiple of 16 bytes, as a GPU's fast products need it."""
+"""Ranks of adapters with the same input are padded together to a multiple of it: all rows then
+begin at a multiple of 16 bytes, as a GPU's fast products need it."""
 
 Kept = tuple[Tensor, ...]
-"""What a pass keeps, besides x, for its way back."""
+"""What a forward pass keeps, besides x, for its backward pass."""
 
 
 class Linears(Protocol):
-    """What both forms can do."""
+    """The interface of both forms, Beside and Merged."""
 
     dtype: torch.dtype
-    """Of x and of the products."""
+    """Type of x and of the products."""
     widths: list[int]
-    """Outputs of each layer."""
+    """Output features of each layer."""
     trained: list[Tensor]
     """A and B of each adapter in turn."""
     copies: list[Tensor]
-    """Where they are copied to before each pass; empty, or as many."""
+    """Where `trained` is copied to before each pass: as many tensors, or none."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Kept]:
         """The outputs [N, d_out]."""
 
     def forward_on(self, addend: Tensor, x: Tensor) -> tuple[Tensor, Kept]:
-        """As `forward`, with `addend` [N, d_out] added."""
+        """The outputs plus `addend` [N, d_out]; else as `forward`."""
 
     def room(self, rows: int) -> tuple[Tensor, Tensor]:
-        """What `backward` takes, and of it the gradients of the outputs, to be filled in."""
+        """A buffer for `backward`, and its part for the outputs' gradients, to be filled in."""
 
     def backward(self, x: Tensor, kept: Kept, both: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The gradients of x, and of what is trained."""
+        """The gradients of x, and of `trained`."""
 
     def backward_of(self, x: Tensor, kept: Kept, dy: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """As `backward`, from gradients of the outputs that lie elsewhere."""
+        """The gradients as from `backward`, for a dy that lies outside of such a buffer."""
 
 
 class Beside:
     """y = x W' + bias + s x A' B'
 
     All W's, and all A's below, are one matrix [d_out + r, d_in]; the B's are the blocks of another,
-    [d_out, r]. Frozen weights of the right type lie there from now on.
+    [d_out, r]. Frozen weights of the right type become views of the first.
     """
 
     def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
@@ -69,7 +69,7 @@ class Beside:
         self.dtype, self.scaling = dtype, given[0][2] if given else 1.0
         self.widths = [len(base.weight) for base in bases]
         self.ranks = [0 if adapter is None else len(adapter[0]) for adapter in adapters]
-        self.ranks.append(-sum(self.ranks) % ALIGNED_TO)  # nobody's, and zero
+        self.ranks.append(-sum(self.ranks) % ALIGNED_TO)  # padding, always zero
         self.sizes = [sum(self.widths), sum(self.ranks)]
         first: Tensor = bases[0].weight
         self.both = first.new_zeros(sum(self.sizes), first.shape[1], dtype=dtype)
@@ -94,7 +94,7 @@ class Beside:
                 self.copies += [self.a.split(self.ranks)[index], b.split(self.ranks, 1)[index]]
 
     def _of_each(self, joint: Tensor) -> Sequence[Tensor]:
-        """The rows of each layer."""
+        """The rows of `joint` that belong to each layer."""
         parts: Sequence[Tensor] = joint[: self.sizes[0]].split(self.widths)
         return parts
 
@@ -171,7 +171,7 @@ class Merged:
             each = (none(len(b.weight)) if b.bias is None else b.bias.detach() for b in bases)
             self.bias = torch.cat(list(each)).to(dtype)
         self.built: Tensor | None = None
-        """The matrix, while nothing changes the adapters."""
+        """The matrix, while `built_once` holds it; else None."""
 
     def build(self) -> Tensor:
         """The matrix with the adapters as they are now."""
@@ -215,7 +215,7 @@ class Merged:
 
 
 def _multiplies_into_float32(matrix: Tensor) -> bool:
-    """Whether a product's sums can keep their digits; of PyTorch's devices, NVIDIA's GPUs do so."""
+    """Whether products can be written in float32; of PyTorch's devices, NVIDIA's GPUs can."""
     tried = matrix.new_zeros(16, 16)
     try:
         return torch.mm(tried, tried, out_dtype=torch.float32).dtype == torch.float32

@@ -1,6 +1,6 @@
-"""What fused layers compute number by number, by PyTorch: for a GPU.
+"""The operations of fused layers on a GPU, by PyTorch.
 
-Sums and products are made where they lie, as each operation has to be asked for.
+Sums and products are made in place, as each operation has to be launched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nemo_local.customizer.layers.fused_linears import Beside, Kept, Linears
 
 
 class InTorch:
-    """See Operations."""
+    """The operations of fused layers on a GPU, see `fused_layers.Operations`."""
 
     def linears(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> Linears:
         return Beside(layers, dtype)
@@ -57,15 +57,15 @@ class InTorch:
 
 
 def _of_heads(angles: Tensor, of: Tensor) -> Tensor:
-    """[B or 1, T, 1, d], of their type."""
+    """Angles as [B or 1, T, 1, d], in the type of `of`."""
     return angles.to(of.dtype)[:, :, None]
 
 
 def _turn(x: Tensor, y: Tensor, sin: Tensor, back: bool = False) -> Tensor:
-    """Make y, which is x cos, each token's heads of x turned by its angles, or back.
+    """Turn y, which is x cos, into x with each token's heads rotated by its angles, or back.
 
     x and y are [B, T, heads, d]; halves of d are the two coordinates, so the angles, [B or 1, T, 1,
-    d], are there twice.
+    d], are stored twice.
     """
     (x1, x2), (y1, y2), (sin, _) = x.chunk(2, -1), y.chunk(2, -1), sin.chunk(2, -1)
     sign = -1 if back else 1

@@ -1,9 +1,9 @@
-"""What a training on a CPU computes number by number, compiled: each in one pass over its rows.
+"""Compiled kernels for what a CPU training computes besides products, each in one pass over rows.
 
-PyTorch takes a pass for each operation, and twice as long where types are mixed. One thread
-computes, without Python's lock.
+PyTorch takes a pass for each operation, and twice as long where types are mixed. Kernels run in
+one thread, without the GIL.
 
-Arrays are float32 or bfloat16, which is uint16 here, as they are given; sums are float32. N tokens,
+Arrays are float32 or bfloat16 (here as uint16), as they are given; sums are float32. N tokens,
 B rows of T tokens, E hidden size, I intermediate size, H heads of size d
 """
 
@@ -37,7 +37,7 @@ _ONE = np.float32(1)
 
 
 def numbers(tensor: Tensor) -> NDArray[Any]:
-    """A tensor's memory, as kernels read and write it."""
+    """A tensor's memory as the array that kernels read and write; bfloat16 as uint16."""
     tensor = tensor.detach()
     if tensor.dtype != torch.bfloat16:
         return tensor.numpy()
@@ -61,7 +61,7 @@ def norm(x: Any, weight: Any, epsilon: Any, y: Any, factors: Any) -> None:
 
 @kernel()
 def norm_back(x: Any, weight: Any, factors: Any, dy: Any, dx: Any) -> None:
-    """dx [N, E], from what `norm` was given and gave."""
+    """The backward pass of `norm`: dx [N, E] from dy [N, E]."""
     size = x.shape[1]
     for i in range(x.shape[0]):
         row, given, out, total = x[i], dy[i], dx[i], np.float32(0)
@@ -79,7 +79,7 @@ gate = kernel()(gates.gate)
 
 @kernel()
 def gate_back(both: Any, dy: Any, dboth: Any) -> None:
-    """dboth [N, 2 I]"""
+    """The backward pass of `gate`: dboth [N, 2 I] from dy [N, I]."""
     size = dy.shape[1]
     for i in range(dy.shape[0]):
         gates, ups, given = both[i, :size], both[i, size:], dy[i]
@@ -93,7 +93,7 @@ def gate_back(both: Any, dy: Any, dboth: Any) -> None:
 
 
 def _numbers_at(builder: Any, kept: Any, place: Any) -> Any:
-    """LANES numbers of float32, or of bfloat16 if they are kept so (see `number`)."""
+    """Load LANES numbers as float32 from `place`, where they may be bfloat16 (see `number`)."""
     if kept == types.float32:
         return llvm.load(builder, llvm.VECTOR, place)
     halves = builder.zext(llvm.load(builder, llvm.HALVES, place, 2), llvm.BITS)
@@ -101,7 +101,7 @@ def _numbers_at(builder: Any, kept: Any, place: Any) -> Any:
 
 
 def _keep_numbers(builder: Any, kept: Any, x: Any, place: Any) -> None:
-    """Store LANES float32 numbers as they are kept there."""
+    """Store LANES float32 numbers at `place` in the type `kept`."""
     if kept == types.float32:
         llvm.store(builder, x, place)
     else:
@@ -110,7 +110,7 @@ def _keep_numbers(builder: Any, kept: Any, x: Any, place: Any) -> None:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _widen(context: Any, kept: Any, place: Any, factor: Any, to: Any) -> Any:
-    """LANES numbers at a place, as `kept` is an example of, times a factor become float32."""
+    """Load LANES numbers of the type of `kept`, store them times `factor` as float32."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, place, factor, to = arguments
@@ -123,7 +123,7 @@ def _widen(context: Any, kept: Any, place: Any, factor: Any, to: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _narrow(context: Any, kept: Any, place: Any, factor: Any, to: Any) -> Any:
-    """LANES float32 numbers at a place times a factor are kept as `kept` is."""
+    """Load LANES float32 numbers, store them times `factor` in the type of `kept`."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, place, factor, to = arguments
@@ -137,7 +137,7 @@ def _narrow(context: Any, kept: Any, place: Any, factor: Any, to: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _turn_some(context: Any, kept: Any, x: Any, half: Any, cos: Any, sin: Any, y: Any) -> Any:
-    """LANES pairs of numbers, `half` bytes from each other, turned by their angles."""
+    """Rotate LANES pairs of numbers, which lie `half` bytes apart, by their angles."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, x, half, cos, sin, y = arguments
@@ -154,9 +154,9 @@ def _turn_some(context: Any, kept: Any, x: Any, half: Any, cos: Any, sin: Any, y
 
 @kernel()
 def turn(x: Any, cos: Any, sin: Any, y: Any) -> None:
-    """y [B, H, T, d] = x with each head turned by the angles [B, T, d] of its place.
+    """y [B, H, T, d] = x with each head rotated by the angles [B, T, d] of its position (RoPE).
 
-    Halves of d are the two coordinates. The numbers of a head lie one after the other.
+    Halves of d are the two coordinates. The numbers of a head are contiguous.
     """
     half, size = x.shape[3] // 2, x.strides[3]
     whole = half - half % LANES
@@ -177,7 +177,7 @@ def turn(x: Any, cos: Any, sin: Any, y: Any) -> None:
 
 @kernel()
 def softmax(scores: Any, scaling: Any) -> None:
-    """Each row of scores [H, T, T] becomes the weights of what it looks back at, and zeros."""
+    """Causal softmax in place: each row of scores [H, T, T] becomes weights, later ones zero."""
     length, size = scores.shape[1], scores.strides[2]
     room = np.empty(-(-length // LANES) * LANES, np.float32)
     place = address(room)

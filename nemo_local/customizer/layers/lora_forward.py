@@ -4,9 +4,9 @@
     beside   y = W x + s B (A dropout(x))    all others
 
 PEFT computes the second form, which is less arithmetic, with four more passes over the activations
-in each direction and, beside weights in bfloat16, with copies of them in float32. On a CPU and for
-narrow layers even the least of passes cost more than the sum of the matrices, which is built once
-a forward pass. All have the same value and the same gradients.
+in each direction and, beside weights in bfloat16, with copies of them in float32. For narrow layers
+on a CPU even the fewest passes cost more than summing the matrices, which is done once a forward
+pass. Both forms have the same values and the same gradients.
 Source: https://arxiv.org/abs/2106.09685, section 4.1 (the merged form, used there to serve).
 """
 
@@ -26,7 +26,7 @@ WIDEST = 2048
 
 
 def shorten_forward(model: nn.Module) -> int:
-    """Let the plain LoRA layers of a PEFT model, all with one adapter, compute as said above.
+    """Let the plain LoRA layers of a PEFT model, all with one adapter, compute the forms above.
 
     Returns how many layers were changed; others (DoRA, convolutions, quantised) stay PEFT's.
     """
@@ -40,9 +40,9 @@ def shorten_forward(model: nn.Module) -> int:
 
 @contextmanager
 def merged_once(model: nn.Module) -> Iterator[None]:
-    """Within, layers that compute the merged form add their matrices up once, and not every pass.
+    """A context in which layers in the merged form sum their matrices once, not in every pass.
 
-    The weights themselves are not touched; nothing may change them within.
+    The weights themselves are not touched; nothing may change them meanwhile.
     """
     changed = [
         (layer, layer.__dict__["forward"])
@@ -73,9 +73,9 @@ def _is_plain(layer: Linear) -> bool:
 
 
 def is_better_merged(layer: Linear) -> bool:
-    """Whether the merged form costs less; dropout has no merged form: it acts on what A sees.
+    """Whether the merged form costs less. With dropout, which acts on A's input, there is none.
 
-    Added to weights in bfloat16, much of an adapter would be lost in their rounding.
+    Added to weights in bfloat16, much of an adapter would be lost to rounding.
     """
     weight: Any = layer.get_base_layer().weight
     return (
@@ -87,7 +87,7 @@ def is_better_merged(layer: Linear) -> bool:
 
 
 def adapter_of(layer: nn.Module) -> tuple[Tensor, Tensor, float] | None:
-    """A [r, d_in], B [d_out, r] and s of a layer; None where none is to be added."""
+    """A [r, d_in], B [d_out, r] and s of a layer's adapter; None when it has none to add."""
     if not isinstance(layer, Linear) or layer.disable_adapters or layer.merged:
         return None
     (name,) = layer.active_adapters
@@ -122,7 +122,7 @@ def _merged_weight(layer: Linear) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """x (W + s B A)', and its way back without the gradient of W, which nobody asks for.
+    """x (W + s B A)', with a backward pass that leaves out the gradient of W, which nobody needs.
 
     That gradient would be as large a product as the other two. The gradients of A [r, d_in] and
     B [d_out, r] come from x A' and dy B, which are small. W, A and B are in float32, and everything
@@ -164,10 +164,10 @@ def _beside(layer: Linear, x: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """x W' + bias + s d A' B' for x [N, d_in] and d, what dropout left of x; None: all of it.
+    """x W' + bias + s d A' B' for x [N, d_in] and d, x after dropout (None = x itself).
 
-    The second product is added where the first one lies, in both directions. A and B are read in
-    the type of x, their gradients come in their own.
+    The second product is added to the first in place, in both directions. A and B are read in the
+    type of x; their gradients are in their own.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The rows that special tokens have in a model: in its embedding, and in its output head.
+"""Adds and trains the rows of special tokens in a model's embedding and output head.
 
 PEFT trains them beside LoRA and stores them with the adapter, whole and not as differences, so that
 what the base has in their place does not matter.
@@ -18,7 +18,7 @@ from nemo_local.customizer.special_tokens import SpecialTokens
 
 
 def add_rows(model: Any, tokens: SpecialTokens) -> None:
-    """Give every new token the mean of the rows before them, the least surprising start.
+    """Add rows for new tokens, which start as the mean of the rows before them.
 
     Rows that a checkpoint has beyond its vocabulary are used first.
     """
@@ -32,10 +32,10 @@ def add_rows(model: Any, tokens: SpecialTokens) -> None:
 
 
 def rows_to_train(model: Any, tokens: SpecialTokens) -> dict[str, list[int]] | None:
-    """What LoraConfig takes as `trainable_token_indices`; tied heads follow their embedding.
+    """The value of LoraConfig's `trainable_token_indices`; tied heads follow their embedding.
 
     Raises:
-        TrainingFailed: the head adds a bias, which PEFT leaves out beside rows of tokens.
+        TrainingFailed: the head adds a bias, which PEFT drops when it trains rows of tokens.
     """
     if not tokens.ids:
         return None
@@ -56,7 +56,7 @@ def rows_to_train(model: Any, tokens: SpecialTokens) -> dict[str, list[int]] | N
 
 
 def make_room(model: Any, adapter: Path) -> None:
-    """Give a base model the rows that a stored adapter will fill."""
+    """Grow a base model's embedding to hold the token rows of a stored adapter."""
     given = LoraConfig.from_pretrained(adapter).trainable_token_indices or {}
     _grow(model, max((token + 1 for ids in given.values() for token in ids), default=0))
 

@@ -1,1 +1,1 @@
-"""What runs in the process of a training. The control plane imports none of it."""
+"""Code that runs in training processes; the control plane imports none of it."""

@@ -1,4 +1,4 @@
-"""What TRL's and transformers' trainers are told about a run."""
+"""The arguments that TRL's and transformers' trainers get for a run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nemo_local.customizer.training.passes import rows_of_each
 from nemo_local.customizer.training.run import Run
 
 CHECKPOINT_EVERY_STEPS = 25
-"""If writing them takes no more than its share of the time; see SavePace."""
+"""Steps between checkpoints, while writing them stays within its share of time; see SavePace."""
 PADDED_TO = 8
-"""In bfloat16 on a CPU oneDNN builds a kernel for every new shape of a product, which takes 1 to 3
-ms. A new length means 28 of them (docs/log.md)."""
+"""Row lengths are padded to a multiple of it: in bfloat16 on a CPU, oneDNN takes 1 to 3 ms to build
+a kernel for every new shape of a product, and a new length means 28 of them (docs/log.md)."""
 
 
 def arguments(run: Run, choices: Choices) -> dict[str, Any]:
-    """Those of transformers' Trainer."""
+    """The arguments of transformers' Trainer for this run."""
     plan, ranks, device, size = run.plan, run.ranks, run.device, choices.rows_of_a_pass
     zero = ranks.parallelism.startswith("zero")
     return dict(
@@ -56,10 +56,10 @@ def arguments(run: Run, choices: Choices) -> dict[str, Any]:
 
 
 def _validated_at_once(run: Run, size: int) -> int:
-    """Rows of a pass of validation, where passes of training have `size`.
+    """Rows of a validation pass, where training passes have `size` rows.
 
-    As many tokens as those, which were estimated to fit; on a CPU, which keeps nothing for the way
-    back, twice as many.
+    It has as many tokens as a training pass, which was estimated to fit; on a CPU, where nothing is
+    kept for a backward pass, twice as many.
     """
     most = size if run.device.type == "cuda" else 2 * size
     return max(1, most * run.longest // run.longest_of_all)
@@ -71,9 +71,10 @@ def padded_to(run: Run, choices: Choices) -> int | None:
 
 
 def packed(run: Run, choices: Choices) -> dict[str, Any]:
-    """What a trainer of packed rows gets besides; no row is longer than the longest sequence.
+    """Further arguments of a trainer of packed rows; empty without packing.
 
-    FlashAttention keeps sequences apart in one row only, and computes nothing between them.
+    FlashAttention keeps sequences apart in a single row only, and computes nothing between them;
+    otherwise no row is longer than the longest sequence.
     """
     if not choices.packing.on:
         return {}

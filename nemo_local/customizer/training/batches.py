@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 256
 
 
 def read_rows(task: Task, data: Path) -> tuple[Rows, Rows]:
-    """Training and validation rows of a job's folder; each was read once, to be sure of it.
+    """Training and validation rows of a job's folder; each was read once, to check it.
 
     Raises:
         InvalidRow: a line cannot be read, or there is no training data.
@@ -46,7 +46,7 @@ def read_rows(task: Task, data: Path) -> tuple[Rows, Rows]:
 
 
 def _listed(data: Path) -> list[str]:
-    """What a user put there, with sizes; not what the Hub's client keeps beside it."""
+    """The user's files in the folder, with sizes, without those that the Hub's client keeps."""
     files = sorted(path for path in data.rglob("*") if path.is_file())
     named = [(path.relative_to(data), path.stat().st_size) for path in files]
     return [f"{path} ({size} bytes)" for path, size in named if not path.parts[0].startswith(".")]
@@ -61,7 +61,7 @@ def make_tokens(
 ) -> tuple[TokenFile, TokenFile]:
     """The rows as tokens with labels, or as pairs of answers, in files of this folder.
 
-    What an earlier process left in the folder is made again: the data may have changed.
+    Files that an earlier process left in the folder are made again: the data may have changed.
 
     Raises:
         InvalidRow: nothing fits. UntrainableData: see Renderer. OSError: the disk is full.
@@ -85,7 +85,7 @@ def make_tokens(
 
 
 def _tokens(renderer: Renderer, rows: Rows, max_length: int) -> Iterator[Tokens | Pairs]:
-    """Tokens chunk by chunk; the next is rendered while one is tokenized, which takes no Python."""
+    """Tokens chunk by chunk; the next is rendered while one is tokenized without the GIL."""
     with ThreadPoolExecutor(1) as tokenizer:
         ahead: deque[tuple[list[Rendered], Future[list[Any]]]] = deque()
         left = iter(rows)
@@ -118,7 +118,7 @@ def stop_ids(checkpoint: Path, tokenizer: Any) -> list[int]:
 
 
 def unknown_ids(checkpoint: Path, tokenizer: Any, special: SpecialTokens) -> frozenset[int]:
-    """The tokens of the tokenizer that the model will have no rows for in its embedding."""
+    """Ids of the tokenizer for which the model's embedding will have no rows."""
     from transformers import AutoConfig
 
     text = AutoConfig.from_pretrained(checkpoint, local_files_only=True).get_text_config()
@@ -129,12 +129,12 @@ def unknown_ids(checkpoint: Path, tokenizer: Any, special: SpecialTokens) -> fro
 
 
 class LengthBuckets:
-    """Row numbers in a seeded order in which a batch holds rows of about one length.
+    """Row numbers in a seeded order in which each batch holds rows of similar length.
 
-    Rows are shuffled, sorted by length within windows of 50 batches, or of half of all, so
-    that an epoch has other batches than the last; then the batches are shuffled. The short batch,
-    of any rows, is the last. The order depends on (seed, epoch) only, so that a resumed epoch goes
-    on where it stopped.
+    Rows are shuffled, then sorted by length within windows of 50 batches, at most half of all, so
+    that each epoch has other batches; then the batches are shuffled. A short batch comes last, with
+    rows of any length. The order depends on (seed, epoch) only, so that a resumed epoch continues
+    where it stopped.
     """
 
     WINDOW = 50

@@ -1,7 +1,7 @@
-"""How many tool calls of validation rows the model writes right, asked at each validation.
+"""Accuracy of the model's tool calls on validation rows, measured at each validation.
 
-The model answers as it is: greedily, and with no grammar to hold it. A reply is read as inference
-reads it and scored as Evaluator scores tool calls.
+The model answers greedily, and with no grammar to constrain it. A reply is read as inference reads
+it and scored as Evaluator scores tool calls.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from nemo_local.customizer.training.rendering import Renderer
 logger = logging.getLogger(__name__)
 
 ROWS = 16
-"""Rows that are asked; fewer when the data has fewer."""
+"""Rows that the model is asked; fewer when the data has fewer."""
 CANDIDATES = 1000
-"""Rows from which they are chosen, the first: the others need not be in memory."""
+"""How many of the first rows they are chosen from; the others need not be in memory."""
 LONGEST_ANSWER = 128
-"""Tokens; rows with longer answers are not asked."""
+"""Tokens of the longest answer; rows with longer ones are not asked."""
 TOKENS_PER_PASS = 8192
 """Tokens of the prompts (padding included) that are read at once."""
 SEED = 1111
-"""Of the choice of rows, so that every validation of every run asks the same."""
+"""Seed of the choice of rows, so that every validation of every run asks the same."""
 
 Calls = dict[str, Any]
-"""The arguments of each call by the name of its tool."""
+"""The arguments of each tool call, by the tool's name."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Question:
 
 
 class CallAccuracy:
-    """Asks a model the questions of some rows."""
+    """Measures how many tool calls a model gets right on a fixed choice of rows."""
 
     def __init__(self, questions: list[Question], reader: Reader) -> None:
         self._reader = reader
@@ -68,7 +68,7 @@ class CallAccuracy:
     def of(
         cls, rows: Iterable[Row], tokenizer: Any, checkpoint: Path, max_length: int
     ) -> CallAccuracy | None:
-        """For some of these rows; None when no answer among them is a call that can be read."""
+        """The measurement on some of these rows; None when no tool call in them can be read."""
         if not tokenizer.chat_template:
             return None
         reader = Reader(tokenizer, stop_ids(checkpoint, tokenizer))
@@ -85,9 +85,9 @@ class CallAccuracy:
         return cls(questions, reader) if questions else None
 
     def measure(self, model: Any) -> dict[str, float]:
-        """Shares of the questions, 0 to 1: the right tool, and with the right arguments too.
+        """Shares of replies, 0 to 1, with the right tool, and with the right arguments too.
 
-        Empty from the first error on: training goes on without.
+        Empty from the first error on; training goes on without it.
         """
         if self._failed:
             return {}
@@ -141,7 +141,7 @@ class CallAccuracy:
 
 
 class Reader:
-    """Reads the calls of an answer's tokens, in the form that the chat template teaches."""
+    """Reads tool calls from an answer's tokens, in the format of the chat template."""
 
     def __init__(self, tokenizer: Any, stop: Sequence[int]) -> None:
         self._tokenizer = tokenizer
@@ -151,7 +151,7 @@ class Reader:
         self.pad_id: int = tokenizer.pad_token_id
 
     def question(self, row: ChatRow, max_length: int) -> Question | None:
-        """The first tool call of a row; None when it has none, is too long or cannot be read."""
+        """A question for a row's first tool call; None if absent, too long or unreadable."""
         for rendered in self._renderer.rendered([row]):
             for span in rendered.spans:
                 if not span.whole:
@@ -164,7 +164,7 @@ class Reader:
         return None
 
     def calls(self, ids: list[int]) -> Calls:
-        """The calls up to the end of the answer; none when it is text."""
+        """The tool calls up to the end of the answer; empty when it is text."""
         end = next((i for i, token in enumerate(ids) if token in self.stop_ids), len(ids))
         text = str(self._tokenizer.decode(ids[:end], skip_special_tokens=False))
         calls = self._format.read(text, constrained=False).calls
@@ -175,7 +175,7 @@ class Reader:
 
 
 def _batches(questions: list[Question]) -> list[list[Question]]:
-    """The questions by length, as many at once as TOKENS_PER_PASS allows."""
+    """The questions in batches, by prompt length, as large as TOKENS_PER_PASS allows."""
     batches: list[list[Question]] = [[]]
     for question in sorted(questions, key=lambda question: len(question.prompt)):
         if batches[-1] and (len(batches[-1]) + 1) * len(question.prompt) > TOKENS_PER_PASS:
@@ -186,10 +186,10 @@ def _batches(questions: list[Question]) -> list[list[Question]]:
 
 @contextmanager
 def _answering(model: Any) -> Iterator[Any]:
-    """The model as inference has it; afterwards, and after an error, it trains on as before.
+    """A context with the model as inference has it; afterwards, even after an error, as before.
 
-    That is without dropout and gradients, with each adapter added into its weights once, and with
-    an attention that takes masks and a cache. Random numbers go on where they were.
+    Within, there are no dropout and no gradients, layers in the merged form add their adapters up
+    once, and attention takes masks and a cache. The state of random numbers is restored.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     training, own = model.training, base.config._attn_implementation

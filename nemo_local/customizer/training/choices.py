@@ -1,4 +1,4 @@
-"""What is chosen for a training on its device, each choice with its reason. No torch here.
+"""How a training is computed on its device: each choice with its reason. No torch here.
 
     facts -> choose(facts) -> "attention: sdpa (rows are padded on the right, so ...)", ...
 
@@ -24,18 +24,18 @@ from nemo_local.customizer.training.facts import (
 from nemo_local.customizer.training.fitting import Form, fit, gb
 
 FLASH_HEAD_DIM = 256
-"""The widest heads of FlashAttention 2."""
+"""The widest attention heads that FlashAttention 2 computes."""
 FP32_UP_TO_BYTES = 1_000_000_000
 FUSED_MODELS = ("llama", "mistral", "qwen2")
-"""Architectures whose layers are Llama's: what Liger puts in, and what our fused ones compute. In
-both the gate is SiLU, always."""
+"""Architectures with Llama's layers, which Liger's kernels and our fused layers can replace; both
+always compute the gate with SiLU."""
 COMPILE_FROM_STEPS = 500
-"""A guess: compiling takes minutes, and a step gains tenths of its time."""
+"""Steps that make up for torch.compile, a guess: it takes minutes, and saves tenths of a step."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """All that was chosen for one run, in the order in which a log tells it."""
+    """All choices for one run, in the order in which its log prints them."""
 
     device: Choice
     precision: Choice
@@ -56,12 +56,12 @@ class Choices:
 
     @property
     def bf16(self) -> bool:
-        """Whether products are computed in bf16."""
+        """Whether matrix products are computed in bf16."""
         return self.precision.value == "bf16"
 
     @property
     def rows_of_a_pass(self) -> int:
-        """Rows that are computed at once."""
+        """Rows of one forward and backward pass."""
         return int(self.rows.value)
 
     def note(self) -> str:
@@ -74,7 +74,7 @@ class Choices:
 
 
 def choose(facts: Facts) -> Choices:
-    """What a run with these facts uses."""
+    """The choices for a run with these facts."""
     precision = _precision(facts)
     bf16 = precision.value == "bf16"
     weights = _weights(facts)
@@ -150,7 +150,7 @@ def _weights(facts: Facts) -> Choice:
 
 
 def _teacher(facts: Facts, weights: Choice, bf16: bool) -> Choice:
-    """The type of a teacher's weights; its products are computed as those of who learns."""
+    """The type of the teacher's weights; its products are computed in the student's type."""
     if not facts.teacher_bytes:
         return Choice("teacher", "none", f"{facts.plan.training_type} has none")
     if not bf16:
@@ -159,7 +159,7 @@ def _teacher(facts: Facts, weights: Choice, bf16: bool) -> Choice:
 
 
 def _frozen(size: int) -> tuple[str, str]:
-    """The type in which frozen weights of so many bytes are kept, and why."""
+    """The type in which frozen weights of this many bytes are kept, and why."""
     if size <= FP32_UP_TO_BYTES:
         return "fp32", f"frozen, {gb(size)}: up to {gb(FP32_UP_TO_BYTES)} in fp32"
     return "bf16", f"frozen, {gb(size)}: above {gb(FP32_UP_TO_BYTES)} in bf16"
@@ -234,7 +234,7 @@ def _packing(facts: Facts, bf16: bool) -> Choice:
 
 
 def _fused(facts: Facts, attention: Choice) -> Choice:
-    """Whether decoder layers are computed in few operations of our own."""
+    """Whether our fused layers replace the library's decoder layers."""
     plan, on_cpu = facts.plan, facts.device == "cpu"
     reasons = {
         f"{attention.value} attention takes masks": attention.value not in (UNMASKED, ROW_BY_ROW),

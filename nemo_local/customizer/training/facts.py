@@ -1,4 +1,4 @@
-"""What the choices for a training depend on, and what a choice is. No torch here."""
+"""The facts that the choices for a training depend on, and a choice's form. No torch here."""
 
 from __future__ import annotations
 
@@ -11,73 +11,73 @@ from nemo_local.settings import Parallelism
 
 ROW_BY_ROW, SDPA, EAGER, FLASH = "row_by_row", "sdpa", "eager", "flash_attention_2"
 UNMASKED = "sdpa_unmasked"
-"""SDPA that looks back, and no more; transformers then looks for no mask. See attention.py."""
+"""Purely causal SDPA, for which transformers looks for no mask. See attention.py."""
 AMPERE, VOLTA = (8, 0), (7, 0)
-"""The compute capabilities from which on there are bf16, TF32 and FlashAttention 2; and Triton."""
+"""The lowest compute capabilities with bf16, TF32 and FlashAttention 2, and with Triton."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the choices depend on."""
+    """The facts that the choices for one training depend on."""
 
     plan: Plan
     precision: str
-    """As the config asks: bf16-mixed, bf16, fp32, ..."""
+    """The precision that the config asks for: bf16-mixed, bf16, fp32, ..."""
     device_asked: str
-    """NEMO_LOCAL_DEVICE."""
+    """The setting NEMO_LOCAL_DEVICE."""
     device: str
     """cpu or cuda."""
     device_name: str
     """NVIDIA A100-SXM4-80GB, a CPU with AVX2, ..."""
     has_bf16: bool
-    """Whether it computes in bf16 itself."""
+    """Whether the device computes bf16 natively."""
     model_type: str
     size: Size
     head_dim: int
     parameters: int
     checkpoint_bytes: int
     longest: int
-    """Tokens of the longest row."""
+    """Tokens of the longest training row."""
     most_learnt: int
-    """Tokens that are learnt in the row, or in one answer of the pair, that has most of them."""
+    """The most tokens that count in the loss of any row, or of one answer of a pair."""
     vocabulary: int
     """Tokens that the model can predict."""
     pass_sizes: tuple[int, ...]
-    """Rows that a pass may have, the most first."""
+    """Numbers of rows that a pass may have, the largest first."""
     steps: int
-    """Of the whole run."""
+    """Optimiser steps of the whole run."""
     capability: tuple[int, int] = (0, 0)
-    """Of the GPU."""
+    """Compute capability of the GPU."""
     free_bytes: int = 0
-    """Of the GPU, before the model is there; of several the least."""
+    """Free memory of the GPU before the model is loaded; of several GPUs, the least."""
     installed: frozenset[str] = frozenset()
-    """Of flash_attn, liger_kernel, triton, and cc, the C compiler that Triton's kernels need."""
+    """Which are present of flash_attn, liger_kernel, triton, and cc, Triton's C compiler."""
     kernel_error: str = ""
     """Why a trial Liger kernel failed; empty when it ran or Liger is not installed."""
     activation: str = "silu"
-    """Of the feed-forward block."""
+    """Activation function of the feed-forward block."""
     attentions: frozenset[str] = frozenset()
-    """What of SDPA and FLASH the architecture can use."""
+    """Which of SDPA and FLASH the architecture can use."""
     can_checkpoint: bool = True
-    """Whether the architecture can compute its layers again."""
+    """Whether the architecture supports activation checkpointing."""
     why_not_row_by_row: str = ""
-    """Empty when it suits."""
+    """Why ROW_BY_ROW attention does not suit; empty when it does."""
     why_masked: str = ""
-    """Empty when attention that looks back is all that rows padded on the right need."""
+    """Why right-padded rows need a mask; empty when causal attention is enough."""
     why_not_packed: str = ""
-    """Empty when sequences of this training could share rows."""
+    """Why sequences of this training cannot share rows; empty when they can."""
     padding: tuple[float, float] = (0.0, 0.0)
-    """Shares of the tokens of a packed run's passes that are padding: without packing, and with."""
+    """Shares of padding in passes, of a run that asks for packing: without it, and with it."""
     teacher_parameters: int = 0
     teacher_bytes: int = 0
     processes: int = 1
     parallelism: Parallelism = "ddp"
     refused: int | None = None
-    """Rows of a pass for which memory ran out; None while it has not."""
+    """Rows that a pass had when memory ran out; None while it has not."""
 
     @property
     def sharded(self) -> bool:
-        """Whether a process holds a part of the weights only."""
+        """Whether a process holds only a part of the weights."""
         return self.processes > 1 and self.parallelism in SHARDED
 
     @property
@@ -108,7 +108,7 @@ class Choice:
 
     @property
     def on(self) -> bool:
-        """Whether it is used, of those that are used or not."""
+        """Whether the choice is "on", for choices that are on or off."""
         return self.value == "on"
 
     def __str__(self) -> str:

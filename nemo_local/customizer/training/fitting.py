@@ -1,6 +1,6 @@
-"""How many rows of a training fit into a pass, and whether layers are computed twice. No torch.
+"""Fits a pass into memory: how many rows, and whether with activation checkpointing. No torch.
 
-Fewer rows come first: they cost less than computing everything again.
+Fewer rows are tried first: they cost less than computing activations again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Form:
     """The choices that decide how much memory a pass needs."""
 
     width: int
-    """Bytes of a value that is computed."""
+    """Bytes of a computed value (activation)."""
     stored: int
     """Bytes of a weight."""
     teacher: int
-    """Bytes of a weight of a teacher."""
+    """Bytes of a teacher's weight."""
     fused: bool
     """Whether attention keeps no scores."""
 
@@ -53,7 +53,7 @@ def fit(facts: Facts, form: Form) -> tuple[Choice, Choice]:
 
 
 def needs(facts: Facts, rows: int, form: Form, twice: bool = False) -> int:
-    """Bytes that a process needs with so many rows a pass; `twice` is with checkpointing."""
+    """Bytes that a process needs with `rows` rows a pass; `twice` = with checkpointing."""
     trains_all, width = facts.plan.finetuning_type == "all_weights", form.width
     stays = form.teacher * facts.teacher_parameters + resident(
         facts.parameters, form.stored, width, trains_all, facts.processes, facts.parallelism
@@ -94,5 +94,5 @@ def _rows(count: int) -> str:
 
 
 def gb(size: int) -> str:
-    """gb(1_500_000_000) -> "1.5 GB", gb(30_000_000) -> "30.0 MB" """
+    """A size for people: gb(1_500_000_000) -> "1.5 GB", gb(30_000_000) -> "30.0 MB" """
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""The facts that the choices of a training depend on, asked of torch and of what is installed."""
+"""Gathers the facts that a training's choices depend on, from torch and installed packages."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def gather(
     device_asked: str = "auto",
     teacher: Path | None = None,
 ) -> Facts:
-    """The facts of a training on rows of these lengths; of several processes each must ask.
+    """The facts of a training on rows of these lengths; every process must call it.
 
-    `most_learnt` are the tokens that are learnt in the row that has most of them, and
-    `longest_validated` those of the longest row of validation.
-    The first process answers for all, with the least memory that one of them has.
+    `most_learnt` is the most tokens that count in the loss of one row, `longest_validated` the
+    tokens of the longest validation row. All get the first process's facts, with the least free
+    memory that one of them has.
 
     Raises:
         TrainingFailed: a row is longer than a model has positions for.
@@ -109,7 +109,7 @@ def gather(
 
 @dataclass(frozen=True)
 class _Device:
-    """What torch says of the device of this process."""
+    """The device of this process, as torch describes it."""
 
     name: str
     has_bf16: bool
@@ -140,9 +140,9 @@ def _installed() -> frozenset[str]:
 
 
 def _try_kernel(device: torch.device) -> str:
-    """Compile a small kernel of Liger and run it, both ways; returns what went wrong.
+    """Compile a small Liger kernel and run it, forward and backward; the error, or empty.
 
-    A compiler that is there may lack Python's headers or the driver's library.
+    An installed compiler may lack Python's headers or the driver's library.
     """
     if find_spec("liger_kernel") is None:
         return ""
@@ -162,6 +162,6 @@ def _bytes(checkpoint: Path) -> int:
 
 
 def _intermediate(config: Any) -> int:
-    """Width of the feed-forward block, or of those experts together that see a token."""
+    """Width of the feed-forward block; with experts, of all together that see a token."""
     width: int = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     return width * (getattr(config, "num_experts_per_tok", None) or 1)

@@ -1,4 +1,4 @@
-"""A training on several processes, started by `accelerate launch` within this one."""
+"""Trains on several processes, which `accelerate launch` starts from within this one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from nemo_local.customizer.task import Task
 from nemo_local.customizer.training.rank import END_WITH_PARENT, ROWS_REFUSED
 
 KILLED_FIRST_S = 10.0
-"""The launcher kills what hangs half a minute after an error; who died sooner was killed first."""
+"""A process killed within this time of the first error was the cause, not killed by the launcher:
+that kills what hangs only half a minute after an error."""
 
 
 def processes_of(task: Task) -> Processes:
-    """The processes that a job gets here."""
+    """The processes that a job gets on this machine."""
     with imports_that_stay():
         import torch
 
@@ -31,9 +32,9 @@ def processes_of(task: Task) -> Processes:
 def launch(processes: Processes, task: Task, job_dir: Path, to: ProgressWriter) -> int:
     """Train on these processes to the end; returns the exit status as train.main does.
 
-    When memory runs out in one, all begin again at the last checkpoint, with half the rows a pass,
-    or with activation checkpointing when there was one; but not where other machines take part,
-    whose processes this one does not start.
+    When memory runs out in one, all restart from the last checkpoint, with half the rows a pass, or
+    with activation checkpointing when it was one row; but not where other machines take part,
+    whose processes this one cannot restart.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
 
@@ -62,7 +63,7 @@ def launch(processes: Processes, task: Task, job_dir: Path, to: ProgressWriter) 
 
 
 def _run(arguments: list[str]) -> dict[str, Any] | None:
-    """Start the processes and wait for their end; returns what made them fail, see `cause`."""
+    """Start the processes and wait for their end; the failure (see `cause`), or None."""
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -74,9 +75,9 @@ def _run(arguments: list[str]) -> dict[str, Any] | None:
 
 
 def cause(failures: Mapping[int, Any]) -> dict[str, Any]:
-    """What failed first. One process that ends takes the others with it, with errors of their own.
+    """The report of what failed first; it makes the other processes fail with errors of their own.
 
-    `failures` are PyTorch's, by rank. Of an OutOfMemory it has `rows`, too.
+    `failures` are PyTorch's, by rank. The report of an OutOfMemory has `rows`, too.
     """
     told = {
         rank: failure.error_file_data
@@ -106,7 +107,7 @@ def cause(failures: Mapping[int, Any]) -> dict[str, Any]:
 
 
 def _was_killed(failure: Any, first_error: float | None) -> bool:
-    """Whether a signal ended it that is not the launcher's, which ends what hangs after an error.
+    """Whether a signal ended the process, other than the launcher's for what hangs after an error.
 
     `first_error` is in seconds since the epoch, None without one.
     """

@@ -1,4 +1,4 @@
-"""What to do and to say when memory runs out in training."""
+"""Detects, tries out and explains that memory runs out in training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nemo_local.customizer.training.choices import Choices
 from nemo_local.customizer.training.ranks import Ranks
 
 WAY_BACK = {"use_reentrant": False}
-"""How PyTorch computes layers again: it recommends this form, which needs no trained input."""
+"""Form of activation checkpointing that PyTorch recommends; it needs no trained input."""
 SHORTEST = 16
 """Tokens of the shortest row that is tried."""
 REFUSALS = (
@@ -21,7 +21,7 @@ REFUSALS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "Triton Error [CUDA]: out of memory",
 )
-"""What a RuntimeError says that is no OutOfMemoryError, and means the same."""
+"""Phrases of RuntimeErrors that mean the same as an OutOfMemoryError."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -31,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Give back what nothing refers to any more."""
+    """Free memory that nothing refers to any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -59,7 +59,7 @@ def longest_that_fits(model: Any, longest: int, sequences: int, choices: Choices
 
 
 def what_fits(longest: int, fits: int, checkpointed: bool) -> str:
-    """The reason of a run for which one row of `longest` tokens is too much; `fits` may be 0."""
+    """Why a run failed for which one row of `longest` tokens is too much; `fits` may be 0."""
     how = " and activation checkpointing" if checkpointed else ""
     words = f"memory ran out with one row of {longest} tokens at a time{how}; "
     if fits:
@@ -68,7 +68,7 @@ def what_fits(longest: int, fits: int, checkpointed: bool) -> str:
 
 
 def what_several_may_do(ranks: Ranks, size: int, longest: int, what: str) -> str:
-    """The reason of a run of several processes, in which `size` rows were too many for one."""
+    """Why a run on several processes failed, when `size` rows were too many for one of them."""
     words = (
         f"memory ran out in process {ranks.index} of {ranks.count} with {size} "
         f"{'row' if size == 1 else 'rows'} of up to {longest} tokens at a time ({what}); "

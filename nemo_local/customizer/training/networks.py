@@ -27,7 +27,7 @@ from nemo_local.customizer.training.facts import FLASH, ROW_BY_ROW, UNMASKED
 from nemo_local.customizer.training.ranks import Ranks
 
 LIGER_LAYERS = {"cross_entropy": False, "fused_linear_cross_entropy": False}
-"""Liger's norms, positions and gates, but none of its losses: ours has few logits already, and the
+"""Liger's norms, rotary embeddings and gates, but no loss: ours has few logits already, and Liger's
 fused one would replace the model's forward, which TRL has wrapped."""
 
 
@@ -38,7 +38,7 @@ def load_model(
     choices: Choices,
     special: SpecialTokens = NO_TOKENS,
 ) -> Any:
-    """The checkpoint with what the plan trains, where this process computes.
+    """The checkpoint, set up for what the plan trains, on this process's device.
 
     Raises:
         TrainingFailed: the architecture does not have a dropout that the plan asks for.
@@ -56,7 +56,7 @@ def load_model(
         **dropouts,
         **(_split_over(ranks) if split else {}),
     )
-    for name in dropouts.keys() - {"attention_dropout"}:  # which some read later, and saving resets
+    for name in dropouts.keys() - {"attention_dropout"}:  # some read it later; saving resets it
         setattr(model.config, name, getattr(config, name))
     add_rows(model, special)
     if not ranks.sharded:
@@ -66,7 +66,7 @@ def load_model(
     if plan.hidden_dropout and config.model_type not in OF_HIDDEN_STATES:
         add_hidden_dropout(model, plan.hidden_dropout)
     if choices.liger.on:
-        # Not by the Trainer's `use_liger_kernel`, at which TRL's trainers may change their losses.
+        # Not by the Trainer's `use_liger_kernel`: with it TRL's trainers may change their losses.
         apply_liger_kernel(model, LIGER_LAYERS)
     if plan.finetuning_type == "all_weights":
         return _in_training(model)
@@ -94,10 +94,10 @@ def load_model(
 
 
 def load_teacher(task: Task, tokenizer: Any, choices: Choices, device: Any) -> Any:
-    """The frozen model whose distributions are learnt, whole in every process.
+    """The frozen teacher of a distillation, whole in every process.
 
     Raises:
-        TrainingFailed: its tokenizer is another than that of the model that learns.
+        TrainingFailed: its tokenizer differs from the student's.
     """
     path, name = task.teacher_path, task.teacher
     own = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -117,9 +117,9 @@ def load_teacher(task: Task, tokenizer: Any, choices: Choices, device: Any) -> A
 
 
 def _in_training(model: Any) -> Any:
-    """The model in training; from now on `train` visits its layers only where that is a change.
+    """The model in training mode; from now on `train` visits its layers only on a change of mode.
 
-    The Trainer calls it before each pass, which takes milliseconds of Python.
+    The Trainer calls `train` before each pass, and the visit takes milliseconds of Python.
     """
     visit = model.train().train
 
@@ -131,7 +131,7 @@ def _in_training(model: Any) -> Any:
 
 
 def _split_over(ranks: Ranks) -> dict[str, Any]:
-    """What makes transformers load a part of the weights only, for FSDP."""
+    """Options that make transformers load only this process's part of the weights, for FSDP."""
     from transformers.distributed import DistributedConfig
 
     return {"distributed_config": DistributedConfig(fsdp_size=ranks.count)}

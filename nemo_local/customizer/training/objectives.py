@@ -1,8 +1,8 @@
-"""What a training minimises: the answers' cross entropy, the distance to a teacher, or preference.
+"""Training losses: cross entropy of the answers, divergence from a teacher, or preference (DPO).
 
-N tokens that are learnt, B rows or pairs, T tokens of a row, V vocabulary
+N tokens that count in the loss, B rows or pairs, T tokens of a row, V vocabulary
 
-A place is an index into the flattened [B, T] batch: the token before a learnt one, predicting it.
+A place is an index into the flattened [B, T] batch: the token that predicts one of the N tokens.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ MODEL_INPUTS = (
 )
 
 ANSWERS_OF = 64
-"""Their number is filled up to a multiple of it, since products of a new shape are slow."""
+"""The number of places is padded to a multiple of it, as products of a new shape are slow."""
 
 
 class Followed(Together):
-    """A trainer that draws rows in the order of LengthBuckets, and tells the loss of every step."""
+    """A trainer that draws rows in the order of LengthBuckets, and records each step's loss."""
 
     window: LossWindow
     pace: Pace
     call_accuracy: CallAccuracy | None = None
-    """What is asked at each validation besides the loss."""
+    """Tool-call accuracy to measure at each validation; None = not measured."""
 
     def _run_epoch(self, **options: Any) -> None:
-        """As the Trainer, which would take one more step when it resumes after the last."""
+        """Run an epoch, but none after the end: the Trainer would, when it resumes there."""
         if self.state.global_step < self.total_steps and not self.control.should_training_stop:
             super()._run_epoch(**options)
 
@@ -59,7 +59,7 @@ class Followed(Together):
         return loss
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted: the Trainer would ask every weight for its size, in each pass."""
+        """Always 0: to count them, the Trainer would visit every weight in each pass."""
         return 0
 
     def log(self, logs: dict[str, float], *given: Any, **options: Any) -> None:
@@ -80,7 +80,7 @@ class Followed(Together):
 
 
 class AnswerTrainer(Followed, SFTTrainer):
-    """SFTTrainer whose output head runs where something is learnt, which halves a CPU step."""
+    """SFTTrainer whose output head runs only where the loss needs it, which halves a CPU step."""
 
     threads = RowThreads()
 
@@ -97,7 +97,7 @@ class AnswerTrainer(Followed, SFTTrainer):
             loss = self.threads.sum(loss_of, parts, self.trained)
         if num_items_in_batch is None:
             return loss / max(1, len(inputs["places"]))  # one of several processes may have none
-        # Those of all processes, over which the gradients are averaged.
+        # The items of all processes, over which the gradients are averaged.
         return loss * self.ranks.count / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
     def loss_sum(
@@ -108,11 +108,11 @@ class AnswerTrainer(Followed, SFTTrainer):
 
 
 class DistillationTrainer(AnswerTrainer):
-    """Pulls the distribution of every answer token to the teacher's.
+    """Pulls the distribution of every answer token towards the teacher's.
 
         loss = sum over tokens of KL(teacher || student)
 
-    Source: https://arxiv.org/abs/1503.02531 (temperature 1, no share of the hard targets)
+    Source: https://arxiv.org/abs/1503.02531 (temperature 1, no hard targets)
     """
 
     teacher: Any
@@ -133,13 +133,13 @@ class DistillationTrainer(AnswerTrainer):
 
 
 class PreferenceTrainer(Followed):
-    """Learns to prefer one answer to another, and with NeMo's SFT weight to give it.
+    """Preference training (DPO), with an SFT term where NeMo's weight for it is set.
 
         reward = log p(answer) - log p(answer) before the first step
         loss = preference_loss_weight * -log sigmoid(beta * (reward(chosen) - reward(rejected)))
              + sft_loss_weight * -log p(chosen)
 
-    Both are means over the pairs of a step, of all processes.
+    Both terms are means over the pairs of a step in all processes.
 
     Source: https://arxiv.org/abs/2305.18290
     """
@@ -154,9 +154,9 @@ class PreferenceTrainer(Followed):
         self._rewards: dict[bool, Any] = {True: 0.0, False: 0.0}  # of training, of validation
 
     def remember_reference(self) -> None:
-        """Keep how likely each answer is to the model as it is now: the reference of the loss.
+        """Keep the answers' log-probabilities under the model as it is now: the loss's reference.
 
-        Each process computes a part. Then no second model stays in memory.
+        Each process computes a part. No second model then stays in memory.
         """
         self.model.eval()
         self.train_dataset = self._with_reference(self.train_dataset)
@@ -205,7 +205,7 @@ class PreferenceTrainer(Followed):
         return len(rows)
 
     def _note(self, rewards: Tensor, real: Tensor) -> None:
-        """Count the rewards [2, B] of the real pairs towards what is logged next."""
+        """Add the rewards [2, B] of the real pairs to the sums that are logged next."""
         sums = [real.sum(), *rewards.sum(1), (rewards[0] > rewards[1]).sum()]
         seen = torch.stack([value.double() for value in sums])
         self._rewards[self.model.training] = self._rewards[self.model.training] + seen
@@ -228,7 +228,7 @@ class PreferenceTrainer(Followed):
 
 @dataclass(frozen=True)
 class Referred:
-    """Pairs, and how likely their answers are to the reference."""
+    """Pairs with the log-probabilities of their answers under the reference."""
 
     pairs: Any
     log_probs: Tensor
@@ -245,9 +245,9 @@ class Referred:
 
 @dataclass(frozen=True)
 class WithPlaces:
-    """A collator that adds the `places` [N] of its batches.
+    """A collator that adds the `places` [N] to its batches.
 
-    Asked of a batch that is on a GPU already, each pass would wait for the one before it.
+    Found only once the batch is on a GPU, they would make each pass wait for the one before.
     """
 
     collator: Callable[[list[Any]], dict[str, Any]]
@@ -263,7 +263,7 @@ def make_trainer(
 ) -> Any:
     """The trainer of a plan's training type; `arguments` are those of transformers' Trainer.
 
-    A `data_collator` is one of packed rows; others are padded to a multiple of `padded_to` tokens.
+    A `data_collator` is for packed rows; others are padded to a multiple of `padded_to` tokens.
     """
     pad_id = options["processing_class"].pad_token_id
     if plan.training_type == "dpo":
@@ -296,9 +296,9 @@ def _one_device(arguments: TrainingArguments) -> TrainingArguments:
 
 
 def answer_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Log-probabilities [2, B] of the chosen and the rejected answers of B pairs, and their tokens.
+    """Log-probabilities and token counts of B pairs' chosen and rejected answers, [2, B] each.
 
-    Tokens are at least one.
+    Counts are at least 1.
     """
     ids, learnt, places = inputs["input_ids"], inputs["completion_mask"], inputs["places"]
     logits = answer_logits(model, inputs, places)
@@ -308,13 +308,13 @@ def answer_log_probs(model: Any, inputs: dict[str, Any]) -> tuple[Tensor, Tensor
 
 
 def real_pairs(inputs: dict[str, Any]) -> Tensor:
-    """Whether each of the B pairs is one [B]; see OrNothing."""
+    """Whether each of B pairs [B] is real, and not what OrNothing computes with."""
     mask: Tensor = inputs["completion_mask"]
     return mask.chunk(2)[0].any(1)
 
 
 def shared_by(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """The rows of inputs dealt out to so many, each with the `places` of its own."""
+    """The rows of inputs dealt out to `count` parts, each with its own `places`."""
     if count == 1:
         return [inputs]
     parts = [
@@ -325,9 +325,9 @@ def shared_by(inputs: dict[str, Any], count: int) -> list[dict[str, Any]]:
 
 
 def places_before(learnt: Tensor) -> Tensor:
-    """The places [N] before the tokens that are `learnt` [B, T].
+    """The places [N] that predict the tokens marked in `learnt` [B, T].
 
-    Nothing stands before the first token of a row, which is never learnt.
+    The first token of a row has no place before it, and never counts in the loss.
     """
     before = functional.pad(learnt[:, 1:], (0, 1))
     return before.flatten().nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""The optimiser of a run and its learning rate."""
+"""The optimiser of a run and its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nemo_local.customizer.plan import Plan
 
 
 def make_optimizer(model: Any, plan: Plan) -> torch.optim.Optimizer:
-    """Adam or AdamW over what is trained; vectors (norms, biases) are not decayed."""
+    """Adam or AdamW over the trained weights; vectors (norms, biases) get no weight decay."""
     kind = torch.optim.AdamW if plan.optimizer.startswith("adamw") else torch.optim.Adam
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     vectors = [weight for weight in trained if weight.ndim < 2]
@@ -29,7 +29,7 @@ def make_optimizer(model: Any, plan: Plan) -> torch.optim.Optimizer:
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, plan: Plan, total_steps: int) -> LambdaLR:
-    """Flat, or: from the minimum up over the warm-up, then down a cosine to the minimum."""
+    """A flat learning rate, or a linear warm-up from the minimum and a cosine back to it."""
     warmup = plan.warmup(total_steps)
     lowest = plan.min_learning_rate / plan.learning_rate
 

@@ -1,9 +1,9 @@
-"""Several sequences of a batch in one row, so that nothing is computed for padding.
+"""Packs several sequences of a batch into one row, so that less is computed for padding.
 
     position_ids  0 1 2 3 4 0 1 2 0 1 2 3      three sequences in a row of twelve tokens
 
-Attention starts anew where the positions do (transformers builds the mask from them), so the loss
-is that of the same sequences in rows of their own; a test holds each architecture to that.
+Attention restarts where the positions do (transformers builds the mask from them), so the loss is
+that of the same sequences in rows of their own, as a test checks for each architecture.
 Source: https://arxiv.org/abs/2107.02027
 """
 
@@ -41,7 +41,7 @@ class PackingCollator:
             for number in row:
                 sequence = sequences[number]
                 ids += sequence["input_ids"]
-                # Nothing stands before a first token that it could be told from.
+                # Nothing precedes a first token from which it could be predicted.
                 labels += [IGNORED, *sequence["labels"][1:]]
                 positions += range(len(sequence["input_ids"]))
             packed["input_ids"].append(ids)
@@ -57,7 +57,7 @@ class PackingCollator:
 
 
 def padding_shares(lengths: Sequence[int], plan: Plan, size: int) -> tuple[float, float]:
-    """Shares of the tokens of passes of `size` sequences that are padding: alone, and packed.
+    """Shares of padding in the tokens of passes of `size` sequences: unpacked, and packed.
 
     Counted over the first batches of the first epoch, in the order in which each would draw them.
     """
@@ -76,7 +76,7 @@ def padding_shares(lengths: Sequence[int], plan: Plan, size: int) -> tuple[float
 
 
 def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Numbers of the sequences of each row: the longest first, each into the first row with room.
+    """The numbers of each row's sequences: the longest first, each into the first row with room.
 
     first_fit([3, 5, 2, 4], 7) -> [[1, 2], [3, 0]]
     """

@@ -5,14 +5,14 @@ from __future__ import annotations
 from nemo_local.customizer.plan import Plan
 
 TOKENS_PER_PASS = {"cpu": 8192, "cuda": 32768}
-"""Tokens of one forward pass (padding included); a larger batch is accumulated. More keep a GPU no
-busier, and what an estimate of its memory gets wrong grows with them."""
+"""Tokens of one forward pass (padding included); larger batches are accumulated. More would keep a
+GPU no busier, and the error of its memory estimate would grow with them."""
 
 
 def pass_sizes(
     plan: Plan, longest: int, processes: int = 1, device: str = "cpu"
 ) -> tuple[int, ...]:
-    """Rows that a forward pass may have: the most, then about half of it, down to one.
+    """Numbers of rows that a forward pass may have: the most, then about half each time, down to 1.
 
     Each divides the rows of a process.
 
@@ -33,10 +33,10 @@ def pass_sizes(
 
 
 def rows_of_each(plan: Plan, processes: int) -> int:
-    """Rows of a batch that a process learns from, at most."""
+    """The most rows of a batch that one process computes."""
     return -(-plan.batch_size // processes)
 
 
 def sequences_a_row(plan: Plan) -> int:
-    """One, or the two answers of a pair."""
+    """Sequences that a row is computed as: 2 for a preference pair, else 1."""
     return 2 if plan.training_type == "dpo" else 1

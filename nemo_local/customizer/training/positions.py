@@ -1,4 +1,4 @@
-"""How many tokens a model has positions for, where they are looked up in a table."""
+"""Refuses rows with more tokens than a model's table of positions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TABLES = {
     ),
     "mpt": "max_seq_len",
 }
-"""Architectures (`model_type`) that, as a test shows, take no longer row than this field says.
-Others compute positions from their numbers, as far as rows go."""
+"""Architectures (`model_type`) with a table of positions, and the field of its size. They take no
+longer row, as a test shows; others compute positions for rows of any length."""
 
 
 def check_positions(checkpoint: Path, teacher: Path | None, longest: int) -> None:
-    """Raise TrainingFailed where a row of `longest` tokens has more than a model has positions."""
+    """Raise TrainingFailed where a row of `longest` tokens exceeds a model's positions."""
     for name, path in (("base model", checkpoint), ("teacher", teacher)):
         if path is None:
             continue

@@ -1,4 +1,4 @@
-"""Preference rows as tokens: one prompt, the answer that was preferred, and the one that was not.
+"""Preference rows as tokens: a prompt with its chosen and its rejected answer.
 
 No torch here.
 """
@@ -14,13 +14,13 @@ from nemo_local.customizer.training.rendering import IGNORED, Renderer, Tokens
 
 @dataclass
 class Pairs:
-    """What preference training takes; each pair fits into the length it was made for."""
+    """Prompts with a chosen and a rejected answer each, cut to the maximum length."""
 
     prompt_ids: list[list[int]] = field(default_factory=list)
     chosen_ids: list[list[int]] = field(default_factory=list)
     rejected_ids: list[list[int]] = field(default_factory=list)
     dropped: int = 0
-    """Pairs left out because one of the answers did not fit."""
+    """Pairs left out because an answer did not fit, or both are the same once cut."""
     truncated: int = 0
     """Pairs of which a text answer lost its end."""
 
@@ -67,7 +67,7 @@ def make_pairs(renderer: Renderer, rows: Sequence[PreferenceRow], max_length: in
         if other is None or (
             number in cut and chosen.input_ids[place] == rejected.input_ids[other]
         ):
-            continue  # of what is left neither is to be preferred
+            continue  # what is left of both answers is the same
         pairs.truncated += number in cut
         _add(pairs, chosen, place, rejected, other)
     pairs.dropped = len(rows) - len(pairs.prompt_ids)

@@ -1,8 +1,8 @@
 """One of several processes of a training: `accelerate launch -m` this module with a job's folder.
 
 The first reports to `progress.jsonl` in the job's folder and writes what all share. With
-`--end-with-parent` a process ends when its standard input closes: then the platform is gone. With
-`--rows-refused 8` it takes less memory than that many rows a pass, with which it ran out.
+`--end-with-parent` a process ends when its standard input closes: the platform is then gone. With
+`--rows-refused 8` it uses less memory than with 8 rows a pass, for which memory ran out before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ END_WITH_PARENT, ROWS_REFUSED = "--end-with-parent", "--rows-refused"
 
 
 def main(job_dir: Path, stop: Event, rows_refused: int | None = None) -> int:
-    """Train as one of several; returns the exit status: 0, STOPPED, or 1 with an error file."""
+    """Train as one of several processes; returns 0, STOPPED, or 1 with an error file."""
     first = os.environ["RANK"] == "0"
     if not first:
         os.environ.pop(KEY, None)

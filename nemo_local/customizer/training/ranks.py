@@ -1,4 +1,4 @@
-"""The processes of one training: which of them this is, and what they tell each other."""
+"""The processes of one training: which of them this is, and how they exchange values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nemo_local.customizer.parallelism import SHARDED
 from nemo_local.settings import Parallelism
 
 WAITS_AT_MOST = timedelta(minutes=30)
-"""For the others, before a process gives up; one that dies is noticed at once."""
+"""How long a process waits for the others; one that dies is noticed at once."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that train together; by itself, a training that is one process."""
+    """The processes that train together, seen from this one; by default it is alone."""
 
     index: int = 0
     count: int = 1
@@ -32,7 +32,7 @@ class Ranks:
 
     @classmethod
     def join(cls, device: torch.device, parallelism: Parallelism) -> Ranks:
-        """Those that `accelerate launch` started beside this one; all are there on return."""
+        """Join the processes that `accelerate launch` started; returns when all are there."""
         if "RANK" not in os.environ:
             return cls(device=device)
         options: dict[str, Any] = {"timeout": WAITS_AT_MOST}
@@ -44,16 +44,16 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this one reports, and writes what all share."""
+        """Whether this process reports, and writes what all share."""
         return self.index == 0
 
     @property
     def sharded(self) -> bool:
-        """Whether each holds a part of the weights only."""
+        """Whether each process holds only a part of the weights."""
         return self.count > 1 and self.parallelism in SHARDED
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum over all processes; each must ask."""
+        """The sum over all processes; every one must call it."""
         if self.count == 1:
             return value
         total = value.detach().to(self.device, torch.float64, copy=True)
@@ -61,7 +61,7 @@ class Ranks:
         return total
 
     def least(self, value: float) -> float:
-        """The smallest value of all processes; each must ask."""
+        """The smallest value of all processes; every one must call it."""
         if self.count == 1:
             return value
         smallest = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -69,11 +69,11 @@ class Ranks:
         return float(smallest)
 
     def any(self, value: bool) -> bool:
-        """Whether it is true for one of them; each must ask."""
+        """Whether `value` is true in any process; every one must call it."""
         return bool(self.sum(torch.tensor(float(value))) > 0)
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives the first process; each must ask, the others wait for it."""
+        """The result of `make` in the first process, for all; every one must call it."""
         held = [make() if self.first else None]
         if self.count > 1:
             torch.distributed.broadcast_object_list(held, src=0, device=self.device)

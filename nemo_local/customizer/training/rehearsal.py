@@ -1,6 +1,6 @@
-"""A step of the smallest model, taken before there is a job.
+"""Warms up the libraries before there is a job, with a training step of a tiny model.
 
-What libraries put off until they are first used would be half a second of a job's first step:
+What they put off until they are first used would add half a second to a job's first step:
 transformers compiles some hundred patterns for its first checkpoint, and numba gathers all that it
 could compile for its first kernel.
 """
@@ -26,10 +26,10 @@ LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 def rehearse() -> bool:
-    """Load a model of random weights and take it there and back, as a job on a CPU would.
+    """Run a model of random weights forward and backward, as a job on a CPU would.
 
-    Returns whether it did: an idle process takes no GPU's memory. It leaves no threads behind, so
-    that the process can fork.
+    Returns False, having done nothing, where there is a GPU: an idle process must not take its
+    memory. Leaves no threads behind, so that the process can fork.
     """
     if torch.cuda.is_available():
         return False

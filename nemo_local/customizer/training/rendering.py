@@ -1,4 +1,4 @@
-"""Rows as the tokens a model will see, with the tokens that are learnt."""
+"""Rows as token ids with labels, which say which tokens count in the loss."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from nemo_local.customizer.rows import ChatRow, TextRow
 from nemo_local.customizer.texts import Rendered, Span, Texts, UntrainableData
 
 IGNORED = -100
-"""Label of a token that is seen and not learnt."""
+"""Label of a token that the model sees and the loss ignores."""
 
 
 @dataclass
 class Tokens:
-    """What the trainer takes: sequences of at most `max_length` tokens."""
+    """Sequences of at most `max_length` tokens with labels, as the trainer takes them."""
 
     input_ids: list[list[int]] = field(default_factory=list)
     labels: list[list[int]] = field(default_factory=list)
-    """The token itself where it is learnt, IGNORED elsewhere."""
+    """The token itself where it counts in the loss, IGNORED elsewhere."""
     numbers: list[int] = field(default_factory=list)
-    """Which sequence each one was, counted before any was dropped."""
+    """The number of each sequence, counted before any was dropped."""
     dropped: int = 0
-    """Sequences left out because nothing that is learnt, or no whole tool call, did fit."""
+    """Sequences left out because no token to learn, or no whole tool call, fitted."""
     cut: set[int] = field(default_factory=set)
     """Numbers of the sequences that lost their end."""
 
     @property
     def truncated(self) -> int:
-        """How many lost their end."""
+        """How many sequences lost their end."""
         return len(self.cut)
 
     @property
@@ -39,7 +39,7 @@ class Tokens:
 
     @property
     def learnt(self) -> list[int]:
-        """Tokens of each sequence that are learnt."""
+        """Tokens of each sequence that count in the loss."""
         return [len(labels) - labels.count(IGNORED) for labels in self.labels]
 
     def columns(self) -> dict[str, list[list[int]]]:
@@ -55,11 +55,11 @@ class Renderer:
     ) -> None:
         """`stop_ids` are the tokens that end an answer at inference.
 
-        `unknown` are those that the tokenizer has, and the model does not.
+        `unknown` are tokens that the tokenizer has and the model lacks.
 
         Raises:
-            UntrainableData: there is no pad token of its own, so the end could not be learnt; or
-                the tokenizer cannot tell where in a text its tokens stand.
+            UntrainableData: no pad token differs from the stop tokens, so stopping could not be
+                learnt; or the tokenizer cannot tell where in a text its tokens stand.
         """
         if not tokenizer.is_fast:
             raise UntrainableData(
@@ -84,14 +84,13 @@ class Renderer:
         """The rows as sequences of tokens with labels.
 
         A sequence that is too long loses turns from its end; when not even its first answer
-        fits, a text answer is cut and a tool call is dropped and counted. So is a sequence of
-        which nothing is left to learn. Answers that are `rejected`, as others are preferred, may
-        call what is no tool.
+        fits, a text answer is cut and a tool call is dropped and counted. So is a sequence with no
+        token left to learn. The `rejected` answers of preference pairs may call what is no tool.
 
         Raises:
             UntrainableData: the template refuses a row, hides a tool, or ends an answer with a
-                token at which inference does not stop; or no token is known that ends a text, or
-                a row has one that the model does not.
+                token at which inference does not stop; no token is known that ends a text; or a
+                row has a token that the model lacks.
         """
         sequences = self.rendered(rows, rejected)
         return self.labelled(sequences, self.encoded(sequences), max_length)
@@ -101,7 +100,7 @@ class Renderer:
         return [sequence for row in rows for sequence in self._texts.of(row, rejected)]
 
     def encoded(self, sequences: Sequence[Rendered]) -> list[Any]:
-        """`tokenizers.Encoding`s of the texts; no Python is needed meanwhile."""
+        """`tokenizers.Encoding`s of the texts; the GIL is released meanwhile."""
         texts = [sequence.text for sequence in sequences]
         try:
             # Not through transformers, which takes as long again to copy every field.
@@ -131,7 +130,7 @@ class Renderer:
         ids, offsets = encoding.ids, encoding.offsets  # each makes a new list
         if not self._unknown.isdisjoint(ids):
             self._refuse_unknown(sequence, ids)
-        if self._wide_stops:  # such a token takes the white space behind it
+        if self._wide_stops:  # such a token includes the white space after it
             offsets = [
                 (start, start + len(sequence.text[start:stop].rstrip()))
                 if token in self._wide_stops
@@ -151,7 +150,7 @@ class Renderer:
         kept = sequence.spans[: last + 1]
         labels = _labels(ids, offsets, kept)
         self._check(sequence, kept, ids, offsets, labels)
-        labels[0] = IGNORED  # nothing stands before it that it could be told from
+        labels[0] = IGNORED  # nothing precedes it from which it could be predicted
         # The last token that fits may be both the prompt's end and the answer's start.
         if labels[:length].count(IGNORED) == length:
             tokens.dropped += 1
@@ -165,7 +164,7 @@ class Renderer:
     def _last_span(
         self, sequence: Rendered, offsets: list[tuple[int, int]], max_length: int
     ) -> int | None:
-        """Number of the last span that is kept, None when nothing can be learnt."""
+        """Index of the last span to keep, None when nothing is left to learn."""
         if len(offsets) <= max_length:
             return len(sequence.spans) - 1
         reach = offsets[max_length - 1][1]
@@ -214,7 +213,7 @@ class Renderer:
         )
 
     def _set_pad(self) -> None:
-        """Pad with another special token: a pad that equals the stop token hides it from view."""
+        """Choose a pad token that is no stop token, which the loss would ignore as padding."""
         candidates = [
             token
             for token in self._tokenizer.all_special_tokens

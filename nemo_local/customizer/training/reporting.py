@@ -1,4 +1,4 @@
-"""What a training leaves behind while it runs: its reports, its checkpoints, its best weights."""
+"""Callbacks of a running training: its reports, checkpoints, best weights and early stop."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from nemo_local.customizer.training.saving import save_weights
 
 STEP_REPORT_EVERY_S = 0.5
 SAVING_SHARE = 0.05
-"""Of the time of a training, what its checkpoints may take."""
+"""Share of a training's time that writing checkpoints may take."""
 EARLY_STOP_EPOCHS = 10
 EARLY_STOP_DELTA = 0.001
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; others are removed."""
+    """The newest complete checkpoint, or None; incomplete ones that are newer are removed."""
     for path in sorted(
         folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True
     ):
@@ -42,9 +42,9 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class StopAt(TrainerCallback):
-    """Ends the run after the step or amid the validation under way, once the event is set.
+    """Once the event is set, ends the run after the current step or during the current validation.
 
-    That of one process is enough: all end at the same place, with a checkpoint.
+    The event of one process is enough: all end at the same place, with a checkpoint.
     """
 
     def __init__(self, stop: Event, ranks: Ranks) -> None:
@@ -53,7 +53,7 @@ class StopAt(TrainerCallback):
         self.stopped = False
 
     def told(self) -> bool:
-        """Whether to stop; each process must ask."""
+        """Whether to stop; every process must call it."""
         self.stopped = self._ranks.any(self._stop.is_set())
         return self.stopped
 
@@ -63,10 +63,10 @@ class StopAt(TrainerCallback):
 
 
 class SavePace(TrainerCallback):
-    """Leaves a checkpoint out while writing them has taken more than its share of the time.
+    """Skips checkpoints while writing them has taken more than its share of the time.
 
     They are due every few steps, which are minutes on a CPU and a second or two on a GPU; those of
-    all weights are many gigabytes. It must stand before StopAt, whose checkpoint is always written.
+    all weights are many gigabytes. Must come before StopAt, whose checkpoint is always written.
     """
 
     def __init__(self, ranks: Ranks, clock: Callable[[], float] = time.monotonic) -> None:
@@ -77,7 +77,7 @@ class SavePace(TrainerCallback):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Within, a checkpoint is written."""
+        """A context that counts its time as time of writing a checkpoint."""
         began = self._clock()
         yield
         self._spent += self._clock() - began
@@ -94,20 +94,20 @@ class SavePace(TrainerCallback):
 class LossWindow(TrainerCallback, ExportableState):
     """Mean loss of the steps since the last report.
 
-    Checkpoints keep it, so that a resumed run reports what a run in one piece would have. The
+    Checkpoints keep it, so that a resumed run reports what an uninterrupted one would have. The
     Trainer's own mean forgets the steps before the checkpoint.
     """
 
     def __init__(self, total: float = 0.0, steps: int = 0) -> None:
         self._total: Any = total
         self._steps = steps
-        self._finite: Any = steps  # how many of them, from the first, before the sum was not finite
+        self._finite: Any = steps  # steps from the first whose running sum is finite
         self._step: Any = 0.0
         self.ranks = Ranks()
 
     @classmethod
     def of(cls, checkpoint: Path | None) -> LossWindow:
-        """As the checkpoint has it; empty without one."""
+        """The window that a checkpoint keeps; empty without one."""
         if checkpoint is None:
             return cls()
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
@@ -115,7 +115,7 @@ class LossWindow(TrainerCallback, ExportableState):
         return cls(**kept["args"]) if kept else cls()
 
     def add(self, loss: Any) -> None:
-        """Count the loss of one pass; those of a step add up to the step's."""
+        """Add the loss of one pass; those of a step's passes add up to the step's loss."""
         self._step = self._step + loss.detach()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -127,14 +127,14 @@ class LossWindow(TrainerCallback, ExportableState):
     def check(self, last: int) -> None:
         """Raise TrainingFailed if the loss of a step since the last report was not finite.
 
-        `last` is the number of the newest step; to look waits for the device.
+        `last` is the number of the newest step. The check waits for the device.
         """
         finite = int(self._finite)
         if finite < self._steps:
             raise _not_finite("training", float(self._total), last + 1 - self._steps + finite)
 
     def take(self) -> float:
-        """The mean, and begin anew."""
+        """Return the mean, and start a new window."""
         mean = float(self._total) / max(1, self._steps)
         self._total, self._steps, self._finite = 0.0, 0, 0
         return mean
@@ -144,7 +144,7 @@ class LossWindow(TrainerCallback, ExportableState):
 
 
 class Pace(TrainerCallback):
-    """Adds to the logs how many tokens a second the steps since the last log took in.
+    """Adds the tokens per second of the steps since the last log to the logs.
 
     Padding does not count, nor does the time of validations and checkpoints.
     """
@@ -195,7 +195,7 @@ class Reporter(TrainerCallback):
         self._validated_at_step = max((point["step"] for point in so_far.val_loss), default=-1)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # A checkpoint amid a validation says so; an earlier process may have gone on from it, too.
+        # Repeat a validation that the checkpoint cut off, unless an earlier process has done so.
         amid = state.stateful_callbacks["TrainerControl"]["args"]["should_evaluate"]
         args.eval_on_start = amid and self._validated_at_step < state.global_step - 1
         self._stop_if_nothing_improves(self._validated_at_step, state, control)
@@ -256,7 +256,7 @@ class Reporter(TrainerCallback):
 
 
 def _never_logged(state: Any) -> bool:
-    """Whether the run has no loss yet; it may be shorter than the steps between two logs."""
+    """Whether no loss was logged yet; a run may be shorter than the steps between two logs."""
     return not any("loss" in logs for logs in state.log_history)
 
 

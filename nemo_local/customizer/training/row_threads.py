@@ -1,7 +1,7 @@
-"""The rows of a pass on a CPU, shared by threads that compute from end to end.
+"""Splits the rows of a pass on a CPU among threads, each of which computes its whole pass.
 
-PyTorch shares each operation among threads, which then wait for each other some thousand times a
-step, and our kernels have one thread. Threads with rows of their own wait once.
+PyTorch splits each operation among threads, which then wait for each other some thousand times a
+step, and our kernels use one thread. Threads with rows of their own wait once.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch import Tensor
 Inputs = dict[str, Any]
 
 LEAST_TOKENS = 500
-"""Of a thread, padding included. Products of fewer cost more a token: a half more for 400."""
+"""The fewest tokens of a thread, padding included: with 400, products cost half more a token."""
 
 
 class RowThreads:
-    """So many threads, of which the caller's is one; alone it computes all as ever."""
+    """`count` threads, the caller's included; with one, everything is computed as usual."""
 
     def __init__(self, count: int = 1) -> None:
         self._count = count
         self._others = ThreadPoolExecutor(max(1, count - 1), "rows")
 
     def parts(self, rows: int, length: int) -> int:
-        """Of how many threads each computes some of so many rows."""
+        """How many threads to split this many rows of `length` tokens among."""
         return max(1, min(self._count, rows, rows * length // LEAST_TOKENS))
 
     def sum(
@@ -36,7 +36,7 @@ class RowThreads:
         parts: Sequence[Inputs],
         trained: Sequence[Tensor],
     ) -> Tensor:
-        """The sum of the parts' losses, from which there is a way back to what is `trained`."""
+        """The sum of the parts' losses, differentiable with respect to the `trained` weights."""
         if len(parts) == 1:
             return loss_of(parts[0])
         if not torch.is_grad_enabled():
@@ -54,9 +54,9 @@ class RowThreads:
         parts: Sequence[Inputs],
         trained: Sequence[Tensor],
     ) -> list[tuple[Tensor, Sequence[Tensor]]]:
-        """Of each part its loss, and the gradients of what is trained."""
+        """Each part's loss, and its gradients with respect to the `trained` weights."""
         before, inside = torch.get_num_threads(), max(1, self._count // len(parts))
-        # A thread has neither the types nor the gradients of the one that began it.
+        # A new thread inherits neither autocast nor the gradient mode of the one that starts it.
         halves, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
         def computed(part: Inputs) -> tuple[Tensor, Sequence[Tensor]]:
@@ -69,13 +69,13 @@ class RowThreads:
         try:
             own = computed(parts[0])
         finally:
-            wait(others)  # also of one that failed nothing goes on
+            wait(others)  # after a failure, too, no thread may go on
             torch.set_num_threads(before)
         return [own, *(other.result() for other in others)]
 
 
 class _ThereAndBack(torch.autograd.Function):
-    """A sum of losses whose gradients are computed with it."""
+    """A sum of losses whose gradients are computed in the forward pass."""
 
     @staticmethod
     def forward(

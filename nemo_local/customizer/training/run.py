@@ -1,4 +1,4 @@
-"""What one training has at hand, from its job to its trackers."""
+"""All that one training works with, from its job to its trackers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nemo_local.customizer.training.trackers import Trackers
 
 @dataclass(frozen=True)
 class Run:
-    """The training of one job: what is trained on what, and who is told of it."""
+    """The training of one job: its model, its data, and where it reports."""
 
     task: Task
     folder: Path
@@ -42,12 +42,12 @@ class Run:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row that is trained on."""
+        """Tokens of the longest training row."""
         return max(self.training.lengths)
 
     @property
     def longest_of_all(self) -> int:
-        """Tokens of the longest row, be it of validation."""
+        """Tokens of the longest row of training or validation."""
         return max(self.longest, max(self.validation.lengths, default=0))
 
     @property

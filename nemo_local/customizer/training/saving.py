@@ -1,4 +1,4 @@
-"""What a training writes for others: an adapter, or a whole checkpoint as the Hub keeps them."""
+"""Writes the output of a training: an adapter, or a whole checkpoint in the Hub's format."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def save_weights(model: Any, folder: Path, ranks: Ranks) -> None:
 
 
 def finish(trainer: Any, task: Task, job_dir: Path, progress: ProgressWriter) -> None:
-    """Leave the output of the best weights in its folder, and report the end.
+    """Write the output from the best weights to its folder, and report the end.
 
     Raises:
-        TrainingFailed: nothing was validated, and the last step has left non-finite weights.
+        TrainingFailed: nothing was validated, and the last step left non-finite weights.
     """
     plan, best, ranks = task.plan, job_dir / "best", trainer.ranks
     if not ranks.from_first(best.is_dir):
@@ -70,7 +70,7 @@ def finish(trainer: Any, task: Task, job_dir: Path, progress: ProgressWriter) ->
 
 
 def trained_weights(model: Any) -> dict[str, Any]:
-    """What is trained, by name."""
+    """The trained weights, by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
@@ -86,13 +86,13 @@ def _check_finite(model: Any, ranks: Ranks) -> None:
 
 
 def _is_finite(weight: Any) -> bool:
-    """Of a weight that is split (FSDP), whether the part of this process is."""
+    """Whether a weight is finite; of one that FSDP has split, this process's part."""
     part = weight.to_local() if hasattr(weight, "to_local") else weight
     return bool(torch.isfinite(part).all())
 
 
 def _save_adapter(model: Any, folder: Path, ranks: Ranks) -> None:
-    # Where the base is split, PEFT by itself would gather it from all processes.
+    # By itself, PEFT would gather a base that is split from all processes.
     given = trained_weights(model) if ranks.parallelism == "fsdp" else None
     tensors = get_peft_model_state_dict(model, given, save_embedding_layers=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -104,7 +104,7 @@ def _save_adapter(model: Any, folder: Path, ranks: Ranks) -> None:
 
 
 def _name_base(folder: Path, base_model: str) -> None:
-    """The base's folder would mean nothing elsewhere, and tells where this machine keeps models."""
+    """Name the base in adapter_config.json by its id, in place of its folder on this machine."""
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base_model
@@ -112,7 +112,7 @@ def _name_base(folder: Path, base_model: str) -> None:
 
 
 def _save_checkpoint(task: Task, best: Path, folder: Path) -> None:
-    """The best weights as a checkpoint of the base's own precision; an adapter is merged in."""
+    """Write the best weights as a checkpoint in the base's precision; an adapter is merged in."""
     base = task.model_path
     merged = task.plan.finetuning_type == "lora_merged"
     # Added in float32, so that rounding happens once.
@@ -129,7 +129,7 @@ def _save_checkpoint(task: Task, best: Path, folder: Path) -> None:
 
 
 def _set_generation(task: Task, tokenizer: Any, folder: Path) -> None:
-    """Let the checkpoint generate as its base does, and stop at an end that its target chose.
+    """Give the checkpoint its base's generation config, and the target's stop token if it has one.
 
     The trainer wrote other stop tokens into the model's own configuration.
     """
@@ -144,7 +144,7 @@ def _set_generation(task: Task, tokenizer: Any, folder: Path) -> None:
 
 
 def _gathered(model: Any, ranks: Ranks) -> Any:
-    """Within, the trained weights are whole where ZeRO-3 has split them."""
+    """A context in which trained weights are whole, even where ZeRO-3 has split them."""
     if ranks.parallelism != "zero3":
         return nullcontext()
     from deepspeed.runtime.zero import GatheredParameters
@@ -155,7 +155,7 @@ def _gathered(model: Any, ranks: Ranks) -> Any:
 
 @contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
-    """A folder to write into, that takes the place of `folder` once it is complete."""
+    """A folder to write into, which replaces `folder` once it is complete."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The share of each process in a batch. All shares of a step make up the batch of one process."""
+"""How processes share batches: together they compute the batches that one alone would."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nemo_local.customizer.training.rendering import IGNORED
 
 @dataclass
 class Shares:
-    """Row numbers of the passes of one process, batch by batch.
+    """A batch sampler: the row numbers of each pass of one process.
 
     A batch of B rows is spread evenly over the passes of all processes, so that each has as many
-    passes as the others; with fewer rows than passes, some pass is empty.
+    passes as the others; with fewer rows than passes, some passes are empty.
     """
 
     order: LengthBuckets
@@ -43,12 +43,12 @@ class Shares:
             yield from spread(batch, count)[self.ranks.index :: self.ranks.count]
 
     def _passes(self, rows: int) -> int:
-        """Passes of each process for a batch of so many rows."""
+        """Passes of each process for a batch of this many rows."""
         return -(-rows // (self.size * self.ranks.count))
 
 
 class Passes(DataLoader[Any]):
-    """The passes of one process in the order of its shares."""
+    """A data loader of the passes of one process, in the order of its shares."""
 
     def set_epoch(self, epoch: int) -> None:
         sampler: Any = self.batch_sampler
@@ -57,7 +57,7 @@ class Passes(DataLoader[Any]):
 
 @dataclass
 class OrNothing:
-    """A collator that makes of no rows a pass from which nothing is learnt."""
+    """A collator that turns an empty list of rows into a pass without labels."""
 
     collator: Callable[[list[Any]], dict[str, Any]]
     example: Any
@@ -82,7 +82,7 @@ def spread(rows: Sequence[int], count: int) -> list[list[int]]:
 
 
 def validation_shares(count: int, size: int, ranks: Ranks) -> list[list[int]]:
-    """The batches of one process among those of `size` that `count` rows make; [] fills up."""
+    """One process's batches among those of `size` that `count` rows make, [] where it has fewer."""
     batches = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
     batches += [[]] * (-len(batches) % ranks.count)
     return batches[ranks.index :: ranks.count]

@@ -1,8 +1,8 @@
-"""The process that is ready before there is a job: it is started as this module.
+"""The spare: a process, started as this module, that is ready before there is a job.
 
 It imports and tries what a training needs, and waits for the lines that name jobs (see train.py).
-For each it forks: the copy trains, and this process tells on its standard output, a line each, who
-that is and how it ended. Where it cannot, it does the first job itself and tells nothing.
+For each it forks: the fork trains, and this process writes the fork's id and then its exit status
+to standard output, a line each. Where it cannot fork, it does the first job itself and writes none.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LIBRARIES = (
 )
 LOWEST_PRIORITY = 19
 PR_SET_PDEATHSIG = 1
-"""Of Linux: the signal that a process gets when its parent ends."""
+"""Linux's prctl option for the signal that a process gets when its parent ends."""
 
 
 def main() -> None:
@@ -54,10 +54,10 @@ def main() -> None:
 
 
 def get_ready_at_leisure(wanted: threading.Event) -> None:
-    """Get ready behind all other work, until the first job is there.
+    """Get ready at the lowest priority, until the first job arrives.
 
-    In a thread of its own: on Linux a priority is that of a thread, and who has lowered it may not
-    raise it again. The main thread, which trains or forks, keeps its own.
+    For a thread of its own: on Linux each thread has its own priority, and may not raise it again
+    once lowered. The main thread, which trains or forks, keeps its priority.
     """
     if sys.platform == "linux":
         os.nice(LOWEST_PRIORITY)
@@ -65,7 +65,7 @@ def get_ready_at_leisure(wanted: threading.Event) -> None:
 
 
 def get_ready(wanted: threading.Event | None = None) -> None:
-    """Import and try what a training needs, once; stops between two steps if `wanted` otherwise."""
+    """Import and try what a training needs, once; stops between two steps if `wanted` is set."""
     steps: list[Callable[[], object]] = [partial(import_module, name) for name in LIBRARIES]
     steps.append(_rehearse)
     with imports_that_stay():
@@ -83,13 +83,13 @@ def _rehearse() -> None:
 
 
 def ready_to_fork() -> bool:
-    """Whether a copy of this process could train, which is ready then.
+    """Get ready; whether a fork of this process could then train.
 
-    It could not use a GPU that we have asked for anything, and elsewhere than on Linux lacks more.
+    A fork cannot use a GPU that its parent has used, and outside Linux it lacks more than that.
     """
     try:
         get_ready()
-    except Exception:  # which the job meets, too, and can tell
+    except Exception:  # the job will meet it, too, and can report it
         logger.debug("this process cannot prepare a training", exc_info=True)
         return False
     import torch
@@ -98,7 +98,7 @@ def ready_to_fork() -> bool:
 
 
 def train_in_a_fork(line: bytes, reports: int) -> bool:
-    """Have the job of this line done in a copy of this process; whether there could be one."""
+    """Do the job that a line names in a fork of this process; False when it cannot fork."""
     gc.collect()
     gc.freeze()  # the copy shares our memory, until it looks for garbage there
     me = os.getpid()

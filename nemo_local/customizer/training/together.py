@@ -1,4 +1,4 @@
-"""What transformers' Trainer does differently when a training is several processes."""
+"""Adapts transformers' Trainer to trainings on several processes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ OPTIMIZER, SCHEDULE = "optimizer", "scheduler.pt"
 
 
 class Together(Trainer):
-    """A trainer whose processes share each batch, and each validation, of one process."""
+    """A trainer whose processes share each batch and each validation that one would have."""
 
     plan: Plan
     ranks = Ranks()
     order: LengthBuckets
-    """Of the rows that are trained on."""
+    """Order of the training rows."""
     total_steps: int
     saves: SavePace
 
@@ -40,8 +40,8 @@ class Together(Trainer):
     def create_optimizer(self, *_: Any, **__: Any) -> Any:
         if self.optimizer is None:
             self.optimizer = make_optimizer(self.model, self.plan)
-            if self.ranks.parallelism == "ddp":  # else the weights become others
-                # The model would look for what is trained in all its layers, after each step.
+            if self.ranks.parallelism == "ddp":  # else the weights are replaced later
+                # The model's own would visit all layers for trained weights, after each step.
                 self.model.zero_grad = self.optimizer.zero_grad
         return self.optimizer
 
@@ -51,14 +51,14 @@ class Together(Trainer):
         return self.lr_scheduler
 
     def _clip_grad_norm(self, model: Any) -> Any:
-        """As the Trainer, which would look for what is trained in all layers."""
+        """Clip as the Trainer does, but without visiting all layers for trained weights."""
         if self.ranks.parallelism != "ddp":
             return super()._clip_grad_norm(model)
         return torch.nn.utils.clip_grad_norm_(self.trained, self.args.max_grad_norm)
 
     @property
     def trained(self) -> list[torch.Tensor]:
-        """The weights that are trained, without a look through all layers."""
+        """The trained weights, as the optimiser has them: no layers need to be visited."""
         groups = self.optimizer.param_groups if self.optimizer else []
         return [weight for group in groups for weight in group["params"]]
 
@@ -78,13 +78,13 @@ class Together(Trainer):
         return self.in_turn(self.eval_dataset)
 
     def _prepare_input(self, data: Any) -> Any:
-        """As the Trainer does it, but that a GPU is not waited for before its data is copied."""
+        """Move data as the Trainer does, but without waiting for a GPU before copying to it."""
         if isinstance(data, torch.Tensor):
             data = data.to(self.args.device, non_blocking=True)
         return super()._prepare_input(data)
 
     def in_turn(self, rows: Any) -> DataLoader[Any]:
-        """All rows in batches of validation: those that are this process's to compute."""
+        """A data loader of the validation batches of `rows` that this process computes."""
         return DataLoader(
             rows,
             batch_sampler=validation_shares(len(rows), self.args.eval_batch_size, self.ranks),
@@ -111,16 +111,16 @@ class Together(Trainer):
         )
 
     def _end_if_told(self) -> None:
-        """Raise Stopped, with a checkpoint, when a validation shall not go on."""
+        """Raise Stopped, after writing a checkpoint, when a validation is told to stop."""
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, StopAt) and callback.told():
-                # Without a step since it began the run has one, and its random numbers.
+                # A run that has taken no step since it began has one, with its random state.
                 if self.state.global_step > self._initial_global_step:
                     self._save_checkpoint(self.model, None)
                 raise Stopped
 
     def weight_of(self, rows: list[int], inputs: dict[str, Any]) -> int:
-        """How much a pass of validation counts: the tokens, or else the rows, of its mean loss."""
+        """A validation pass's weight in the mean loss: how many tokens, or pairs, it predicts."""
         return len(inputs["places"])
 
     def _save_checkpoint(self, *given: Any) -> None:
@@ -128,7 +128,7 @@ class Together(Trainer):
             super()._save_checkpoint(*given)
 
     def split_again(self) -> None:
-        """After a forward pass without a backward one, which leaves some weights joined."""
+        """Split FSDP weights that a forward pass without a backward one has left joined."""
         if self._is_split():
             from torch.distributed.fsdp import FSDPModule
 
@@ -136,8 +136,8 @@ class Together(Trainer):
                 if isinstance(module, FSDPModule):
                     module.reshard()
 
-    # Of a model that transformers has split (FSDP) the Trainer keeps the weights only. What splits
-    # and joins them is imported when it is needed: other trainings start sooner without.
+    # Of a model that transformers has split (FSDP), the Trainer would keep only the weights. What
+    # splits and joins them is imported when needed, so that other trainings start sooner.
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self._is_split() and isinstance(self.model, PeftModel):

@@ -1,7 +1,7 @@
 """Tokens in Arrow files, which a trainer maps instead of holding them in memory. No torch here.
 
-A file has a column for each list of a row (`input_ids` and `labels`, or the three of a pair), and
-4 bytes for each number. In memory stays the length of each row.
+A file has a column for each list of a row (`input_ids` and `labels`, or the three of a pair), with
+4 bytes a number. Only the length of each row stays in memory.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class TokenFile:
     """The sequences, or pairs, of one part of a job's data."""
 
     path: Path
-    """Not there when there are none."""
+    """The Arrow file; absent when there are no sequences."""
     lengths: array[int] = field(default_factory=lambda: array("i"))
-    """Tokens of each, in the order of the file."""
+    """Tokens of each sequence or pair, in the order of the file."""
     most_learnt: int = 0
-    """Tokens that are learnt in the sequence that has most of them."""
+    """The most tokens that count in the loss of one sequence."""
     dropped: int = 0
-    """Those left out because they did not fit."""
+    """Sequences or pairs left out because they did not fit."""
     truncated: int = 0
-    """Those that lost their end."""
+    """Sequences or pairs that lost their end."""
 
     def dataset(self) -> Any:
-        """A `datasets.Dataset` by length, so that validation batches hold little padding."""
+        """A `datasets.Dataset` sorted by length, so that validation batches hold little padding."""
         from datasets import Dataset
 
         order = sorted(range(len(self.lengths)), key=self.lengths.__getitem__)
@@ -45,7 +45,7 @@ class TokenFile:
 
 
 def write_tokens(path: Path, chunks: Iterable[Tokens | Pairs]) -> TokenFile:
-    """The file of all chunks; one of them at a time is in memory.
+    """Write all chunks to a file; only one of them at a time is in memory.
 
     Raises:
         OSError: the disk is full.

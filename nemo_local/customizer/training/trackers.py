@@ -1,4 +1,4 @@
-"""Where the numbers of a training go besides its status: TensorBoard, Weights & Biases, MLflow.
+"""Experiment trackers of a training: TensorBoard, Weights & Biases and MLflow.
 
 The trackers are transformers' own callbacks, with the names people know: train/loss,
 train/learning_rate, train/grad_norm, train/tokens_per_second, eval/loss, eval/tool_call_accuracy
@@ -25,10 +25,10 @@ from nemo_local.customizer.progress import Stopped
 from nemo_local.customizer.task import Task
 
 FOLDER, MLFLOW_RUN = "tensorboard", "mlflow_run"
-"""In the job's folder; the second is the file with the id of its run."""
+"""In the job's folder: TensorBoard's logs, and the file with the id of the MLflow run."""
 WANDB = {
-    # Seconds: for its server to answer before a run goes on offline, and to take the last numbers,
-    # which are on disk too.
+    # Seconds for the server to answer before a run goes offline, and to take the last numbers,
+    # which are on disk, too.
     "WANDB_INIT_TIMEOUT": "30",
     "WANDB_FINISH_TIMEOUT": "60",
 }
@@ -38,14 +38,14 @@ MLFLOW = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-"""Settings of the clients; those that the platform was started with win."""
+"""Settings of both clients; those in the platform's own environment take precedence."""
 
 
 class Tolerant(TrainerCallback):
     """Passes a training's events on to a tracker, up to the tracker's first error."""
 
     def __init__(self, name: str, make: Callable[[], Any], told: Callable[[str], str]) -> None:
-        """`told` gives a message the form in which it may be printed."""
+        """`told` makes a message fit to print: one line without secrets."""
         self._name = name
         self._make = make
         self._told = told
@@ -88,7 +88,7 @@ class Trackers:
         """Where to look, a phrase for each tracker."""
 
     def __enter__(self) -> Self:
-        """Begin; that waits for the server of Weights & Biases when a key came."""
+        """Start the trackers; waits for the Weights & Biases server when there is a key."""
         self.where.append(f"TensorBoard in {self._folder / FOLDER}")
         asked = self._task.wandb
         if asked:
@@ -108,7 +108,7 @@ class Trackers:
                 print(f"{name} did not end well: {self._told(str(problem))}")
 
     def callbacks(self, done: int) -> list[TrainerCallback]:
-        """What the trainer of a run calls that goes on after `done` steps."""
+        """The trackers' callbacks, for the trainer of a run that resumes after `done` steps."""
 
         def tensorboard() -> Any:
             from torch.utils.tensorboard import SummaryWriter
@@ -155,7 +155,7 @@ class Trackers:
         import wandb
 
         return wandb.init(
-            id=self._folder.name,  # what another process goes on with is the same run
+            id=self._folder.name,  # a process that resumes the job continues the same run
             name=self._folder.name,
             dir=str(self._folder),
             config=self._facts(),
@@ -175,7 +175,7 @@ class Trackers:
             self._run.finish(exit_code=1 if kind else 0)
 
     def _begin_mlflow(self) -> Any:
-        """A callback for the job's run: a new one, or that which an earlier process began."""
+        """A callback for the job's MLflow run, a new one or the one an earlier process began."""
         mlflow: Any = import_module("mlflow")  # of mlflow-skinny, an extra
         kept = self._folder / MLFLOW_RUN
         known = kept.read_text(encoding="utf-8") if kept.exists() else ""
@@ -205,7 +205,7 @@ class Trackers:
         }
 
     def _told(self, text: str) -> str:
-        """The text as a log may have it: one line, no key, no password of a database."""
+        """The text fit for a log: one line, without the key and the tracking URI's password."""
         line = " ".join(text.split())
         for secret in filter(None, (self._key, urlsplit(self._tracking_uri).password)):
             line = line.replace(secret, "***")

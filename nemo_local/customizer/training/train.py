@@ -2,9 +2,8 @@
 
 Its standard input names the job in one line: {"folder": "...", "environment": {"NAME": "..."}}. The
 folder holds `job.json` (see task.py) and `data/`. The process reports to `progress.jsonl`, logs
-to `train.log` and leaves its output in `adapter/` or `model/`. A job for several devices it hands
-on to as many processes (see launch.py). It ends when its standard input closes: then its parent is
-gone.
+to `train.log` and leaves its output in `adapter/` or `model/`. It hands a job for several devices
+to as many processes (see launch.py). It ends when its standard input closes: its parent is gone.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ from nemo_local.customizer.training.batches import read_rows
 
 DISK_IS_FULL = (
     *("No space left", "StorageFull", "os error 28"),
-    # PyTorch, of a file that takes no more, says no reason.
+    # PyTorch gives no reason when a file takes no more.
     *("PytorchStreamWriter failed", "unexpected pos", "iostream error"),
 )
-"""What a message has of an error that a full disk caused."""
+"""Phrases in messages of errors that a full disk caused."""
 
 
 def main(job_dir: Path, stop: threading.Event) -> int:
@@ -64,7 +63,7 @@ def main(job_dir: Path, stop: threading.Event) -> int:
     except Stopped:
         return STOPPED
     except Exception as error:
-        shutil.rmtree(job_dir / "tokens", ignore_errors=True)  # a full disk has room for the reason
+        shutil.rmtree(job_dir / "tokens", ignore_errors=True)  # makes room to write the reason
         with suppress(OSError):
             traceback.print_exc()
         report = {"exception_type": type(error).__name__, "trace": traceback.format_exc()}
@@ -79,7 +78,7 @@ def main(job_dir: Path, stop: threading.Event) -> int:
 
 
 def reason_of(error: Exception, job_dir: Path) -> str:
-    """Why a run failed, as a sentence for who started it."""
+    """Why a run failed, as a sentence for the user who started it."""
     if isinstance(error, InvalidRow | UntrainableData | TrainingFailed):
         return str(error)
     for folder in _weights_of(job_dir):
@@ -113,7 +112,7 @@ def stop_on_sigterm() -> threading.Event:
 
 
 def next_job() -> bytes:
-    """The line of standard input that names a job. Ends the process if there is none any more."""
+    """The next line of standard input, which names a job; ends the process if there is none."""
     with open(0, "rb", buffering=0, closefd=False) as lines:
         line = lines.readline()
     if not line.endswith(b"\n"):
@@ -122,7 +121,7 @@ def next_job() -> bytes:
 
 
 def take(line: bytes) -> Path:
-    """The folder of the job that a line names, whose environment and log are ours now."""
+    """Adopt the environment, folder and log of the job that a line names; returns the folder."""
     end_with_parent()
     job = json.loads(line)
     os.environ.update(job["environment"])

@@ -56,7 +56,7 @@ from nemo_local.customizer.training.token_files import TokenFile
 from nemo_local.customizer.training.trackers import Trackers
 
 STATES_OF_A_WEIGHT = 2
-"""What Adam keeps of each, in float32."""
+"""Values that Adam keeps for each weight, in float32."""
 
 
 def train(
@@ -69,13 +69,13 @@ def train(
 ) -> None:
     """Train on (training, validation) rows; the output is left in `plan.output_folder`.
 
-    Goes on from the last whole checkpoint in the folder, when there is one. Once `stop` is set, the
-    run leaves a checkpoint after the step under way and ends. Of several processes the first needs
-    the rows, the others have None; each of them must call this. `rows_refused` are the rows of a
-    pass with which memory ran out in one of several processes.
+    Resumes from the last complete checkpoint in the folder, if there is one. Once `stop` is set,
+    the run ends after the current step, with a checkpoint. Every one of several processes must
+    call this, the first with the rows, the others with None. `rows_refused` is the number of rows
+    a pass had when memory ran out in one of several processes.
 
     Raises:
-        Stopped: it was told to end before the last step.
+        Stopped: `stop` was set before the last step.
         OutOfMemory: in one of several processes, which may all begin again with less.
         TrainingFailed, InvalidRow, UntrainableData: with the reason, as a sentence.
     """
@@ -123,7 +123,7 @@ def train(
 
 
 def _train_what_fits(run: Run, refused: int | None) -> None:
-    """Train with as many rows a pass as memory holds; with one, activations may be computed twice.
+    """Train with as many rows a pass as fit into memory, if need be with activation checkpointing.
 
     Raises:
         OutOfMemory: in one of several processes, and something is left to try.
@@ -186,7 +186,7 @@ def _longest_that_fits(run: Run, choices: Choices) -> int:
 
 
 def _in_words(run: Run, facts: Facts, choices: Choices) -> Iterator[str]:
-    """How the run is computed, for the job's status; first what it computes on."""
+    """Phrases on how the run is computed, for the job's status; first on which device."""
     size = choices.rows_of_a_pass
     yield choices.note()
     shared = f" in each of {facts.processes} processes ({facts.parallelism})"
@@ -199,7 +199,7 @@ def _in_words(run: Run, facts: Facts, choices: Choices) -> Iterator[str]:
 
 
 def _train(run: Run, choices: Choices, note: str) -> None:
-    """Train as was chosen, from the last checkpoint to the end."""
+    """Train with these choices, from the last checkpoint to the end."""
     task, plan, job_dir, ranks = run.task, run.plan, run.folder, run.ranks
     training, validation, progress, device = run.training, run.validation, run.progress, run.device
     set_seed(plan.seed)
@@ -249,12 +249,12 @@ def _train(run: Run, choices: Choices, note: str) -> None:
             pace,
             saves,
             stop_at,
-            Reporter(progress, so_far, job_dir / "best", window),  # looks before all saves
+            Reporter(progress, so_far, job_dir / "best", window),  # checks losses before saves
             *(run.trackers.callbacks(done) if run.trackers else []),
         ],
         **packed(run, choices),
     )
-    # Rows of one length have their place in an epoch by chance alone.
+    # Packed rows count as of one length, so that their order is random alone.
     lengths = [0] * rows_count if choices.packing.on else sorted(training.lengths)
     trainer.order = LengthBuckets(array("i", lengths), plan.batch_size, plan.seed)
     trainer.plan, trainer.ranks, trainer.total_steps = plan, ranks, total
