@@ -37,7 +37,7 @@ class Ranks:
             return cls(device=device)
         options: dict[str, Any] = {"timeout": WAITS_AT_MOST}
         if device.type == "cpu":
-            # Accelerate knows DeepSpeed as something for devices, which is right about the backend.
+            # With cpu=True Accelerate would leave DeepSpeed out; naming the backend is enough.
             options |= {"backend": "gloo"} if parallelism.startswith("zero") else {"cpu": True}
         state = PartialState(**options)
         return cls(state.process_index, state.num_processes, parallelism, state.device)
