@@ -10,9 +10,10 @@ Reads headers only; no torch.
 import json
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from nemo_local.architectures import Config, positions, why_stateful
 from nemo_local.core.near import near_names
@@ -192,6 +193,15 @@ def _entry(official: _Official, root: Path | None, pocket: Path) -> CatalogModel
             f"<models folder>/{official.id} and set NEMO_LOCAL_MODELS=<models folder>"
         ),
     )
+
+
+def has_own_weights(target: Mapping[str, Any]) -> bool:
+    """Whether a target of the Customizer names weights, instead of those of its base model.
+
+    Targets of the real service name an `ngc://` model, which is the catalogue's here.
+    """
+    uri = str(target.get("model_uri") or "")
+    return bool(target.get("model_path")) or uri.startswith("hf://")
 
 
 def checkpoint_in(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from nemo_local.catalog import Catalog
+from nemo_local.catalog import Catalog, has_own_weights
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import NotFound
@@ -215,7 +215,8 @@ class Activations:
     def _absent(self, model_id: str) -> str | None:
         """Why a model cannot be loaded here, or None when it can."""
         entry = self._catalog.get(model_id)
-        if (entry is None or entry.id != model_id) and self._has_own_weights(model_id):
+        is_here = entry is not None and entry.id == model_id and entry.path is not None
+        if not is_here and self._has_own_weights(model_id):
             return None
         if entry is None:
             near = self._catalog.near(model_id) or list(self._catalog.models)
@@ -229,8 +230,8 @@ class Activations:
         """
         if self._platform.find(f"/v1/models/{quote(model_id)}") is not None:
             return True
-        target = self._platform.find(f"/v1/customization/targets/{quote(model_id)}") or {}
-        return bool(target.get("model_path") or target.get("model_uri"))
+        target = self._platform.find(f"/v1/customization/targets/{quote(model_id)}")
+        return target is not None and has_own_weights(target)
 
     def _who_answers(self, models: list[str], nim: NimState) -> str:
         served_as = [one if one in nim.served else self._known_as(one) for one in models]

@@ -53,7 +53,8 @@ class Reconciler:
         self._lock = threading.Lock()
         self._loaded: dict[str, Stored] = {}
         self._failures = Failures()
-        self._broken_bases: dict[str, str] = {}
+        self._loaded_bases: dict[str, WantedBase] = {}
+        self._broken_bases: dict[str, tuple[WantedBase, str]] = {}
         self._failed: dict[str, str] = {}
         self._known: Wanted | None = None
         self._staying: set[str] = set()
@@ -96,7 +97,8 @@ class Reconciler:
             self._load_stored(wanted)
             self._load_adapters(wanted)
             self._staying = set()
-            failed = {**wanted.unusable, **self._broken_bases, **self._failures.reasons()}
+            broken = {model_id: why for model_id, (_, why) in self._broken_bases.items()}
+            failed = {**wanted.unusable, **broken, **self._failures.reasons()}
             self._failed = failed
             again = [*wanted.coming, *self._failures.tried_again()]
         self.settled.set()
@@ -149,8 +151,7 @@ class Reconciler:
             # Another version is put in its place once that is downloaded.
             loaded = self._loaded.get(one.id)
             stays = bool(from_store and loaded and from_store.beside == loaded.beside)
-            base = wanted.bases.get(one.id)
-            stays = stays or (one.folder is None and base is not None and base.entry == one.entry)
+            stays = stays or (one.folder is None and self._is_loaded(wanted.bases.get(one.id)))
             if not stays and one.id in self._models.ids():
                 self._models.unload(one.id)
         served = set(self._models.ids())
@@ -158,20 +159,29 @@ class Reconciler:
             self._hub.delete(self._loaded.pop(model_id))
         self._failures.keep({**wanted.adapters, **wanted.stored})
 
+    def _is_loaded(self, base: WantedBase | None) -> bool:
+        loaded = self._loaded_bases.get(base.entry.id) if base else None
+        return base is not None and loaded is not None and loaded.weights == base.weights
+
     def _load_bases(self, wanted: Wanted) -> None:
-        served, broken = set(self._models.ids()), self._broken_bases
-        self._broken_bases = {known: why for known, why in broken.items() if known in wanted.bases}
+        served = set(self._models.ids())
+        self._broken_bases = {
+            model_id: (base, why)
+            for model_id, (base, why) in self._broken_bases.items()
+            if model_id in wanted.bases and wanted.bases[model_id].weights == base.weights
+        }
         for model_id, base in wanted.bases.items():
             if model_id in served or model_id in self._broken_bases:
                 continue
             try:
                 self._models.load_base(base.entry)
+                self._loaded_bases[model_id] = base
             except Busy:
                 raise
             except Exception as error:  # whatever it is, the others are served
                 foreign = not isinstance(error, Unservable)
                 logger.error("%s cannot be served: %s", model_id, error, exc_info=foreign)
-                self._broken_bases[model_id] = f"{base.entry.path}: {error}"
+                self._broken_bases[model_id] = base, f"{base.entry.path}: {error}"
 
     def _load_stored(self, wanted: Wanted) -> None:
         def load(one: WantedCheckpoint, folder: Path) -> None:

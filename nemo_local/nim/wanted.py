@@ -2,14 +2,25 @@
 targets of the Customizer; entities name adapters."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from nemo_local.catalog import Catalog, CatalogModel, checkpoint_in, why_unreadable
+from nemo_local.catalog import (
+    Catalog,
+    CatalogModel,
+    checkpoint_in,
+    has_own_weights,
+    weight_files,
+    why_unreadable,
+)
 from nemo_local.core.client import Client
 from nemo_local.nim.stored import WantedAdapter, WantedCheckpoint
+
+NOT_THERE = (
+    "another server computes (NEMO_LOCAL_ENGINE_URL), and NEMO_LOCAL_ENGINE_MODELS does not name it"
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,13 @@ class WantedBase:
     entry: CatalogModel
     with_adapters: bool
     """Whether adapters may be served beside it."""
+    written_ns: int = 0
+    """When a target's weights were written, as the same folder may come to hold others."""
+
+    @property
+    def weights(self) -> tuple[CatalogModel, int]:
+        """Differs between any two that are not served alike."""
+        return self.entry, self.written_ns
 
 
 @dataclass(frozen=True)
@@ -47,17 +65,15 @@ def read_wanted(
 ) -> Wanted:
     """What the deployments and entities of the platform say.
 
-    Relative paths of targets begin in `models_dir`. Where the base models are `fixed`, no
-    deployment is asked for.
+    Relative paths of targets begin in `models_dir`. Where the base models are `fixed`, another
+    server computes, and no deployment adds one.
 
     Raises:
         UpstreamError: the platform does not answer, or not as it should.
     """
-    reading = _Reading(platform, catalog, models_dir, fixed or {})
-    if fixed is None:
-        path, expanded = "/v1/deployment/model-deployments", {"expand": "config"}
-        for deployment in _pages(platform, path, expanded):
-            reading.add_deployment(deployment)
+    reading = _Reading(platform, catalog, models_dir, fixed)
+    for deployment in _pages(platform, "/v1/deployment/model-deployments", {"expand": "config"}):
+        reading.add_deployment(deployment)
     for entity in _pages(platform, "/v1/models", {"filter[peft]": "true"}):
         reading.add_adapter(entity)
     return Wanted(
@@ -77,12 +93,17 @@ class _Reading:
         platform: Client,
         catalog: Catalog,
         models_dir: Path | None,
-        bases: dict[str, WantedBase],
+        fixed: dict[str, WantedBase] | None,
     ) -> None:
         self._platform = platform
         self._catalog = catalog
         self._models_dir = models_dir
-        self.bases = dict(bases)
+        self._fixed = fixed is not None
+        targets = _pages(platform, "/v1/customization/targets", {})
+        self._targets = {
+            f"{one['namespace']}/{one['name']}": one for one in targets if has_own_weights(one)
+        }
+        self.bases = dict(fixed or {})
         self.adapters: dict[str, WantedAdapter] = {}
         self.stored: dict[str, WantedCheckpoint] = {}
         self.unusable: dict[str, str] = {}
@@ -95,30 +116,36 @@ class _Reading:
             self._add_model(model_id, with_adapters=not nim.get("disable_lora_support"))
 
     def _add_model(self, model_id: str, with_adapters: bool) -> None:
-        """The catalogue's own, a stored one or a target's.
+        """The catalogue's own, a target's or a stored one.
 
         Where a target has no weights of its own, the catalogue's model of that name is meant.
         """
-        entry = self._catalog.models.get(model_id)
-        if entry is None:
-            entity = self._platform.find(f"/v1/models/{quote(model_id)}")
-            if entity is not None:
-                self._add_stored(model_id, entity, with_adapters)
-                return
-            target = self._platform.find(f"/v1/customization/targets/{quote(model_id)}") or {}
-            if target.get("model_path") or target.get("model_uri"):
-                entry = self._of_target(model_id, target)
-            else:
-                entry = self._catalog.get(model_id)
-        if entry is not None and entry.path is not None:
-            before = self.bases.get(entry.id)
-            either = with_adapters or (before is not None and before.with_adapters)
-            self.bases[entry.id] = WantedBase(entry, either)
+        known, target = self._catalog.models.get(model_id), self._targets.get(model_id)
+        if self._fixed:
+            if known is None and (target or self._catalog.get(model_id) is None):
+                self.unusable[model_id] = NOT_THERE
+        elif known is not None and known.path is not None:
+            self._add_base(WantedBase(known, with_adapters))
+        elif target is not None and target["status"] == "ready":
+            self._add_target(model_id, target, with_adapters)
+        elif (entity := self._platform.find(f"/v1/models/{quote(model_id)}")) is not None:
+            self._add_stored(model_id, entity, with_adapters)
+        elif target is not None:
+            self._add_target(model_id, target, with_adapters)
+        else:
+            meant = self._catalog.get(model_id)
+            if meant is not None and meant.path is not None:
+                self._add_base(WantedBase(meant, with_adapters))
+
+    def _add_base(self, base: WantedBase) -> None:
+        before = self.bases.get(base.entry.id)
+        either = base.with_adapters or (before is not None and before.with_adapters)
+        self.bases[base.entry.id] = replace(base, with_adapters=either)
 
     def add_adapter(self, entity: dict[str, Any]) -> None:
         """An entity that is an adapter, if its base model is wanted and its files are there."""
         base_id = _name_of(entity.get("base_model"))
-        if base_id not in self.stored and base_id not in self.bases:
+        if base_id not in {*self.stored, *self.bases, *self._targets}:
             entry = self._catalog.get(base_id)
             base_id = entry.id if entry is not None else base_id
         carrier = self.stored.get(base_id) or self.bases.get(base_id)
@@ -148,20 +175,22 @@ class _Reading:
                 with_adapters=with_adapters,
             )
 
-    def _of_target(self, model_id: str, target: dict[str, Any]) -> CatalogModel | None:
+    def _add_target(self, model_id: str, target: dict[str, Any], with_adapters: bool) -> None:
         """The weights that the Customizer trains under this name, once they are here."""
         if target["status"] != "ready":
             told = (target.get("custom_fields") or {}).get("why")
             self.unusable[model_id] = f"its target is {target['status']}: {told}"
             if target["status"] != "failed":
                 self.coming.add(model_id)
-            return None
+            return
         folder = (self._models_dir or Path.cwd()) / target["model_path"]
         why = why_unreadable(folder)
         if why:
             self.unusable[model_id] = why
-            return None
-        return checkpoint_in(folder, model_id, f"weights of {target.get('model_uri') or folder}")
+            return
+        entry = checkpoint_in(folder, model_id, f"weights of {target.get('model_uri') or folder}")
+        written_ns = max(path.stat().st_mtime_ns for path in weight_files(folder))
+        self._add_base(WantedBase(entry, with_adapters, written_ns))
 
 
 def _pages(platform: Client, path: str, params: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -71,9 +71,10 @@ def test_a_nim_that_never_answers_fails_the_deployment_by_name(make: Make, nowhe
 
 
 def test_a_model_without_weights_fails_even_while_nim_is_down(make: Make, nowhere: str) -> None:
-    service = make(nowhere)
-    service.create(body(ABSENT))
-    assert state(service) == ("failed", f"no weights of {ABSENT} here")
+    with scripted_model() as platform:
+        service = make(nowhere, platform_url=platform.url)
+        service.create(body(ABSENT))
+        assert state(service) == ("failed", f"no weights of {ABSENT} here")
 
 
 def test_an_endpoint_that_is_not_ours_counts_by_what_it_lists(make: Make) -> None:

@@ -1,5 +1,6 @@
 """What is served follows what is deployed."""
 
+import os
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -35,6 +36,8 @@ class Platform:
         self.asked: list[str] = []
         self.models = [BASE]
         self.entities: dict[str, Any] = {}
+        self.targets: list[dict[str, Any]] = []
+        self.base = BASE
 
     def find(self, path: str) -> Any:
         return self.entities.get(path)
@@ -44,13 +47,15 @@ class Platform:
         if path in self.commits:
             return {"sha": self.commits[path]}
         status = {"status": self.status, "description": "as it was"}
-        adapter = {"id": "model-1", "namespace": "ns", "name": "a@v1", "base_model": BASE}
+        adapter = {"id": "model-1", "namespace": "ns", "name": "a@v1", "base_model": self.base}
         pages = {
             "/v1/deployment/model-deployments": {
                 "models": self.models, "config": self.config, "status_details": status
             },
             "/v1/models": {**adapter, "artifact": self.artifact},
         }  # fmt: skip
+        if path == "/v1/customization/targets":
+            return {"data": self.targets, "pagination": {"total_pages": 1}}
         if path not in pages:
             raise UpstreamError(404, {"detail": "not found"}, path)
         return {"data": [pages[path]], "pagination": {"total_pages": 1}}
@@ -61,10 +66,12 @@ class Models(Registry):
 
     def __init__(self) -> None:
         super().__init__()
-        self.wrong = ""
+        self.wrong = self.broken = ""
         self.lost: set[str] = set()
 
     def load_base(self, entry: CatalogModel) -> None:
+        if self.broken:
+            raise Unservable(self.broken)
         self._put(Served(entry.id, entry, root=entry.id))
 
     def load_adapter(self, model_id: str, base_id: str, folder: Path, root: str) -> None:
@@ -151,9 +158,11 @@ class Target(Platform):
     def __init__(self, folder: Path, **changed: Any) -> None:
         super().__init__()
         self.models = ["ns/target@1"]
-        target = {"status": "ready", "model_path": str(folder), "model_uri": "hf://ns/own"}
-        self.target = {**target, **changed}
-        self.entities["/v1/customization/targets/ns/target%401"] = self.target
+        self.target: dict[str, Any] = {
+            "namespace": "ns", "name": "target@1", "status": "ready", "model_path": str(folder),
+            "model_uri": "hf://ns/own", **changed,
+        }  # fmt: skip
+        self.targets = [self.target]
 
 
 @pytest.fixture
@@ -173,8 +182,64 @@ def test_a_target_that_is_deployed_is_served_from_its_own_weights(
     target.target["model_uri"] = "hf://ns/own@v2"
     reconciler.refresh()
     assert models.get("ns/target@1").entry.why == "weights of hf://ns/own@v2"
-    target.entities.clear()  # it was deleted
+    target.targets.clear()  # it was deleted
     assert reconciler.refresh()["models"] == []
+
+
+def test_weights_that_take_the_place_of_others_in_a_folder_are_loaded(
+    tmp_path: Path, models: Models, target: Target
+) -> None:
+    """Its hf_endpoint was changed; the folder and the name of the repository were not."""
+    reconciler = reconciler_of(target, models, tmp_path)
+    reconciler.refresh()
+    first = models.get("ns/target@1")
+    os.utime(tmp_path / "target" / "model.safetensors")
+    reconciler.refresh()
+    assert models.get("ns/target@1") is not first
+
+
+def test_weights_that_take_the_place_of_broken_ones_are_tried_at_the_next_look(
+    tmp_path: Path, models: Models, target: Target
+) -> None:
+    reconciler = reconciler_of(target, models, tmp_path)
+    models.broken = "model type 'unheard-of'"
+    assert "unheard-of" in reconciler.refresh()["failed"]["ns/target@1"]
+    models.broken = ""
+    assert reconciler.refresh(hurry=False)["models"] == []
+    target.target["model_path"] = str(make_checkpoint(tmp_path / "better"))
+    assert reconciler.refresh(hurry=False)["models"] == ["ns/target@1"]
+
+
+def test_the_adapter_of_a_target_is_never_beside_other_weights(
+    tmp_path: Path, models: Models, downloads: Downloads, target: Target
+) -> None:
+    target.target |= {"namespace": "meta", "name": "tiny@mine"}
+    target.base = f"{BASE}@mine"
+    target.models = [BASE, target.base]
+    reconciler = reconciler_of(target, models, tmp_path)
+    assert reconciler.refresh()["models"] == [BASE, target.base, ADAPTER]
+    assert models.get(ADAPTER).entry.id == target.base
+    target.models = [BASE]
+    assert reconciler.refresh()["models"] == [BASE]
+
+
+def test_weights_that_another_server_lacks_are_refused_at_once(
+    tmp_path: Path, models: Models, downloads: Downloads, target: Target
+) -> None:
+    target.models = [BASE, f"{BASE}@2.0", "ns/target@1", "ns/unheard-of"]
+    catalog = catalog_of(entry(BASE, tmp_path))
+    hub = Hub(target, None, tmp_path / "adapters")
+    state = Reconciler(models, catalog, target, hub, fixed=True).refresh()
+    assert state["models"] == [BASE, ADAPTER] and state["tried_again"] == []
+    assert set(state["failed"]) == {"ns/target@1", "ns/unheard-of"}
+    assert "NEMO_LOCAL_ENGINE_MODELS" in state["failed"]["ns/target@1"]
+
+
+def test_an_entity_without_files_hides_no_target(
+    tmp_path: Path, models: Models, target: Target
+) -> None:
+    target.entities["/v1/models/ns/target%401"] = {"id": "model-2"}
+    assert reconciler_of(target, models, tmp_path).refresh()["models"] == ["ns/target@1"]
 
 
 def test_the_path_of_a_target_begins_in_the_folder_of_models(
@@ -209,11 +274,13 @@ def test_a_target_without_weights_here_says_why(
     assert served["tried_again"] == ["ns/target@1"] * coming
 
 
+@pytest.mark.parametrize("uri", [None, "ngc://nvidia/nemo/tiny:2.0"])
 def test_a_target_without_weights_of_its_own_means_the_model_of_the_catalogue(
-    tmp_path: Path, models: Models, target: Target
+    tmp_path: Path, models: Models, target: Target, uri: str | None
 ) -> None:
     target.models = [f"{BASE}@v1.0.0+80GB"]
-    target.entities[f"/v1/customization/targets/{BASE}%40v1.0.0%2B80GB"] = {"model_path": ""}
+    target.target |= {"namespace": "meta", "name": "tiny@v1.0.0+80GB"}
+    target.target |= {"model_path": "", "model_uri": uri}
     assert reconciler_of(target, models, tmp_path).refresh()["models"] == [BASE]
 
 
