@@ -89,7 +89,7 @@ def served_models(settings: Settings) -> tuple[list[dict[str, Any]], str]:
     except UpstreamError as error:
         return [], reason(error, settings)
     except (LookupError, TypeError):
-        return [], f"what {settings.nim_url}/v1/models answers is no list of models"
+        return [], f"{settings.nim_url}/v1/models returned no list of models"
     finally:
         client.close()
 
@@ -165,7 +165,7 @@ def _canary(settings: Settings) -> Check:
     except UpstreamError as error:
         return Check("fail", "tool call", reason(error, settings))
     except (LookupError, TypeError, AttributeError):
-        return Check("fail", "tool call", f"what {model} answered is no chat completion")
+        return Check("fail", "tool call", f"{model} did not return a chat completion")
     finally:
         client.close()
     if [name for name, _ in called] == ["get_weather"]:

@@ -151,7 +151,7 @@ def check_nothing_is_taken(home: Path, models_dir: Path | None) -> None:
     own = [] if is_home(home) else [name for name in _OWN if os.path.lexists(home / name)]
     if own:
         raise SettingsError(
-            f"{home} is no platform's home yet and holds {', '.join(own)}, which the platform "
+            f"{home} is not a platform's home yet but holds {', '.join(own)}, which the platform "
             "would take for its own and `reset` would remove: move that, or choose another folder "
             "with --home (or NEMO_LOCAL_HOME)."
         )

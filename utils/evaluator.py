@@ -174,7 +174,7 @@ def row_results(client: NeMoMicroservices, job_id: str) -> list[RowResult]:
             tasks = json.loads(files.read(name)) if name else None
     except zipfile.BadZipFile:
         raise InvalidFile(
-            f"The results of {job_id} are no zip archive, but begin with {archive[:60]!r}: see "
+            f"The results of {job_id} are not a zip archive but begin with {archive[:60]!r}: see "
             "that EVALUATOR_URL is the service's own URL, then run this cell again."
         ) from None
     if tasks is None:

@@ -245,7 +245,7 @@ def to_tool(raw: Mapping[str, Any]) -> tuple[Tool, list[str]]:
         if default is not MISSING:
             schema["default"] = default
         elif declared not in (MISSING, None, ""):
-            notes.append(f"default {declared!r} is no {parameter['type']!r}: left out")
+            notes.append(f"default {declared!r} is not of type {parameter['type']!r}: left out")
         properties[name] = schema
         optional = parsed.optional or parameter.get("required") is False
         if not optional and declared is MISSING:
@@ -273,7 +273,7 @@ def _tool(row_id: object, raw: Any, notes: list[str]) -> Tool:
     parameters = raw.get("parameters")
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict):
-        raise InvalidRow(row_id, "tools", f"{raw['name']!r}: parameters are no object")
+        raise InvalidRow(row_id, "tools", f"{raw['name']!r}: parameters are not an object")
     if parameters.get("type") == "object":
         form = "JSON Schema, where xLAM has only the properties, with the types of Python"
         raise InvalidRow(row_id, "tools", f"{raw['name']!r}: parameters are {form}")
@@ -293,7 +293,7 @@ def _call(row_id: object, raw: Any) -> dict[str, Any]:
     if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
         raise InvalidRow(row_id, "answers", f"a call has no name: {_short(raw)}")
     if not isinstance(raw.get("arguments"), dict):
-        raise InvalidRow(row_id, "answers", f"{raw['name']!r}: arguments are no object")
+        raise InvalidRow(row_id, "answers", f"{raw['name']!r}: arguments are not an object")
     return {"name": raw["name"], "arguments": raw["arguments"]}
 
 

@@ -176,10 +176,10 @@ def check_url(url: str) -> None:
     try:
         urlsplit(url).port  # noqa: B018 - raises
         if re.search(r"\s", urlsplit(url).netloc):  # which httpx would quote
-            raise ValueError("there is white space in its host")
+            raise ValueError("its host contains white space")
         httpx.Request("GET", url).url.raw_host.decode().encode("idna")
     except (httpx.InvalidURL, ValueError) as error:
-        raise ValueError(f"{url!r} is no usable URL ({error})") from None
+        raise ValueError(f"{url!r} is not a usable URL ({error})") from None
 
 
 @cache

@@ -23,7 +23,7 @@ _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 def unrepeatable(body: bytes, max_depth: int = MAX_DEPTH) -> str:
     """Why no answer could repeat this JSON body; empty when one could, or when it is not JSON.
 
-    unrepeatable(b'{"a": NaN}') -> "NaN is no JSON number"
+    unrepeatable(b'{"a": NaN}') -> "NaN is not a JSON number"
     """
     encoding = json.detect_encoding(body)
     if not encoding.startswith("utf-8"):
@@ -45,7 +45,7 @@ def unrepeatable(body: bytes, max_depth: int = MAX_DEPTH) -> str:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        return "a text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+        return "a text holds half of a surrogate pair (\\ud800 to \\udfff), not a character"
     return ""
 
 
@@ -68,7 +68,7 @@ def _is_deeper(body: bytes, max_depth: int) -> bool:
 
 
 def _refuse_constant(name: str) -> float:
-    raise _Unrepeatable(f"{name} is no JSON number")
+    raise _Unrepeatable(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:

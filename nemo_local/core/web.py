@@ -157,7 +157,7 @@ def json_object(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
     try:
         value = None if problem else json.loads(body)
     except ValueError as error:
-        problem = f"it is no JSON ({error})"
+        problem = f"it is not valid JSON ({error})"
     if problem or not isinstance(value, dict):
         raise Invalid("the body must be a JSON object" + (problem and f": {problem}"))
     return value

@@ -114,7 +114,7 @@ class Activations:
         except UpstreamError as error:
             return NimState(trouble=str(error))
         except (TypeError, LookupError):
-            return NimState(trouble=f"{self._nim.base_url}/v1/models is no list of models")
+            return NimState(trouble=f"{self._nim.base_url}/v1/models returned no list of models")
 
     def _run(self) -> None:
         while not self._stopping.is_set():

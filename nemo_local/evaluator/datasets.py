@@ -56,7 +56,7 @@ def data_files(platform: Client, dataset: dict[str, Any], revision: str | None =
     if url.path in paths:
         if split and not _names_split(url.path, str(split)):
             raise DatasetError(
-                f"{files_url} is no file of split {split!r}: its path does not name it"
+                f"{files_url} is not a file of split {split!r}: its path does not name it"
             )
         return [url.path]
     inside = [path for path in paths if not url.path or path.startswith(f"{url.path}/")]

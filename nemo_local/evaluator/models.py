@@ -125,13 +125,13 @@ class ModelClient:
         try:
             json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
-            raise RequestFailed(f"the request is no JSON ({error})") from None
+            raise RequestFailed(f"the request is not valid JSON ({error})") from None
         try:
             answer = await self._attempts("POST", path, self._timeout_s, json=body)
         except _Late:
             limit = f"{self._timeout_s:g} s (config.params.request_timeout)"
             raise RequestFailed(
-                f"{self.endpoint.root}{path} gave no whole answer in {limit}"
+                f"{self.endpoint.root}{path} did not finish its answer in {limit}"
             ) from None
         except UpstreamError as error:
             known = self._answered or self.endpoint.model_id in self._listed
@@ -165,7 +165,7 @@ class ModelClient:
             async with asyncio.timeout(timeout_s):
                 return await request
         except TimeoutError:
-            raise _Late(self.endpoint.root, f"no whole answer in {timeout_s:g} s") from None
+            raise _Late(self.endpoint.root, f"no complete answer in {timeout_s:g} s") from None
 
     def _unknown(self, error: UpstreamError) -> str:
         near = near_names(self.endpoint.model_id, self._listed)

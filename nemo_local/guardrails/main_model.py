@@ -49,7 +49,9 @@ class MainModel:
             response = await client.post(path, json=request)
         choices = response.get("choices") if isinstance(response, dict) else None
         if not isinstance(choices, list) or not all(map(_says_something, choices)):
-            raise ModelFailed(502, f"the model's reply is no completion: {str(response)[:200]!r}")
+            raise ModelFailed(
+                502, f"the model's reply is not a completion: {str(response)[:200]!r}"
+            )
         numbered = [{"index": number, **choice} for number, choice in enumerate(choices)]
         return {**blank_completion(path, request["model"]), **response, "choices": numbered}
 
@@ -61,7 +63,7 @@ class MainModel:
             written = response.aiter_text()
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 said = await anext(written, "")
-                raise ModelFailed(502, f"the model's reply is no stream: {said[:200]!r}")
+                raise ModelFailed(502, f"the model's reply is not a stream: {said[:200]!r}")
             yield _whole(written)
 
     @asynccontextmanager

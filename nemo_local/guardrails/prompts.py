@@ -142,7 +142,7 @@ def _strict_parsers() -> dict[str, Any]:
         # The library reads the first two words, and treats anything but a verdict as unsafe.
         words = re.sub(r"\W+", " ", reply.lower().strip()).split(" ")[:2]
         if not VERDICTS & {*words}:
-            raise ValueError("the reply is no verdict")
+            raise ValueError("the reply is not a verdict")
         return output_parsers.is_content_safe(reply)
 
     names = ("nemoguard_parse_prompt_safety", "nemoguard_parse_response_safety")

@@ -110,7 +110,7 @@ class ConfigStore:
             try:
                 self._engine.check(data)
             except ValueError as error:
-                raise Invalid(f"data is no rails configuration: {error}") from None
+                raise Invalid(f"data is not a valid rails configuration: {error}") from None
             return {"data": data, "files_url": None}
         url = str(body.get("files_url") or "")
         if url.removeprefix(STORE_URL) not in PRELOADED:

@@ -116,7 +116,7 @@ async def _chunks(written: AsyncIterator[str]) -> AsyncIterator[dict[str, Any] |
         except ValueError:
             chunk = None
         if not isinstance(chunk, dict) or not _is_readable(chunk):
-            raise ModelFailed(502, f"the model's stream is no completion: {line[:200]!r}")
+            raise ModelFailed(502, f"the model's stream is not a completion: {line[:200]!r}")
         yield chunk
     yield None
 

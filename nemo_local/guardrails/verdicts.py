@@ -64,7 +64,7 @@ def _reason(flow: str, ran: list[dict[str, Any]]) -> str:
     categories = named or []
     if UNREADABLE in categories:
         asked = any(action["llm_calls"] for action in actions)
-        what = "the guard model's reply was no verdict" if asked else "no guard model was asked"
+        what = "the guard model gave no verdict" if asked else "no guard model was asked"
         return f"the rail could not judge: {what}, so it blocks"
     return f"{flow_name(flow)} blocked" + (f": {', '.join(categories)}" if categories else "")
 

@@ -75,7 +75,7 @@ def read_adapter(folder: Path) -> Adapter:
     except Exception as error:  # safetensors raises its own type, derived from Exception only
         raise Unservable(f"cannot be read: {error}") from error
     if not isinstance(config, dict):
-        raise Unservable("adapter_config.json is no JSON object")
+        raise Unservable("adapter_config.json is not a JSON object")
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise Unservable(f"tensor {key!r} holds numbers that are not finite")

@@ -118,8 +118,8 @@ BATCH = "/v1/hf/datasets/ns/d.git/info/lfs/objects/batch"
     ("path", "body", "words"),
     [
         (CREATE, '{"name": "\\ud83d"}', "half of a surrogate pair"),
-        (BATCH, '{"operation": "upload", "objects": [{"size": NaN}]}', "NaN is no JSON number"),
-        (f"{HUB_API}/paths-info/main", '{"paths": [NaN]}', "NaN is no JSON number"),
+        (BATCH, '{"operation": "upload", "objects": [{"size": NaN}]}', "NaN is not a JSON number"),
+        (f"{HUB_API}/paths-info/main", '{"paths": [NaN]}', "NaN is not a JSON number"),
     ],
     ids=["create", "lfs", "paths"],
 )

@@ -88,7 +88,7 @@ def test_a_reply_is_one_kind_of_error(expected, reply):
     [
         (archive_of({}), "eval-1 hold no files, but no results.json"),
         (archive_of({"config.json": "{}"}), "eval-1 hold config.json, but no results.json"),
-        (b"<html>sign in", "eval-1 are no zip archive, but begin with b'<html>sign in'"),
+        (b"<html>sign in", "eval-1 are not a zip archive but begin with b'<html>sign in'"),
     ],
     ids=["empty", "no results", "a page"],
 )

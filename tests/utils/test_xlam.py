@@ -109,9 +109,9 @@ def test_what_a_parameter_says_beyond_its_type_is_kept_or_noted():
     assert parameters["required"] == ["place"]
     assert "default" not in parameters["properties"]["level"]
     assert notes == [
-        "default 'K' is no 'str': left out",
+        "default 'K' is not of type 'str': left out",
         "key 'enum' of a parameter is not understood: left out",
-        "default 'zzz' is no 'Union[int, str]': left out",
+        "default 'zzz' is not of type 'Union[int, str]': left out",
         "key 'properties' of a parameter is not understood: left out",
     ]
 
@@ -119,7 +119,7 @@ def test_what_a_parameter_says_beyond_its_type_is_kept_or_noted():
 def test_a_default_of_another_type_is_left_out_with_a_note():
     converted, notes = to_tool(tool(n={"type": "float", "default": "copper"}))
     assert "default" not in converted["function"]["parameters"]["properties"]["n"]
-    assert notes == ["default 'copper' is no 'float': left out"]
+    assert notes == ["default 'copper' is not of type 'float': left out"]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def _respelt(sign: str, expression: str) -> str:
             code = int(name[1:].strip("{}"), 16)
             if 0xD800 <= code <= 0xDFFF or code > sys.maxunicode:
                 raise ValueError(
-                    f"the escape \\{name} of {expression[:_SHOWN]} is no whole character; "
+                    f"the escape \\{name} of {expression[:_SHOWN]} is not a whole character; "
                     "write the one that is meant, such as \\u{1F600}"
                 )
             return f"\\u{{{code:x}}}"

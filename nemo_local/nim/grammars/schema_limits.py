@@ -172,7 +172,7 @@ def _ruled_out(schema: dict[str, Any]) -> list[Any]:
     try:
         Draft202012Validator.check_schema(bounds)
     except SchemaError as error:
-        raise ValueError(f"it is no JSON Schema: {error.message}") from None
+        raise ValueError(f"it is not a valid JSON Schema: {error.message}") from None
     holds = Draft202012Validator(bounds).is_valid
     return [value for value in values if not holds(value)]
 

@@ -43,7 +43,7 @@ def test_a_folder_of_the_users_with_a_name_of_ours_is_neither_taken_nor_removed(
     for command in (("up", "--detach"), ("up", "--models", checkpoints), ("doctor",)):
         done = terminal.run(*command)
         assert done.returncode == 1
-        assert "is no platform's home yet and holds logs, models" in done.stderr + done.stdout
+        assert "is not a platform's home yet but holds logs, models" in done.stderr + done.stdout
     assert terminal.run("reset", "--yes").returncode == 1
     assert (settings.home / "logs" / "notes.txt").exists()
 

@@ -292,9 +292,7 @@ def test_an_inference_elsewhere_that_lists_no_models_is_named(settings, listing,
         model.listing = listing
         there = replace(settings, remote_nim_url=model.url)
         _say_models(there)
-    assert f"unknown: what {model.url}/v1/models answers is no list of models" in (
-        capsys.readouterr().out
-    )
+    assert f"unknown: {model.url}/v1/models returned no list of models" in (capsys.readouterr().out)
 
 
 def test_doctor_names_an_inference_elsewhere_that_answers_nonsense(settings):
@@ -303,7 +301,7 @@ def test_doctor_names_an_inference_elsewhere_that_answers_nonsense(settings):
     app.post("/v1/chat/completions")(lambda: "<html>")
     with serving(app) as url:
         *_, last = checks(replace(settings, remote_nim_url=url))
-    assert (last.verdict, last.finding) == ("fail", "what m answered is no chat completion")
+    assert (last.verdict, last.finding) == ("fail", "m did not return a chat completion")
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])

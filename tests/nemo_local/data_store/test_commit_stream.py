@@ -117,7 +117,7 @@ def test_the_git_oid_is_what_git_computes(blobs):
         (b"[" * 200_000, "is not"),
         (b'{"key":"header","value":{"summary":"\\ud800"}}\n', "half of a surrogate pair"),
         (b'{"key":"header","value":{"summary":"\xed\xa0\x80"}}\n', "is not"),
-        (b'{"key":"header","value":{"summary":NaN}}\n', "NaN is no JSON number"),
+        (b'{"key":"header","value":{"summary":NaN}}\n', "NaN is not a JSON number"),
     ],
     ids=["empty", "list", "text", "key", "no-content", "base64", "cut-off", "encoding", "long"]
     + ["deep", "surrogate", "raw-surrogate", "nan"],

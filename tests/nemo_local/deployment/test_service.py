@@ -308,7 +308,7 @@ def test_an_endpoint_that_lists_no_models_does_not_leave_a_deployment_pending(
         nim.listing = listing
         service = make(nim.url)
         service.create(body(SERVED))
-        assert state(service) == ("failed", f"{nim.url}/v1/models is no list of models")
+        assert state(service) == ("failed", f"{nim.url}/v1/models returned no list of models")
         service.delete("ns", "d")
 
 

@@ -30,7 +30,7 @@ def row_details(evaluator: Evaluator, job: dict[str, Any], task: str) -> list[di
 
 
 def _refused(constant: str) -> None:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def test_two_datasets_with_one_id_are_both_read(evaluator: Evaluator) -> None:
@@ -65,7 +65,7 @@ def test_copies_that_jupyter_hides_in_a_folder_are_no_rows(evaluator: Evaluator)
 @pytest.mark.parametrize(
     ("odd", "template", "message"),
     [
-        pytest.param('"x": NaN', {"seed": "{{ item.x }}"}, "no JSON", id="NaN in the request"),
+        pytest.param('"x": NaN', {"seed": "{{ item.x }}"}, "valid JSON", id="NaN in the request"),
         pytest.param('"q": "\\ud83d"', {}, "surrogates", id="half a surrogate pair in the prompt"),
         pytest.param('"y": 1', {"stop": "{{ [item.x] }}"}, "'x'", id="missing part of a list"),
         pytest.param('"x": [1]', {"stop": "{{ item.x + 1 }}"}, "list", id="mistyped"),

@@ -146,7 +146,7 @@ def test_a_guard_in_words_that_are_no_verdict_blocks_and_says_so(
     (rail,) = answer["guardrails_data"]["log"]["activated_rails"]
     outcome = {"allowed": False, "policy_violations": ["JSON parsing failed"]}
     assert rail["executed_actions"][0]["return_value"] == outcome
-    reason = "the rail could not judge: the guard model's reply was no verdict, so it blocks"
+    reason = "the rail could not judge: the guard model gave no verdict, so it blocks"
     assert answer["rails_status"][flow]["message"] == reason
     for words, status in (("No.", "success"), ("It's safe", "blocked"), ("Yes, block", "blocked")):
         guardrails.model.respond = lambda body, words=words: words  # type: ignore[misc]

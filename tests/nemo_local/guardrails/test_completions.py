@@ -186,7 +186,7 @@ def test_a_page_in_place_of_a_completion_is_told_as_that(tmp_path: Path) -> None
     model = ScriptedModel()
     with serving(page) as model.url, guardrails_beside(model, tmp_path) as guardrails:
         guardrails.create({"models": []})
-        with pytest.raises(UpstreamError, match="no completion: '<html>hello") as caught:
+        with pytest.raises(UpstreamError, match="not a completion: '<html>hello") as caught:
             chat(guardrails, "hi")
         assert caught.value.status == 502
 

@@ -248,7 +248,7 @@ def test_an_inline_config_cannot_fetch_a_key_of_the_environment(
 def test_an_address_that_is_none_is_refused_and_not_stored(
     guardrails: Guardrails, url: str
 ) -> None:
-    with pytest.raises(UpstreamError, match="base_url: .* is no usable URL") as caught:
+    with pytest.raises(UpstreamError, match="base_url: .* is not a usable URL") as caught:
         guardrails.create(edited("models.0.parameters", {"base_url": url}))
     assert caught.value.status == 422
     assert guardrails.client.get("/v1/guardrail/configs")["data"] == []
@@ -275,7 +275,9 @@ def test_what_the_library_refuses_is_told_in_a_sentence(guardrails: Guardrails) 
     with pytest.raises(UpstreamError) as caught:
         guardrails.create(edited("models.0.parameters", parameters))
     detail = str(caught.value.detail)
-    assert detail.startswith("data is no rails configuration: models.0: Value error, Model name")
+    assert detail.startswith(
+        "data is not a valid rails configuration: models.0: Value error, Model"
+    )
     assert "\n" not in detail and "sk-secret" not in detail and "pydantic" not in detail
 
 

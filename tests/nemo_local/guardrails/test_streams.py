@@ -218,7 +218,7 @@ def test_a_stream_that_says_why_it_ends_needs_no_done() -> None:
 @pytest.mark.parametrize("data", [with_streaming(), UNGUARDED], ids=["judged", "not judged"])
 def test_a_page_in_place_of_a_stream_is_no_empty_stream(data: dict[str, Any]) -> None:
     with answering(data, lambda: HTMLResponse("<html>hello</html>")) as guardrails:
-        with pytest.raises(UpstreamError, match="no stream: '<html>hello") as caught:
+        with pytest.raises(UpstreamError, match="not a stream: '<html>hello") as caught:
             events(guardrails, "hi")
     assert caught.value.status == 502
 
@@ -254,7 +254,7 @@ def test_a_judged_stream_that_is_no_completion_is_told_as_that(part: str) -> Non
     with writing(with_streaming(), part) as guardrails, pytest.raises(UpstreamError) as caught:
         events(guardrails, "hi")
     assert caught.value.status == 502
-    assert "the model's stream is no completion" in str(caught.value.detail)
+    assert "the model's stream is not a completion" in str(caught.value.detail)
 
 
 def test_a_reply_that_lacks_what_no_rail_needs_is_streamed() -> None:
@@ -293,7 +293,7 @@ def test_text_that_calls_itself_a_chat_is_streamed_as_text() -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_reply_that_says_nothing_is_no_completion(choice: Any, stream: bool) -> None:
     with answering(safety_config(), lambda: {"choices": [choice]}) as guardrails:
-        with pytest.raises(UpstreamError, match="the model's reply is no completion") as caught:
+        with pytest.raises(UpstreamError, match="the model's reply is not a completion") as caught:
             events(guardrails, "hi", stream=stream)
     assert caught.value.status == 502
 

@@ -238,7 +238,7 @@ def test_an_adapter_for_another_model_is_refused(checkpoint: Checkpoint, tmp_pat
         ({"r": 0}, "ZeroDivisionError"),
         ({"r": "x"}, "ValueError"),
         ({"lora_alpha": None}, "ValueError"),
-        ([], "no JSON object"),
+        ([], "not a JSON object"),
     ],
 )
 def test_an_adapter_with_a_broken_configuration_is_unservable(

@@ -295,11 +295,11 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Respons
 @pytest.mark.parametrize(
     ("text", "kind", "words"),
     [
-        ("<html>", "text/html", "it is no JSON"),
-        ("", "application/json", "it is no JSON"),
+        ("<html>", "text/html", "it is not valid JSON"),
+        ("", "application/json", "it is not valid JSON"),
         ("[1]", "application/json", "must be a JSON object"),
-        ('{"logprob": NaN}', "application/json", "NaN is no JSON number"),
-        ('{"logprob": -Infinity}', "application/json", "-Infinity is no JSON number"),
+        ('{"logprob": NaN}', "application/json", "NaN is not a JSON number"),
+        ('{"logprob": -Infinity}', "application/json", "-Infinity is not a JSON number"),
         (r'{"content": "\ud83d"}', "application/json", "half of a surrogate pair"),
     ],
     ids=["HTML", "empty", "list", "NaN", "infinity", "half"],
