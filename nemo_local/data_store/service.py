@@ -214,7 +214,7 @@ class DataStoreService:
                 raise HubError(
                     412,
                     f"the head of branch {branch!r} is {head['name']}; parentCommit is {wanted!r} "
-                    "(it takes 7 signs or more)",
+                    "(it needs at least 7 characters)",
                 )
             files, written = tree.apply(
                 self.commits.files(head),

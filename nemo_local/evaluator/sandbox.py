@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from nemo_local.core.seeking import bounded_trim, check_search
+from nemo_local.core.searching import bounded_trim, check_search
 
 MAX_CHARACTERS = 10_000_000
 """Characters or elements that one template may write, or that one operator may produce."""
@@ -270,7 +270,7 @@ def _weight(value: Any) -> int:
 
 def _check_size(size: int) -> None:
     if size > MAX_CHARACTERS:
-        raise SecurityError(f"a template may not make anything of {size} characters or elements")
+        raise SecurityError(f"a template may not build a value of {size} characters or elements")
 
 
 def _not_json(value: Any) -> Any:

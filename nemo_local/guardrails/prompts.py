@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Template
 from jinja2.exceptions import SecurityError
 
-from nemo_local.core.seeking import bounded_trim, check_search
+from nemo_local.core.searching import bounded_trim, check_search
 
 MAX_SECONDS = 1.0
 """Processor time of one rendering: one thread judges for everyone."""
@@ -99,11 +99,11 @@ def _bounded(environment: Any) -> Any:
     divides = _of_numbers("divisibleby", lambda number, divisor: number % divisor == 0)
     environment.tests["divisibleby"] = divides
     environment.filters["trim"] = bounded_trim(MAX_COMPARISONS)
-    environment.call = _seeking_little(environment.call)
+    environment.call = _limit_searches(environment.call)
     return environment
 
 
-def _seeking_little(call: Callable[..., Any]) -> Callable[..., Any]:
+def _limit_searches(call: Callable[..., Any]) -> Callable[..., Any]:
     """An environment's `call` that limits searches: a text method that runs cannot be stopped."""
 
     def bounded(context: Any, function: Any, /, *args: Any, **options: Any) -> Any:
@@ -118,7 +118,8 @@ def _of_numbers(sign: str, compute: Callable[[Any, Any], Any] | None) -> Callabl
     def bounded(*factors: Any) -> Any:
         small = (isinstance(one, (int, float)) and abs(one) <= LARGEST_FACTOR for one in factors)
         if compute is None or not all(small):
-            raise SecurityError(f"{sign} is not allowed in prompts, or not with these values")
+            values = "" if compute is None else " with these values"
+            raise SecurityError(f"{sign} is not allowed in prompts{values}")
         return compute(*factors)
 
     return bounded

@@ -458,7 +458,8 @@ def test_a_search_in_a_message_cannot_keep_everybody_waiting(
     template = f"{{% set s = 'ab' ~ user_input[:200000] %}}{{{{ user_input{method} }}}}"
     data = edited("prompts.0.messages", [{"type": "user", "content": template}])
     reason = guardrails.check("a" * 400_000, config=data)["rails_status"][INPUT_FLOW]["message"]
-    assert "may not seek 200002 characters in 400000" in reason and not guardrails.model.requests
+    assert "may not search for 200002 characters in 400000" in reason
+    assert not guardrails.model.requests
 
 
 def test_a_prompt_may_search(guardrails: Guardrails) -> None:

@@ -16,7 +16,7 @@ def check_search(comparisons: int, text: Any, *sought: Any) -> None:
     """
     longest = max((len(one) for one in sought if isinstance(one, (str, bytes))), default=0)
     if isinstance(text, (str, bytes)) and len(text) * longest > comparisons:
-        raise SecurityError(f"a template may not seek {longest} characters in {len(text)}")
+        raise SecurityError(f"a template may not search for {longest} characters in {len(text)}")
 
 
 def bounded_trim(comparisons: int) -> Callable[..., str]:
