@@ -39,7 +39,7 @@ cli = typer.Typer(
 )
 
 Home = Annotated[
-    str | None, typer.Option(metavar="PATH", help="Folder of all state [NEMO_LOCAL_HOME].")
+    str | None, typer.Option(metavar="PATH", help="Folder for all state [NEMO_LOCAL_HOME].")
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on [NEMO_LOCAL_HOST].")]
 Port = Annotated[
@@ -50,7 +50,7 @@ NimPort = Annotated[
 ]
 RECENT_JOBS = 5
 STOPPED = "Stopped by `down`."
-ANOTHER = "Another `up` has started this platform anew; `status` says where it listens."
+ANOTHER = "Another `up` has restarted this platform; `status` says where it listens."
 
 
 @cli.command()
@@ -114,7 +114,7 @@ def status(home: Home = None) -> None:
     records = read_records(settings.home)
     if not records:
         lost = len(family(settings.home))
-        unknown = f"has {lost} process(es) of which nothing is recorded; `down` ends them"
+        unknown = f"has {lost} unrecorded process(es); `down` ends them"
         state = unknown if lost else "is not running; `up` starts it"
         typer.echo(f"The platform of {settings.home} {state}.")
         raise typer.Exit(1)
@@ -310,7 +310,7 @@ def _stay(settings: Settings) -> None:
                 if role == "control plane":
                     stop_platform(home, only=platform)
                     raise typer.Exit(1)
-                typer.echo("The rest goes on; `up` in another terminal starts it again.", err=True)
+                typer.echo("The rest runs on; `up` in another terminal starts it again.", err=True)
     except KeyboardInterrupt:
         with suppress(OSError):  # the terminal may be gone
             typer.echo("\nStopping ...")
@@ -319,4 +319,4 @@ def _stay(settings: Settings) -> None:
             typer.echo(ANOTHER)
             return
         left = len(family(home))
-        typer.echo("Stopped." if not left else f"{left} process(es) would not stop.")
+        typer.echo("Stopped." if not left else f"{left} process(es) did not stop.")

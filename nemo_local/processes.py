@@ -138,7 +138,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout_s:g} s in vain until {what}")
+            raise TimeoutError(f"timed out after {timeout_s:g} s, waiting until {what}")
         time.sleep(POLL_S)
 
 
@@ -164,7 +164,7 @@ def _start(settings: Settings, say: Callable[[str], None]) -> dict[Role, bool]:
             _check_port(settings, role)
     for old, process in alive.items():
         if moved or old in starting:
-            say(f"the {old} at {urls[old]} (pid {process.pid}) does not fit; ending it")
+            say(f"the {old} at {urls[old]} (pid {process.pid}) cannot be reused; ending it")
             _end([process.pid])
     records = {role: records[role] for role in wanted if not started[role]}
     begun: list[Role] = []
@@ -201,7 +201,7 @@ def _stop(home: Path) -> list[str]:
     _end(pids)
     others = [process.pid for process in family(home)]
     _end(others)
-    unknown = [f"{len(others)} process(es) of which nothing was recorded"] if others else []
+    unknown = [f"{len(others)} unrecorded process(es)"] if others else []
     return list(alive) or unknown
 
 

@@ -23,7 +23,7 @@ class KeptKernel(FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # a broken file may raise anything
-            logger.warning("%s cannot be read, and is compiled anew: %r", self.cache_path, error)
+            logger.warning("%s cannot be read and is recompiled: %r", self.cache_path, error)
             with suppress(OSError):
                 self.flush()
             return None

@@ -116,7 +116,7 @@ def test_a_platform_lives_is_killed_comes_back_and_is_removed(terminal, tmp_path
         ]
 
     os.kill(records["inference"].pid, signal.SIGKILL)
-    lines = terminal.until_it_says(watching, "The rest goes on")
+    lines = terminal.until_it_says(watching, "The rest runs on")
     assert any("The inference ended. Its log says:" in line for line in lines)
     assert "Stopped: control plane." in terminal.run("down").stdout
     output, _ = watching.communicate(timeout=30)
@@ -175,8 +175,8 @@ def test_a_child_of_a_killed_platform_is_found_and_ended(terminal):
     )
     wait_until(lambda: [p.pid for p in family(home)] == [orphan.pid], 10, "it is found")
     shutil.rmtree(home)
-    assert "has 1 process(es) of which nothing is recorded; `down`" in terminal.run("status").stdout
-    assert "Stopped: 1 process(es) of which nothing was recorded" in terminal.run("down").stdout
+    assert "has 1 unrecorded process(es); `down`" in terminal.run("status").stdout
+    assert "Stopped: 1 unrecorded process(es)" in terminal.run("down").stdout
     assert orphan.wait(timeout=10) == -signal.SIGTERM
 
 

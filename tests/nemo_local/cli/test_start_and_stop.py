@@ -172,7 +172,7 @@ def test_an_up_that_watches_leaves_a_platform_alone_that_another_up_started_anew
     moving.start()
     _stay(watched)
     moving.join()
-    assert "Another `up` has started this platform anew" in capsys.readouterr().out
+    assert "Another `up` has restarted this platform" in capsys.readouterr().out
     assert stop_platform(tmp_path, only=old) == [] and second.poll() is None
 
 

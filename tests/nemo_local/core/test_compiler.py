@@ -126,7 +126,7 @@ def test_a_kernel_whose_file_is_broken_is_compiled_anew(tmp_path: Path, suffix: 
     little.run()
     (file,) = little.kept(f"*.{suffix}")
     file.write_bytes(file.read_bytes()[:20])
-    assert "is compiled anew" in little.run()
+    assert "is recompiled" in little.run()
     assert little.run() == ""
 
 
