@@ -106,7 +106,7 @@ def _plain(url: str) -> str:
 def _secret(key: str) -> str | None:
     value = os.environ.get(key, "").strip()  # a file ends in a line break, a header must not
     if not re.fullmatch(r"[!-~]*", value):  # the clients would refuse it, and show it
-        raise ConfigError(f"{key} has blanks or characters beyond ASCII; copy it anew.")
+        raise ConfigError(f"{key} has white space or non-ASCII characters; copy it again.")
     return value or None
 
 

@@ -84,7 +84,8 @@ def refusal(status: int, request: str, detail: object, setting: str) -> Refused:
     told = f"{request} was answered {status}: {detail}"
     if kind is Unavailable:
         told += (
-            f" (what {setting} names cannot answer now: try again, read its log, or set it anew)"
+            f" (the service at {setting} cannot answer now: "
+            "try again, read its log, or change the URL)"
         )
     return kind(told, status)
 

@@ -78,14 +78,14 @@ def wait_for(
         except (Unreachable, Unavailable) as gone:
             if clock() - last_answer >= forgive_s:
                 raise
-            status, error = NO_ANSWER, f" At last there was no answer: {str(gone).rstrip('.')}."
+            status, error = NO_ANSWER, f" The last try got no answer: {str(gone).rstrip('.')}."
         elapsed = clock() - start
         if on_update is not None:
             on_update(Progress(what, status, None, elapsed, value))
         if elapsed >= timeout_s:
             raise TimedOut(
-                f"Waited {elapsed:.0f} s for {what}, in vain.{error} If it is only slow, wait "
-                f"longer with timeout_s; else {otherwise}."
+                f"Gave up waiting for {what} after {elapsed:.0f} s.{error} If it is only slow, "
+                f"wait longer with timeout_s; otherwise {otherwise}."
             )
         sleep(min(interval_s, max(0.0, timeout_s - elapsed)))
 

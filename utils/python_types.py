@@ -146,7 +146,7 @@ def _options(text: str, notes: list[str]) -> list[Schema]:
         notes.append(f"type {text!r} is not known: taken as a string")
         return [{"type": "string"}]
     if kind == "callable":
-        notes.append(f"type {text!r} has no form in JSON: taken as a string, code as text")
+        notes.append(f"type {text!r} has no JSON equivalent: taken as a string, code as text")
         return [{"type": "string"}]
     return _generic(kind, arguments, notes)
 

@@ -56,8 +56,8 @@ def split_rows(
         called = sorted({row.calls[0]["name"] for row in pool})
         if len(called) == 1 and len(pool) >= enough:
             raise ValueError(
-                f"All {len(rows)} usable rows call {called[0]!r}: a tool cannot be learnt and "
-                "unseen at once. Add rows that call another one."
+                f"All {len(rows)} usable rows call {called[0]!r}: a tool cannot be both "
+                "learnt and unseen. Add rows that call another one."
             )
         raise ValueError(
             f"{len(rows)} usable rows are too few for {asked}: {len(pool)} have a question of "

@@ -100,7 +100,7 @@ def _add(tool: Tool, needed: Collection[str], result: LintResult) -> None:
     fixed: dict[str, Schema] = {}
     for key, schema in properties.items():
         if any(_lacks(s, "array", "items") for s in _walk(schema)):
-            note("array", "fixed", f"array {key!r} says nothing of its items: now anything")
+            note("array", "fixed", f"array {key!r} does not describe its items: now anything")
         if any(_lacks(s, "object", "properties") for s in _walk(schema)):
             note("object", "fixed", f"object {key!r} has no properties: now an empty object")
         fixed[key] = _complete(schema)

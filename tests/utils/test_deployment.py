@@ -44,5 +44,5 @@ def test_a_deployment_that_has_failed_is_told_at_once_and_with_its_reason():
 
 def test_a_deployment_is_waited_for_until_it_is_ready():
     assert waiting_for("ready").name == "m"
-    with pytest.raises(TimedOut, match="the deployment of meta/m, in vain"):
+    with pytest.raises(TimedOut, match="waiting for the deployment of meta/m after"):
         waiting_for("pending")

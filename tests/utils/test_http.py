@@ -241,7 +241,7 @@ def test_of_a_long_page_of_an_error_the_beginning_is_shown(url, make):
 
 @CLIENTS
 def test_a_gateway_whose_service_is_away_names_the_setting(url, make):
-    with pytest.raises(Unavailable, match=r"\(what NDS_URL names .* try again, read") as error:
+    with pytest.raises(Unavailable, match=r"\(the service at NDS_URL .* try again, read") as error:
         with translated(url, setting="NDS_URL"):
             make(url)("/status/503")
     assert error.value.status == 503

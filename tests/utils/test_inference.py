@@ -72,7 +72,9 @@ def test_an_adapter_that_is_never_served_is_told_with_the_way_out() -> None:
             transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"data": []}))
         ),
     )
-    with pytest.raises(TimedOut, match="NIM to serve ns/a@v1, in vain.* others now, train again"):
+    with pytest.raises(
+        TimedOut, match="waiting for NIM to serve ns/a@v1 after .* others now, train again"
+    ):
         wait_until_served(client, "ns/a@v1", timeout_s=0)
 
 

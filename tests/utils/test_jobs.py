@@ -59,7 +59,9 @@ def test_the_condition_is_asked_at_the_interval_until_it_holds(time):
 
 @pytest.mark.parametrize("seen", [None, []])
 def test_a_deadline_raises_with_what_was_waited_for(time, seen):
-    with pytest.raises(TimedOut, match=r"^Waited 10 s for the adapter, in vain\. If it is only"):
+    with pytest.raises(
+        TimedOut, match=r"^Gave up waiting for the adapter after 10 s\. If it is only"
+    ):
         wait_for(script(seen), timeout_s=10, what="the adapter", interval_s=4, **time.hands)
     assert time.naps == [4, 4, 2]
 
@@ -67,7 +69,7 @@ def test_a_deadline_raises_with_what_was_waited_for(time, seen):
 @pytest.mark.parametrize("gone", [Unreachable("Not reachable."), Unavailable("503: none", 503)])
 def test_a_deadline_in_an_absence_of_the_platform_says_so(time, gone):
     last = str(gone).rstrip(".")
-    with pytest.raises(TimedOut, match=rf"in vain\. At last there was no answer: {last}\. If it"):
+    with pytest.raises(TimedOut, match=rf"after 10 s\. The last try got no answer: {last}\. If it"):
         wait_for(script(gone), timeout_s=10, what="it", **time.hands)
 
 
@@ -193,6 +195,6 @@ def test_a_job_that_outlasts_the_wait_is_told_with_where_it_stands(time):
 @pytest.mark.parametrize("looks", [[], [job("running", 61.0)]], ids=["never", "at last"])
 def test_a_job_that_nobody_tells_of_when_the_wait_ends_is_not_said_to_go_on(time, looks):
     fetch = script(*looks, Unavailable("503: no gateway", 503))
-    with pytest.raises(TimedOut, match=r"At last there was no answer: 503: no gateway\.") as late:
+    with pytest.raises(TimedOut, match=r"The last try got no answer: 503: no gateway\.") as late:
         wait_for_job(fetch, what="the job", timeout_s=10, **time.hands)
     assert "goes on" not in str(late.value) and "unknown" not in str(late.value)

@@ -133,7 +133,7 @@ def test_words_after_the_type_say_optional_and_default(spelling, optional, defau
 @pytest.mark.parametrize(
     ("spelling", "note"),
     [
-        ("Callable[[float], float]", "has no form in JSON"),
+        ("Callable[[float], float]", "has no JSON equivalent"),
         ("Widget", "is not known"),
         ("List[int", "is not known"),
         ("", "is not known"),

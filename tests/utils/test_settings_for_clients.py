@@ -30,7 +30,7 @@ def test_tokens_read_from_files_lose_the_line_break():
 @pytest.mark.parametrize("value", ["“hunter2”", "hunter2\nhunter3"])
 def test_a_token_that_no_header_takes_is_refused_and_not_shown(value):
     refused = load(NEMO_TOKEN=value)
-    assert "NEMO_TOKEN has blanks or characters beyond ASCII" in refused.stderr
+    assert "NEMO_TOKEN has white space or non-ASCII characters" in refused.stderr
     assert "hunter" not in refused.stderr
 
 
