@@ -123,7 +123,7 @@ class Activations:
             try:
                 pause_s = self._look()
             except Exception:
-                logger.exception("deployments could not be looked at; trying again")
+                logger.exception("deployments could not be checked; trying again")
             self._wake.wait(pause_s)
 
     def _look(self) -> float:

@@ -140,7 +140,7 @@ class DeploymentService:
         logger.info("deployment %s/%s deleted", namespace, name)
         trouble = self._activations.ask_nim().trouble
         if trouble:
-            logger.warning("NIM was not told of the deletion; it will see for itself: %s", trouble)
+            logger.warning("NIM was not told of the deletion; it will notice later: %s", trouble)
         return deleted(found, self._documents.now())
 
     def create_config(self, body: Document) -> Document:

@@ -166,7 +166,7 @@ class GuardrailsService:
         try:
             self._engine.prepare(filled(PRELOADED["default"]), "warm")
         except Exception:
-            logger.exception("guardrails cannot be loaded; checks will say so")
+            logger.exception("guardrails cannot be loaded; checks will report it")
 
 
 async def _passed_on(model: MainModel, path: str, request: dict[str, Any]) -> AsyncGenerator[str]:

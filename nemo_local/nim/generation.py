@@ -300,4 +300,4 @@ class Generation:
         try:
             self.emit(None)
         except Exception:
-            logger.exception("whoever asked for a reply cannot be told of its end")
+            logger.exception("a caller could not be told that its reply has ended")
