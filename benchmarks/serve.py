@@ -1,4 +1,4 @@
-"""Inference servers beside each other: the same pocket weights, the same tool prompts.
+"""Inference servers compared: the same pocket weights, the same tool prompts.
 
     python -m benchmarks.serve                    every server, in turns, then a table
     python -m benchmarks.serve --only ours --requests 64
@@ -6,7 +6,7 @@
 
 Measured from outside over HTTP, with streaming: requests per second, time to the first token and
 the 95th percentile of whole requests, at 1, 8 and 32 requests at a time. Each round has prompts of
-its own, so that nobody answers from a cache. Run it on a machine that does nothing else;
+its own, so that no server answers from a cache. Run it on a machine that does nothing else;
 benchmarks/README.md says how to install the peers and holds the results we quote.
 """
 

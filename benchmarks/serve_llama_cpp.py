@@ -1,4 +1,4 @@
-"""llama.cpp's server for benchmarks/serve.py: the pocket base as a GGUF file, in the same numbers.
+"""llama.cpp's server for benchmarks/serve.py: the pocket base as a GGUF file with the same weights.
 
 Run by a Python that has `gguf`. The server is the program `llama-server`, whose source comes with
 llama-cpp-python, or without --server the one inside the package `xllamacpp`.
