@@ -318,7 +318,7 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     Raises:
         OSError; ValueError: it is a Git LFS pointer, not safetensors, or cut short.
     """
-    in_part = f"{path.name} is no safetensors file, or a part of one"
+    in_part = f"{path.name} is not a safetensors file, or is cut short"
     with path.open("rb") as file:
         begin, size = file.read(8), path.stat().st_size
         length = int.from_bytes(begin, "little")

@@ -95,7 +95,9 @@ def download(wanted: Wanted) -> None:
         )
         why = why_unreadable(partial)
         if why:
-            raise CannotDownload(f"{wanted.repository} is no checkpoint that can be trained: {why}")
+            raise CannotDownload(
+                f"{wanted.repository} is not a checkpoint that can be trained: {why}"
+            )
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
@@ -119,8 +121,8 @@ def _look_up(wanted: Wanted) -> str:
     if "config.json" not in names or not weights:
         shown = ", ".join(sorted(names)[:8]) or "nothing"
         raise CannotDownload(
-            f"{wanted.repository} is no checkpoint that can be trained: it needs config.json and "
-            f"*.safetensors (other formats are not loaded) and has {shown}"
+            f"{wanted.repository} is not a checkpoint that can be trained: it needs config.json "
+            f"and *.safetensors (other formats are not loaded) and has {shown}"
         )
     return str(info.sha)
 

@@ -26,7 +26,7 @@ NEMO_MODULES = {
 """NeMo's names of the linear layers, and what Hugging Face checkpoints call them."""
 
 ROUTERS = ("gate", "router")
-"""Names of routers, which choose experts: a matrix that is no linear layer of its own."""
+"""Names of routers, which choose experts: a matrix that is not a linear layer of its own."""
 CONV1D = ("gpt2", "openai-gpt")
 """Architectures (`model_type`) with transposed matrices, for which inference has no adapters."""
 OTHER_SENSES = r"(.*\.)?(vision|visual|audio|multi_modal)[^.]*(\..*)?"
@@ -59,8 +59,8 @@ def resolve_modules(
             known = [*nemo, *(every if merged else leaves)]
             hint = did_you_mean(map(repr, near_names(pattern, known)))
             raise Invalid(
-                f"hyperparameters.lora.target_modules: {pattern!r} is no linear layer of the base "
-                f"model.{hint} Known are: {', '.join(known)}."
+                f"hyperparameters.lora.target_modules: {pattern!r} is not a linear layer of the "
+                f"base model.{hint} Known are: {', '.join(known)}."
             )
         if not merged:
             found = [name for name in found if _leaf(name) not in apart]

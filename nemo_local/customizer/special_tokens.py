@@ -80,8 +80,8 @@ def load_tokenizer(task: Task) -> tuple[Any, SpecialTokens]:
     if overrides.get(END):
         if overrides[END] not in tokenizer.get_vocab():
             raise UntrainableData(
-                f"the target's tokenizer.{END} {overrides[END]!r} is no token of its checkpoint; "
-                f"name it in tokenizer.{ADDED} too"
+                f"the target's tokenizer.{END} {overrides[END]!r} is not a token of its "
+                f"checkpoint; name it in tokenizer.{ADDED} too"
             )
         tokenizer.eos_token = overrides[END]
     ids = {name: tokenizer.convert_tokens_to_ids(name) for name in names}

@@ -71,7 +71,7 @@ class WantedCheckpoint(Stored):
         """The entry to load the model by, once its files are in `folder`.
 
         Raises:
-            Unservable: there is no checkpoint that can be computed.
+            Unservable: there is not a checkpoint that can be computed.
         """
         why = why_unreadable(folder)
         if why:

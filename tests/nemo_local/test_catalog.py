@@ -141,8 +141,8 @@ def test_an_index_leads_to_no_file_outside_its_folder(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer; fetch the file"),
-        (b"", "is no safetensors file"),
-        (struct.pack("<Q", 2**60) + b"{}", "is no safetensors file, or a part of one"),
+        (b"", "is not a safetensors file"),
+        (struct.pack("<Q", 2**60) + b"{}", "is not a safetensors file, or is cut short"),
         (struct.pack("<Q", 2) + b"[]", "cannot be read"),
     ],
 )

@@ -141,7 +141,7 @@ class Trackers:
                 with suppress(Exception):  # its process may be gone
                     wandb.teardown()
         elif asked["keyed"]:
-            why = "keys are not kept, and the platform has started anew since one came with the job"
+            why = "keys are not kept, and the platform has restarted since one came with the job"
         else:
             why = "no wandb-api-key came with the job"
         why = self._told(why)

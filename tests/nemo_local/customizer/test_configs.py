@@ -310,8 +310,8 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize
     ("content", "words"),
     [
         pytest.param(LFS_POINTER, "is a Git LFS pointer; fetch the file", id="LFS pointer"),
-        pytest.param(b"\x10\x27\0\0\0\0\0\0{", "no safetensors file, or a part of", id="cut short"),
-        pytest.param(b"", "no safetensors file, or a part of one", id="empty"),
+        pytest.param(b"\x10\x27\0\0\0\0\0\0{", "not a safetensors file, or is cut", id="cut short"),
+        pytest.param(b"", "not a safetensors file, or is cut short", id="empty"),
     ],
 )
 def test_a_target_whose_weights_cannot_be_read_says_why_and_its_jobs_are_refused(

@@ -88,9 +88,13 @@ def test_a_checkpoint_of_a_hub_is_fetched_and_trained(client, running, hub, serv
         ("a", "hf://ns/nowhere", "there is no model repository ns/nowhere at http"),
         ("b", "hf://ns/tiny@v9", "has no revision 'v9'"),
         ("f", "hf://ns/tiny@no%2Fx", "has no revision 'no/x'"),
-        ("c", "hf://ns/tiny", "ns/tiny is no checkpoint that can be trained: it needs config.json"),
+        (
+            "c",
+            "hf://ns/tiny",
+            "ns/tiny is not a checkpoint that can be trained: it needs config.json",
+        ),
         ("d", "hf://ns/pickled", "*.safetensors (other formats are not loaded) and has"),
-        ("e", "hf://ns/cut", "ns/cut is no checkpoint that can be trained: the weights in"),
+        ("e", "hf://ns/cut", "ns/cut is not a checkpoint that can be trained: the weights in"),
     ],
 )
 def test_a_download_that_fails_says_why(client, hub, dataset, name, uri, words):

@@ -157,7 +157,10 @@ def test_target_modules_have_two_vocabularies_and_wildcards(given, modules):
         ({"lora": {"adapter_dim": 512}}, "lora.adapter_dim must be a power of 2"),
         ({"lora": {"adapter_dropout": 1.5}}, "lora.adapter_dropout must be"),
         ({"lora": {"alpha": 0}}, "lora.alpha must be at least 1"),
-        ({"lora": {"target_modules": ["qproj"]}}, "'qproj' is no linear layer of the base model"),
+        (
+            {"lora": {"target_modules": ["qproj"]}},
+            "'qproj' is not a linear layer of the base model",
+        ),
         ({"lora": {"alpha": 10**400}}, "hyperparameters.lora.alpha must be at most 2147483647"),
         ({"seed": 2**32}, "hyperparameters.seed must be at most 4294967295, not 4294967296"),
         ({"dpo": {"sft_loss_weight": -1}}, "hyperparameters.dpo.sft_loss_weight must be at least"),

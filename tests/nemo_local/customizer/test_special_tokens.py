@@ -218,7 +218,7 @@ def test_overrides_that_cannot_be_carried_out_are_named(given, words):
 
 def test_an_end_that_is_no_token_is_named(checkpoint):
     job = replace(make_job(checkpoint), tokenizer={"eos_token": "<|nowhere|>"})
-    with pytest.raises(UntrainableData, match="'<|nowhere|>' is no token of its checkpoint"):
+    with pytest.raises(UntrainableData, match="'<|nowhere|>' is not a token of its checkpoint"):
         load_tokenizer(job)
     tokenizer, special = load_tokenizer(replace(job, tokenizer={"eos_token": "<|tool|>"}))
     assert tokenizer.eos_token_id == 6 and special.ids == special.new == []
