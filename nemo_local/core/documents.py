@@ -28,7 +28,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from sqlalchemy.pool import NullPool
 
 from nemo_local.core.clock import Clock, parse_timestamp, timestamp, utc_now
-from nemo_local.core.errors import Conflict, DatabaseError, NotFound
+from nemo_local.core.errors import NO_RETRY, Conflict, DatabaseError, NotFound, Unavailable
 from nemo_local.core.ids import new_id
 from nemo_local.core.query import ListQuery, Page, matches, page_of
 from nemo_local.core.secrets import refuse_masks
@@ -38,6 +38,8 @@ Change = Document | Callable[[Document], Document]
 
 _NAMES = ("id", "namespace", "name")
 _OWN_COLUMNS = (*_NAMES, "created_at", "updated_at")
+_WAIT = "busy_timeout=30000"
+"""How long SQLite waits for another program's lock, in milliseconds."""
 
 
 class _Base(DeclarativeBase):
@@ -69,7 +71,8 @@ class Documents:
             "created_at": "2025-06-20T03:58:16.182000", "updated_at": "2025-06-20T03:58:16.182001"}
 
     Threads may share it. One writes at a time, so an `update` function sees the latest state. A
-    writer that waits longer than `locked_s` (seconds) gets an error: "database is locked".
+    writer that waits longer than `locked_s` (seconds) gets an error: Unavailable behind other
+    threads, SQLite's "database is locked" behind another program.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Documents:
         self._engine = create_engine(url, hide_parameters=True, **pool)
         if is_file:
             event.listen(self._engine, "connect", _configure_sqlite)
+            event.listen(self._engine, "checkin", _wait_as_before)
         _Base.metadata.create_all(self._engine)
         self._session = sessionmaker(self._engine)
         self._writing = threading.RLock()
@@ -226,7 +230,11 @@ class Documents:
         """The only writing session; waiting for other threads shortens SQLite's own wait."""
         deadline = time.monotonic() + self._locked_s
         if not self._writing.acquire(timeout=self._locked_s):
-            raise TimeoutError("database is locked: another request still writes to it")
+            busy = (
+                f"other requests kept the platform's database busy for {self._locked_s:g} s: "
+                "try again when they are done"
+            )
+            raise Unavailable(busy, {**NO_RETRY, "X-Error-Message": busy})
         try:
             with self._session.begin() as session:
                 if self._engine.dialect.name == "sqlite":
@@ -287,5 +295,11 @@ def _words(kind: str) -> str:
 
 def _configure_sqlite(connection: Any, _: object) -> None:
     """Use WAL mode: readers never wait for the writer, and a killed process loses no commit."""
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", _WAIT):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _wait_as_before(connection: Any, _: object) -> None:
+    """Give a connection back with the wait that a transaction may have shortened."""
+    if connection:  # None when it was lost
+        connection.execute(f"PRAGMA {_WAIT}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 from nemo_local.core.errors import Invalid
@@ -14,26 +14,40 @@ Json = TypeVar("Json")
 
 MASK = "******"
 _SECRETS = ("api_key", "hf_token", "token")
+_NAMED: dict[str, type] = {
+    # an evaluation's
+    "tasks": dict,
+    "metrics": dict,
+    "scores": dict,
+    "groups": dict,
+    "task_status": str,
+    # a JSON schema's
+    "properties": dict,
+    "patternProperties": dict,
+    "$defs": dict,
+    "definitions": dict,
+    "dependentRequired": list,
+}
+"""Fields whose keys are names that users choose, for values of this type: any may be `token`."""
 
 
-def masked(value: Json, in_schema: bool = False) -> Json:
-    """The same JSON value with every secret hidden.
+def masked(value: Json, field: str = "", secret: bool = False) -> Json:
+    """The same JSON value, below this field, with every secret hidden.
 
-    masked({"api_key": "sk-1", "envs": {"NGC_API_KEY": "n"}})
-    -> {"api_key": "******", "envs": {"NGC_API_KEY": "******"}}
+    masked({"api_key": "sk-1", "envs": {"NGC_API_KEY": ["a", "b"]}})
+    -> {"api_key": "******", "envs": {"NGC_API_KEY": ["******", "******"]}}
 
-    Under `properties`, as in a JSON schema, an object below such a key describes a parameter and
-    is not hidden.
+    Objects and lists keep their shape; what is empty, zero or false is shown.
     """
     if isinstance(value, dict):
-        hidden = {
-            key: MASK
-            if _hides(key, item) and not (in_schema and isinstance(item, dict))
-            else masked(item, key == "properties")
+        shown = {
+            key: masked(item, key, secret or _is_secret(key, item, field))
             for key, item in value.items()
         }
-        return cast(Json, hidden)
-    return cast(Json, [masked(item) for item in value]) if isinstance(value, list) else value
+        return cast(Json, shown)
+    if isinstance(value, list):
+        return cast(Json, [masked(item, secret=secret) for item in value])
+    return cast(Json, MASK) if secret and value else value
 
 
 def restored(sent: Any, stored: Any) -> Any:
@@ -43,7 +57,7 @@ def restored(sent: Any, stored: Any) -> Any:
     -> {"api_key": "sk-1", "url": "new"}
 
     List items may have moved or gone: an item is matched to the only stored one with its id, name
-    and type, or to those whose masked form equals it.
+    and type, or to those whose masked form equals it; the last without a match to the last stored.
 
     Raises:
         Invalid: no secret is stored for a mask; the field is named.
@@ -53,17 +67,19 @@ def restored(sent: Any, stored: Any) -> Any:
     return found
 
 
-def refuse_masks(sent: Any, place: tuple[str | int, ...] = ("body",)) -> None:
+def refuse_masks(
+    sent: Any, place: tuple[str | int, ...] = ("body",), field: str = "", secret: bool = False
+) -> None:
     """Raise Invalid, naming the field, where a mask was sent and there is no stored secret."""
-    items: Any = ()
-    if isinstance(sent, (dict, list)):
-        items = sent.items() if isinstance(sent, dict) else enumerate(sent)
-    for key, item in items:
-        if item == MASK and isinstance(key, str) and _is_secret(key):
-            message = f"{MASK} stands for a secret that we do not show: send the secret itself"
-            loc = [*place, key]
-            raise Invalid([{"type": "value_error", "loc": loc, "msg": message, "input": item}])
-        refuse_masks(item, (*place, key))
+    if isinstance(sent, dict):
+        for key, item in sent.items():
+            refuse_masks(item, (*place, key), key, secret or _is_secret(key, item, field))
+    elif isinstance(sent, list):
+        for index, item in enumerate(sent):
+            refuse_masks(item, (*place, index), secret=secret)
+    elif secret and sent == MASK:
+        message = f"{MASK} stands for a secret that we do not show: send the secret itself"
+        raise Invalid([{"type": "value_error", "loc": [*place], "msg": message, "input": sent}])
 
 
 def usable_key(key: object) -> str | None:
@@ -80,33 +96,39 @@ def usable_key(key: object) -> str | None:
     return text or None
 
 
-def _restored(sent: Any, stored: Any) -> Any:
+def _restored(sent: Any, stored: Any, field: str = "", secret: bool = False) -> Any:
     if isinstance(sent, dict):
         known = stored if isinstance(stored, dict) else {}
         return {
-            key: known[key]
-            if item == MASK and _hides(key, known.get(key))
-            else _restored(item, known.get(key))
+            key: _restored(item, known.get(key), key, secret or _is_secret(key, item, field))
             for key, item in sent.items()
         }
     if isinstance(sent, list):
-        known_items = _counterparts(sent, stored if isinstance(stored, list) else [])
-        return [_restored(item, known) for item, known in zip(sent, known_items, strict=True)]
-    return sent
+        items = _counterparts(sent, stored if isinstance(stored, list) else [], secret)
+        return [_restored(item, known, secret=secret) for item, known in items]
+    return stored if secret and stored and sent == MASK else sent
 
 
-def _counterparts(sent: list[Any], stored: list[Any]) -> list[Any]:
-    """The stored item behind each item that was sent; None where nothing tells which it is."""
-    found: list[Any] = [None] * len(sent)
+def _counterparts(sent: list[Any], stored: list[Any], secret: bool) -> Iterator[tuple[Any, Any]]:
+    """Each item that was sent with the stored one behind it; None where nothing tells which."""
+
+    def look(item: Any) -> Any:
+        return masked(item, secret=secret)
+
+    found: dict[int, int] = {}
     # Items that look alike keep their secrets in order, as long as none was added or removed.
-    for look, most in ((_identity, 1), (masked, len(sent))):
-        places = _places(stored, look)
-        for key, here in _places(sent, look).items():
+    for sign, most in ((_identity, 1), (look, len(sent))):
+        places = _places(stored, sign)
+        for key, here in _places(sent, sign).items():
             there = places.get(key, [])
             if len(here) == len(there) <= most:
-                for place, index in zip(here, there, strict=True):
-                    found[place] = stored[index]
-    return found
+                found |= zip(here, there, strict=True)
+    new = set(range(len(sent))) - found.keys()
+    old = set(range(len(stored))) - set(found.values())
+    if len(new) == len(old) == 1:  # it was renamed
+        found |= zip(new, old, strict=True)
+    for place, item in enumerate(sent):
+        yield item, stored[found[place]] if place in found else None
 
 
 def _places(items: list[Any], look: Callable[[Any], Any]) -> dict[str, list[int]]:
@@ -122,11 +144,8 @@ def _identity(item: Any) -> Any:
     return {key: names[key] for key in ("id", "name", "type") if key in names}
 
 
-def _hides(key: str, value: Any) -> bool:
-    """Whether a value below this key is a secret."""
-    return _is_secret(key) and value not in (None, "")
-
-
-def _is_secret(key: str) -> bool:
+def _is_secret(key: str, value: Any, field: str) -> bool:
+    """Whether all below this key of a field is secret."""
     lower = key.lower()
-    return lower in _SECRETS or lower.endswith("_api_key")
+    named = isinstance(value, _NAMED.get(field, ()))
+    return not named and (lower in _SECRETS or lower.endswith("_api_key"))

@@ -45,7 +45,7 @@ class DataStoreService:
         self.blobs = Blobs(blobs_dir)
         self.commits = Commits(documents)
         self._locks: dict[str, threading.Lock] = {}
-        self._creating = threading.Lock()
+        self._namespace_locks: dict[str, threading.Lock] = {}
 
     def start(self) -> None:
         """Finish deletions that were interrupted, and drop contents that no commit names."""
@@ -72,7 +72,7 @@ class DataStoreService:
     def delete_namespace(self, name: str, force: bool) -> None:
         """Delete a namespace. Raises Conflict while it has repositories; `force` deletes them."""
         namespace = self.documents.get("datastore_namespace", "", name)
-        with self._creating:
+        with self._namespace_alone(name):
             repos = [repo for kind in _KINDS for repo in self.documents.all(kind, namespace=name)]
             if repos and not force:
                 raise Conflict(
@@ -98,7 +98,7 @@ class DataStoreService:
         sha = self._store_commit(repo_id, None, files, set(files), "initial commit", "")
         document = {"type": repo_type, "branches": {MAIN: sha}, "tags": {}}
         kind = f"{repo_type}_repo"
-        with self._creating:
+        with self._namespace_alone(namespace):
             try:
                 repo = self.documents.create(
                     kind, namespace, name, document, id=repo_id, created_at=now
@@ -262,6 +262,19 @@ class DataStoreService:
         with contextlib.suppress(Conflict):
             self.documents.create("datastore_database", "", "this", {})
         return str(self.documents.get("datastore_database", "", "this")["id"])
+
+    @contextlib.contextmanager
+    def _namespace_alone(self, name: str) -> Iterator[None]:
+        """Lock a namespace against new repositories and against its deletion."""
+        while True:
+            lock = self._namespace_locks.setdefault(name, threading.Lock())
+            with lock:
+                if self._namespace_locks.get(name) is lock:
+                    try:
+                        yield
+                    finally:
+                        del self._namespace_locks[name]  # who waits for it takes the next one
+                    return
 
     @contextlib.contextmanager
     def _alone(self, repo: Document) -> Iterator[Document]:

@@ -3,11 +3,11 @@
 Earlier SDKs also know p-tuning; a guardrails configuration may be named instead of written out.
 """
 
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from nemo_microservices import types
 from nemo_microservices.types.shared import GuardrailConfig, ParameterEfficientFinetuningData
-from pydantic import RootModel
+from pydantic import RootModel, WrapValidator
 
 FinetuningType = Literal["lora", "lora_merged", "all_weights", "p_tuning"]
 FINETUNING_TYPES: tuple[str, ...] = get_args(FinetuningType)
@@ -19,7 +19,14 @@ class Peft(ParameterEfficientFinetuningData):
     finetuning_type: FinetuningType  # type: ignore[assignment]
 
 
-class Guardrails(RootModel[str | GuardrailConfig]):
+def _named_or_held(value: Any, _: object) -> str | GuardrailConfig:
+    if value == "":
+        raise ValueError("the name of a guardrails configuration is missing: write namespace/name")
+    return value if isinstance(value, str) else GuardrailConfig.model_validate(value)
+
+
+# The union alone would tell an error inside the object as one of the text first.
+class Guardrails(RootModel[Annotated[str | GuardrailConfig, WrapValidator(_named_or_held)]]):
     """`namespace/name` of a configuration, or the configuration itself."""
 
 

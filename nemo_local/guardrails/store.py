@@ -52,7 +52,7 @@ class ConfigStore:
             "ownership": None,
             "schema_version": "1.0",
             **{key: body[key] for key in _FIELDS if body.get(key) is not None},
-            **self._content(body),
+            **self._content(body, {}),
         }
         showable(GuardrailConfig, document)
         try:
@@ -75,10 +75,9 @@ class ConfigStore:
             Invalid: the result could not be used or shown; nothing is stored.
         """
         stored = self.retrieve(namespace, name)
-        sent = restored(body, stored)
-        changes = {key: sent[key] for key in _FIELDS if key in sent}
-        if "data" in sent or "files_url" in sent:
-            changes |= self._content(sent)
+        content = "data" in body or "files_url" in body
+        changes = self._content(body, stored) if content else {}
+        changes |= restored({key: body[key] for key in _FIELDS if key in body}, stored)
 
         def merge(entity: Data) -> Data:
             return showable(GuardrailConfig, {**entity, **changes})
@@ -102,11 +101,14 @@ class ConfigStore:
                 return stored or filled(PRELOADED[entity["files_url"].removeprefix(STORE_URL)])
         raise BadRequest(f"Guardrail config not found: {'/'.join(places[0])}")
 
-    def _content(self, body: Data) -> Data:
-        """The checked and filled `data` of a body, or its known `files_url`; the other is None."""
+    def _content(self, body: Data, stored: Data) -> Data:
+        """The checked and filled `data` of a body, or its known `files_url`; the other is None.
+
+        Its masks become the stored secrets once its form was checked.
+        """
         if body.get("data") is not None:
             check_data(body["data"], self._engine.nim_url)
-            data = filled(body["data"])
+            data = filled(restored({"data": body["data"]}, stored)["data"])
             try:
                 self._engine.check(data)
             except ValueError as error:

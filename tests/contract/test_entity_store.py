@@ -225,8 +225,26 @@ def test_a_model_may_name_its_guardrails_or_hold_them(sdk, control_plane, rails)
     assert listed["guardrails"] == rails
     shown = client.get("/v1/models/ns/m")["guardrails"]  # an object with its nulls
     assert shown == rails or shown["name"] == rails["name"]
-    with pytest.raises(UnprocessableEntityError, match="guardrails"):
-        sdk.models.create(name="other", guardrails=5)
+
+
+@pytest.mark.parametrize(
+    ("rails", "place", "words"),
+    [
+        (5, [], "valid dictionary"),
+        ("", [], "write namespace/name"),
+        ({"data": {"models": 5}}, ["data", "models"], "valid list"),
+    ],
+)
+def test_a_mistake_in_a_models_guardrails_is_named_where_it_is(sdk, rails, place, words):
+    sdk.models.create(name="m", namespace="ns")
+    for send in (
+        lambda: sdk.models.create(name="other", guardrails=rails),
+        lambda: sdk.models.update("m", namespace="ns", guardrails=rails),
+    ):
+        with pytest.raises(UnprocessableEntityError) as refused:
+            send()
+        (problem,) = refused.value.body["detail"]
+        assert problem["loc"] == ["body", "guardrails", *place] and words in problem["msg"]
 
 
 def test_a_model_is_found_by_the_name_of_its_embedded_base(sdk):

@@ -222,6 +222,24 @@ def test_configs_and_targets_are_crud(sdk):
     assert sdk.evaluation.results.delete(result.id).id == result.id
 
 
+def test_a_task_and_a_metric_may_be_called_token(sdk, model, upload, control_plane):
+    model.respond = lambda body: tool_call("f", {"n": number_of(body)})
+    calls = tool_config(upload([row(0)]))["tasks"]["calls"]
+    tasks: Any = {"token": {**calls, "metrics": {"token": calls["metrics"]["accuracy"]}}}
+    config = sdk.evaluation.configs.create(type="custom", name="c", namespace="ns", tasks=tasks)
+    assert config.tasks["token"].metrics["token"].type == "tool-calling"
+    shown = control_plane.client().get("/v1/evaluation/configs/ns/c")
+    control_plane.client().post("/v1/evaluation/configs", json={**shown, "name": "copy"})
+    job = sdk.evaluation.jobs.create(
+        config="ns/copy", target={"type": "model", "model": "scripted/model"}
+    )
+    job = evaluator.wait_for_evaluation(sdk, job.id, timeout_s=30)
+    details: Any = job.status_details
+    assert details.task_status == {"token": "completed"}
+    scores = sdk.evaluation.jobs.results(job.id).tasks["token"].metrics["token"].scores
+    assert scores["function_name_accuracy"].value == 1.0
+
+
 def test_a_live_evaluation_answers_in_one_call(sdk):
     check = {"type": "string-check", "params": {"check": ["{{ item.p }}", "==", "{{ item.t }}"]}}
     live = sdk.evaluation.live(

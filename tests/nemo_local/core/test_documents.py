@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import Conflict, NotFound
+from nemo_local.core.errors import Conflict, NotFound, Unavailable
 from nemo_local.core.query import ListQuery
 
 
@@ -81,7 +82,9 @@ def test_no_writer_waits_for_a_locked_database_behind_another(settings):
 
     def write() -> None:
         began = time.monotonic()
-        with pytest.raises((OperationalError, TimeoutError), match="database is locked"):
+        with pytest.raises(
+            (OperationalError, Unavailable), match="database is locked|busy for 1 s"
+        ):
             store.update("model", created["id"], {"a": 1})
         waited.append(time.monotonic() - began)
 
@@ -94,6 +97,31 @@ def test_no_writer_waits_for_a_locked_database_behind_another(settings):
             writer.join()
     assert len(waited) == 4 and 0.9 <= max(waited) < 3.0  # one behind the other it were four
     assert store.update("model", created["id"], {"a": 2})["a"] == 2
+    store.close()
+
+
+def test_a_writer_that_waits_for_another_in_vain_is_told_so(settings):
+    store = Documents(settings.database_url, locked_s=0.1)
+    created = store.create("model", "ns", "m", {})
+
+    def change(_):
+        with ThreadPoolExecutor() as threads, pytest.raises(Unavailable, match="other requests"):
+            threads.submit(store.create, "model", "ns", "other", {}).result(timeout=10)
+        return {}
+
+    store.update("model", created["id"], change)
+    store.close()
+
+
+def test_a_shortened_wait_for_another_program_ends_with_its_transaction(settings):
+    store = Documents(settings.database_url, locked_s=1.0)
+    created = store.create("model", "ns", "m", {})
+    with pytest.raises(NotFound):
+        store.delete("model", "none")
+    store.update("model", created["id"], {"a": 1})
+    with store._session() as session:
+        wait = session.connection().exec_driver_sql("PRAGMA busy_timeout").scalar()
+    assert wait == 30000
     store.close()
 
 

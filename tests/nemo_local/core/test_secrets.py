@@ -32,17 +32,60 @@ def test_what_was_shown_can_be_sent_back_without_losing_a_secret():
     assert restored(sent, stored) == {**stored, "description": "new"}
 
 
-@pytest.mark.parametrize("secret", [5, 0, True, ["sk-1"], {"value": "sk-1"}, "sk-1"])
-def test_a_secret_of_any_type_is_masked_and_survives_a_round_trip(secret):
+NOTHING = [None, "", 0, False, [], {}]
+
+
+@pytest.mark.parametrize(
+    ("secret", "hidden"),
+    [
+        ("sk-1", "******"),
+        (5, "******"),
+        (True, "******"),
+        (["sk-1", "sk-2"], ["******", "******"]),
+        (
+            {"value": "sk-1", "parts": [{"a": "x"}, 7]},
+            {"value": "******", "parts": [{"a": "******"}, "******"]},
+        ),
+        (NOTHING, NOTHING),
+    ],
+    ids=["text", "number", "true", "list", "object", "nothing"],
+)
+def test_a_secret_of_any_type_keeps_its_shape_and_survives_a_round_trip(secret, hidden):
     stored = {"api_key": secret, "envs": [{"NGC_API_KEY": secret}]}
-    shown = {"api_key": "******", "envs": [{"NGC_API_KEY": "******"}]}
+    shown = {"api_key": hidden, "envs": [{"NGC_API_KEY": hidden}]}
     assert masked(stored) == shown and restored(shown, stored) == stored
 
 
-def test_a_parameter_that_a_schema_describes_is_no_secret():
-    schema = {"type": "object", "properties": {"api_key": {"type": "string"}}}
-    assert masked({"tools": [schema]}) == {"tools": [schema]}
-    assert masked({"properties": {"api_key": "sk-1"}}) == {"properties": {"api_key": "******"}}
+def test_a_mask_inside_a_secret_that_is_not_stored_is_refused_and_named():
+    with pytest.raises(Invalid) as refused:
+        restored({"token": {"parts": ["own", "******"]}}, {"token": {"parts": ["a", "b", "c"]}})
+    assert refused.value.detail[0]["loc"] == ["body", "token", "parts", 1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tasks", {"type": "data"}),
+        ("metrics", {"type": "em"}),
+        ("scores", {"value": 1.0}),
+        ("groups", {"tasks": ["qa"]}),
+        ("task_status", "completed"),
+        ("properties", {"type": "string"}),
+        ("patternProperties", {"type": "string"}),
+        ("$defs", {"type": "string"}),
+        ("definitions", {"type": "string"}),
+        ("dependentRequired", ["user"]),
+    ],
+)
+def test_a_name_that_a_user_chose_is_no_secret(field, value):
+    entity = {"inside": [{field: {"api_key": value, "Token": value}}]}
+    assert masked(entity) == entity == restored(entity, {})
+
+
+def test_a_secret_below_a_field_of_names_is_one_all_the_same():
+    shown = {"properties": {"api_key": "******"}, "tasks": {"token": {"api_key": "******"}}}
+    stored = {"properties": {"api_key": "sk-1"}, "tasks": {"token": {"api_key": "sk-2"}}}
+    assert masked(stored) == shown and restored(shown, stored) == stored
 
 
 A = {"name": "a", "token": "of a", "note": "old"}
@@ -60,8 +103,21 @@ ALIKE = [{"token": "1"}, {"token": "2"}]
         ([[A], [B]], [[B], [A]]),
         (ALIKE, ALIKE),
         ([{"url": "old", "api_key": "k"}], [{"url": "new", "api_key": "k"}]),
+        ([A], [{**A, "name": "renamed"}]),
+        ([A, URL, B], [URL, B, {**A, "name": "renamed"}]),
+        ([URL], [{**URL, "name": "named"}]),
     ],
-    ids=["moved", "moved and changed", "beside a new one", "in lists", "alike", "the only one"],
+    ids=[
+        "moved",
+        "moved and changed",
+        "beside a new one",
+        "in lists",
+        "alike",
+        "the only one",
+        "renamed",
+        "renamed and moved",
+        "named for the first time",
+    ],
 )
 def test_a_secret_follows_its_item_through_a_list(stored, sent):
     assert restored(shown(sent, but="own"), stored) == sent

@@ -3,14 +3,17 @@
 import hashlib
 import resource
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from nemo_local.core.documents import Documents
+from nemo_local.core.errors import NotFound
 from nemo_local.data_store.blobs import Blobs
 from nemo_local.data_store.commit_stream import Operation
 from nemo_local.data_store.errors import HubError
 from nemo_local.data_store.service import DataStoreService
+from nemo_local.processes import wait_until
 
 HEADER = Operation("header", {"summary": "s"})
 
@@ -253,6 +256,23 @@ class Emptying(Documents):
             self.other.start()
             self.other.join(timeout=0.5)  # ends here only when nothing holds it back
         return super().delete(kind, id)
+
+
+def test_no_other_namespace_waits_for_one_that_is_being_deleted(service):
+    service.create_repo("model", "ns", "m")
+    with ThreadPoolExecutor() as threads:
+        with service._alone(service.repo("model", "ns/m")):  # as long as a commit takes
+            deletion = threads.submit(service.delete_namespace, "ns", force=True)
+            wait_until(
+                lambda: not list(service.heads("dataset")),
+                10,
+                "ns/d is deleted, and ns/m is waited for",
+            )
+            threads.submit(service.create_repo, "dataset", "other", "d").result(timeout=10)
+            assert not deletion.done()
+        deletion.result(timeout=10)
+    with pytest.raises(NotFound):
+        service.namespace("ns")
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -316,9 +316,20 @@ def test_a_key_survives_the_client_that_sends_back_what_it_was_shown(
     data["models"][0]["parameters"] = {"api_key": "sk-1", "base_url": f"{guardrails.model.url}/x"}
     guardrails.create(data)
     path = "/v1/guardrail/configs/ns/toolcalling"
-    guardrails.client.patch(path, json={"data": guardrails.client.get(path)["data"]})
+    shown = guardrails.client.get(path)["data"]
+    shown["models"][0]["name"] = "guard"
+    guardrails.client.patch(path, json={"data": shown})
     stored = guardrails.documents.get("guardrail_config", "ns", "toolcalling")
     assert stored["data"]["models"][0]["parameters"]["api_key"] == "sk-1"
+
+
+def test_a_malformed_model_is_told_before_its_masked_key(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    model = {"engine": "nim", "parameters": {"api_key": "******"}}
+    path = "/v1/guardrail/configs/ns/toolcalling"
+    with pytest.raises(UpstreamError, match="needs a type and an engine") as caught:
+        guardrails.client.patch(path, json={"data": safety_config(models=[model])})
+    assert caught.value.status == 422
 
 
 @pytest.mark.parametrize(
