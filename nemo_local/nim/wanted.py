@@ -1,7 +1,7 @@
 """What the platform wants served: deployments name base models, whole models of the Data Store and
 targets of the Customizer; entities name adapters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,11 @@ def read_wanted(
     Raises:
         UpstreamError: the platform does not answer, or not as it should.
     """
-    reading = _Reading(platform, catalog, models_dir, fixed)
-    for deployment in _pages(platform, "/v1/deployment/model-deployments", {"expand": "config"}):
+    path, expanded = "/v1/deployment/model-deployments", {"expand": "config"}
+    deployments = list(_pages(platform, path, expanded))
+    targets = _pages(platform, "/v1/customization/targets", {})
+    reading = _Reading(platform, catalog, models_dir, fixed, targets)
+    for deployment in deployments:
         reading.add_deployment(deployment)
     for entity in _pages(platform, "/v1/models", {"filter[peft]": "true"}):
         reading.add_adapter(entity)
@@ -94,12 +97,12 @@ class _Reading:
         catalog: Catalog,
         models_dir: Path | None,
         fixed: dict[str, WantedBase] | None,
+        targets: Iterable[dict[str, Any]],
     ) -> None:
         self._platform = platform
         self._catalog = catalog
         self._models_dir = models_dir
         self._fixed = fixed is not None
-        targets = _pages(platform, "/v1/customization/targets", {})
         self._targets = {
             f"{one['namespace']}/{one['name']}": one for one in targets if has_own_weights(one)
         }

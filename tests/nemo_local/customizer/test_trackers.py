@@ -274,7 +274,7 @@ def test_a_job_that_the_next_platform_picks_up_goes_on_without_its_key(
     with serving(own_settings) as serves, running_control_plane(own_settings) as running:
         serves.append(job["output_model"])
         folder, _, log = ended(running, running.client(), job["id"])
-    assert "keys are not kept, and the platform has started anew" in log
+    assert "keys are not kept, and the platform has restarted" in log
     assert len(list(folder.glob("wandb/offline-run-*"))) == 2
     assert holding(own_settings.home, KEY) == []
     # What came after the checkpoint is there once.
