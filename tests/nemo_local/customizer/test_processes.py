@@ -194,7 +194,8 @@ def test_a_library_that_cannot_be_imported_is_the_reason_of_a_job(
     begins_with("import sys\nsys.modules['peft'] = None")
     processes.prepare()
     assert run_job(processes).returncode == 1
-    assert "peft" in read_all(job_dir).failure["message"]
+    message = read_all(job_dir).failure["message"]
+    assert message.startswith("ModuleNotFoundError: ") and "peft" in message
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
