@@ -137,7 +137,8 @@ def measure(
             several: dict[str, list[Json]] = {server.name: [] for server in servers}
             for number in range(rounds):
                 asked = prompts(count, seed=11 + at_once + 1000 * number)
-                for server, process in started:
+                # Back and forth, so that no server always has its turn after the same other.
+                for server, process in started if number % 2 == 0 else started[::-1]:
                     several[server.name].append(_round(server, process, asked, at_once))
                     print(server.name, at_once, several[server.name][-1], flush=True)
             found += [
