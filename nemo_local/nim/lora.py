@@ -23,14 +23,28 @@ from nemo_local.nim.token_rows import EVERY, Chosen, TokenEmbedding, TokenRows
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _ROWS_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.token_adapter\.trainable_tokens_delta")
+_BASE_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.base_layer\.weight")
 _PLAIN: dict[str, tuple[Any, ...]] = {
-    # What else an adapter_config.json may ask for, and the values that mean "nothing of it".
-    "use_dora": (False, None),
+    # Values of an adapter_config.json that leave the base as it is, and add nothing to A and B.
+    "peft_type": ("LORA", None),
     "bias": ("none", None),
-    "modules_to_save": (None, []),
-    "fan_in_fan_out": (False, None),
-    "lora_bias": (False, None),
-    "layer_replication": (None, []),
+    "init_lora_weights": (None, True, False, "gaussian", "orthogonal", "eva", "mica"),
+}
+_UNSET: tuple[Any, ...] = (None, False, [], {})
+_HARMLESS = frozenset(
+    # What the tensors show themselves, what is read here, and what is of no matter once trained.
+    (
+        *("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"),
+        *("trainable_token_indices", "target_modules", "exclude_modules", "target_parameters"),
+        *("layers_to_transform", "layers_pattern", "ensure_weight_tying", "inference_mode"),
+        *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
+        *("lora_dropout", "qalora_group_size", "megatron_config", "megatron_core"),
+        *("eva_config", "loftq_config", "corda_config", "lora_ga_config"),
+    )
+)
+_HOW = {
+    "init_lora_weights": ": adapters that begin so may change the base model as well, which others "
+    "share; PEFT converts some with save_pretrained(..., path_initial_model_for_weight_conversion)"
 }
 
 
@@ -48,6 +62,8 @@ class Adapter:
     """Tokens whose rows are the adapter's own, ascending."""
     token_rows: dict[str, Tensor] = field(default_factory=dict)
     """Rows [K, E] of these tokens, by the name of the embedding or output head."""
+    base_weights: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of the base that PEFT stores with adapters of an output head, by its name."""
 
     def size(self, dtype: torch.dtype) -> int:
         """Bytes of the matrices once they have this type."""
@@ -79,11 +95,12 @@ def read_adapter(folder: Path) -> Adapter:
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise Unservable(f"tensor {key!r} holds numbers that are not finite")
-    for key, plain in _PLAIN.items():
-        if config.get(key) not in plain:
-            raise Unservable(f"{key}={config[key]!r} is not supported")
+    for key, value in config.items():
+        if key not in _HARMLESS and value not in _PLAIN.get(key, _UNSET):
+            raise Unservable(f"{key}={value!r} is not supported{_HOW.get(key, '')}")
     sides: dict[str, dict[str, Tensor]] = {}
     token_ids, token_rows = _take_token_rows(config, tensors)
+    base_weights = _taken(tensors, _BASE_KEY)
     for key, tensor in tensors.items():
         found = _KEY.fullmatch(key)
         if found is None:
@@ -97,8 +114,14 @@ def read_adapter(folder: Path) -> Adapter:
         if a.dim() != 2 or b.dim() != 2 or a.shape[0] != b.shape[1]:
             shapes = f"{list(a.shape)} and {list(b.shape)}"
             raise Unservable(f"lora_A and lora_B of {module} do not fit each other: {shapes}")
-        pairs[module] = (a, b * _scaling(config, module))
-    return Adapter(pairs, token_ids, token_rows)
+        pairs[module] = (a, b.float() * _scaling(config, module))
+    return Adapter(pairs, token_ids, token_rows, base_weights)
+
+
+def _taken(tensors: dict[str, Tensor], key: re.Pattern[str]) -> dict[str, Tensor]:
+    """The tensors of such keys by module, which are taken out of `tensors`."""
+    found = {name: match["module"] for name in tensors if (match := key.fullmatch(name))}
+    return {module: tensors.pop(name) for name, module in found.items()}
 
 
 def _take_token_rows(
@@ -110,8 +133,7 @@ def _take_token_rows(
     ids = listed[0] if listed else []
     if any(other != ids for other in listed) or len(set(ids)) != len(ids):
         raise Unservable("trainable_token_indices must name the same tokens everywhere, each once")
-    found = {key: match["module"] for key in tensors if (match := _ROWS_KEY.fullmatch(key))}
-    rows = {module: tensors.pop(key) for key, module in found.items()}
+    rows = _taken(tensors, _ROWS_KEY)
     if bool(ids) != bool(rows) or any(len(one) != len(ids) for one in rows.values()):
         counts = ", ".join(f"{len(one)} of {name}" for name, one in rows.items()) or "none"
         raise Unservable(f"trainable_token_indices names {len(ids)} tokens; rows stored: {counts}")
@@ -158,14 +180,15 @@ class AdapterSet:
         self._bytes: dict[str, int] = {}
 
     def check(self, adapter: Adapter) -> None:
-        """Raise Unservable when a layer does not exist here or has another size."""
+        """Raise Unservable when a layer does not exist here, or is not as the adapter needs it."""
         for name, (a, b) in adapter.pairs.items():
-            layer = self._layers.get(name) or self._find(name)
-            if layer is None:
-                raise Unservable(f"the base model has no linear layer {name!r}")
-            base = layer.base if isinstance(layer, LoraLinear) else layer
+            base = self._base(name)
             if (a.shape[1], b.shape[0]) != (base.in_features, base.out_features):
                 raise Unservable(f"{name} is made for a base model of another size")
+        for name, stored in adapter.base_weights.items():
+            weight = self._base(name).weight
+            if not torch.equal(stored.to(weight), weight):
+                raise Unservable(f"it was trained beside other weights of {name} than the base has")
         if adapter.token_ids:
             self._check_tokens(adapter)
 
@@ -232,6 +255,13 @@ class AdapterSet:
                 self.stacked = wanted
                 return True
         return False
+
+    def _base(self, name: str) -> nn.Linear:
+        """The base's linear layer of this name, with adapters beside it or not."""
+        layer = self._layers.get(name) or self._find(name)
+        if layer is None:
+            raise Unservable(f"the base model has no linear layer {name!r}")
+        return layer.base if isinstance(layer, LoraLinear) else layer
 
     def _find(self, name: str) -> nn.Linear | None:
         try:

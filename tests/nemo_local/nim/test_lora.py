@@ -11,7 +11,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM, DynamicCache, OPTConfig, OPTForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
 
 from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
 from nemo_local.nim.lora import AdapterSet, Unservable, read_adapter
@@ -40,6 +47,9 @@ def change_config(folder: Path, **changes: object) -> None:
         pytest.param({}, id="plain"),
         pytest.param({"use_rslora": True}, id="rank-stabilised"),
         pytest.param({"alpha_pattern": {"q_proj": 3}}, id="alpha by layer"),
+        pytest.param({"init_lora_weights": "orthogonal"}, id="orthogonal beginning"),
+        pytest.param({"init_lora_weights": "eva", "eva_config": {"rho": 2}}, id="beginning by EVA"),
+        pytest.param({"init_lora_weights": "mica"}, id="beginning by MiCA"),
     ],
 )
 def test_logits_equal_those_of_peft(
@@ -54,6 +64,46 @@ def test_logits_equal_those_of_peft(
     with torch.inference_mode():
         expected = reference(input_ids=IDS).logits[:, -1]
     torch.testing.assert_close(logits(checkpoint, ["a"] * 3), expected)
+
+
+# PEFT stores the head, too, and warns that it does.
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_of_an_output_head_is_served_beside_the_head_it_was_trained_on(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=360, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3,
+    )  # fmt: skip
+    base = LlamaForCausalLM(config).eval()
+    checkpoint = load_checkpoint(entry("meta/own", store_network(tmp_path / "own", base)), "cpu")
+    rules = LoraConfig(r=4, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+    adapted = get_peft_model(base, rules)
+    adapted.save_pretrained(str(tmp_path / "a"))
+    weights = tmp_path / "a" / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    adapter = read_adapter(tmp_path / "a")
+    checkpoint.adapters.check(adapter)
+    checkpoint.adapters.add("a", adapter)
+    expected = adapted(input_ids=IDS).logits[:, -1].detach()
+    torch.testing.assert_close(logits(checkpoint, ["a"] * 3), expected)
+    tensors["base_model.model.lm_head.base_layer.weight"][5, 5] += 1
+    save_file(tensors, weights)
+    with pytest.raises(Unservable, match="trained beside other weights of lm_head"):
+        checkpoint.adapters.check(read_adapter(tmp_path / "a"))
+
+
+def test_the_scale_of_an_adapter_in_bfloat16_is_not_rounded(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "a", 1)
+    change_config(folder, r=3, lora_alpha=4)
+    weights = folder / "adapter_model.safetensors"
+    tensors = {key: tensor.bfloat16() for key, tensor in load_file(weights).items()}
+    save_file(tensors, weights)
+    for module, (_, b) in read_adapter(folder).pairs.items():
+        exact = tensors[f"base_model.model.{module}.lora_B.weight"].double() * 4 / 3
+        torch.testing.assert_close(b.double(), exact, rtol=1e-6, atol=0)
 
 
 def test_rows_of_one_batch_use_their_own_adapters(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -197,6 +247,12 @@ def test_removing_the_last_adapter_restores_the_model(
         pytest.param({"lora_bias": True}, "lora_bias", id="bias of its own"),
         pytest.param({"layer_replication": [[0, 2]]}, "layer_replication", id="repeated layers"),
         pytest.param({"trainable_token_indices": [3]}, "trainable_token", id="tokens"),
+        pytest.param({"peft_type": "LOHA"}, "peft_type", id="another method"),
+        pytest.param({"alora_invocation_tokens": [7]}, "alora_invocation_tokens", id="aLoRA"),
+        pytest.param({"init_lora_weights": "pissa"}, "'pissa' .*PEFT converts", id="PiSSA"),
+        pytest.param({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4", id="fast PiSSA"),
+        pytest.param({"init_lora_weights": "olora"}, "olora", id="OLoRA"),
+        pytest.param({"use_next_year": True}, "use_next_year=True", id="what is to come"),
     ],
 )
 def test_more_than_plain_lora_is_refused_by_name(
