@@ -22,7 +22,7 @@ from nemo_local.customizer.training.facts import ROW_BY_ROW, SDPA, UNMASKED
 
 UP_TO_TOKENS = 512
 """Longest row for ROW_BY_ROW, which keeps all probabilities of a pass for the backward pass."""
-SPECIAL = ("sliding_window", "attn_logit_softcapping", *OF_ATTENTION)
+SPECIAL = ("sliding_window", "attention_chunk_size", "attn_logit_softcapping", *OF_ATTENTION)
 """Config fields of what ROW_BY_ROW does not compute."""
 
 
@@ -39,7 +39,8 @@ def why_not(
         return f"rows of {longest} tokens, it is for up to {UP_TO_TOKENS}"
     if not getattr(architecture, "_supports_attention_backend", False):
         return f"{config.model_type} computes attention in code of its own"
-    found = [name for name in SPECIAL if getattr(config, name, None)]
+    text = config.get_text_config()  # of a model that also sees or hears, the part that reads
+    found = [name for name in SPECIAL if getattr(text, name, None)]
     return f"the model has {found[0]}" if found else ""
 
 

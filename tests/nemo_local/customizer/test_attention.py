@@ -67,6 +67,25 @@ def test_models_and_rows_it_does_not_suit_keep_their_own_attention(changes, long
     assert why_not("cuda", 100) == "not on cuda"
 
 
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("Gemma3", "sliding_window"),
+        ("Gemma4", "sliding_window"),
+        ("Llama4Text", "attention_chunk_size"),
+    ],
+)
+def test_a_window_or_chunks_are_found_where_the_architecture_keeps_them(name, field):
+    """Models that also see keep it in the configuration of their text part."""
+    import transformers
+
+    from nemo_local.customizer.layers import attention
+
+    config = getattr(transformers, f"{name}Config")()
+    model = transformers.AutoModelForCausalLM._model_mapping[type(config)]
+    assert attention.why_not(config, model, torch.device("cpu"), 100) == f"the model has {field}"
+
+
 @pytest.mark.parametrize("name", ["Bloom", "CodeGen", "GPTNeo"])
 def test_architectures_with_attention_in_code_of_their_own_keep_it(name, tmp_path):
     """Bloom and CodeGen saw what was still to come, and GPT-Neo knew no such attention."""
