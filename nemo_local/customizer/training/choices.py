@@ -77,8 +77,8 @@ def choose(facts: Facts) -> Choices:
     """The choices for a run with these facts."""
     precision = _precision(facts)
     bf16 = precision.value == "bf16"
-    weights = _weights(facts)
-    teacher = _teacher(facts, weights, bf16)
+    weights = _weights(facts, bf16)
+    teacher = _teacher(facts, bf16)
     packing = _packing(facts, bf16)
     attention = _attention(facts, bf16, packing.on)
     form = Form(
@@ -142,24 +142,24 @@ def _precision(facts: Facts) -> Choice:
     return chosen("fp32", f"{asked} asked for, but bf16 is slower than fp32 on {name}")
 
 
-def _weights(facts: Facts) -> Choice:
+def _weights(facts: Facts, bf16: bool) -> Choice:
     if facts.plan.finetuning_type == "all_weights":
         reason = "all are trained, and steps smaller than half a bf16 unit would be lost"
         return Choice("weights", "fp32", reason)
-    return Choice("weights", *_frozen(facts.checkpoint_bytes))
+    return Choice("weights", *_frozen(facts.checkpoint_bytes, bf16))
 
 
-def _teacher(facts: Facts, weights: Choice, bf16: bool) -> Choice:
+def _teacher(facts: Facts, bf16: bool) -> Choice:
     """The type of the teacher's weights; its products are computed in the student's type."""
     if not facts.teacher_bytes:
         return Choice("teacher", "none", f"{facts.plan.training_type} has none")
-    if not bf16:
-        return Choice("teacher", weights.value, "as the weights that learn from it")
-    return Choice("teacher", *_frozen(facts.teacher_bytes))
+    return Choice("teacher", *_frozen(facts.teacher_bytes, bf16))
 
 
-def _frozen(size: int) -> tuple[str, str]:
+def _frozen(size: int, bf16: bool) -> tuple[str, str]:
     """The type in which frozen weights of this many bytes are kept, and why."""
+    if not bf16:  # their products would be in bf16, too
+        return "fp32", f"frozen, {gb(size)}: products are in fp32"
     if size <= FP32_UP_TO_BYTES:
         return "fp32", f"frozen, {gb(size)}: up to {gb(FP32_UP_TO_BYTES)} in fp32"
     return "bf16", f"frozen, {gb(size)}: above {gb(FP32_UP_TO_BYTES)} in bf16"

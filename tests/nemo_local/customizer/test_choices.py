@@ -146,10 +146,15 @@ def test_bf16_is_used_where_the_device_computes_it_itself(facts, value, reason):
         (H100, "bf16", "frozen, 16.0 GB: above 1.0 GB"),
         (replace(H100, checkpoint_bytes=300_000_000), "fp32", "frozen, 300.0 MB: up to 1.0 GB"),
         (planned(H100, finetuning_type="all_weights"), "fp32", "all are trained"),
+        (replace(H100, precision="fp32"), "fp32", "frozen, 16.0 GB: products are in fp32"),
+        (T4, "fp32", "products are in fp32"),
+        (CPU, "fp32", "products are in fp32"),
     ],
-    ids=["large", "small", "all-weights"],
+    ids=["large", "small", "all-weights", "fp32-asked-for", "t4", "cpu"],
 )
-def test_frozen_weights_are_small_when_there_are_many(facts, value, reason):
+def test_frozen_weights_are_small_when_there_are_many_and_bf16_multiplies_them(
+    facts, value, reason
+):
     weights = choose(facts).weights
     assert weights.value == value and reason in weights.reason
 
@@ -447,14 +452,11 @@ def test_a_teacher_takes_memory_too():
     [
         (H100, "none", "sft has none"),
         (replace(H100, teacher_bytes=10**8), "fp32", "up to 1.0 GB in fp32"),
-        (replace(T4, teacher_bytes=10**10), "bf16", "as the weights that learn"),
-        (
-            planned(replace(T4, teacher_bytes=10**10), finetuning_type="all_weights"),
-            "fp32",
-            "as the weights that learn",
-        ),
+        (replace(H100, teacher_bytes=10**10), "bf16", "above 1.0 GB in bf16"),
+        (replace(H100, teacher_bytes=10**10, precision="fp32"), "fp32", "products are in fp32"),
+        (replace(T4, teacher_bytes=10**10), "fp32", "products are in fp32"),
     ],
-    ids=["no-teacher", "small", "no-bf16", "no-bf16-all-weights"],
+    ids=["no-teacher", "small", "large", "fp32-asked-for", "no-bf16"],
 )
 def test_a_teacher_is_small_where_that_costs_no_precision(facts, value, reason):
     teacher = choose(facts).teacher

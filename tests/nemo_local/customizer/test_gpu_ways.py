@@ -77,18 +77,32 @@ def test_activations_that_are_computed_twice_give_the_same_losses(
         assert expected
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16-mixed"])
 def test_frozen_weights_that_are_too_large_for_fp32_are_trained_beside(
-    checkpoint, tmp_path, monkeypatch, precision
+    checkpoint, tmp_path, monkeypatch
 ):
     from nemo_local.customizer.training import choices
 
     monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
-    job = replace(make_job(checkpoint), precision=precision)
+    job = replace(make_job(checkpoint), precision="bf16-mixed")
     progress = train_job(job, write_data(tmp_path, "sft"))
     assert progress.finished
     losses = [point["value"] for point in progress.train_loss]
     assert losses[-1] < losses[0] - 0.05
+
+
+def test_large_weights_do_not_round_a_training_that_asks_for_fp32(
+    checkpoint, tmp_path, monkeypatch
+):
+    from nemo_local.customizer.training import choices
+
+    job = make_job(checkpoint, max_steps=2, log_every_n_steps=1)
+    expected = train_job(job, write_data(tmp_path / "small", "sft"))
+    monkeypatch.setattr(choices, "FP32_UP_TO_BYTES", 0)
+    found = train_job(job, write_data(tmp_path / "large", "sft"))
+    for progress in (expected, found):
+        assert "fp32 (asked for)" in progress.prepared["note"]
+    series = [[point["value"] for point in one.train_loss] for one in (expected, found)]
+    assert series[0] and series[0] == series[1]
 
 
 def saved_bytes(model, rows, longest, bf16):
