@@ -131,9 +131,13 @@ def why_not_packed(checkpoint: Path, training_type: str, teacher: Path | None = 
     for folder, whose in ((checkpoint, ""), (teacher, " of the teacher")):
         if folder is None:
             continue
-        kind = config_of(folder).get("model_type")
+        config = config_of(folder)
+        kind = config.get("model_type")
         if kind not in PACKABLE:
             return f"not tested for {kind!r}{whose}, only for {', '.join(PACKABLE)}"
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if rope.get("rope_type", rope.get("type")) == "longrope":
+            return f"longrope positions{whose} depend on the length of a row"
     return ""
 
 

@@ -19,10 +19,10 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from nemo_local.catalog import CatalogModel
+from nemo_local.core.longrope import choose_row_by_row
 from nemo_local.core.tool_formats import ToolFormat, format_of_template
 from nemo_local.nim.generation import Vocabulary
 from nemo_local.nim.grammars.constraints import Grammars
-from nemo_local.nim.longrope import choose_row_by_row
 from nemo_local.nim.lora import Adapter, AdapterSet, Unservable
 
 logger = logging.getLogger(__name__)

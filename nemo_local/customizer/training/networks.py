@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.liger import apply_liger_kernel
 
+from nemo_local.core.longrope import choose_row_by_row
 from nemo_local.customizer.layers.answers_only import end_at_answers
 from nemo_local.customizer.layers.dropout import OF_HIDDEN_STATES, add_hidden_dropout, switches
 from nemo_local.customizer.layers.fused_compiled import Compiled
@@ -59,6 +60,7 @@ def load_model(
     for name in dropouts.keys() - {"attention_dropout"}:  # some read it later; saving resets it
         setattr(model.config, name, getattr(config, name))
     add_rows(model, special)
+    model.has_longrope = choose_row_by_row(model) is not None
     if not ranks.sharded:
         model.to(ranks.device)
     if not ranks.sharded and not choices.compile.on:  # its graphs would be cut at the answers
@@ -112,6 +114,7 @@ def load_teacher(task: Task, tokenizer: Any, choices: Choices, device: Any) -> A
         use_safetensors=True,
         dtype=torch.bfloat16 if choices.teacher.value == "bf16" else torch.float32,
     )
+    teacher.has_longrope = choose_row_by_row(teacher) is not None
     end_at_answers(teacher)
     return teacher.to(device).eval().requires_grad_(False)
 

@@ -20,20 +20,15 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
-from nemo_local.customizer.layers import attention
 from nemo_local.customizer.layers.answers_only import ends_at_answers, rows_end_to_end
 from nemo_local.customizer.layers.fused_layers import built_once
 from nemo_local.customizer.plan import Dpo, Plan
 from nemo_local.customizer.training.call_accuracy import CallAccuracy
+from nemo_local.customizer.training.model_inputs import model_inputs
 from nemo_local.customizer.training.rendering import IGNORED
 from nemo_local.customizer.training.reporting import LossWindow, Pace
 from nemo_local.customizer.training.row_threads import RowThreads
 from nemo_local.customizer.training.together import Together
-
-MODEL_INPUTS = (
-    *("input_ids", "attention_mask", "position_ids"),
-    *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),
-)
 
 ANSWERS_OF = 64
 """The number of places is padded to a multiple of it, as products of a new shape are slow."""
@@ -335,10 +330,8 @@ def places_before(learnt: Tensor) -> Tensor:
 
 def answer_logits(model: Any, inputs: dict[str, Any], places: Tensor) -> Tensor:
     """Logits [N, V] (float32) at each of the `places` [N], the only ones where the head runs."""
-    given = {name: inputs[name] for name in MODEL_INPUTS if name in inputs}
-    ids, plain = inputs["input_ids"], getattr(model, "module", model)
-    if attention.takes_no_mask(plain.config._attn_implementation, ids.device):
-        given.pop("attention_mask", None)
+    plain = getattr(model, "module", model)
+    given = model_inputs(plain, inputs)
     answers = functional.pad(places, (0, -len(places) % ANSWERS_OF))
     output: Any
     if ends_at_answers(plain):

@@ -16,7 +16,8 @@ from nemo_local.customizer.rows import RowReader
 from nemo_local.customizer.texts import UntrainableData
 from nemo_local.customizer.training.preferences import make_pairs
 from nemo_local.customizer.training.rendering import IGNORED, Renderer
-from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, write_rows
+from tests.nemo_local.customizer.architectures import HEADS, SIZE
+from tests.nemo_local.customizer.tiny_llama import call_row, make_checkpoint, tokenizer, write_rows
 from tests.nemo_local.customizer.training import OF_THE_LIBRARIES, make_job, train_job
 
 pytestmark = OF_THE_LIBRARIES
@@ -226,6 +227,47 @@ def test_a_teacher_with_other_tokens_is_refused(checkpoint, job_dir, tmp_path):
     job = replace(job, teacher="ns/other@v1", teacher_path=teacher)
     with pytest.raises(TrainingFailed, match="the teacher ns/other@v1 does not have the tok"):
         train_job(job, job_dir)
+
+
+def longrope(folder, seed):
+    """A model with other positions for rows of more than 40 tokens, as Phi-3.5 has beyond 4,096."""
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4}
+    rope |= {"long_factor": [4.0, 5.0, 6.0, 8.0], "original_max_position_embeddings": 40}
+    torch.manual_seed(seed)
+    config = Phi3Config(
+        **SIZE, **HEADS, pad_token_id=2, original_max_position_embeddings=40, rope_parameters=rope
+    )
+    Phi3ForCausalLM(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("training_type", ["sft", "dpo", "distillation"])
+def test_a_longrope_model_learns_from_a_row_the_same_beside_a_longer_one(
+    tmp_path, monkeypatch, training_type
+):
+    from nemo_local.customizer.training import passes
+
+    found = []
+    checkpoint, teacher = (longrope(tmp_path / str(seed), seed) for seed in (0, 1))
+    keys = ("prompt", "chosen", "rejected") if training_type == "dpo" else ("prompt", "completion")
+    rows = [{key: key[:6] * (1 + 3 * (number % 2)) for key in keys} for number in range(8)]
+    given = {"distillation": {"teacher": "a/b@c"}} if training_type == "distillation" else {}
+    job = make_job(
+        checkpoint, training_type=training_type, max_steps=2, log_every_n_steps=1, **given
+    )
+    job = replace(job, teacher="a/b@c", teacher_path=teacher)
+    for name, tokens in (("together", 8192), ("alone", 1)):
+        folder = tmp_path / name
+        for part in ("training", "validation"):
+            write_rows(folder / "data" / part / "a.jsonl", rows)
+        monkeypatch.setitem(passes.TOKENS_PER_PASS, "cpu", tokens)
+        progress = train_job(job, folder)
+        found.append([p["value"] for p in (*progress.train_loss, *progress.val_loss)])
+        assert ("4 x 1 rows" if tokens > 1 else "1 x 4 rows") in progress.prepared["note"]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
 def test_pairs_share_their_prompt_and_one_answer_that_does_not_fit_drops_both(tmp_path):

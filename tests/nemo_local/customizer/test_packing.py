@@ -55,6 +55,9 @@ def test_a_packed_run_takes_the_same_steps_and_learns_as_well(checkpoint, job_di
 def test_packing_is_off_where_nobody_tested_it(checkpoint, tmp_path):
     assert why_not_packed(checkpoint, "sft") == ""
     assert "two answers" in why_not_packed(checkpoint, "dpo")
+    longrope = '{"model_type": "llama", "rope_scaling": {"type": "longrope"}}'
+    (tmp_path / "config.json").write_text(longrope)
+    assert "longrope positions depend on" in why_not_packed(tmp_path, "sft")
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     assert why_not_packed(tmp_path, "sft").startswith("not tested for 'mamba', only for llama, ")
 

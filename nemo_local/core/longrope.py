@@ -6,6 +6,7 @@ ones. transformers chooses by the longest row of a pass, so a row would depend o
 Source: https://arxiv.org/abs/2402.13753
 """
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -17,16 +18,17 @@ class RowByRow(nn.Module):
 
     def __init__(self, base: nn.Module, original: int) -> None:
         super().__init__()
-        self.base = base
+        # One for each set, as each pass writes its own into the module: threads may pass at once.
+        self.short, self.long = base, deepcopy(base)
         self._original = original
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [B, T, d] of positions [B, T]."""
+        """Cosines and sines [B, T, d] of positions [B, T], the highest of each its row's last."""
         is_long = (position_ids.amax(dim=-1) >= self._original)[:, None, None]
-        short = self.base(x, position_ids.clamp(max=self._original - 1))
+        short = self.short(x, position_ids.clamp(max=self._original - 1))
         # One long row more, so that all are taken for long.
         beyond = torch.full_like(position_ids[:1], self._original)
-        long = self.base(x, torch.cat([position_ids, beyond]))
+        long = self.long(x, torch.cat([position_ids, beyond]))
         cos, sin = (torch.where(is_long, b[:-1], a) for a, b in zip(short, long, strict=True))
         return cos, sin
 
