@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from nemo_local.core.client import Client
+from nemo_local.core.documents import Documents
 from nemo_local.core.urls import same_address
 from nemo_local.evaluator.models import ModelClient, ModelError, resolve
 from nemo_local.evaluator.plan import Entity
@@ -49,9 +49,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Runs configs against targets, which it reaches through the platform."""
+    """Runs configs against targets."""
 
-    platform: Client
+    documents: Documents
     nim_url: str
     token: str | None = None
     ready_within_s: float = 60.0
@@ -112,7 +112,7 @@ class Evaluation:
             yield None, {}
             return
         try:
-            endpoint = resolve(target["model"], self.platform, self.nim_url, self.token)
+            endpoint = resolve(target["model"], self.documents, self.nim_url, self.token)
         except ModelError as error:
             raise EvaluationFailed(str(error)) from error
         model = ModelClient(endpoint, sampling.request_timeout_s, sampling.max_retries)

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 CONFIG, TARGET = "evaluation_config", "evaluation_target"
 RESULT, JOB = "evaluation_result", "evaluation_job"
+MODEL = "model"
+"""The kind that the Entity Store gives its models; the Evaluator only reads them."""
 PREFIXES = {CONFIG: "eval-config", TARGET: "eval-target", RESULT: "evaluation_result", JOB: "eval"}
 """The prefix of each kind's ids."""
 SHOWN_AS: dict[str, type[BaseModel]] = {

@@ -8,13 +8,15 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from nemo_local.core.client import AsyncClient, Client, Unreachable, UpstreamError
 from nemo_local.core.completions import content_text
+from nemo_local.core.documents import Documents
+from nemo_local.core.errors import NotFound
 from nemo_local.core.near import near_names
 from nemo_local.core.secrets import MASK, usable_key
 from nemo_local.core.urls import inference_root, same_address
+from nemo_local.evaluator.kinds import MODEL
 
 RETRIED = (408, 409, 429)
 FIRST_PAUSE_S = 0.5
@@ -46,7 +48,7 @@ class Endpoint:
 
 
 def resolve(
-    model: str | dict[str, Any], platform: Client, nim_url: str, token: str | None
+    model: str | dict[str, Any], documents: Documents, nim_url: str, token: str | None
 ) -> Endpoint:
     """The endpoint of a target's `model`: a NIM id, an Entity Store name, or an `api_endpoint`.
 
@@ -56,7 +58,7 @@ def resolve(
         ModelError: the object names no endpoint, or its URL or key cannot be used.
     """
     if isinstance(model, str):
-        given = _entity_endpoint(platform, model)
+        given = _entity_endpoint(documents, model)
         if given is None or _serves(nim_url, token, model):
             return Endpoint(f"{nim_url}/v1", model, token)
     else:
@@ -222,14 +224,13 @@ def _entries(listing: Any) -> list[dict[str, Any]]:
     return [m for m in models if isinstance(m, dict)] if isinstance(models, list) else []
 
 
-def _entity_endpoint(platform: Client, model: str) -> dict[str, Any] | None:
+def _entity_endpoint(documents: Documents, model: str) -> dict[str, Any] | None:
     """The `api_endpoint` of an Entity Store model of this name, when it has one."""
     namespace, _, name = model.partition("/")
-    if not name:
-        return None
     try:
-        entity = platform.get(f"/v1/models/{quote(namespace)}/{quote(name)}")
-    except UpstreamError:
+        # The Entity Store's own answer would have a mask in place of the key.
+        entity = documents.get(MODEL, namespace, name)
+    except NotFound:
         return None
-    endpoint = entity.get("api_endpoint") if isinstance(entity, dict) else None
+    endpoint = entity.get("api_endpoint")
     return endpoint if isinstance(endpoint, dict) else None

@@ -55,7 +55,7 @@ class EvaluatorService:
         self._jobs_dir = jobs_dir
         self._runner = JobRunner(WORKERS, "evaluation")
         self._expander = Expander(documents, platform)
-        self._evaluation = Evaluation(platform, nim_url.rstrip("/"), token)
+        self._evaluation = Evaluation(documents, nim_url.rstrip("/"), token)
         self._stopping = stopping
         self._stopped = False
         self._records = JobRecords(documents)

@@ -168,13 +168,19 @@ def test_real_rows_are_scored(sdk, model, upload):
     assert {score.value for score in scores.values()} == {1.0}
 
 
-def test_a_registered_dataset_and_model_may_be_named(sdk, model, upload, control_plane):
+def test_a_registered_dataset_and_model_may_be_named_and_the_model_gets_its_key(
+    sdk, model, upload, control_plane
+):
     model.respond = lambda body: "it is b"
     sdk.datasets.create(name="rows", namespace="ns", files_url=upload([{"q": "a", "a": "b"}]))
     sdk.models.create(
         name="elsewhere",
         namespace="ns",
-        api_endpoint={"url": f"{control_plane.nim_url}/v1/chat/completions", "model_id": "other"},
+        api_endpoint={
+            "url": f"{control_plane.nim_url}/v1/chat/completions",
+            "model_id": "other",
+            "api_key": "sk-theirs",
+        },
     )
     template = {"messages": [{"role": "user", "content": "{{ item.q }}"}], "max_tokens": 5}
     task = {
@@ -190,6 +196,7 @@ def test_a_registered_dataset_and_model_may_be_named(sdk, model, upload, control
     result = sdk.evaluation.jobs.results(job.id)
     assert result.tasks["qa"].metrics["check"].scores["string-check"].value == 1.0
     assert model.requests[0]["model"] == "other"
+    assert model.headers[0]["authorization"] == "Bearer sk-theirs"
     assert [j.id for j in sdk.evaluation.jobs.list(filter={"status": "completed"})] == [job.id]
     assert [r.job for r in sdk.evaluation.results.list()] == [job.id]
     assert sdk.evaluation.results.retrieve(result.id).job == job.id

@@ -18,6 +18,7 @@ from nemo_local.core.documents import Documents
 from nemo_local.core.error_bodies import install_error_handlers
 from nemo_local.core.errors import NotFound
 from nemo_local.core.jobs import FINISHED
+from nemo_local.evaluator.kinds import MODEL, PREFIXES
 from nemo_local.evaluator.routes import router
 from nemo_local.evaluator.service import EvaluatorService
 from tests.scripted_model import ScriptedModel, scripted_model, serving
@@ -81,9 +82,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluator]:
 @pytest.fixture
 def evaluator(running: Evaluator) -> Evaluator:
     """The server with no file, no entity and a model that has heard nothing."""
-    for kind in ("config", "target", "job", "result"):
-        for entity in running.documents.all(f"evaluation_{kind}"):
-            running.documents.delete(f"evaluation_{kind}", entity["id"])
+    for kind in (*PREFIXES, MODEL):
+        for entity in running.documents.all(kind):
+            running.documents.delete(kind, entity["id"])
     running.files.clear()
     running.when_read = lambda: None
     running.model.reset()

@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from nemo_local.core.client import MAX_CONNECTIONS, Client, UpstreamError
+from nemo_local.core.client import MAX_CONNECTIONS, UpstreamError
 from nemo_local.evaluator.models import Endpoint, resolve
 from nemo_local.evaluator.service import EvaluatorService
 from tests.nemo_local.evaluator.conftest import Evaluator
@@ -333,9 +333,9 @@ def test_the_platform_s_token_goes_to_its_own_nim_only(evaluator: Evaluator) -> 
 
     def key(url: str, own: str = "own") -> str | None:
         model = {"api_endpoint": {"url": url, "model_id": "m", "api_key": own}}
-        return resolve(model, evaluator.client, nim, "token").api_key
+        return resolve(model, evaluator.documents, nim, "token").api_key
 
-    assert resolve("m", evaluator.client, nim, "token").api_key == "token"
+    assert resolve("m", evaluator.documents, nim, "token").api_key == "token"
     assert key("http://localhost:8000/v1/chat/completions") == "token"
     assert key("http://nim.test/v1") == "token"
     assert key("http://127.0.0.1:9000/v1") == "own"
@@ -344,18 +344,13 @@ def test_the_platform_s_token_goes_to_its_own_nim_only(evaluator: Evaluator) -> 
 
 
 def test_a_model_that_nim_serves_comes_before_an_entity_of_its_name(evaluator: Evaluator) -> None:
-    entities = FastAPI()
-
-    @entities.get("/v1/models/{namespace}/{name}")
-    def entity(namespace: str, name: str) -> Any:
-        return {"api_endpoint": {"url": "http://elsewhere/v1", "model_id": "theirs"}}
-
-    with serving(entities) as url:
-        platform = Client(url)
-        ours = resolve("scripted/model", platform, evaluator.model.url, None)
-        theirs = resolve("other/model", platform, evaluator.model.url, None)
-        down = resolve("scripted/model", platform, "http://127.0.0.1:9", None)
-        platform.close()
+    documents = evaluator.documents
+    entity = {"api_endpoint": {"url": "http://elsewhere/v1", "model_id": "theirs"}}
+    for namespace in ("scripted", "other"):
+        documents.create("model", namespace, "model", entity)
+    ours = resolve("scripted/model", documents, evaluator.model.url, None)
+    theirs = resolve("other/model", documents, evaluator.model.url, None)
+    down = resolve("scripted/model", documents, "http://127.0.0.1:9", None)
     assert (ours.root, ours.model_id) == (f"{evaluator.model.url}/v1", "scripted/model")
     assert theirs == down == Endpoint("http://elsewhere/v1", "theirs")
 
