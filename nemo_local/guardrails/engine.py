@@ -24,7 +24,7 @@ from nemo_local.core.secrets import usable_key
 from nemo_local.core.urls import inference_root, same_address
 from nemo_local.core.web import without_nulls
 from nemo_local.guardrails.configs import Data
-from nemo_local.guardrails.prompts import UNREAD, check_templates, watch
+from nemo_local.guardrails.prompts import UNREAD, VARIABLES, check_templates, watch
 from nemo_local.guardrails.rules import FLOWS, KEY_HOSTS, Direction, flow_name, flows
 from nemo_local.guardrails.verdicts import Verdict, verdict_of
 
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 CACHED_RAILS = 32
 MODEL_TIMEOUT_S = 60.0
+MODEL_RETRIES = 1
 _CLIENT_PARAMETERS = (
     "base_url",
     "api_key",
@@ -53,7 +54,14 @@ _ENGINE_KEYS = (
     "enable_rails_exceptions",
     "passthrough",
 )
-_RESERVED = ("generation_options", "user_message", "bot_message", "input_flows", "output_flows")
+_RESERVED = (
+    "generation_options",
+    "user_message",
+    "bot_message",
+    "input_flows",
+    "output_flows",
+    "skip_output_rails",
+)
 
 T = TypeVar("T")
 
@@ -168,6 +176,7 @@ class Engine:
         conversation = [{"role": "context", "content": known}, *messages] if known else messages
         unread: list[Any] = []
         UNREAD.set(unread)
+        VARIABLES.set(context)
         try:
             response = await _alone(rails, direction, flow).generate_async(
                 messages=conversation, options=options, state={"events": []}
@@ -235,9 +244,13 @@ class Engine:
         from nemoguardrails.llm.models.openai_chat import OpenAIChatModel
 
         url, key = self.endpoint(config)
-        client = AsyncClient(url, key, MODEL_TIMEOUT_S)
+        parameters = without_nulls(config.get("parameters") or {})
+        client = AsyncClient(url, key, parameters.get("timeout", MODEL_TIMEOUT_S))
         clients.append(client)
-        requests = OpenAICompatibleClient(base_url=url, max_retries=1, http_client=client.http)
+        retries = parameters.get("max_retries", MODEL_RETRIES)
+        requests = OpenAICompatibleClient(
+            base_url=url, max_retries=retries, http_client=client.http
+        )
         extra = sampling_of(config)
         return OpenAIChatModel(requests, config["model"], provider_name="nim", **extra)
 
@@ -256,7 +269,11 @@ def _asks_main_model(data: Data) -> bool:
 def sampling_of(model: Data) -> Data:
     """The `parameters` of a model that go into each of its requests."""
     parameters = model.get("parameters") or {}
-    return {key: value for key, value in parameters.items() if key not in _CLIENT_PARAMETERS}
+    return {
+        key: value
+        for key, value in parameters.items()
+        if key not in _CLIENT_PARAMETERS and value is not None
+    }
 
 
 def _library() -> Any:
@@ -313,8 +330,9 @@ def _engine_data(data: Data) -> Data:
     seen = deepcopy({key: data[key] for key in _ENGINE_KEYS if data[key] is not None})
     # The main model comes with the request, and the API lets it be nameless.
     models = [model for model in seen["models"] if model["type"] != "main"]
-    # The cache would store unreadable replies as verdicts; keys are for our clients (`endpoint`).
-    unread = ("reasoning_config", "cache", "api_key_env_var")
+    # The cache would store unreadable replies as verdicts. Keys and parameters are for our clients
+    # (`_model`): from them the library would make clients of its own, and never let go of them.
+    unread = ("reasoning_config", "cache", "api_key_env_var", "parameters")
     seen["models"] = [{k: v for k, v in m.items() if k not in unread} for m in models]
     rails = deepcopy(data["rails"])
     seen["rails"] = {key: rails[key] for key in ("input", "output", "config") if rails[key]}

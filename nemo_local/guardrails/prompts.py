@@ -26,6 +26,18 @@ UNREADABLE = "JSON parsing failed"
 """The category that the tutorial's version of the library gives to an unreadable reply."""
 UNREAD: ContextVar[list[Any]] = ContextVar("unread")
 """Unreadable replies of one flow, kept here because the library drops a self check's category."""
+VARIABLES: ContextVar[dict[str, Any]] = ContextVar("variables")
+"""A request's variables for prompts; the library gives a prompt the variables of its rail alone."""
+RAILS_OWN = (
+    "bot_response",
+    "general_instructions",
+    "history",
+    "reasoning_enabled",
+    "sample_conversation",
+    "sample_conversation_two_turns",
+    "user_input",
+)
+"""Variables that a prompt has from its rail, or not at all."""
 
 
 def check_templates(config: Any) -> None:
@@ -50,6 +62,8 @@ def check_templates(config: Any) -> None:
 def watch(manager: Any) -> None:
     """Make the library's task manager explain failed prompts, and accept only readable replies.
 
+    Prompts get the request's variables, too.
+
     The library keeps the reason of a failed action only when a model call failed. So a prompt that
     cannot be rendered, for example because it is too long, fails as a model call.
     """
@@ -62,9 +76,10 @@ def watch(manager: Any) -> None:
 def _explained(render: Callable[..., Any]) -> Callable[..., Any]:
     from nemoguardrails.exceptions import LLMCallException
 
-    def rendered(*args: Any, **options: Any) -> Any:
+    def rendered(task: Any, context: dict[str, Any] | None = None, **options: Any) -> Any:
+        given = {key: value for key, value in VARIABLES.get().items() if key not in RAILS_OWN}
         try:
-            return render(*args, **options)
+            return render(task, {**given, **(context or {})}, **options)
         except Exception as error:
             raise LLMCallException(error, "its prompt cannot be rendered") from error
 

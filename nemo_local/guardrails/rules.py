@@ -46,6 +46,18 @@ CODE_KEYS = (
 """Top-level keys that would bring Colang, Python or files into the platform."""
 UNSENDABLE = ("client", "messages", "provider_name", "self")
 """Parameters that would override arguments with which the library makes its requests."""
+INSTEAD = {
+    "model": "the model's own field `model` names it",
+    "model_kwargs": "give what is in it as parameters of their own",
+    "model_name": "the model's own field `model` names it",
+    **dict.fromkeys(
+        ("cache", "callbacks", "disable_streaming", "name", "streaming", "tags", "verbose"),
+        "it is a setting of LangChain's clients; leave it out",
+    ),
+}
+"""Parameters that no guard model could be asked with, and what to do."""
+_ALIAS = re.compile(r"[a-zA-Z]\w*_(api_key|base_url|api_base|endpoint)")
+"""How LangChain's clients name the key and the address of a server."""
 _MODEL = re.compile(r"""\$model=(["']?)(?P<type>[^\s"'$=,()]+)\1""")
 _OBJECTS = ("rails", "custom_data", "tracing")
 _LISTS = ("models", "prompts", "instructions")
@@ -117,16 +129,45 @@ def _check_model(place: str, model: Any, nim_url: str) -> None:
     parameters = {} if model.get("parameters") is None else model["parameters"]
     if not isinstance(parameters, dict):
         raise Invalid(f"{place}.parameters must be a JSON object")
+    _check_client(f"{place}.parameters", parameters, nim_url)
+    if model["type"] != "main":
+        _check_guard(f"{place}.parameters", parameters)
+
+
+def _check_client(place: str, parameters: dict[str, Any], nim_url: str) -> None:
+    """Check the parameters that say how a model's server is asked."""
     if parameters.get("default_headers"):
-        raise Invalid(f"{place}.parameters.default_headers is not supported; api_key is")
+        raise Invalid(f"{place}.default_headers is not supported; api_key is")
     for key in UNSENDABLE:
         if key in parameters:
-            raise Invalid(f"{place}.parameters.{key} is not supported")
-    if parameters.get("base_url"):
+            raise Invalid(f"{place}.{key} is not supported")
+    given = {key: value for key, value in parameters.items() if value is not None}
+    for key in ("api_key", "base_url"):
+        if not isinstance(given.get(key, ""), str):
+            # The value may hold a key, so only its type is told.
+            raise Invalid(f"{place}.{key} must be a string, not {type(given[key]).__name__}")
+    for key in ("timeout", "connect_timeout"):
+        seconds = given.get(key, 1)
+        if type(seconds) not in (int, float) or seconds <= 0:
+            raise Invalid(f"{place}.{key} must be a number of seconds above 0, not {seconds!r}")
+    retries = given.get("max_retries", 0)
+    if type(retries) is not int or retries < 0:
+        raise Invalid(f"{place}.max_retries must be a whole number of at least 0, not {retries!r}")
+    if given.get("base_url"):
         try:
-            inference_root(str(parameters["base_url"]), nim_url)
+            inference_root(given["base_url"], nim_url)
         except ValueError as error:
-            raise Invalid(f"{place}.parameters.base_url: {error}") from None
+            raise Invalid(f"{place}.base_url: {error}") from None
+
+
+def _check_guard(place: str, parameters: dict[str, Any]) -> None:
+    for key, value in parameters.items():
+        alias = _ALIAS.fullmatch(key)
+        if alias and value is not None:
+            known = "api_key" if alias[1] == "api_key" else "base_url"
+            raise Invalid(f"{place}.{key} is not supported; call it {known}")
+        if key in INSTEAD and value is not None:
+            raise Invalid(f"{place}.{key} is not supported: {INSTEAD[key]}")
 
 
 def _check_prompt(place: str, prompt: Any) -> None:

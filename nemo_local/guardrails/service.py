@@ -10,6 +10,7 @@ from typing import Any
 
 from nemo_local.core.documents import Documents
 from nemo_local.core.errors import Invalid
+from nemo_local.core.secrets import refuse_masks
 from nemo_local.guardrails.answers import (
     answer_texts,
     guardrails_data,
@@ -159,6 +160,7 @@ class GuardrailsService:
     def _resolve(self, options: Options) -> Data:
         if options.inline is not None:
             check_data(options.inline, self._engine.nim_url)
+            refuse_masks(options.inline, ("body", "guardrails", "config"))
             return filled(options.inline)
         return merged([self.configs.data(id_) for id_ in options.config_ids or [DEFAULT_CONFIG]])
 

@@ -133,6 +133,25 @@ def edited(path: str, value: Any) -> dict[str, Any]:
         ("models", safety_config()["models"] * 2, "several of type 'content_safety'"),
         ("models.0.parameters", {"default_headers": {"x": "y"}}, "default_headers is not"),
         ("models.0.parameters", {"base_url": "http://bob:pw@host"}, "send it as api_key"),
+        *(
+            ("models.0.parameters", {key: value}, f"data.models[0].parameters.{key} {message}")
+            for key, value, message in (
+                ("api_key", {"k": "sk-1"}, "must be a string, not dict"),
+                ("api_key", ["sk-1"], "must be a string, not list"),
+                ("base_url", 5, "must be a string, not int"),
+                ("timeout", "abc", "must be a number of seconds above 0, not 'abc'"),
+                ("timeout", 0, "must be a number of seconds above 0, not 0"),
+                ("connect_timeout", {}, "must be a number of seconds above 0, not {}"),
+                ("max_retries", -1, "must be a whole number of at least 0, not -1"),
+                ("max_retries", True, "must be a whole number of at least 0, not True"),
+                ("streaming", True, "is not supported: it is a setting of LangChain's clients"),
+                ("name", "guard", "is not supported: it is a setting of LangChain's clients"),
+                ("model_kwargs", {"n": 1}, "is not supported: give what is in it as parameters"),
+                ("model_name", "guard", "is not supported: the model's own field `model` names"),
+                ("nim_base_url", "http://x/v1", "is not supported; call it base_url"),
+                ("nvidia_api_key", "sk-1", "is not supported; call it api_key"),
+            )
+        ),
     ],
 )
 def test_a_config_we_will_not_run_is_refused_by_name(
@@ -142,6 +161,7 @@ def test_a_config_we_will_not_run_is_refused_by_name(
         guardrails.create(edited(path, value))
     assert caught.value.status == 422
     assert isinstance(caught.value.detail, str) and message in caught.value.detail
+    assert "sk-1" not in caught.value.detail
 
 
 @pytest.mark.parametrize("quote", ["", "'", '"'], ids=["bare", "single", "double"])
@@ -271,9 +291,10 @@ def test_a_key_with_a_line_break_is_sent_without_it(guardrails: Guardrails) -> N
 
 
 def test_what_the_library_refuses_is_told_in_a_sentence(guardrails: Guardrails) -> None:
-    parameters = {"api_key": "sk-secret", "model": "another"}
+    data = edited("models.0.parameters", {"api_key": "sk-secret"})
+    data["models"][0]["model"] = ""
     with pytest.raises(UpstreamError) as caught:
-        guardrails.create(edited("models.0.parameters", parameters))
+        guardrails.create(data)
     detail = str(caught.value.detail)
     assert detail.startswith(
         "data is not a valid rails configuration: models.0: Value error, Model"
@@ -321,6 +342,14 @@ def test_a_key_survives_the_client_that_sends_back_what_it_was_shown(
     guardrails.client.patch(path, json={"data": shown})
     stored = guardrails.documents.get("guardrail_config", "ns", "toolcalling")
     assert stored["data"]["models"][0]["parameters"]["api_key"] == "sk-1"
+
+
+def test_a_mask_in_a_configuration_sent_with_a_request_is_refused(guardrails: Guardrails) -> None:
+    data = edited("models.0.parameters", {"api_key": "sk-1", "base_url": guardrails.model.url})
+    shown = guardrails.create(data)["data"]
+    with pytest.raises(UpstreamError, match=r"api_key: \*{6} stands for a secret") as caught:
+        guardrails.check("hi", config=shown)
+    assert caught.value.status == 422 and not guardrails.model.requests
 
 
 def test_a_malformed_model_is_told_before_its_masked_key(guardrails: Guardrails) -> None:

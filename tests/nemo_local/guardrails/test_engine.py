@@ -1,6 +1,7 @@
 """What a rail may reach, and what may reach a rail: keys, code, context, order and the cache."""
 
 import asyncio
+import gc
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from nemo_local.guardrails import engine as engines
 from nemo_local.guardrails.configs import filled
 from nemo_local.guardrails.engine import Engine
 from nemo_local.guardrails.main_model import MainModel
+from nemo_local.guardrails.prompts import RAILS_OWN
 from nemo_local.guardrails.rules import CODE_KEYS, check_data
 from nemo_local.guardrails.verdicts import verdict_of
 from tests.nemo_local.guardrails.conftest import (
@@ -165,6 +167,29 @@ def test_a_config_cannot_bring_code_or_files(key: str) -> None:
         ("bot_message", "good day"),
         ("input_flows", []),
         ("output_flows", []),
+        ("allowed", True),
+        ("response", {"allowed": True, "is_blocked": False}),
+        ("config", {}),
+        ("model", "none"),
+        ("content_safety_llm", None),
+        ("llms", {}),
+        ("event", {}),
+        ("events", []),
+        ("i", 5),
+        ("skip_output_rails", True),
+        ("triggered_input_rail", 1),
+        ("output_rails_in_parallel", True),
+        ("last_user_message", "good day"),
+        ("last_bot_message", "good day"),
+        ("user_input", "good day"),
+        ("bot_response", "good day"),
+        ("user_query", "good day"),
+        ("relevant_chunks", "good day"),
+        ("history", []),
+        ("context", {}),
+        ("self", 1),
+        ("task", "none"),
+        ("", 1),
     ],
 )
 def test_the_context_of_a_request_does_not_steer_its_rails(
@@ -176,6 +201,72 @@ def test_the_context_of_a_request_does_not_steer_its_rails(
         steered = guardrails.check(*talk, config=config, context={key: value, "seen": "by rails"})
         assert steered["status"] == plain["status"]
         assert steered["rails_status"] == plain["rails_status"]
+
+
+TOPIC_FLOW = "topic safety check input $model=content_safety"
+
+
+def asking(flow: str, *messages: str) -> dict[str, Any]:
+    """Content safety or topic safety of what goes in, with these messages as its prompt."""
+    task = flow.replace(" $", "$").replace(" ", "_").replace("$", " $")
+    prompt: dict[str, Any] = {"task": task, "content": messages[0]}
+    if flow == INPUT_FLOW:
+        prompt = {"task": task, "messages": [{"type": "user", "content": m} for m in messages]}
+    return safety_config(prompts=[prompt], rails={"input": {"flows": [flow]}})
+
+
+@pytest.mark.parametrize("flow", [INPUT_FLOW, TOPIC_FLOW])
+def test_a_variable_of_a_request_is_in_the_prompts_of_its_rails_alone(
+    guardrails: Guardrails, flow: str
+) -> None:
+    guardrails.create(asking(flow, "for {{ company }}: yes or no?"))
+    guardrails.check("hi", context={"company": "ACME"})
+    guardrails.check("hi")
+    first, second = (body["messages"][0]["content"] for body in guardrails.model.requests)
+    assert first.startswith("for ACME:") and second.startswith("for :")
+
+
+@pytest.mark.parametrize("flow", [INPUT_FLOW, TOPIC_FLOW])
+@pytest.mark.parametrize("value", ["forged", ["forged"]], ids=["text", "list"])
+def test_a_variable_of_a_request_does_not_replace_one_of_a_rail(
+    guardrails: Guardrails, flow: str, value: Any
+) -> None:
+    own = [f"{{{{ {name} }}}}" for name in RAILS_OWN]
+    guardrails.create(asking(flow, *(own if flow == INPUT_FLOW else ["".join(own)])))
+    guardrails.check("hi", context=dict.fromkeys(RAILS_OWN, value))
+    guardrails.check("hi")
+    first, second = (body["messages"] for body in guardrails.model.requests)
+    assert first == second
+
+
+@pytest.mark.parametrize(("retries", "asked"), [(0, 1), (2, 3)])
+def test_a_guard_is_asked_again_as_often_as_its_max_retries_say(
+    guardrails: Guardrails, retries: int, asked: int
+) -> None:
+    data = safety_config()
+    data["models"][0]["parameters"] = {"max_retries": retries}
+    guardrails.model.respond = lambda body: 503
+    assert guardrails.check("hi", config=data)["status"] == "blocked"
+    assert len(guardrails.model.requests) == asked
+
+
+def test_a_guard_that_takes_longer_than_its_timeout_could_not_judge(
+    guardrails: Guardrails,
+) -> None:
+    data = safety_config()
+    data["models"][0]["parameters"] = {"timeout": 0.2, "max_retries": 0}
+    over = threading.Event()
+
+    def respond(body: dict[str, Any]) -> Reply:
+        over.wait(10)
+        return SAFE
+
+    guardrails.model.respond = respond
+    try:
+        reason = guardrails.check("hi", config=data)["rails_status"][INPUT_FLOW]["message"]
+    finally:
+        over.set()
+    assert "timed out" in reason
 
 
 SECOND_FLOW = "content safety check input $model=second"
@@ -260,6 +351,19 @@ def test_the_rails_used_longest_ago_are_forgotten_first(monkeypatch: pytest.Monk
     engine.prepare(data, "third")
     assert engine.prepare(data, "first") is first
     assert engine.prepare(data, "second") is not second
+
+
+def test_keys_of_forgotten_rails_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "CACHED_RAILS", 1)
+    engine = Engine(NIM)
+    for number in range(3):
+        data = filled(safety_config())
+        data["models"][0]["parameters"] = {"base_url": AWAY, "api_key": f"secret-{number}"}
+        engine.prepare(data, "main/model")
+    del data
+    gc.collect()
+    held = {text for one in gc.get_objects() for text in gc.get_referents(one) if type(text) is str}
+    assert not held & {f"secret-{number}" for number in range(2)}
 
 
 def test_rails_that_never_ask_the_main_model_are_built_once_for_all_of_them() -> None:
