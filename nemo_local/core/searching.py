@@ -1,4 +1,4 @@
-"""Limits on text searches in templates: one call may take len(text) * len(sought) comparisons."""
+"""Limits on text methods in templates: a search may take len(text) * len(sought) comparisons."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 from jinja2.exceptions import SecurityError
 from jinja2.filters import do_trim
+
+SLOW_METHODS = ("decode", "encode")
+"""Methods of texts that take minutes with some codecs, `punycode` among them; none is allowed."""
 
 
 def check_search(comparisons: int, text: Any, *sought: Any) -> None:

@@ -1,7 +1,8 @@
 """The Jinja sandbox of evaluation templates: no way out, and limits on time and memory.
 
 A template's output, its repeats and its processor time are limited. Functions that could fill the
-memory from one small argument (padding, formats, translation tables) do not exist here.
+memory from one small argument (padding, formats, translation tables), or compute for minutes
+(codecs), do not exist here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from nemo_local.core.searching import bounded_trim, check_search
+from nemo_local.core.searching import SLOW_METHODS, bounded_trim, check_search
 
 MAX_CHARACTERS = 10_000_000
 """Characters or elements that one template may write, or that one operator may produce."""
@@ -34,9 +35,9 @@ MAX_DIGITS = 4300
 _GROWING_FILTERS = (
     "batch", "center", "format", "indent", "pprint", "slice", "urlize", "wordwrap", "xmlattr",
 )  # fmt: skip
-_GROWING_METHODS = (
-    "center", "expandtabs", "format", "format_map", "ljust", "rjust", "to_bytes", "translate",
-    "zfill",
+_REFUSED_METHODS = (
+    *SLOW_METHODS, "center", "expandtabs", "format", "format_map", "ljust", "rjust", "to_bytes",
+    "translate", "zfill",
 )  # fmt: skip
 _BUDGET = "_budget"
 
@@ -71,7 +72,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return attr not in _GROWING_METHODS and super().is_safe_attribute(obj, attr, value)
+        return attr not in _REFUSED_METHODS and super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
         """Wrap nothing, so that `str.format` is refused by name like every other unsafe method."""

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Template
 from jinja2.exceptions import SecurityError
 
-from nemo_local.core.searching import bounded_trim, check_search
+from nemo_local.core.searching import SLOW_METHODS, bounded_trim, check_search
 
 MAX_SECONDS = 1.0
 """Processor time of one rendering: one thread judges for everyone."""
@@ -114,15 +114,17 @@ def _bounded(environment: Any) -> Any:
     divides = _of_numbers("divisibleby", lambda number, divisor: number % divisor == 0)
     environment.tests["divisibleby"] = divides
     environment.filters["trim"] = bounded_trim(MAX_COMPARISONS)
-    environment.call = _limit_searches(environment.call)
+    environment.call = _limit_methods(environment.call)
     return environment
 
 
-def _limit_searches(call: Callable[..., Any]) -> Callable[..., Any]:
-    """An environment's `call` that limits searches: a text method that runs cannot be stopped."""
+def _limit_methods(call: Callable[..., Any]) -> Callable[..., Any]:
+    """An environment's `call` that limits text methods: one that runs cannot be stopped."""
 
     def bounded(context: Any, function: Any, /, *args: Any, **options: Any) -> Any:
         text = getattr(function, "__self__", None)
+        if isinstance(text, (str, bytes)) and function.__name__ in SLOW_METHODS:
+            raise SecurityError(f"{function.__name__} is not allowed in prompts")
         check_search(MAX_COMPARISONS, text, *args, *options.values())
         return call(context, function, *args, **options)
 

@@ -215,6 +215,12 @@ def test_a_search_from_the_end_that_never_ends_is_refused(method: str, before: s
     assert time.thread_time() - begin < 1
 
 
+@pytest.mark.parametrize("method", ["encode('punycode')", "encode().decode('idna')"])
+def test_a_codec_that_takes_minutes_is_refused(method: str) -> None:
+    with pytest.raises(RenderError, match="'encode' of 'str' object is unsafe"):
+        render(f"a {{{{ item.q.{method} }}}}", {"item": {"q": "é"}})
+
+
 def test_a_search_from_the_end_finds_what_it_should() -> None:
     template = (
         "{{ item.t.rsplit('\n', 1)[-1] }} {{ item.t.rfind('b') }} {{ item.t.rpartition('b')[2] }} "

@@ -479,10 +479,11 @@ def test_a_template_without_an_end_blocks_its_own_messages_alone(
         "{{ '%099999999999d' % 1 }}",
         f"{{{{ '{'9' * 4000}' | int // 7 }}}}",
         f"{{{{ '{'9' * 4000}' | int is divisibleby(7) }}}}",
+        "{{ user_input.encode('punycode') }}",
     ],
-    ids=["power", "repeat", "format", "division", "remainder"],
+    ids=["power", "repeat", "format", "division", "remainder", "codec"],
 )
-def test_an_operator_cannot_make_a_prompt_without_end(
+def test_no_operator_and_no_codec_can_make_a_prompt_without_end(
     guardrails: Guardrails, template: str
 ) -> None:
     data = edited("prompts.0.messages", [{"type": "user", "content": template}])
