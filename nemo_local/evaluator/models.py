@@ -109,6 +109,8 @@ class ModelClient:
         """
         try:
             listing = await self._attempts("GET", "/models", LISTING_TIMEOUT_S)
+        except _Late:
+            return {}  # a slow list says nothing about answers
         except Unreachable as error:
             raise ModelError(str(error)) from None
         except UpstreamError:
@@ -157,7 +159,7 @@ class ModelClient:
             except UpstreamError as error:
                 if attempt == self._retries or not _may_pass(error):
                     raise
-                pause = max(_asked_for(error), min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
+                pause = max(_asked_for(error), _pause(attempt))
             await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
@@ -179,6 +181,12 @@ class ModelClient:
 def _may_pass(error: UpstreamError) -> bool:
     passing = error.status in RETRIED or error.status >= 500
     return passing and error.headers.get("x-should-retry") != "false"
+
+
+def _pause(attempt: int) -> float:
+    """Seconds before the next attempt after this one, counted from 0."""
+    # The limit is reached by then, and a float cannot hold 1,024 doublings.
+    return min(FIRST_PAUSE_S * 2.0 ** min(attempt, 10), LONGEST_PAUSE_S)
 
 
 def _asked_for(error: UpstreamError) -> float:

@@ -170,7 +170,10 @@ def request_body(template: Any, context: Mapping[str, Any], defaults: Mapping[st
     rendered = render(template, context)
     body = {"prompt": rendered} if isinstance(rendered, str) else rendered
     if not isinstance(body, dict) or not ({"messages", "prompt"} & body.keys()):
-        raise RenderError("the template renders to no 'messages' and no 'prompt'")
+        raise RenderError(
+            f"the template renders to a value of type {type(body).__name__}, not to a string, and "
+            "not to an object with 'messages' or 'prompt'"
+        )
     body = {**defaults, **body}
     if not body.get("tools"):
         # A NIM refuses an empty list of tools, and a choice among none.

@@ -3,12 +3,14 @@
 import copy
 import io
 import json
+import threading
 import zipfile
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
+from nemo_local.evaluator import models
 from nemo_local.evaluator.shown import MAX_MESSAGE
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import (
@@ -267,6 +269,38 @@ def test_rows_beyond_the_limit_are_not_read(evaluator: Evaluator) -> None:
     job = evaluator.run(text_config(url, limit_samples=2.0))
     assert job["status"] == "completed", job["status_details"]
     assert sorted(body["prompt"] for body in evaluator.model.requests) == ["1", "2"]
+
+
+def test_an_endpoint_whose_list_comes_late_is_asked_all_the_same(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "LISTING_TIMEOUT_S", 0.2)
+    elsewhere, asked = FastAPI(), threading.Event()
+
+    @elsewhere.get("/v1/models")
+    def late() -> None:
+        asked.wait(30)
+
+    @elsewhere.post("/v1/completions")
+    def answer(body: dict[str, Any]) -> Any:
+        asked.set()
+        return completion(body, "b")
+
+    config = text_config(evaluator.put_rows([{"q": "a", "a": "b"}]), max_retries=0)
+    with serving(elsewhere) as url:
+        model = {"api_endpoint": {"url": f"{url}/v1", "model_id": "m"}}
+        try:
+            job = evaluator.run(config, {"type": "model", "model": model})
+        finally:
+            asked.set()
+    assert job["status"] == "completed", job["status_details"]
+
+
+def test_a_template_that_renders_to_a_number_says_so(evaluator: Evaluator) -> None:
+    job = evaluator.run(text_config(evaluator.put_rows([{"q": 5, "a": "b"}])))
+    assert job["status"] == "failed"
+    message = job["status_details"]["message"]
+    assert "renders to a value of type int, not to a string" in message
 
 
 def test_an_endpoint_whose_list_holds_text_is_asked_all_the_same(evaluator: Evaluator) -> None:
