@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import uuid
@@ -41,12 +42,12 @@ class MainModel:
         own = authorization if authorization and not self.key else ""
         headers = {"authorization": own.encode("latin-1")} if own else {}
         async with self._client() as client:
-            return await client.get("/models", headers=headers)
+            return finite(await client.get("/models", headers=headers))
 
     async def complete(self, path: str, request: dict[str, Any]) -> dict[str, Any]:
         """A complete, unstreamed completion; OpenAI fields that a server left out are filled in."""
         async with self._client() as client:
-            response = await client.post(path, json=request)
+            response = finite(await client.post(path, json=request))
         choices = response.get("choices") if isinstance(response, dict) else None
         if not isinstance(choices, list) or not all(map(_says_something, choices)):
             raise ModelFailed(
@@ -77,6 +78,11 @@ class MainModel:
             raise ModelFailed(error.status, error.response_body, error.headers) from None
         finally:
             await client.close()
+
+
+def finite(value: Any) -> Any:
+    """The value with null for NaN and the infinities, which Python reads but JSON does not have."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def blank_completion(path: str, model: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from nemo_local.guardrails.main_model import MainModel
 from nemo_local.guardrails.requests import Conversation, Options, conversation, with_plain_texts
 from nemo_local.guardrails.rules import FLOWS, check_data, flows
 from nemo_local.guardrails.store import ConfigStore
-from nemo_local.guardrails.streams import begun, finished, judged
+from nemo_local.guardrails.streams import begun, finished, judged, passed_on
 from nemo_local.guardrails.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class GuardrailsService:
 async def _passed_on(model: MainModel, path: str, request: dict[str, Any]) -> AsyncGenerator[str]:
     """The model's stream as it comes, since no rail judges it."""
     async with model.stream(path, request) as written:
-        async for text in written:
+        async for text in passed_on(written):
             yield text
 
 

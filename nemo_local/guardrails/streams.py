@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 from nemo_local.core.completions import LAST_EVENT, event
 from nemo_local.core.errors import PlatformError
 from nemo_local.guardrails.answers import judged_text
-from nemo_local.guardrails.main_model import ModelFailed
+from nemo_local.guardrails.main_model import ModelFailed, finite
 from nemo_local.guardrails.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
 
+_NO_NUMBER = re.compile("NaN|Infinity")
 Judge = Callable[[str], Awaitable[Verdict | None]]
 """The verdict that blocks a text; None when it may pass."""
 
@@ -43,6 +45,16 @@ def finished(response: dict[str, Any], with_usage: bool) -> Iterator[str]:
     if with_usage:
         yield event({**shared, "choices": [], "usage": response.get("usage")})
     yield LAST_EVENT
+
+
+async def passed_on(written: AsyncIterator[str]) -> AsyncIterator[str]:
+    """A model's stream as it comes, with null for numbers that JSON does not have."""
+    rest = ""
+    async for text in written:
+        lines, end, rest = (rest + text).rpartition("\n")
+        if end:
+            yield "\n".join(map(_as_json, lines.split("\n"))) + end
+    yield rest
 
 
 async def judged(
@@ -112,7 +124,7 @@ async def _chunks(written: AsyncIterator[str]) -> AsyncIterator[dict[str, Any] |
         if data == "[DONE]":
             break
         try:
-            chunk = json.loads(data)
+            chunk = finite(json.loads(data))
         except ValueError:
             chunk = None
         if not isinstance(chunk, dict) or not _is_readable(chunk):
@@ -129,6 +141,15 @@ async def _lines(written: AsyncIterator[str]) -> AsyncIterator[str]:
         for line in lines:
             yield line
     yield rest
+
+
+def _as_json(line: str) -> str:
+    if not _NO_NUMBER.search(line):
+        return line
+    try:
+        return event(finite(json.loads(line.removeprefix("data:")))).rstrip("\n")
+    except ValueError:
+        return line
 
 
 def _violation(verdict: Verdict) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 from nemo_local.core.client import UpstreamError
@@ -189,6 +189,23 @@ def test_a_page_in_place_of_a_completion_is_told_as_that(tmp_path: Path) -> None
         with pytest.raises(UpstreamError, match="not a completion: '<html>hello") as caught:
             chat(guardrails, "hi")
         assert caught.value.status == 502
+
+
+def test_a_number_that_json_does_not_have_is_null_in_an_answer(tmp_path: Path) -> None:
+    app = FastAPI()
+
+    @app.post("/v1/chat/completions")
+    def answer(body: dict[str, Any]) -> Response:
+        said = by_content(body) if body["model"] == GUARD else "fine"
+        text = json.dumps({**completion(body, said), "scores": ["odd", 1]})
+        return Response(text.replace('"odd"', "NaN, 1e999"), media_type="application/json")
+
+    model = ScriptedModel()
+    with serving(app) as model.url, guardrails_beside(model, tmp_path) as guardrails:
+        guardrails.create(safety_config())
+        answered = chat(guardrails, "hi")
+    body = json.loads(answered.text, parse_constant=pytest.fail)
+    assert body["scores"] == [None, None, 1]
 
 
 def test_the_answer_comes_from_the_main_model_of_the_configuration(guarded: Guardrails) -> None:

@@ -168,6 +168,19 @@ def test_a_judged_stream_may_say_a_line_separator(first: bool) -> None:
         assert events(guardrails, "hi") == [chunk]
 
 
+UNGUARDED = safety_config(rails={"input": safety_config()["rails"]["input"]})
+BROKEN = '{"index": 0, "delta": {"content": "one"}, "logprobs": [NaN, -Infinity, 1]}'
+
+
+@pytest.mark.parametrize("data", [with_streaming(), UNGUARDED], ids=["judged", "not judged"])
+def test_a_number_that_json_does_not_have_is_null_in_a_stream(data: dict[str, Any]) -> None:
+    raw = f'data: {{"choices": [{BROKEN}]}}\n\n'
+    with writing(data, raw[:60], raw[60:], "data: [DONE]\n\n") as guardrails:
+        (chunk,) = events(guardrails, "hi")
+    choice = {"index": 0, "delta": {"content": "one"}, "logprobs": [None, None, 1]}
+    assert chunk == {"choices": [choice]}
+
+
 def test_text_parts_do_not_end_a_judged_stream() -> None:
     parts = [{"type": "text", "text": "one"}]
     chunk = {"choices": [{"index": 0, "delta": {"content": parts}}]}
@@ -179,9 +192,6 @@ def test_text_parts_do_not_end_a_judged_stream() -> None:
 def chunk_of(content: str, finish_reason: str | None = None) -> dict[str, Any]:
     choice = {"index": 0, "delta": {"content": content}, "finish_reason": finish_reason}
     return {"choices": [choice]}
-
-
-UNGUARDED = safety_config(rails={"input": safety_config()["rails"]["input"]})
 
 
 @pytest.mark.parametrize(
