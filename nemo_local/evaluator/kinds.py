@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from nemo_microservices.types import EvaluationConfig, EvaluationResult, EvaluationTarget
+from nemo_microservices.types import EvaluationConfig, EvaluationTarget
 from nemo_microservices.types.evaluation import EvaluationJob
 from pydantic import BaseModel
+
+from nemo_local.evaluator.schemas import EvaluationResult
 
 CONFIG, TARGET = "evaluation_config", "evaluation_target"
 RESULT, JOB = "evaluation_result", "evaluation_job"

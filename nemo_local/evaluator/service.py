@@ -14,7 +14,7 @@ from typing import Any
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.core.documents import Documents
-from nemo_local.core.errors import Invalid, NotFound, PlatformError, internal_error, invalid_field
+from nemo_local.core.errors import Invalid, NotFound, PlatformError, internal_error
 from nemo_local.core.ids import new_id
 from nemo_local.core.jobs import JobRunner
 from nemo_local.core.query import ListQuery, Page
@@ -22,7 +22,7 @@ from nemo_local.core.secrets import masked, restored
 from nemo_local.core.web import check_name, check_namespace, deleted, showable
 from nemo_local.evaluator.evaluation import Evaluation, Outcome
 from nemo_local.evaluator.job_records import QUEUED, JobRecords, settled, wire_job
-from nemo_local.evaluator.kinds import JOB, PREFIXES, RESULT, SHOWN_AS, TARGET
+from nemo_local.evaluator.kinds import CONFIG, JOB, PREFIXES, RESULT, SHOWN_AS, TARGET
 from nemo_local.evaluator.plan import Entity, Expander, check, check_datasets, task_plans
 from nemo_local.evaluator.results import JobFiles
 from nemo_local.evaluator.runner import Cancelled, EvaluationFailed
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 STOPPED = "The platform was stopped; this job begins again with it."
 LIVE_STOPPED = "The platform was stopped; start it, and send this evaluation again."
 KILLED = "The platform was killed while this job ran; it began again."
+BLANK: Entity = {"schema_version": "1.0", "custom_fields": {}}
+DEFAULTS = {CONFIG: BLANK, TARGET: BLANK, RESULT: {**BLANK, "tasks": {}, "groups": {}}}
 MAX_LIVE_ROWS = 10
 WORKERS = 2
 
@@ -90,10 +92,8 @@ class EvaluatorService:
         name = body.get("name")
         namespace = body.get("namespace") or "default"
         check_namespace(namespace)
-        filled = {"schema_version": "1.0", "type_prefix": PREFIXES[kind], "custom_fields": {}}
-        document = {**filled, **body, **self._inline_model(kind, body)}
-        if kind == RESULT:
-            document = {"tasks": {}, "groups": {}, **document}
+        blank = {"type_prefix": PREFIXES[kind], **DEFAULTS[kind]}
+        document = {**blank, **_filled(kind, body), **self._inline_model(kind, body)}
         entity_id = new_id(PREFIXES[kind])
         return self._documents.create(
             kind, namespace, check_name(str(name)) if name else None, document, entity_id
@@ -106,7 +106,7 @@ class EvaluatorService:
         """The config or target after a shallow merge. Raises Invalid if it could not be shown."""
 
         def merge(entity: Entity) -> Entity:
-            changes = restored(body, entity)
+            changes = restored(_filled(kind, body), entity)
             changes |= self._inline_model(kind, changes)
             return showable(SHOWN_AS[kind], {**entity, **changes})
 
@@ -123,11 +123,12 @@ class EvaluatorService:
         return self._documents.get_by_id(RESULT, result_id)
 
     def update_result(self, result_id: str, body: Entity) -> Entity:
-        """The result after a shallow merge. Raises Invalid if tasks or groups is not an object."""
-        for key in ("tasks", "groups"):
-            if not isinstance(body.get(key, {}), dict):
-                raise invalid_field("body", key, "must be an object", body[key])
-        return self._documents.update(RESULT, result_id, body)
+        """The result after a shallow merge. Raises Invalid if it could not be shown."""
+
+        def merge(entity: Entity) -> Entity:
+            return showable(SHOWN_AS[RESULT], {**entity, **_filled(RESULT, body)})
+
+        return self._documents.update(RESULT, result_id, merge)
 
     def delete_result(self, result_id: str) -> dict[str, Any]:
         return deleted(self._documents.delete(RESULT, result_id), self._documents.now())
@@ -327,6 +328,11 @@ class EvaluatorService:
 
     def _files(self, job_id: str) -> JobFiles:
         return JobFiles(self._jobs_dir, job_id, self._documents.clock)
+
+
+def _filled(kind: str, body: Entity) -> Entity:
+    """The body with the default in place of a null, where there is one."""
+    return {k: DEFAULTS[kind].get(k) if value is None else value for k, value in body.items()}
 
 
 def _result_document(job_id: str, outcome: Outcome) -> Entity:

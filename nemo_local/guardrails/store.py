@@ -15,7 +15,14 @@ from nemo_local.guardrails.engine import Engine
 from nemo_local.guardrails.rules import check_data
 
 CONFIG = "guardrail_config"
-_FIELDS = ("description", "project", "custom_fields", "ownership", "schema_version")
+_FIELDS: Data = {
+    "description": None,
+    "project": None,
+    "custom_fields": {},
+    "ownership": None,
+    "schema_version": "1.0",
+}
+"""Fields beside the content, with their defaults."""
 
 
 class ConfigStore:
@@ -46,12 +53,8 @@ class ConfigStore:
         name = check_name(_string(body, "name")) if body.get("name") else None
         namespace = check_namespace(_string(body, "namespace") or "default")
         document = {
-            "description": None,
-            "project": None,
-            "custom_fields": {},
-            "ownership": None,
-            "schema_version": "1.0",
-            **{key: body[key] for key in _FIELDS if body.get(key) is not None},
+            **_FIELDS,
+            **_given(body),
             **self._content(body, {}),
         }
         showable(GuardrailConfig, document)
@@ -77,7 +80,7 @@ class ConfigStore:
         stored = self.retrieve(namespace, name)
         content = "data" in body or "files_url" in body
         changes = self._content(body, stored) if content else {}
-        changes |= restored({key: body[key] for key in _FIELDS if key in body}, stored)
+        changes |= restored(_given(body), stored)
 
         def merge(entity: Data) -> Data:
             return showable(GuardrailConfig, {**entity, **changes})
@@ -128,6 +131,12 @@ def _string(body: Data, key: str) -> str:
     if value is not None and not isinstance(value, str):
         raise Invalid(f"{key}: must be a string, not {value!r}")
     return value or ""
+
+
+def _given(body: Data) -> Data:
+    """The fields in a body, with the default in place of a null."""
+    given = {key: body[key] for key in _FIELDS if key in body}
+    return {key: _FIELDS[key] if value is None else value for key, value in given.items()}
 
 
 def _shown(entity: Data) -> Data:

@@ -112,11 +112,34 @@ def test_a_client_may_send_back_the_nulls_it_was_shown(
     assert steady(client.get(path)).items() <= changed.items()
 
 
-def test_a_result_whose_tasks_are_no_object_is_refused(client: Client) -> None:
+@pytest.mark.parametrize("collection", [path for path in BODIES if "customization" not in path])
+def test_a_null_in_place_of_custom_fields_means_none(
+    client: Client, create: Any, collection: str
+) -> None:
+    path = create(collection, custom_fields={"a": 1})
+    assert client.patch(path, json={"custom_fields": None})["custom_fields"] == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"tasks": 5}, {"tasks": {"t": 5}}, {"groups": [1]}, {"custom_fields": 5}, {"job": None}],
+    ids=str,
+)
+def test_a_result_that_could_not_be_shown_is_refused(
+    client: Client, change: dict[str, Any]
+) -> None:
     made = client.post("/v1/evaluation/results", json={"job": "eval-1"})
     path = f"/v1/evaluation/results/{made['id']}"
-    with pytest.raises(UpstreamError, match="tasks"):
-        client.patch(path, json={"tasks": 5})
+    with pytest.raises(UpstreamError, match=next(iter(change))) as refused:
+        client.patch(path, json=change)
+    assert refused.value.status == 422
+    assert client.get(path) == made
+
+
+def test_a_result_may_be_sent_back_as_it_was_shown(client: Client) -> None:
+    made = client.post("/v1/evaluation/results", json={"job": "eval-1"})
+    path = f"/v1/evaluation/results/{made['id']}"
+    assert client.patch(path, json={"tasks": None, "custom_fields": None})["tasks"] == {}
     assert client.patch(path, json={"description": "kept"})["tasks"] == {}
     scores = {"qa": {"metrics": {"f1": {"scores": {"f1": {"value": None}}}}}}
     changed = client.patch(path, json={"tasks": scores})

@@ -48,6 +48,14 @@ def test_three_configs_are_preloaded_without_data(guardrails: Guardrails) -> Non
         assert config["description"] == f"{config['name']} guardrail config"
 
 
+def test_a_null_in_place_of_custom_fields_means_none(guardrails: Guardrails) -> None:
+    guardrails.create(safety_config())
+    path = "/v1/guardrail/configs/ns/toolcalling"
+    for fields in ({"a": 1}, None):
+        changed = guardrails.client.patch(path, json={"custom_fields": fields})
+        assert changed["custom_fields"] == (fields or {})
+
+
 def test_a_config_is_read_changed_and_deleted(guardrails: Guardrails) -> None:
     data = safety_config()
     data["models"][0]["parameters"] = {"api_key": "secret"}
