@@ -223,6 +223,8 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         str(folder), local_files_only=True, trust_remote_code=False
     )
+    # "Hello ." would become "Hello.", but only where it is decoded whole, not in a stream.
+    tokenizer.clean_up_tokenization_spaces = False
     # The first call settles the tokenizer's padding; later ones, from many threads, only read it.
     tokenizer("settle")
     return tokenizer

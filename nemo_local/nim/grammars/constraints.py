@@ -138,7 +138,7 @@ class Grammars:
             if key not in self._compiled:
                 self._bytes += compiled.memory_size_bytes
             self._compiled[key] = compiled
-            while self._bytes > REMEMBERED_BYTES:
+            while self._bytes > REMEMBERED_BYTES and len(self._compiled) > 1:
                 _, oldest = self._compiled.popitem(last=False)
                 self._bytes -= oldest.memory_size_bytes
         return Matcher(compiled)

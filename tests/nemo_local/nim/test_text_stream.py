@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from nemo_local.nim.checkpoint import Checkpoint
+from nemo_local.nim.checkpoint import Checkpoint, load_checkpoint
 from nemo_local.nim.generation import TextStream
 from nemo_local.nim.grammars.constraints import Grammars
 from tests.nemo_local.nim.conftest import Writer
+from tests.tiny_checkpoint import entry, make_checkpoint
 
 
 def test_stop_strings_are_found_across_tokens_and_only_there() -> None:
@@ -91,3 +93,17 @@ def test_the_first_word_of_a_reply_keeps_its_space_where_a_text_begins_without()
             whole.keep(vocabulary[word])
         assert whole.finish() == text == "".join(given) + streamed.finish()
         assert streamed.stopped_by is None  # the first token is one of the least
+
+
+def test_spaces_before_punctuation_stay_also_where_a_tokenizer_asks_to_remove_them(
+    tmp_path: Path,
+) -> None:
+    """A stream could not remove them: the piece with the space was sent before."""
+    folder = make_checkpoint(tmp_path)
+    words = ["<unk>", "<|eot_id|>", "▁Hello", "▁."]
+    tokenizer = Tokenizer(models.Unigram([(word, -1.0) for word in words], unk_id=0))
+    tokenizer.decoder = decoders.Metaspace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|eot_id|>", clean_up_tokenization_spaces=True
+    ).save_pretrained(folder)
+    assert load_checkpoint(entry("acme/tiny", folder), "cpu").decode([2, 3]) == "Hello ."
