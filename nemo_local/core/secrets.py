@@ -14,6 +14,9 @@ Json = TypeVar("Json")
 
 MASK = "******"
 _SECRETS = ("api_key", "hf_token", "token")
+_ENVIRONMENT = "additional_envs"
+"""The field of environment variables, where more names are those of secrets."""
+_SECRET_VARIABLES = ("_token", "_key", "_secret", "_password")
 _NAMED: dict[str, type] = {
     # an evaluation's
     "tasks": dict,
@@ -148,4 +151,5 @@ def _is_secret(key: str, value: Any, field: str) -> bool:
     """Whether all below this key of a field is secret."""
     lower = key.lower()
     named = isinstance(value, _NAMED.get(field, ()))
-    return not named and (lower in _SECRETS or lower.endswith("_api_key"))
+    endings = _SECRET_VARIABLES if field == _ENVIRONMENT else "_api_key"
+    return not named and (lower in _SECRETS or lower.endswith(endings))

@@ -350,17 +350,21 @@ def test_fields_are_kept_and_secrets_are_not(make: Make, nowhere: str) -> None:
     assert "hf_x" not in str(made) and made["id"].startswith("deployment-")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["NGC_API_KEY", "AWS_SECRET_ACCESS_KEY", "MY_PASSWORD", "HUGGING_FACE_HUB_TOKEN", "A_SECRET"],
+)
 def test_secrets_in_additional_envs_are_hidden_and_survive_a_round_trip(
-    make: Make, nowhere: str, documents: Documents
+    make: Make, nowhere: str, documents: Documents, name: str
 ) -> None:
     service = make(nowhere)
-    envs = {"NGC_API_KEY": "nvapi-x", "NIM_MODEL_NAME": "x"}
+    envs = {name: "nvapi-x", "NIM_MODEL_NAME": "x"}
     config = {"model": SERVED, "nim_deployment": {**NIM, "additional_envs": envs}}
     service.create({"name": "d", "namespace": "ns", "config": config})
     service.create_config({"name": "c", "namespace": "ns", **config})
     shown, shown_config = service.get("ns", "d"), service.get_config("ns", "c")
     assert "nvapi-x" not in f"{shown}{shown_config}{service.find(ListQuery()).items}"
-    hidden = {**envs, "NGC_API_KEY": "******"}
+    hidden = {**envs, name: "******"}
     assert shown["config"]["nim_deployment"]["additional_envs"] == hidden
     shown["config"]["nim_deployment"]["additional_envs"]["NIM_MODEL_NAME"] = "y"
     assert "nvapi-x" not in str(service.update("ns", "d", shown))
