@@ -103,26 +103,27 @@ class Settings:
         """Settings from `NEMO_LOCAL_*` and MLflow's own; an override wins unless None or empty.
 
         Raises:
-            SettingsError: a value has the wrong type, is no possible folder, is a database path
-                relative to the current folder, or `host` is public and there is no token.
+            SettingsError: a value has the wrong type, is no possible folder, is a relative path
+                of a database or a URL with a password, or `host` is public without a token.
         """
         source = os.environ if environment is None else environment
-        unknown = set(overrides) - {field.name for field in fields(cls)}
-        if unknown:
+        if unknown := set(overrides) - {field.name for field in fields(cls)}:
             raise SettingsError(f"unknown setting {sorted(unknown)[0]!r}")
         values: dict[str, Any] = {"home": Path(".nemo_local")}
         for name, variable in _VARIABLES.items():
-            if source.get(variable):
+            if source.get(variable, "").strip():
                 values[name] = _parse(name, variable, source[variable])
         if "" in (overrides.get("home"), overrides.get("models_dir")):
             raise SettingsError("--home or --models is empty: name a folder, or leave it out")
         values.update({name: value for name, value in overrides.items() if value not in (None, "")})
-        for name in _KEYS:
-            if values.get(name) is not None:
-                values[name] = values[name].strip()
+        values.update({key: values[key].strip() for key in _KEYS if values.get(key)})
         for name in ("home", "models_dir"):
             if values.get(name) is not None:
                 values[name] = _folder(_VARIABLES[name], values[name])
+        for name, key in _URL_KEYS.items():
+            if "@" in values.get(name, ""):  # answers and logs show where we ask
+                what = f"{_VARIABLES[name]} has a user or password in it"
+                raise SettingsError(f"{what}; {_VARIABLES[key]} is for that")
         if re.match(r"sqlite(\+\w+)?:///(?!/|:memory:)", values.get("database", "")):
             raise SettingsError(
                 f"{_VARIABLES['database']} must name its file by the whole path, such as "
@@ -260,6 +261,7 @@ _VARIABLES = {
     "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
 }
 _KEYS = ("token", "nim_key", "engine_key", "hf_token")
+_URL_KEYS = {"remote_nim_url": "nim_key", "engine_url": "engine_key", "hf_endpoint": "hf_token"}
 _CHOICES = {"device": get_args(Device), "parallelism": get_args(Parallelism)}
 _NUMBERS = {
     "port": (1, 65_535),
@@ -272,7 +274,7 @@ _NUMBERS = {
     "training_processes": (1, 4096),
 }
 """The lowest and highest value of each number."""
-_URL = r"https?://([^\s/?#@]+@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:]+)(:\d{1,5})?(/[^\s?#]*)?"
+_URL = r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:]+)(:\d{1,5})?(/[^\s?#]*)?"
 _FORMS = {
     "remote_nim_url": (
         rf"(?!.*/v1/?$){_URL}",

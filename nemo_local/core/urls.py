@@ -26,8 +26,7 @@ def inference_root(url: str, nim_url: str) -> str:
         ValueError: not an http or https URL that a request can be sent to, or one with a password
             in it, which answers show.
     """
-    if re.match(r"[^/?#]*//[^/?#]*@", url):
-        raise ValueError("the URL holds a user name or password; send it as api_key instead")
+    refuse_password(url, "send it as api_key instead")
     check_url(url)
     parts = urlsplit(url.rstrip("/"))
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -38,6 +37,12 @@ def inference_root(url: str, nim_url: str) -> str:
     if _is_nim(parts.hostname):
         return f"{nim_url}{path if path.endswith('/v1') else '/v1'}"
     return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def refuse_password(url: str, instead: str) -> None:
+    """Raise ValueError, which does not show it, for a URL with a user name or password in it."""
+    if re.match(r"[^/?#]*//[^/?#]*@", url):
+        raise ValueError(f"the URL holds a user name or password; {instead}")
 
 
 def same_address(url: str, other: str) -> bool:

@@ -22,7 +22,7 @@ from nemo_local.core.client import check_url
 from nemo_local.core.documents import Document, Documents
 from nemo_local.core.errors import Conflict, Invalid, NotFound
 from nemo_local.core.jobs import FINISHED
-from nemo_local.core.urls import same_server
+from nemo_local.core.urls import refuse_password, same_server
 from nemo_local.customizer.download import Wanted, split_model_uri
 from nemo_local.customizer.processes import Process, end_process, training_environment
 from nemo_local.customizer.records import KIND as JOB
@@ -210,11 +210,12 @@ class Downloads:
 
 def _check_endpoint(endpoint: str) -> None:
     try:
+        refuse_password(endpoint, "set NEMO_LOCAL_HF_ENDPOINT and NEMO_LOCAL_HF_TOKEN instead")
         if not endpoint.startswith(("http://", "https://")):
             raise ValueError(f"{endpoint!r} is not a URL of http or https")
         check_url(endpoint)
     except ValueError as error:
-        raise Invalid(f"hf_endpoint {error}") from None
+        raise Invalid(f"hf_endpoint: {error}") from None
 
 
 def _answer(process: Process, wanted: Wanted) -> bytes:

@@ -33,7 +33,7 @@ def test_every_name_of_the_loopback_needs_no_token(host):
 
 
 def test_a_variable_that_is_empty_is_not_set_but_an_option_for_a_folder_must_name_one():
-    environment = {"NEMO_LOCAL_HOME": "", "NEMO_LOCAL_MODELS": ""}
+    environment = {"NEMO_LOCAL_HOME": "", "NEMO_LOCAL_MODELS": "", "NEMO_LOCAL_TOKEN": " \n"}
     settings = Settings.from_environment(environment, device="")
     assert settings == Settings.from_environment({})
     for name in ("home", "models_dir"):
@@ -76,6 +76,21 @@ def test_a_key_that_no_header_can_carry_is_named_and_not_shown():
     assert "ключ" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "key"),
+    [
+        ("NEMO_LOCAL_NIM_URL", "NEMO_LOCAL_NIM_KEY"),
+        ("NEMO_LOCAL_ENGINE_URL", "NEMO_LOCAL_ENGINE_KEY"),
+        ("NEMO_LOCAL_HF_ENDPOINT", "NEMO_LOCAL_HF_TOKEN"),
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_shown(variable, key):
+    words = f"{variable} has a user or password in it; {key} is for that"
+    with pytest.raises(SettingsError, match=words) as refused:
+        Settings.from_environment({variable: "http://joe:hunter2@host:8000"})
+    assert "joe" not in str(refused.value) and "hunter2" not in str(refused.value)
+
+
 def test_a_remote_endpoint_replaces_the_local_one():
     settings = Settings.from_environment({"NEMO_LOCAL_NIM_URL": "http://gpu:8000/"})
     assert settings.nim_url == "http://gpu:8000"
@@ -93,11 +108,11 @@ def test_a_remote_endpoint_replaces_the_local_one():
         ({"models_dir": "/no/such"}, "NEMO_LOCAL_MODELS: there is no folder /no/such"),
         ({"remote_nim_url": "localhost:1"}, "NEMO_LOCAL_NIM_URL must be a URL such as http://127"),
         ({"remote_nim_url": "http://gpu/v1/"}, "without the /v1 that every client adds, not"),
-        ({"remote_nim_url": "http://me:pw@a..b:80"}, "NEMO_LOCAL_NIM_URL must be a URL such as"),
+        ({"remote_nim_url": "http://a..b:80"}, "NEMO_LOCAL_NIM_URL must be a URL such as"),
         ({"remote_nim_url": "http://gpu:65536"}, "NEMO_LOCAL_NIM_URL must be a URL such as"),
         ({"engine_url": "localhost"}, "NEMO_LOCAL_ENGINE_URL must be a URL such as http://127"),
         ({"engine_url": "http://gpu:8000"}, "NEMO_LOCAL_ENGINE_MODELS must name at least one"),
-        ({"hf_endpoint": "me:pw@hub"}, "NEMO_LOCAL_HF_ENDPOINT must be a URL such as https://hug"),
+        ({"hf_endpoint": "hub"}, "NEMO_LOCAL_HF_ENDPOINT must be a URL such as https://hug"),
         ({"training_address": "x:y"}, "NEMO_LOCAL_TRAINING_ADDRESS must be host or host:port"),
         ({"training_address": "gpu:65536"}, "NEMO_LOCAL_TRAINING_ADDRESS must be host or host"),
         ({"tool_parsers": "foo"}, "NEMO_LOCAL_TOOL_PARSERS: 'foo' is not model=parser"),
@@ -114,7 +129,7 @@ def test_a_value_that_nothing_could_be_done_with_is_named(given, words):
 @pytest.mark.parametrize(
     "given",
     [
-        {"remote_nim_url": "https://me:pw@gpu.example/nim/", "hf_endpoint": "http://[::1]:8080/v1"},
+        {"remote_nim_url": "https://gpu.example/nim/", "hf_endpoint": "http://[::1]:8080/v1"},
         {"engine_url": "http://gpu:8000/v1", "engine_models": "meta/x=llama3.1:8b, acme/y=y"},
         {"training_address": "10.0.0.1"},
         {"training_address": "gpu-1.example:29500", "tool_parsers": "acme/a=hermes"},

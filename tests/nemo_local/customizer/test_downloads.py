@@ -211,7 +211,11 @@ def test_a_hub_that_does_not_answer_is_named(client):
         ({"model_uri": "hf://ns/tiny@a%2F..%2Fx"}, "does not have the form"),
         ({"model_uri": "hf://ns/tiny@"}, "does not have the form"),
         ({"model_uri": "hf://ns/tiny", "hf_endpoint": "file:///x"}, "is not a URL of http"),
-        ({"model_uri": "hf://ns/tiny", "hf_endpoint": "http://x:y"}, "hf_endpoint 'http://x:y' is"),
+        ({"model_uri": "hf://ns/tiny", "hf_endpoint": "http://x:y"}, "endpoint: 'http://x:y' is"),
+        (
+            {"model_uri": "hf://ns/tiny", "hf_endpoint": "http://joe:pw@hub"},
+            "hf_endpoint: the URL holds a user name or password; set NEMO_LOCAL_HF_ENDPOINT",
+        ),
         ({"tokenizer": {"bos_token": "x"}}, "tokenizer.bos_token is not supported"),
     ],
 )
