@@ -2,6 +2,10 @@
 # SIZE=smoke|workshop|full is the one dial. PIP_ARGS goes to pip: on Linux without a GPU, name an
 # index of CPU builds there (--extra-index-url), or pip takes the large CUDA build of torch.
 
+ifneq ($(realpath $(dir $(lastword $(MAKEFILE_LIST)))),$(realpath .))
+$(error run make in the folder of its Makefile (make -C FOLDER): `clean` would remove from this one)
+endif
+
 PYTHON ?= $(shell python3.11 -c "" 2>/dev/null && echo python3.11 || echo python3)
 PIP_ARGS ?=
 VENV := .venv

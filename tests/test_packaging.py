@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -81,3 +82,13 @@ def test_an_installed_package_has_every_file_that_it_reads(package):
         if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
     }
     assert data - set().union(*matched.values()) == set()
+
+
+def test_make_clean_from_another_folder_removes_nothing_there(tmp_path):
+    (tmp_path / "data").mkdir()
+    command = ["make", "-f", str(ROOT / "Makefile"), "clean"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "run make in the folder of its Makefile" in done.stderr
+    assert (tmp_path / "data").is_dir()
+    for name in ("Makefile", "./Makefile", str(ROOT / "Makefile")):
+        subprocess.run(["make", "-n", "-f", name, "clean"], cwd=ROOT, check=True)
