@@ -65,7 +65,10 @@ def main() -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _leave)
     folder = options.results / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        sys.exit(f"--results: {options.results} cannot hold the results ({error.strerror})")
     data = folder / "data"
     begin = time.perf_counter()
     with running_platform(folder / "platform") as urls:

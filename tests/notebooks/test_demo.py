@@ -59,6 +59,14 @@ def test_an_option_that_cannot_work_is_refused_before_anything_is_made(tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_in_place_of_the_folder_of_results_is_named_in_one_sentence():
+    command = [sys.executable, "scripts/demo.py", "--results", "README.md"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1, f"--results: {ROOT / 'README.md'} cannot hold the results (Not a directory)\n",
+    )  # fmt: skip
+
+
 def test_results_in_a_folder_of_another_directory_than_the_projects(tmp_path, monkeypatch):
     """All four notebooks ran, and then there was no run.json."""
     monkeypatch.chdir(tmp_path)
