@@ -260,14 +260,14 @@ def _models_in(config: Document) -> list[str]:
 
 
 def _checked(models: list[str]) -> list[str]:
-    """The model ids. Raises Invalid when there is none, or one that no model can have."""
+    """Each model id once. Raises Invalid when there is none, or one that no model can have."""
     if not models:
         raise invalid_field("body", "models", "name a model here or in config.model", models)
     for model in models:
         namespace, _, name = model.partition("/")
         if not (ENTITY_NAME.fullmatch(namespace) and ENTITY_NAME.fullmatch(name)):
             raise invalid_field("body", "models", "name each model as namespace/name", model)
-    return models
+    return list(dict.fromkeys(models))
 
 
 def _check_config(config: Document) -> None:

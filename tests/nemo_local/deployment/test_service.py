@@ -350,6 +350,11 @@ def test_fields_are_kept_and_secrets_are_not(make: Make, nowhere: str) -> None:
     assert "hf_x" not in str(made) and made["id"].startswith("deployment-")
 
 
+def test_a_model_that_is_named_three_times_is_one(make: Make, nowhere: str) -> None:
+    made = make(nowhere).create(body(SERVED, models=[SERVED, ABSENT, SERVED, SERVED]))
+    assert made["models"] == [SERVED, ABSENT]
+
+
 @pytest.mark.parametrize(
     "name",
     ["NGC_API_KEY", "AWS_SECRET_ACCESS_KEY", "MY_PASSWORD", "HUGGING_FACE_HUB_TOKEN", "A_SECRET"],
