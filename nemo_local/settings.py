@@ -267,7 +267,7 @@ _NUMBERS = {
     "port": (1, 65_535),
     "nim_port": (1, 65_535),
     "threads": (1, 4096),
-    "dataset_rows": (0, 1_000_000),
+    "dataset_rows": (0, 50_000),  # more would not be there before `up` gives up
     "request_timeout_s": (0, 31_536_000),  # a year
     "nim_memory_mb": (1, 1_000_000_000),  # a petabyte
     "spare_training": (0, 1),
