@@ -74,7 +74,8 @@ class RemoteModels(Registry):
 
         Raises:
             Unservable: the adapter is no plain LoRA, or the server refuses it or cannot.
-            ConnectionError: the server does not answer, or not now; trying again may help.
+            ConnectionError: the server does not answer, or not now, or does not see the folder;
+                trying again may help.
         """
         if read_adapter(folder).token_ids:
             raise Unservable("the remote server would not see its rows of tokens; merge it instead")
@@ -87,6 +88,11 @@ class RemoteModels(Registry):
                 self._call(unload_path, {"lora_name": model_id})  # from a run before ours
                 self._remote.raw("POST", path, json=body, timeout=LOADS_WITHIN_S)
             except UpstreamError as error:
+                if said := _not_found(error):
+                    raise ConnectionError(
+                        f"the remote server does not find {served.folder} ({said}): both machines "
+                        "must see this folder under the same path"
+                    ) from error
                 if error.status in (404, 405):
                     continue
                 if error.status in (408, 429) or error.status >= 500:
@@ -137,3 +143,16 @@ class RemoteModels(Registry):
             self._remote.raw("POST", path, json=body)
         except UpstreamError as error:
             logger.debug("%s of the remote server: %s", path, error)
+
+
+def _not_found(error: UpstreamError) -> str:
+    """What a server says that has the route but lacks the folder; "" for any other error.
+
+    {"error": {"message": "No adapter found for /a", "type": "NotFoundError", "code": 404}}
+
+    A missing route has another type: `Not Found`, or none.
+    """
+    body = error.response_body if isinstance(error.response_body, dict) else {}
+    inner = body.get("error")
+    told = inner if isinstance(inner, dict) else body  # older versions of vLLM
+    return str(told.get("message")) if told.get("type") == "NotFoundError" else ""
