@@ -15,7 +15,7 @@ from nemo_local.catalog import load_catalog
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.home import check_nothing_is_taken, read_records
 from nemo_local.ports import cannot_listen
-from nemo_local.processes import is_answering, port_of, roles
+from nemo_local.processes import port_of, readiness, roles
 from nemo_local.settings import Settings, SettingsError
 
 PACKAGES = (
@@ -148,11 +148,11 @@ def _weights(settings: Settings) -> Iterator[Check]:
 def _canary(settings: Settings) -> Check:
     """Whether a tool call arrives as a call and not as text."""
     # Another platform may listen there, and a remote inference server may lack our health checks.
-    up = settings.nim_url in _own_urls(settings) and is_answering(settings.nim_url)
-    if not up and not settings.remote_nim_url:
-        return Check(
-            "warn", "tool call", f"inference does not answer at {settings.nim_url}; not tried"
-        )
+    own = settings.nim_url in _own_urls(settings)
+    state, why = readiness(settings.nim_url) if own else ("absent", "")
+    if state != "ready" and not settings.remote_nim_url:
+        absent = f"inference does not answer at {settings.nim_url}; not tried"
+        return Check("fail" if state == "failed" else "warn", "tool call", why or absent)
     listed, problem = served_models(settings)
     if not listed:
         return Check("fail", "tool call", problem or f"{settings.nim_url} serves no model")

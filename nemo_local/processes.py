@@ -130,7 +130,22 @@ def family(home: Path) -> list[psutil.Process]:
 
 def is_answering(url: str) -> bool:
     """Whether a process is ready at this URL."""
-    return _readiness(url)[0] == "ready"
+    return readiness(url)[0] == "ready"
+
+
+def readiness(url: str) -> tuple[str, str]:
+    """The state that the process at a URL reports (`absent` without an answer), and its reason."""
+    client = Client(url, timeout_s=2.0)
+    try:
+        client.raw("GET", "/v1/health/ready")
+    except UpstreamError as error:
+        body = error.response_body
+        if isinstance(body, dict) and isinstance(body.get("status"), str):
+            return body["status"], str(body.get("reason", ""))
+        return "absent", ""
+    finally:
+        client.close()
+    return "ready", ""
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
@@ -208,22 +223,7 @@ def _stop(home: Path) -> list[str]:
 def _is_running(record: ProcessRecord | None, url: str) -> bool:
     """Whether the recorded process runs at this URL; one that does not answer counts as busy."""
     fits = record is not None and record.url == url and record.process() is not None
-    return fits and _readiness(url)[0] != "failed"
-
-
-def _readiness(url: str) -> tuple[str, str]:
-    """The state that the process at a URL reports (`absent` without an answer), and its reason."""
-    client = Client(url, timeout_s=2.0)
-    try:
-        client.raw("GET", "/v1/health/ready")
-    except UpstreamError as error:
-        body = error.response_body
-        if isinstance(body, dict) and isinstance(body.get("status"), str):
-            return body["status"], str(body.get("reason", ""))
-        return "absent", ""
-    finally:
-        client.close()
-    return "ready", ""
+    return fits and readiness(url)[0] != "failed"
 
 
 def _check_port(settings: Settings, role: Role) -> None:
@@ -274,11 +274,14 @@ def _is_being_loaded(pid: int) -> bool:
 
 
 def _wait_ready(role: Role, record: ProcessRecord) -> None:
+    reason = ""
+
     def ready() -> bool:
+        nonlocal reason
         if record.process() is None:
             lines = record.last_lines()
             raise StartFailed(f"the {role} ended while starting; its log says:\n{lines}")
-        state, reason = _readiness(record.url)
+        state, reason = readiness(record.url)
         if state == "failed":
             raise StartFailed(f"the {role} could not start: {reason}\nIts log is {record.log}.")
         return state == "ready"
@@ -287,9 +290,10 @@ def _wait_ready(role: Role, record: ProcessRecord) -> None:
     try:
         wait_until(ready, timeout_s, f"the {role} answers")
     except TimeoutError:
+        because = f": {reason}" if reason else " (`down` stops one that hangs)"
         raise StartFailed(
-            f"the {role} did not answer at {record.url} within {timeout_s:g} s (`down` stops one "
-            f"that hangs); its log says:\n{record.last_lines()}"
+            f"the {role} was not ready at {record.url} within {timeout_s:g} s{because}; "
+            f"its log says:\n{record.last_lines()}"
         ) from None
 
 

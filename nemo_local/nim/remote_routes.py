@@ -9,11 +9,11 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from nemo_local.core.client import AsyncClient, UpstreamError
+from nemo_local.core.client import AsyncClient, Unreachable, UpstreamError
 from nemo_local.core.completions import LAST_EVENT, event
-from nemo_local.core.errors import Invalid
+from nemo_local.core.errors import Invalid, PlatformError
 from nemo_local.core.web import json_object, unless_client_leaves
-from nemo_local.nim.errors import BadReply, TimeUp
+from nemo_local.nim.errors import BadReply, BadValue, Busy, NimError, TimeUp, UnknownModel
 from nemo_local.nim.models import Served
 from nemo_local.nim.reconcile import Reconciler
 from nemo_local.nim.remote import ANSWERS_WITHIN_S, RemoteModels
@@ -21,6 +21,11 @@ from nemo_local.nim.routes import MAX_JSON_DEPTH, BaseHandlers
 
 Json = dict[str, Any]
 EVENTS = "text/event-stream"
+READY_WITHIN_S = 1.5
+"""Time to tell whether the remote server is ready (seconds): `up` listens for 2 s each time."""
+LONGEST_TEXT = 200
+"""Characters of an error's text that are passed on."""
+_TYPES = {one.status: one.type for one in (BadValue, UnknownModel, BadReply, Busy, TimeUp)}
 
 
 class RemoteHandlers(BaseHandlers):
@@ -39,9 +44,14 @@ class RemoteHandlers(BaseHandlers):
         self._remote = remote
         self._time_limit_s = time_limit_s
 
-    async def ready(self) -> Json:
+    async def ready(self) -> Json | JSONResponse:
         answer = self._ready()
-        await self._remote.get("/v1/models", timeout=ANSWERS_WITHIN_S)
+        try:
+            await self._remote.get("/v1/models", timeout=READY_WITHIN_S)
+        except UpstreamError as error:
+            passes = error.status >= 500 or error.status in (408, 429)
+            body = {"status": "starting" if passes else "failed", "reason": _why_not_ready(error)}
+            return JSONResponse(body, 503)
         return answer
 
     async def forward(self, request: Request) -> Response:
@@ -52,7 +62,10 @@ class RemoteHandlers(BaseHandlers):
         sent = {**body, "model": self._name_of(served)}
         path = request.scope["path"]  # `BothSlashes` has taken a last slash away
         answer = self._stream if sent.get("stream") else self._whole
-        return await unless_client_leaves(request, answer(path, sent, served))
+        try:
+            return await unless_client_leaves(request, answer(path, sent, served))
+        except UpstreamError as error:
+            raise _in_our_form(error) from error
 
     chat = complete = embed = classify = forward
 
@@ -77,7 +90,7 @@ class RemoteHandlers(BaseHandlers):
             async with asyncio.timeout_at(deadline):
                 response = await stack.enter_async_context(stream)
                 kind = response.headers.get("content-type", "")
-                if not kind.startswith(EVENTS):
+                if not kind.lower().startswith(EVENTS):
                     async with stack:
                         return _renamed(await response.aread(), served.id)
         except TimeoutError:
@@ -95,7 +108,11 @@ class RemoteHandlers(BaseHandlers):
                     if begun:
                         yield _named(begun, served.id)
             except (UpstreamError, TimeoutError) as failure:
-                error = self._time_up() if isinstance(failure, TimeoutError) else failure
+                error: PlatformError
+                if isinstance(failure, UpstreamError):
+                    error = _in_our_form(failure)
+                else:
+                    error = self._time_up()
                 last = event({"error": error.body()}) + LAST_EVENT
                 yield f"\n{last}".encode()  # the event before may lack its end
 
@@ -108,8 +125,36 @@ class RemoteHandlers(BaseHandlers):
         )
 
     async def metrics(self) -> PlainTextResponse:
-        reply = await self._remote.raw("GET", "/metrics", timeout=ANSWERS_WITHIN_S)
+        try:
+            reply = await self._remote.raw("GET", "/metrics", timeout=ANSWERS_WITHIN_S)
+        except UpstreamError as error:
+            raise _in_our_form(error) from error
         return PlainTextResponse(reply.text, media_type="text/plain; version=0.0.4")
+
+
+def _in_our_form(error: UpstreamError) -> PlatformError:
+    """A refusal as our caller gets it: the remote server's JSON object, anything else as NIM's."""
+    if isinstance(error.response_body, dict):
+        return error
+    text = str(error.detail)[:LONGEST_TEXT]
+    if not isinstance(error, Unreachable):
+        said = "" if not text or text.lstrip().startswith("<") else f": {text}"  # no HTML
+        text = f"{_answered(error)}{said}"
+    refusal = NimError(text)
+    refusal.status, refusal.headers = error.status, error.headers
+    refusal.type = _TYPES.get(error.status, NimError.type)
+    return refusal
+
+
+def _why_not_ready(error: UpstreamError) -> str:
+    if isinstance(error, Unreachable):
+        return str(error)
+    what = "NEMO_LOCAL_ENGINE_KEY" if error.status in (401, 403) else f"{error.url}, its models"
+    return f"{_answered(error)}: check {what}"
+
+
+def _answered(error: UpstreamError) -> str:
+    return f"the server at NEMO_LOCAL_ENGINE_URL answered {error.status}"
 
 
 def _renamed(reply: bytes, model_id: str) -> JSONResponse:

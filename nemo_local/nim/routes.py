@@ -58,7 +58,7 @@ def router(nim: "BaseHandlers") -> APIRouter:
 class BaseHandlers:
     """One method for each route; here those that are the same whoever computes."""
 
-    ready: Callable[[], Json | Awaitable[Json]]
+    ready: Callable[[], Json | Awaitable[Json | Response]]
     chat: Callable[..., Awaitable[Response]]
     complete: Callable[..., Awaitable[Response]]
     embed: Callable[..., Response | Awaitable[Response]]

@@ -16,10 +16,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
 
 from nemo_local.cli import _say_models, _stay
 from nemo_local.doctor import checks
@@ -28,7 +30,9 @@ from nemo_local.home import HOME_VARIABLE, LOCK, ProcessRecord, locked, read_rec
 from nemo_local.ports import cannot_listen
 from nemo_local.processes import (
     LOG_BYTES,
+    READY_WITHIN_S,
     StartFailed,
+    _wait_ready,
     family,
     is_answering,
     start_platform,
@@ -284,6 +288,46 @@ def test_an_inference_with_a_token_says_which_setting_doctor_and_up_lack(termina
         elsewhere = {"NEMO_LOCAL_NIM_URL": settings.nim_url, "NEMO_LOCAL_DATASET_ROWS": "0"}
         assert "set NEMO_LOCAL_NIM_KEY to" in terminal.run("doctor", **elsewhere).stdout
         assert "set NEMO_LOCAL_NIM_KEY to" in terminal.run("up", "--detach", **elsewhere).stdout
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (401, "the server at NEMO_LOCAL_ENGINE_URL answered 401: check NEMO_LOCAL_ENGINE_KEY"),
+        (404, "the server at NEMO_LOCAL_ENGINE_URL answered 404: check http"),
+    ],
+)
+def test_an_engine_that_will_never_answer_ends_up_at_once_with_the_setting(
+    terminal, status, reason
+):
+    app = FastAPI()
+    app.get("/v1/models")(lambda: Response(status_code=status))
+    with serving(app) as url:
+        there = {"NEMO_LOCAL_ENGINE_URL": url, "NEMO_LOCAL_ENGINE_MODELS": "acme/a=a"}
+        done = terminal.run("up", "--detach", **there, NEMO_LOCAL_ENGINE_KEY="wrong")
+    assert done.returncode == 1 and f"the inference could not start: {reason}" in done.stderr
+
+
+def test_an_up_that_waits_in_vain_for_an_engine_says_why(child, monkeypatch):
+    monkeypatch.setitem(READY_WITHIN_S, "inference", 0.0)
+    app = FastAPI()
+    body = {"status": "starting", "reason": "http://gpu does not answer"}
+    app.get("/v1/health/ready")(lambda: JSONResponse(body, 503))
+    _, record = child()
+    with serving(app) as url, pytest.raises(StartFailed, match="0 s: http://gpu does not answer"):
+        _wait_ready("inference", replace(record, url=url))
+
+
+def test_doctor_says_what_inference_says_about_its_engine(settings, child):
+    _, record = child()
+    app = FastAPI()
+    body = {"status": "failed", "reason": "check NEMO_LOCAL_ENGINE_KEY"}
+    app.get("/v1/health/ready")(lambda: JSONResponse(body, 503))
+    with serving(app, settings.nim_port) as url:
+        there = replace(settings, home=Path(record.home))
+        write_records(there.home, {"inference": replace(record, url=url)})
+        *_, last = checks(there)
+    assert (last.verdict, last.finding) == ("fail", "check NEMO_LOCAL_ENGINE_KEY")
 
 
 @pytest.mark.parametrize("listing", ["<html>", {"models": []}, {"data": ["m"]}, None])

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +190,36 @@ def test_adapters_are_loaded_where_the_server_can(served: Any, tmp_path: Path) -
     assert loaded == {} and models.ids() == []
 
 
+def test_readiness_says_why_the_server_that_computes_is_not_ready(tmp_path: Path) -> None:
+    there, status = FastAPI(), [200]
+    there.get("/v1/models")(lambda: Response("{}", status[-1]))
+
+    def readiness(nim: Client) -> tuple[int, str, str]:
+        with pytest.raises(UpstreamError) as refusal:
+            nim.get("/v1/health/ready")
+        body = refusal.value.body()
+        return refusal.value.status, body["status"], body["reason"]
+
+    with ExitStack() as stack:
+        url = stack.enter_context(serving(there))
+        settings = Settings.from_environment(
+            {}, home=tmp_path, port=free_port(), nim_port=free_port(),
+            engine_url=url, engine_models=f"{OURS}=big",
+        )  # fmt: skip
+        with running_nim(settings) as nim:
+            said = "the server at NEMO_LOCAL_ENGINE_URL answered"
+            for code, state, what in (
+                (401, "failed", "NEMO_LOCAL_ENGINE_KEY"),
+                (404, "failed", f"{url}/v1/models, its models"),
+                (503, "starting", f"{url}/v1/models, its models"),
+            ):
+                status.append(code)
+                assert readiness(nim) == (503, state, f"{said} {code}: check {what}")
+            stack.close()
+            assert readiness(nim)[:2] == (503, "starting")
+            assert f"{url}/v1/models does not answer" in readiness(nim)[2]
+
+
 @pytest.mark.parametrize("lists", [True, False])
 def test_adapters_that_a_server_lost_when_it_restarted_are_served_no_more(
     tmp_path: Path, lists: bool
@@ -228,6 +258,25 @@ def test_a_server_that_cannot_load_an_adapter_now_is_asked_again(
         models = RemoteModels(client)
         models.load_base(entry("acme/base", None))
         with pytest.raises(expected, match="not now"):
+            models.load_adapter("ns/a", "acme/base", make_adapter(tmp_path, 1), "hf://ns/a")
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["vLLM", "older vLLM"])
+def test_a_folder_that_the_server_does_not_see_is_named_and_tried_again(
+    tmp_path: Path, older: bool
+) -> None:
+    there = FastAPI()
+
+    @there.post("/v1/load_lora_adapter")
+    def load(body: dict[str, str]) -> JSONResponse:
+        said = f"No adapter found for {body['lora_path']}"
+        error = {"message": said, "type": "NotFoundError", "code": 404}
+        return JSONResponse({"object": "error", **error} if older else {"error": error}, 404)
+
+    with serving(there) as url, closing(Client(url)) as client:
+        models = RemoteModels(client)
+        models.load_base(entry("acme/base", None))
+        with pytest.raises(ConnectionError, match="No adapter found .* under the same path"):
             models.load_adapter("ns/a", "acme/base", make_adapter(tmp_path, 1), "hf://ns/a")
 
 
@@ -317,6 +366,42 @@ def test_a_reply_that_no_json_could_repeat_is_502(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("status", "text", "kind", "said"),
+    [
+        (502, "<html>Bad Gateway</html>", "BadGatewayError", ""),
+        (404, "\n<!DOCTYPE html>", "NotFoundError", ""),
+        (429, "x" * 999, "InternalServerError", ": " + "x" * 200),
+    ],
+    ids=["502", "404", "plain text"],
+)
+def test_an_error_that_is_no_json_has_the_form_of_nims_own(
+    odd: Any, status: int, text: str, kind: str, said: str, stream: bool
+) -> None:
+    replies, nim = odd
+    replies.append(Response(text, status))
+    with pytest.raises(UpstreamError) as failure:
+        nim.post(CHAT, json={"model": OURS, "messages": HELLO, "stream": stream})
+    assert (failure.value.status, failure.value.body()) == (
+        status,
+        {
+            "object": "error",
+            "message": f"the server at NEMO_LOCAL_ENGINE_URL answered {status}{said}",
+            "type": kind,
+            "param": None,
+            "code": status,
+        },
+    )
+
+
+def test_a_stream_whose_type_is_written_large_names_the_model_too(odd: Any) -> None:
+    replies, nim = odd
+    replies.append(Response('data: {"model": "big"}\n\n', media_type="Text/Event-Stream"))
+    reply = nim.raw("POST", CHAT, json={"model": OURS, "messages": HELLO, "stream": True})
+    assert reply.text == f'data: {{"model": "{OURS}"}}\n\n'
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_stream_that_is_answered_whole_names_the_model_too(odd: Any, stream: bool) -> None:
     replies, nim = odd
     replies.append(JSONResponse({"model": "big", "choices": []}))
@@ -338,7 +423,8 @@ def test_a_reply_that_cannot_be_read_is_503(odd: Any, reply: Response, stream: b
     replies.append(reply)
     with pytest.raises(UpstreamError, match="does not answer") as failure:
         nim.post(CHAT, json={"model": OURS, "messages": HELLO, "stream": stream})
-    assert failure.value.status == 503
+    body = failure.value.body()
+    assert (failure.value.status, body["type"]) == (503, "ServiceUnavailableError")
 
 
 @pytest.mark.parametrize(
@@ -358,7 +444,7 @@ def test_a_stream_that_breaks_off_inside_an_event_ends_with_an_error_of_its_own(
     reply = nim.raw("POST", CHAT, json={"model": OURS, "messages": HELLO, "stream": True})
     *before, error, end, _ = reply.text.split("\n\n")
     assert (before, end) == (begun, "data: [DONE]")
-    assert "does not answer" in json.loads(error.strip().removeprefix("data: "))["error"]["detail"]
+    assert "does not answer" in json.loads(error.strip().removeprefix("data: "))["error"]["message"]
 
 
 class Trickle:
