@@ -310,20 +310,53 @@ def test_a_base_model_that_cannot_be_read_keeps_no_other_from_being_served(
         assert no.value.status == 404
 
 
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"config.json": {"model_type": "their_own"}}, "their_own"),
+        (
+            {
+                "generation_config.json": {"eos_token_id": 9999},
+                "tokenizer_config.json": {"eos_token": None},
+            },
+            r"no token ends its replies.* name \[9999, None\], .* from 0 to 3",
+        ),
+    ],
+    ids=["a type of its own", "no end token"],
+)
 def test_a_model_that_could_not_be_loaded_is_404_with_the_reason(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, changed: dict[str, Any], why: str
 ) -> None:
     folder = make_checkpoint(tmp_path / "models" / OTHER)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "their_own"}))
+    for name, values in changed.items():
+        config = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(config | values))
     own = replace(
         settings, models_dir=tmp_path / "models", home=tmp_path / "home", nim_port=free_port(),
         port=free_port(),
     )  # fmt: skip
     with running_nim(own) as nim:
-        with pytest.raises(UpstreamError, match="cannot be served: .*their_own") as no:
+        with pytest.raises(UpstreamError, match=f"cannot be served: .*{why}") as no:
             nim.post(CHAT, json={"model": OTHER, "messages": HELLO})
         assert no.value.status == 404
+
+
+def test_an_end_of_turn_that_the_model_lacks_breaks_no_reply_that_may_not_end_yet(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "models" / OTHER)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<x{i}>" for i in range(6)]})
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+    tokenizer.save_pretrained(folder)
+    own = replace(
+        settings, models_dir=tmp_path / "models", home=tmp_path / "home", nim_port=free_port(),
+        port=free_port(),
+    )  # fmt: skip
+    body = {"model": OTHER, "prompt": "hi", "max_tokens": 20, "min_tokens": 20}
+    with running_nim(own) as nim:
+        for form in ({}, {"guided_regex": "[a-z]{20,}"}):
+            assert nim.post("/v1/completions", json=body | form)["usage"]["completion_tokens"] == 20
 
 
 def test_a_token_of_the_tokenizer_that_the_model_lacks_is_400_with_both_numbers(
