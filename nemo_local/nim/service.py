@@ -54,14 +54,14 @@ class NimService:
             UnknownModel, BadValue, Busy: before anything is written.
         """
         check_limits(request)
-        deadline = time.monotonic() + self._time_limit_s
+        arrived = time.monotonic()
         use = settle_tools(request.tools, request.tool_choice, request.parallel_tool_calls)
         if request.top_logprobs and not request.logprobs:
             raise BadValue("top_logprobs needs logprobs: true", "top_logprobs")
 
         tokens = request.max_completion_tokens or request.max_tokens
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
-        async with self._loaded(request.model, deadline) as lease:
+        async with self._loaded(request.model, arrived) as lease:
             checkpoint = lease.checkpoint
 
             def render() -> list[int]:
@@ -78,12 +78,12 @@ class NimService:
                 echoes=[""] * (request.n or 1),
                 include_usage=request.include_usage,
             )
-            return await self._begin(answer, request, lease, tokens, logprobs, deadline)
+            return await self._begin(answer, request, lease, tokens, logprobs, arrived)
 
     async def begin_completion(self, request: CompletionRequest) -> Answer:
         """Start to continue one or several texts. Raises as `begin_chat` does."""
         check_limits(request)
-        deadline = time.monotonic() + self._time_limit_s
+        arrived = time.monotonic()
         asked = _prompts(request.prompt)
         self._engine.check_room(len(asked) * (request.n or 1))
         if request.logprobs is not None and not 0 <= request.logprobs <= MAX_LOGPROBS:
@@ -92,7 +92,7 @@ class NimService:
             why = "those of the prompt's tokens are not computed; leave one of the two out"
             raise BadValue(f"echo cannot go with logprobs: {why}", "echo")
         tokens = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
-        async with self._loaded(request.model, deadline) as lease:
+        async with self._loaded(request.model, arrived) as lease:
             checkpoint = lease.checkpoint
             prompts = await asyncio.to_thread(_as_ids, asked, checkpoint)
             texts = [
@@ -109,11 +109,12 @@ class NimService:
                 echoes=[text for text in texts for _ in range(request.n or 1)],
                 include_usage=request.include_usage,
             )
-            return await self._begin(answer, request, lease, tokens, request.logprobs, deadline)
+            return await self._begin(answer, request, lease, tokens, request.logprobs, arrived)
 
     @asynccontextmanager
-    async def _loaded(self, model_id: str, deadline: float) -> AsyncIterator[Lease]:
+    async def _loaded(self, model_id: str, arrived: float) -> AsyncIterator[Lease]:
         """The model in memory, for as long as it takes to queue the replies."""
+        deadline = arrived + self._time_limit_s
         lease = self.models.lease(model_id)
         if lease is None:
             lease = await self._loading.run(
@@ -140,9 +141,10 @@ class NimService:
         lease: Lease,
         max_tokens: int | None,
         logprobs: int | None,
-        deadline: float,
+        arrived: float,
     ) -> Answer:
         """Check the rules, make the replies and hand them to the engine."""
+        deadline = arrived + self._time_limit_s
         checkpoint = answer.checkpoint
         longest = self.models.longest(lease)
         cut = longest if max_tokens is None else None
@@ -176,6 +178,7 @@ class NimService:
                 emit=partial(_emit, answer, calls, index),
                 matcher=await self._matcher(constraint, checkpoint, deadline),
                 pieces=bool(request.stream),
+                arrived=arrived,
                 deadline=deadline,
                 again=again,
             )
