@@ -77,14 +77,22 @@ class Checkpoint:
 
     def decode(self, ids: list[int]) -> str:
         """Text of token ids, without control tokens."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return self._decoded(ids, skip_special_tokens=True)
 
     def decode_calls(self, ids: list[int]) -> str:
         """Text of token ids, with the control tokens that mark tool calls."""
         if not self.dropped_ids:
             return self.decode(ids)
         kept = [i for i in ids if i not in self.dropped_ids]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=False))
+        return self._decoded(kept, skip_special_tokens=False)
+
+    def _decoded(self, ids: list[int], skip_special_tokens: bool) -> str:
+        # Cleaned text would be another one than that of the pieces of a stream.
+        return str(
+            self.tokenizer.decode(
+                ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
+            )
+        )
 
     def decode_token(self, token_id: int) -> tuple[str, list[int]]:
         """One token as text, and its bytes in UTF-8: the text of a part of a character is lost."""

@@ -81,6 +81,18 @@ def test_a_token_is_shown_with_the_space_that_its_bytes_have(checkpoint: Checkpo
     assert spaced.decode_token(vocabulary["▁is"]) == (" is", list(b" is"))
 
 
+def test_a_whole_reply_keeps_the_spaces_of_its_tokens_as_a_stream_does(
+    checkpoint: Checkpoint,
+) -> None:
+    words = Tokenizer(models.WordLevel({"yes": 0, ".": 1}, unk_token="."))  # joined with spaces
+    words.add_special_tokens(["<s>"])
+    made = PreTrainedTokenizerFast(tokenizer_object=words, clean_up_tokenization_spaces=True)
+    assert made.decode([0, 1]) == "yes."
+    for dropped in (frozenset[int](), frozenset({2})):
+        cleaning = replace(checkpoint, tokenizer=made, dropped_ids=dropped)
+        assert cleaning.decode([0, 1]) == cleaning.decode_calls([0, 1, 2]) == "yes ."
+
+
 def test_the_first_word_of_a_reply_keeps_its_space_where_a_text_begins_without() -> None:
     tokenizer, vocabulary = words_with_spaces()
     prompt = [vocabulary[word] for word in ("<s>", "▁The", "▁capital")]
