@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
+from xgrammar import CompiledGrammar
+
 from nemo_local.nim.answers import Answer
 from nemo_local.nim.aside import Aside
 from nemo_local.nim.call_stream import ReplyStream
@@ -160,6 +162,9 @@ class NimService:
                 lambda: self.models.make_cache_room(lease, tokens), deadline
             )
         constraint = constraint_of(request, answer.use)
+        grammar = None
+        if constraint is not None:
+            grammar = await self._grammar(constraint, checkpoint, deadline)
         choices = [
             (prompt, _with_seed(rule, number), number > 0)
             for prompt, rule in zip(answer.prompts, rules, strict=True)
@@ -176,7 +181,7 @@ class NimService:
                 adapter=lease.adapter,
                 stream=TextStream(decode, rule.stop, rule.min_tokens, prompt),
                 emit=partial(_emit, answer, calls, index),
-                matcher=await self._matcher(constraint, checkpoint, deadline),
+                matcher=Matcher(grammar) if grammar else None,
                 pieces=bool(request.stream),
                 arrived=arrived,
                 deadline=deadline,
@@ -187,15 +192,15 @@ class NimService:
         self._engine.submit(checkpoint.id, answer.replies)
         return answer
 
-    async def _matcher(
-        self, constraint: Constraint | None, checkpoint: Checkpoint, deadline: float
-    ) -> Matcher | None:
-        """The grammar of one reply, compiled aside where it is new; None for a free reply."""
-        if constraint is None:
-            return None
+    async def _grammar(
+        self, constraint: Constraint, checkpoint: Checkpoint, deadline: float
+    ) -> CompiledGrammar:
+        """The grammar of the replies, compiled aside where it is new."""
         grammars = checkpoint.grammars
-        compile_ = partial(grammars.matcher, constraint)
-        return grammars.known(constraint) or await self._compiling.run(compile_, deadline)
+        known = grammars.known(constraint)
+        if known is not None:
+            return known
+        return await self._compiling.run(partial(grammars.compiled, constraint), deadline)
 
     def _calls_of(self, loop: asyncio.AbstractEventLoop) -> LoopCalls:
         if self._calls is None or self._calls.loop is not loop:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, HTTPException
 from transformers import AutoTokenizer
+from xgrammar import CompiledGrammar, GrammarCompiler
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.settings import Settings
@@ -143,6 +144,23 @@ def test_guided_replies(openai: Any, form: dict, check: set) -> None:
         model=MODEL, messages=HELLO, max_tokens=40, extra_body=form
     )
     assert reply.choices[0].message.content in check
+
+
+def test_a_form_too_large_to_be_remembered_is_compiled_once_for_all_choices(
+    nim: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    compile_regex = GrammarCompiler.compile_regex
+
+    def count(compiler: GrammarCompiler, regex: str) -> CompiledGrammar:
+        compiled.append(regex)
+        return compile_regex(compiler, regex)
+
+    monkeypatch.setattr(GrammarCompiler, "compile_regex", count)
+    monkeypatch.setattr("nemo_local.nim.grammars.constraints.REMEMBERED_BYTES", 0)
+    body = {"model": MODEL, "messages": HELLO, "n": 4, "guided_regex": "[ab]{7}"}
+    texts = [one["message"]["content"] for one in nim.post(CHAT, json=body)["choices"]]
+    assert all(re.fullmatch("[ab]{7}", text) for text in texts) and len(compiled) == 1
 
 
 def test_plain_completions(openai: Any) -> None:
