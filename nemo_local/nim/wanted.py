@@ -195,8 +195,15 @@ class _Reading:
         if why:
             self.unusable[model_id] = why
             return
-        entry = checkpoint_in(folder, model_id, f"weights of {target.get('model_uri') or folder}")
-        written_ns = max(path.stat().st_mtime_ns for path in weight_files(folder))
+        source = f"weights of {target.get('model_uri') or folder}"
+        try:
+            entry = checkpoint_in(folder, model_id, source)
+            written_ns = max(path.stat().st_mtime_ns for path in weight_files(folder))
+        except (OSError, ValueError) as error:
+            self.unusable[model_id] = (
+                f"the weights in {folder} changed while they were read: {error}"
+            )
+            return
         self._add_base(WantedBase(entry, with_adapters, written_ns))
 
 

@@ -256,6 +256,29 @@ def test_a_target_that_comes_back_after_a_stored_model_of_its_id_has_its_own_wei
     assert models.get("ns/target@1").entry.path == tmp_path / "target"
 
 
+class Leaving(dict[str, Any]):
+    """A target whose weights are taken away while it is read: after the first look at them."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key == "model_uri" and self.pop("read", False):
+            Path(self["model_path"], "model.safetensors").unlink()
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self["read"] = key == "model_path"
+        return super().__getitem__(key)
+
+
+def test_weights_that_are_taken_away_while_they_are_looked_at_harm_no_other_model(
+    tmp_path: Path, models: Models, downloads: Downloads, target: Target
+) -> None:
+    target.targets[:] = [Leaving(target.target)]
+    target.models = ["ns/target@1", BASE]
+    state = reconciler_of(target, models, tmp_path).refresh()
+    assert state["models"] == [BASE, ADAPTER]
+    assert "changed while they were read" in state["failed"]["ns/target@1"]
+
+
 def test_weights_that_take_the_place_of_broken_ones_are_tried_at_the_next_look(
     tmp_path: Path, models: Models, target: Target
 ) -> None:
