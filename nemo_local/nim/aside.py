@@ -33,15 +33,15 @@ class Aside:
         Raises:
             TimeUp: the deadline (time.monotonic() seconds) came first.
         """
-        began = time.monotonic()
         submitted = self._threads.submit(work)
         waiting = asyncio.wrap_future(submitted)
         try:
-            left = None if deadline == math.inf else max(0.0, deadline - began)
+            left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
             await asyncio.wait([waiting], timeout=left)
             if not waiting.done():
-                waited = time.monotonic() - began
-                raise TimeUp(f"{self._what} took longer than a request may ({waited:.3g} s)")
+                raise TimeUp(
+                    f"{self._what} took longer than a request may; raise NEMO_LOCAL_REQUEST_TIMEOUT"
+                )
         except (TimeUp, asyncio.CancelledError):
             if not submitted.cancel():
                 submitted.add_done_callback(lambda future: _hand_over(future, unwanted))

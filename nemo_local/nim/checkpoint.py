@@ -132,7 +132,8 @@ def load_checkpoint(
     from safetensors only, and no code of the checkpoint runs.
 
     Raises:
-        Unservable: the folder is not a checkpoint that transformers can load.
+        Unservable: the folder is not a checkpoint that transformers can load, or nothing ends a
+            reply.
     """
     assert entry.path is not None, "only servable entries are loaded"
     disable_progress_bar()
@@ -207,7 +208,7 @@ def _written_with(
     tool_format: ToolFormat | None,
 ) -> dict[str, Any]:
     """The fields of a Checkpoint that follow from its tokenizer; token ids are below `size`."""
-    stop_ids = _stop_ids(model, tokenizer)
+    stop_ids = _stop_ids(model, tokenizer, size)
     tool_format = tool_format or format_of_template(str(tokenizer.chat_template or ""))
     return {
         "tokenizer": tokenizer,
@@ -250,10 +251,17 @@ def _dtype(entry: CatalogModel) -> torch.dtype:
     return torch.float32 if entry.num_parameters <= SMALL_MODEL else torch.bfloat16
 
 
-def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, size: int) -> list[int]:
+    """The tokens that end a reply; ids that the model cannot write, `size` or more, are no help."""
     given = model.generation_config.eos_token_id if model.generation_config else None
-    listed = given if isinstance(given, list) else [given]
-    ids = {i for i in [*listed, tokenizer.eos_token_id] if isinstance(i, int)}
+    listed = [*(given if isinstance(given, list) else [given]), tokenizer.eos_token_id]
+    ids = {i for i in listed if isinstance(i, int) and 0 <= i < size}
+    if not ids:
+        raise Unservable(
+            f"no token ends its replies: generation_config.json (eos_token_id) and the tokenizer "
+            f"(eos_token) name {listed}, and the model's ids are from 0 to {size - 1}; name one of "
+            "those"
+        )
     return sorted(ids)
 
 

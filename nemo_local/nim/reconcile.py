@@ -157,6 +157,8 @@ class Reconciler:
         served = set(self._models.ids())
         for model_id in [known for known in self._loaded if known not in served]:
             self._hub.delete(self._loaded.pop(model_id))
+        for model_id in self._loaded_bases.keys() - served:
+            del self._loaded_bases[model_id]
         self._failures.keep({**wanted.adapters, **wanted.stored})
 
     def _is_loaded(self, base: WantedBase | None) -> bool:

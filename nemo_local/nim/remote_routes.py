@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from nemo_local.core.client import AsyncClient, Unreachable, UpstreamError
 from nemo_local.core.completions import LAST_EVENT, event
-from nemo_local.core.errors import Invalid, PlatformError
+from nemo_local.core.errors import Invalid, PlatformError, invalid_field
 from nemo_local.core.web import json_object, unless_client_leaves
 from nemo_local.nim.errors import BadReply, BadValue, Busy, NimError, TimeUp, UnknownModel
 from nemo_local.nim.models import Served
@@ -56,7 +56,9 @@ class RemoteHandlers(BaseHandlers):
 
     async def forward(self, request: Request) -> Response:
         body = json_object(await request.body(), MAX_JSON_DEPTH)
-        model_id = str(body.get("model"))
+        model_id = body.get("model")
+        if not isinstance(model_id, str):
+            raise invalid_field("body", "model", "must be a string", model_id)
         with self._busy_while_loading(model_id):
             served = self._models.get(model_id)
         sent = {**body, "model": self._name_of(served)}

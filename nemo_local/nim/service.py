@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
+from xgrammar import CompiledGrammar
+
 from nemo_local.nim.answers import Answer
 from nemo_local.nim.aside import Aside
 from nemo_local.nim.call_stream import ReplyStream
@@ -54,14 +56,14 @@ class NimService:
             UnknownModel, BadValue, Busy: before anything is written.
         """
         check_limits(request)
-        deadline = time.monotonic() + self._time_limit_s
+        arrived = time.monotonic()
         use = settle_tools(request.tools, request.tool_choice, request.parallel_tool_calls)
         if request.top_logprobs and not request.logprobs:
             raise BadValue("top_logprobs needs logprobs: true", "top_logprobs")
 
         tokens = request.max_completion_tokens or request.max_tokens
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
-        async with self._loaded(request.model, deadline) as lease:
+        async with self._loaded(request.model, arrived) as lease:
             checkpoint = lease.checkpoint
 
             def render() -> list[int]:
@@ -78,12 +80,12 @@ class NimService:
                 echoes=[""] * (request.n or 1),
                 include_usage=request.include_usage,
             )
-            return await self._begin(answer, request, lease, tokens, logprobs, deadline)
+            return await self._begin(answer, request, lease, tokens, logprobs, arrived)
 
     async def begin_completion(self, request: CompletionRequest) -> Answer:
         """Start to continue one or several texts. Raises as `begin_chat` does."""
         check_limits(request)
-        deadline = time.monotonic() + self._time_limit_s
+        arrived = time.monotonic()
         asked = _prompts(request.prompt)
         self._engine.check_room(len(asked) * (request.n or 1))
         if request.logprobs is not None and not 0 <= request.logprobs <= MAX_LOGPROBS:
@@ -92,7 +94,7 @@ class NimService:
             why = "those of the prompt's tokens are not computed; leave one of the two out"
             raise BadValue(f"echo cannot go with logprobs: {why}", "echo")
         tokens = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
-        async with self._loaded(request.model, deadline) as lease:
+        async with self._loaded(request.model, arrived) as lease:
             checkpoint = lease.checkpoint
             prompts = await asyncio.to_thread(_as_ids, asked, checkpoint)
             texts = [
@@ -109,11 +111,12 @@ class NimService:
                 echoes=[text for text in texts for _ in range(request.n or 1)],
                 include_usage=request.include_usage,
             )
-            return await self._begin(answer, request, lease, tokens, request.logprobs, deadline)
+            return await self._begin(answer, request, lease, tokens, request.logprobs, arrived)
 
     @asynccontextmanager
-    async def _loaded(self, model_id: str, deadline: float) -> AsyncIterator[Lease]:
+    async def _loaded(self, model_id: str, arrived: float) -> AsyncIterator[Lease]:
         """The model in memory, for as long as it takes to queue the replies."""
+        deadline = arrived + self._time_limit_s
         lease = self.models.lease(model_id)
         if lease is None:
             lease = await self._loading.run(
@@ -140,9 +143,10 @@ class NimService:
         lease: Lease,
         max_tokens: int | None,
         logprobs: int | None,
-        deadline: float,
+        arrived: float,
     ) -> Answer:
         """Check the rules, make the replies and hand them to the engine."""
+        deadline = arrived + self._time_limit_s
         checkpoint = answer.checkpoint
         longest = self.models.longest(lease)
         cut = longest if max_tokens is None else None
@@ -158,6 +162,9 @@ class NimService:
                 lambda: self.models.make_cache_room(lease, tokens), deadline
             )
         constraint = constraint_of(request, answer.use)
+        grammar = None
+        if constraint is not None:
+            grammar = await self._grammar(constraint, checkpoint, deadline)
         choices = [
             (prompt, _with_seed(rule, number), number > 0)
             for prompt, rule in zip(answer.prompts, rules, strict=True)
@@ -174,8 +181,9 @@ class NimService:
                 adapter=lease.adapter,
                 stream=TextStream(decode, rule.stop, rule.min_tokens, prompt),
                 emit=partial(_emit, answer, calls, index),
-                matcher=await self._matcher(constraint, checkpoint, deadline),
+                matcher=Matcher(grammar) if grammar else None,
                 pieces=bool(request.stream),
+                arrived=arrived,
                 deadline=deadline,
                 again=again,
             )
@@ -184,15 +192,15 @@ class NimService:
         self._engine.submit(checkpoint.id, answer.replies)
         return answer
 
-    async def _matcher(
-        self, constraint: Constraint | None, checkpoint: Checkpoint, deadline: float
-    ) -> Matcher | None:
-        """The grammar of one reply, compiled aside where it is new; None for a free reply."""
-        if constraint is None:
-            return None
+    async def _grammar(
+        self, constraint: Constraint, checkpoint: Checkpoint, deadline: float
+    ) -> CompiledGrammar:
+        """The grammar of the replies, compiled aside where it is new."""
         grammars = checkpoint.grammars
-        compile_ = partial(grammars.matcher, constraint)
-        return grammars.known(constraint) or await self._compiling.run(compile_, deadline)
+        known = grammars.known(constraint)
+        if known is not None:
+            return known
+        return await self._compiling.run(partial(grammars.compiled, constraint), deadline)
 
     def _calls_of(self, loop: asyncio.AbstractEventLoop) -> LoopCalls:
         if self._calls is None or self._calls.loop is not loop:

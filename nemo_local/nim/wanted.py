@@ -147,14 +147,18 @@ class _Reading:
 
     def add_adapter(self, entity: dict[str, Any]) -> None:
         """An entity that is an adapter, if its base model is wanted and its files are there."""
+        model_id = f"{entity['namespace']}/{entity['name']}"
         base_id = _name_of(entity.get("base_model"))
         if base_id not in {*self.stored, *self.bases, *self._targets}:
             entry = self._catalog.get(base_id)
             base_id = entry.id if entry is not None else base_id
         carrier = self.stored.get(base_id) or self.bases.get(base_id)
         artifact = entity.get("artifact") or {}
-        if artifact.get("status") == "upload_completed" and carrier and carrier.with_adapters:
-            model_id = f"{entity['namespace']}/{entity['name']}"
+        if model_id in {*self.stored, *self.bases}:
+            self.unusable[model_id] = (
+                "it is an adapter with the id of a deployed model; register it under another name"
+            )
+        elif artifact.get("status") == "upload_completed" and carrier and carrier.with_adapters:
             self.adapters[model_id] = WantedAdapter(
                 model_id, entity["id"], artifact["files_url"], base_id
             )
@@ -169,13 +173,13 @@ class _Reading:
             if artifact.get("status") == "created":
                 self.coming.add(model_id)
         else:
-            base_entry = self._catalog.get(base)
+            base_entry, before = self._catalog.get(base), self.stored.get(model_id)
             self.stored[model_id] = WantedCheckpoint(
                 model_id,
                 entity["id"],
                 artifact["files_url"],
                 stand_in=base_entry is not None and base_entry.stand_in,
-                with_adapters=with_adapters,
+                with_adapters=with_adapters or (before is not None and before.with_adapters),
             )
 
     def _add_target(self, model_id: str, target: dict[str, Any], with_adapters: bool) -> None:
@@ -191,8 +195,15 @@ class _Reading:
         if why:
             self.unusable[model_id] = why
             return
-        entry = checkpoint_in(folder, model_id, f"weights of {target.get('model_uri') or folder}")
-        written_ns = max(path.stat().st_mtime_ns for path in weight_files(folder))
+        source = f"weights of {target.get('model_uri') or folder}"
+        try:
+            entry = checkpoint_in(folder, model_id, source)
+            written_ns = max(path.stat().st_mtime_ns for path in weight_files(folder))
+        except (OSError, ValueError) as error:
+            self.unusable[model_id] = (
+                f"the weights in {folder} changed while they were read: {error}"
+            )
+            return
         self._add_base(WantedBase(entry, with_adapters, written_ns))
 
 

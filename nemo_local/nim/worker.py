@@ -114,7 +114,8 @@ def _tokens(rows: list[Generation]) -> int:
 
 def give_up(row: Generation, metrics: Metrics) -> None:
     """End a reply that nobody waits for any more, or whose time is up."""
-    if row.cancelled:
+    overdue = row.overdue  # if so, cancelled when another choice of the request was given up
+    if not overdue:
         row.close()
     else:
         seconds = row.deadline - row.arrived
@@ -124,4 +125,4 @@ def give_up(row: Generation, metrics: Metrics) -> None:
                 "tokens; ask for fewer with max_tokens, or raise NEMO_LOCAL_REQUEST_TIMEOUT"
             )
         )
-    metrics.finished("abort" if row.cancelled else "timeout", row.arrived)
+    metrics.finished("timeout" if overdue else "abort", row.arrived)

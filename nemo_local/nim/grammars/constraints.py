@@ -104,8 +104,8 @@ class Grammars:
         """What each token stands for in UTF-8, be it a part of a character."""
         return list(self._info.decoded_vocab)
 
-    def known(self, constraint: Constraint) -> Matcher | None:
-        """A matcher at the start of a reply whose form was asked for before; else None.
+    def known(self, constraint: Constraint) -> xgrammar.CompiledGrammar | None:
+        """The grammar of a form that was asked for before; else None.
 
         Raises:
             BadValue: the form is too large to be compiled.
@@ -116,10 +116,14 @@ class Grammars:
             if compiled is None:
                 return None
             self._compiled.move_to_end(key)
-        return Matcher(compiled)
+        return compiled
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """A matcher at the start of a reply.
+        """A matcher at the start of a reply. Raises as `compiled` does."""
+        return Matcher(self.compiled(constraint))
+
+    def compiled(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
+        """The grammar of a form, compiled unless it is known.
 
         Raises:
             BadValue: the schema, expression or grammar cannot be compiled; says why.
@@ -141,7 +145,7 @@ class Grammars:
             while self._bytes > REMEMBERED_BYTES and len(self._compiled) > 1:
                 _, oldest = self._compiled.popitem(last=False)
                 self._bytes -= oldest.memory_size_bytes
-        return Matcher(compiled)
+        return compiled
 
     def _compile(self, constraint: Constraint) -> xgrammar.CompiledGrammar:
         compiler, value = self._compiler, constraint.value

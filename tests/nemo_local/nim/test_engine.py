@@ -175,6 +175,23 @@ def test_a_reply_that_takes_too_long_is_given_up(writer: Writer) -> None:
     assert writer.write(writer.generation("Hello"))[0].error is None
 
 
+def test_a_reply_whose_time_is_up_counts_so_when_another_of_its_request_ended_first(
+    checkpoint: Checkpoint,
+) -> None:
+    metrics = Metrics()
+    engine = Engine(metrics, threads=1)
+    engine.start()
+    engine.add(checkpoint)
+    writer = Writer(checkpoint, engine)
+    late = [writer.generation("Hello") for _ in range(2)]
+    for reply in late:
+        reply.deadline = reply.arrived
+    late[1].cancelled = True
+    writer.write(*late)
+    engine.stop()
+    assert 'request_success_total{finished_reason="timeout"} 2' in metrics.text(0, 0, 0.0)
+
+
 def test_a_full_queue_refuses_and_asks_to_retry(checkpoint: Checkpoint) -> None:
     engine = Engine(Metrics(), max_waiting=2)
     writer = Writer(checkpoint, engine)

@@ -1,6 +1,7 @@
 """What is served follows what is deployed."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -21,21 +22,33 @@ from tests.tiny_checkpoint import catalog_of, entry, make_checkpoint
 
 BASE = "meta/tiny"
 ADAPTER = "ns/a@v1"
+WHOLE = "ns/whole"
+
+
+def whole(entity_id: str) -> dict[str, Any]:
+    """An entity whose files are those of a whole model."""
+    artifact = {"status": "upload_completed", "files_url": f"hf://{WHOLE}"}
+    return {"id": entity_id, "artifact": artifact}
 
 
 class Platform:
-    """A deployment of the base model, an adapter for it, and the commits of the Data Store."""
+    """Deployments of the base model, one for each of `nims`, an adapter for it, a whole model that
+    nobody deploys, and the commits of the Data Store."""
 
     base_url = "http://platform"
 
-    def __init__(self, files_url: str = "hf://ns/a@v1", nim: dict[str, Any] | None = None) -> None:
-        self.config: Any = {"model": BASE, "nim_deployment": nim or {}}
+    def __init__(
+        self, files_url: str = "hf://ns/a@v1", nims: Sequence[dict[str, Any]] = ({},)
+    ) -> None:
+        self.configs: Any = [{"model": BASE, "nim_deployment": nim} for nim in nims]
         self.status = "ready"
         self.artifact = {"status": "upload_completed", "files_url": files_url}
         self.commits = {"/v1/hf/api/models/ns/a/revision/v1": "1", "/v1/hf/api/models/ns/a": "1"}
+        self.commits[f"/v1/hf/api/models/{WHOLE}"] = "1"
         self.asked: list[str] = []
         self.models = [BASE]
-        self.entities: dict[str, Any] = {}
+        self.adapter: dict[str, Any] = {"id": "model-1", "namespace": "ns", "name": "a@v1"}
+        self.entities: dict[str, Any] = {f"/v1/models/{WHOLE}": whole("model-2")}
         self.targets: list[dict[str, Any]] = []
         self.base = BASE
 
@@ -47,18 +60,17 @@ class Platform:
         if path in self.commits:
             return {"sha": self.commits[path]}
         status = {"status": self.status, "description": "as it was"}
-        adapter = {"id": "model-1", "namespace": "ns", "name": "a@v1", "base_model": self.base}
-        pages = {
-            "/v1/deployment/model-deployments": {
-                "models": self.models, "config": self.config, "status_details": status
-            },
-            "/v1/models": {**adapter, "artifact": self.artifact},
-        }  # fmt: skip
-        if path == "/v1/customization/targets":
-            return {"data": self.targets, "pagination": {"total_pages": 1}}
+        pages: dict[str, list[dict[str, Any]]] = {
+            "/v1/deployment/model-deployments": [
+                {"models": self.models, "config": config, "status_details": status}
+                for config in self.configs
+            ],
+            "/v1/models": [self.adapter | {"base_model": self.base, "artifact": self.artifact}],
+            "/v1/customization/targets": self.targets,
+        }
         if path not in pages:
             raise UpstreamError(404, {"detail": "not found"}, path)
-        return {"data": [pages[path]], "pagination": {"total_pages": 1}}
+        return {"data": pages[path], "pagination": {"total_pages": 1}}
 
 
 class Models(Registry):
@@ -94,10 +106,12 @@ class Downloads:
         self.commits: list[str] = []
         self.error: Exception | None = None
 
-    def __call__(self, repo_id: str, *, revision: str, **options: object) -> None:
+    def __call__(self, repo_id: str, *, revision: str, local_dir: Path, **options: object) -> None:
         self.commits.append(revision)
         if self.error:
             raise self.error
+        if repo_id == WHOLE:
+            make_checkpoint(local_dir)
 
 
 @pytest.fixture
@@ -116,15 +130,45 @@ def reconciler_of(platform: Any, models: Models, folder: Path) -> Reconciler:
     return Reconciler(models, catalog, platform, Hub(platform, None, folder / "adapters"))
 
 
+WITHOUT = {"disable_lora_support": True}
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["of the catalogue", "stored"])
 @pytest.mark.parametrize(
-    ("nim", "wanted"), [({}, [ADAPTER]), ({"disable_lora_support": True}, [])], ids=str
+    ("nims", "wanted"),
+    [([{}], True), ([WITHOUT], False), ([{}, WITHOUT], True), ([WITHOUT, {}], True)],
+    ids=["with", "without", "with and without", "without and with"],
 )
-def test_a_deployment_without_lora_support_serves_no_adapters(
-    tmp_path: Path, models: Models, downloads: Downloads, nim: dict[str, Any], wanted: list[str]
+def test_adapters_are_served_where_a_deployment_of_their_model_has_lora_support(
+    tmp_path: Path,
+    models: Models,
+    downloads: Downloads,
+    nims: list[dict[str, Any]],
+    wanted: bool,
+    stored: bool,
 ) -> None:
-    reconciler = reconciler_of(Platform(nim=nim), models, tmp_path)
-    state = reconciler.refresh()
-    assert (state["models"], state["failed"]) == ([BASE, *wanted], {})
+    platform = Platform(nims=nims)
+    if stored:
+        platform.base, platform.models = WHOLE, [WHOLE]
+    state = reconciler_of(platform, models, tmp_path).refresh()
+    assert (state["models"], state["failed"]) == ([platform.base, *[ADAPTER] * wanted], {})
+
+
+@pytest.mark.parametrize("kind", ["catalogue", "target", "stored"])
+def test_an_adapter_takes_no_deployed_model_of_its_id_away(
+    tmp_path: Path, models: Models, downloads: Downloads, kind: str
+) -> None:
+    platform = Target(make_checkpoint(tmp_path / "target"))
+    names = {"catalogue": BASE, "target": "ns/target@1", "stored": WHOLE}
+    platform.models = [*names.values()]
+    namespace, _, name = names[kind].partition("/")
+    platform.adapter |= {"namespace": namespace, "name": name}
+    reconciler = reconciler_of(platform, models, tmp_path)
+    for _ in range(2):
+        state = reconciler.refresh()
+        assert set(state["models"]) == set(platform.models)
+        assert "id of a deployed model" in state["failed"].pop(names[kind])
+        assert not state["failed"] and models.get(names[kind]).folder is None
 
 
 def test_what_a_deployment_that_has_failed_names_is_still_wanted(
@@ -196,6 +240,43 @@ def test_weights_that_take_the_place_of_others_in_a_folder_are_loaded(
     os.utime(tmp_path / "target" / "model.safetensors")
     reconciler.refresh()
     assert models.get("ns/target@1") is not first
+
+
+def test_a_target_that_comes_back_after_a_stored_model_of_its_id_has_its_own_weights_again(
+    tmp_path: Path, models: Models, downloads: Downloads, target: Target
+) -> None:
+    reconciler = reconciler_of(target, models, tmp_path)
+    assert reconciler.refresh()["models"] == ["ns/target@1"]
+    target.targets.clear()
+    target.entities["/v1/models/ns/target%401"] = whole("model-3")
+    reconciler.refresh()
+    assert models.get("ns/target@1").entry.path != tmp_path / "target"
+    target.targets.append(target.target)
+    reconciler.refresh()
+    assert models.get("ns/target@1").entry.path == tmp_path / "target"
+
+
+class Leaving(dict[str, Any]):
+    """A target whose weights are taken away while it is read: after the first look at them."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if key == "model_uri" and self.pop("read", False):
+            Path(self["model_path"], "model.safetensors").unlink()
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self["read"] = key == "model_path"
+        return super().__getitem__(key)
+
+
+def test_weights_that_are_taken_away_while_they_are_looked_at_harm_no_other_model(
+    tmp_path: Path, models: Models, downloads: Downloads, target: Target
+) -> None:
+    target.targets[:] = [Leaving(target.target)]
+    target.models = ["ns/target@1", BASE]
+    state = reconciler_of(target, models, tmp_path).refresh()
+    assert state["models"] == [BASE, ADAPTER]
+    assert "changed while they were read" in state["failed"]["ns/target@1"]
 
 
 def test_weights_that_take_the_place_of_broken_ones_are_tried_at_the_next_look(

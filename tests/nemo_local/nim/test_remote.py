@@ -135,6 +135,21 @@ def test_a_body_that_no_json_could_repeat_is_422_whatever_its_type(
         assert refusal.value.status == 422
 
 
+@pytest.mark.parametrize("body", [{}, {"model": None}, {"model": 5}, {"model": [OURS]}], ids=str)
+def test_a_request_that_names_no_model_is_422_whoever_computes(
+    engines: Any, body: dict[str, Any]
+) -> None:
+    asked = {CHAT: {"messages": HELLO}, "/v1/embeddings": {"input": "a"}}
+    for engine in engines:
+        nim = Client(str(engine.base_url).removesuffix("/v1/"), engine.api_key)
+        for path, rest in asked.items():
+            with pytest.raises(UpstreamError) as refusal:
+                nim.post(path, json=rest | body)
+            assert refusal.value.status == 422
+            assert refusal.value.response_body["detail"][0]["loc"] == ["body", "model"]
+        nim.close()
+
+
 def fake_vllm(loaded: dict[str, str], load_path: str, lists: bool = False) -> FastAPI:
     """The routes of vLLM or SGLang that load adapters and maybe list them, as they answer."""
     app = FastAPI()

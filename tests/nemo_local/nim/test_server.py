@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, HTTPException
 from transformers import AutoTokenizer
+from xgrammar import CompiledGrammar, GrammarCompiler
 
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.settings import Settings
@@ -145,6 +146,23 @@ def test_guided_replies(openai: Any, form: dict, check: set) -> None:
     assert reply.choices[0].message.content in check
 
 
+def test_a_form_too_large_to_be_remembered_is_compiled_once_for_all_choices(
+    nim: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    compile_regex = GrammarCompiler.compile_regex
+
+    def count(compiler: GrammarCompiler, regex: str) -> CompiledGrammar:
+        compiled.append(regex)
+        return compile_regex(compiler, regex)
+
+    monkeypatch.setattr(GrammarCompiler, "compile_regex", count)
+    monkeypatch.setattr("nemo_local.nim.grammars.constraints.REMEMBERED_BYTES", 0)
+    body = {"model": MODEL, "messages": HELLO, "n": 4, "guided_regex": "[ab]{7}"}
+    texts = [one["message"]["content"] for one in nim.post(CHAT, json=body)["choices"]]
+    assert all(re.fullmatch("[ab]{7}", text) for text in texts) and len(compiled) == 1
+
+
 def test_plain_completions(openai: Any) -> None:
     reply = openai.completions.create(
         model=MODEL, prompt=["What time", "Please add"], n=2, echo=True, seed=1
@@ -196,18 +214,20 @@ def test_many_clients_at_once_each_get_their_own_reply(openai: Any) -> None:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_request_ends_at_its_time_limit(tmp_path: Path, settings: Settings, stream: bool) -> None:
     hasty = replace(
-        settings, home=tmp_path, port=free_port(), nim_port=free_port(), request_timeout_s=1e-9
+        settings, home=tmp_path, port=free_port(), nim_port=free_port(), request_timeout_s=1e-3
     )
     with running_nim(hasty) as client:
         body = {"model": MODEL, "messages": HELLO, "stream": stream}
         if stream:
             text = client.raw("POST", CHAT, json=body).text
-            assert '"code": 504' in text and text.endswith("data: [DONE]\n\n")
+            assert '"code": 504' in text and "within 0.001 s" in text
+            assert text.endswith("data: [DONE]\n\n")
             return
         with pytest.raises(UpstreamError) as caught:
             client.post(CHAT, json=body)
     assert caught.value.status == 504
-    assert "NEMO_LOCAL_REQUEST_TIMEOUT" in caught.value.response_body["message"]
+    message = caught.value.response_body["message"]
+    assert "within 0.001 s" in message and "NEMO_LOCAL_REQUEST_TIMEOUT" in message
 
 
 def test_a_chat_while_models_are_still_loaded_is_503_and_not_404(
@@ -310,20 +330,53 @@ def test_a_base_model_that_cannot_be_read_keeps_no_other_from_being_served(
         assert no.value.status == 404
 
 
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"config.json": {"model_type": "their_own"}}, "their_own"),
+        (
+            {
+                "generation_config.json": {"eos_token_id": 9999},
+                "tokenizer_config.json": {"eos_token": None},
+            },
+            r"no token ends its replies.* name \[9999, None\], .* from 0 to 3",
+        ),
+    ],
+    ids=["a type of its own", "no end token"],
+)
 def test_a_model_that_could_not_be_loaded_is_404_with_the_reason(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, changed: dict[str, Any], why: str
 ) -> None:
     folder = make_checkpoint(tmp_path / "models" / OTHER)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "their_own"}))
+    for name, values in changed.items():
+        config = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(config | values))
     own = replace(
         settings, models_dir=tmp_path / "models", home=tmp_path / "home", nim_port=free_port(),
         port=free_port(),
     )  # fmt: skip
     with running_nim(own) as nim:
-        with pytest.raises(UpstreamError, match="cannot be served: .*their_own") as no:
+        with pytest.raises(UpstreamError, match=f"cannot be served: .*{why}") as no:
             nim.post(CHAT, json={"model": OTHER, "messages": HELLO})
         assert no.value.status == 404
+
+
+def test_an_end_of_turn_that_the_model_lacks_breaks_no_reply_that_may_not_end_yet(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "models" / OTHER)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<x{i}>" for i in range(6)]})
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+    tokenizer.save_pretrained(folder)
+    own = replace(
+        settings, models_dir=tmp_path / "models", home=tmp_path / "home", nim_port=free_port(),
+        port=free_port(),
+    )  # fmt: skip
+    body = {"model": OTHER, "prompt": "hi", "max_tokens": 20, "min_tokens": 20}
+    with running_nim(own) as nim:
+        for form in ({}, {"guided_regex": "[a-z]{20,}"}):
+            assert nim.post("/v1/completions", json=body | form)["usage"]["completion_tokens"] == 20
 
 
 def test_a_token_of_the_tokenizer_that_the_model_lacks_is_400_with_both_numbers(
