@@ -204,20 +204,30 @@ def test_a_patched_model_is_loaded_in_place_of_the_old_one(
     assert MODEL in served(openai)
 
 
+EXTERNAL = {"host_url": "http://x", "api_key": "sk-1"}
+
+
 @pytest.mark.parametrize(
-    "config",
+    ("config", "words"),
     [
-        pytest.param({"model": MODEL}, id="no nim_deployment"),
-        pytest.param({"nim_deployment": NIM}, id="no model"),
-        pytest.param({"model": MODEL, "nim_deployment": {"gpu": "one"}}, id="mistyped"),
+        pytest.param({"model": MODEL}, "nim_deployment is missing", id="no nim_deployment"),
+        pytest.param({"nim_deployment": NIM}, "name a model here", id="no model"),
         pytest.param(
-            {"model": MODEL, "external_endpoint": {"host_url": "http://x", "api_key": "sk-1"}},
+            {"model": MODEL, "nim_deployment": {**NIM, "gpu": "one"}},
+            "unable to parse string as an integer",
+            id="mistyped",
+        ),
+        pytest.param(
+            {"model": MODEL, "nim_deployment": NIM, "external_endpoint": EXTERNAL},
+            "NEMO_LOCAL_NIM_URL",
             id="external endpoint",
         ),
     ],
 )
-def test_a_configuration_nothing_can_follow_is_422(sdk: NeMoMicroservices, config: Any) -> None:
-    with pytest.raises(APIStatusError) as caught:
+def test_a_configuration_nothing_can_follow_is_422_and_says_why(
+    sdk: NeMoMicroservices, config: Any, words: str
+) -> None:
+    with pytest.raises(APIStatusError, match=words) as caught:
         sdk.deployment.model_deployments.create(name="bad", config=config)
     assert caught.value.status_code == 422 and "sk-1" not in str(caught.value)
 
