@@ -143,13 +143,14 @@ def test_a_deployment_from_a_stored_configuration(
     store(running, "acme/beside", make_adapter(tmp_path / "a", 1), **adapter)
     assert "acme/beside" in refresh(running)["models"]
     configs = sdk.deployment.configs
-    configs.create(
-        name="tiny",
-        namespace="acme",
-        model="acme/tiny-chat",
-        nim_deployment={**NIM, "disable_lora_support": True},  # type: ignore[typeddict-item]
-    )
-    assert configs.retrieve("tiny", namespace="acme").model == "acme/tiny-chat"
+    nim: Any = {
+        **NIM, "disable_lora_support": True, "pvc_size": "25Gi",
+        "additional_envs": {"NIM_MODEL_PROFILE": "p"},
+    }  # fmt: skip
+    configs.create(name="tiny", namespace="acme", model="acme/tiny-chat", nim_deployment=nim)
+    config = configs.retrieve("tiny", namespace="acme")
+    assert config.model == "acme/tiny-chat" and config.nim_deployment is not None
+    assert nim.items() <= config.nim_deployment.to_dict().items()
     assert "tiny" in [config.name for config in configs.list().data]
     updated = configs.update("tiny", namespace="acme", description="a tiny one")
     assert updated.description == "a tiny one" and updated.nim_deployment is not None

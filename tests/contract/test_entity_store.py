@@ -252,6 +252,25 @@ def test_a_model_is_found_by_the_name_of_its_embedded_base(sdk):
     assert list(sdk.models.list(filter={"base_model": "meta"})) == []
 
 
+def test_what_an_entity_says_of_owners_hubs_providers_and_prompts_is_kept(sdk):
+    owner = {"created_by": "ann", "access_policies": {"read": "all"}}
+    dataset = sdk.datasets.create(
+        name="d",
+        files_url="hf://datasets/a/b",
+        hf_endpoint="https://hub.example",
+        ownership=owner,
+    )
+    assert dataset == sdk.datasets.retrieve("d", namespace="default")
+    assert (dataset.hf_endpoint, dataset.ownership) == ("https://hub.example", owner)
+    prompt = {"system_prompt": "be brief", "icl_few_shot_examples": "a -> b"}
+    model = sdk.models.create(name="m", prompt=prompt, model_providers=["ns/hosted"])
+    sdk.models.create(name="plain")
+    assert model == sdk.models.retrieve("m", namespace="default")
+    assert model.prompt.system_prompt == "be brief" and model.model_providers == ["ns/hosted"]
+    for filter, name in ((True, "m"), (False, "plain"), ({"system_prompt": "be brief"}, "m")):
+        assert [found.name for found in sdk.models.list(filter={"prompt": filter})] == [name]
+
+
 def test_an_unknown_search_does_not_empty_a_list(control_plane):
     client = control_plane.client()
     client.post("/v1/models", json={"name": "m", "custom_fields": {"item": "adapter"}})

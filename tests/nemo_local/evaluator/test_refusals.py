@@ -118,7 +118,10 @@ def test_a_task_we_cannot_run_is_refused_by_name(
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        pytest.param({"type": "rag", "rag": {}}, "target type 'rag'", id="rag"),
+        *(
+            pytest.param({"type": kind, kind: {}}, f"target type '{kind}'", id=kind)
+            for kind in ("rag", "retriever")
+        ),
         pytest.param({"type": "rows", "rows": []}, "has no 'rows'", id="no rows"),
         pytest.param({"type": "rows", "rows": ["a", 1]}, "'target', 'rows', 0", id="no object"),
         pytest.param("ns/absent", "evaluation target 'ns/absent' not found", id="reference"),

@@ -163,6 +163,20 @@ def test_plain_completions(openai: Any) -> None:
     assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
 
 
+def test_fields_that_nothing_here_follows_change_no_reply(openai: Any) -> None:
+    options: dict[str, Any] = {"model": MODEL, "max_tokens": 5, "temperature": 0}
+    ignored: dict[str, Any] = {"user": "ann", "logit_bias": {"5": -100}}
+    chats = [
+        openai.chat.completions.create(messages=HELLO, **options, **more).choices[0].message
+        for more in ({}, {**ignored, "extra_body": {"chat_template_kwargs": {"thinking": True}}})
+    ]
+    texts = [
+        openai.completions.create(prompt="Hello", **options, **more).choices[0].text
+        for more in ({}, {**ignored, "best_of": 3, "suffix": "end"})
+    ]
+    assert chats[0] == chats[1] and texts[0] == texts[1]
+
+
 def test_max_tokens_beyond_the_context_are_cut(openai: Any) -> None:
     reply = openai.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=5000, extra_body={"ignore_eos": True}
