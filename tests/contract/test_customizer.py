@@ -304,7 +304,7 @@ def test_what_is_no_whole_model_is_not_deployed_and_says_why(running, sdk, model
     sdk.models.delete("a@v1", namespace="ns")
 
 
-def test_cancel_ends_a_job_before_it_is_trained(running, sdk):
+def test_a_job_that_is_cancelled_while_it_trains_ends_early_and_its_model_has_failed(running, sdk):
     job = create(sdk, hyperparameters={**TUTORIAL, "epochs": 500})
     eventually(lambda: sdk.customization.jobs.status(job.id).steps_completed > 0, "the job trains")
     assert sdk.customization.jobs.cancel(job.id).status in ("cancelling", "cancelled")

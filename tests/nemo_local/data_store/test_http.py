@@ -55,7 +55,9 @@ def stored(client):
         ("bytes=-0", 416, None),
     ],
 )
-def test_ranges(stored, header, status, body):
+def test_a_range_of_a_file_comes_alone_and_one_beyond_its_end_is_refused(
+    stored, header, status, body
+):
     answer = stored.get(RESOLVE, headers={"range": header})
     assert answer.status_code == status
     if body:

@@ -400,7 +400,7 @@ def test_filters_find_by_status(make: Make, nowhere: str) -> None:
     assert service.find(ListQuery(filter={"status": "ready"})).total == 0
 
 
-def test_duplicates_and_unknown_names(make: Make, nowhere: str) -> None:
+def test_a_name_that_is_taken_unknown_or_unusable_is_refused(make: Make, nowhere: str) -> None:
     service = make(nowhere)
     service.create(body(SERVED))
     with pytest.raises(Conflict, match="model deployment already exists: ns/d"):

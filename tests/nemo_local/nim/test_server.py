@@ -66,7 +66,7 @@ def test_a_chat_reply_has_the_contracts_shape(nim: Client) -> None:
     assert again["choices"][0]["message"] == choice["message"]
 
 
-def test_choices_seeds_and_logprobs(openai: Any) -> None:
+def test_a_seed_repeats_its_choices_and_each_token_tells_its_likelihood(openai: Any) -> None:
     def ask(seed: int) -> Any:
         return openai.chat.completions.create(
             model=MODEL, messages=HELLO, max_tokens=8, n=3, seed=seed, logprobs=True,
@@ -138,14 +138,18 @@ def test_an_echo_is_the_prompt_to_the_letter(openai: Any) -> None:
         ),
     ],
 )
-def test_guided_replies(openai: Any, form: dict, check: set) -> None:
+def test_a_guided_reply_has_the_form_wherever_the_guide_stands(
+    openai: Any, form: dict, check: set
+) -> None:
     reply = openai.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=40, extra_body=form
     )
     assert reply.choices[0].message.content in check
 
 
-def test_plain_completions(openai: Any) -> None:
+def test_a_text_completion_takes_several_prompts_or_ids_and_streams_the_same_text(
+    openai: Any,
+) -> None:
     reply = openai.completions.create(
         model=MODEL, prompt=["What time", "Please add"], n=2, echo=True, seed=1
     )
