@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from nemo_local.core.middleware import signature
 from nemo_local.data_store.errors import HubError
 from nemo_local.data_store.hub import HUB, TAGS, Download, HubRoute
-from nemo_local.data_store.schemas import LfsBatch, LfsObject
+from nemo_local.data_store.schemas import SHA256, LfsBatch, LfsObject
 from nemo_local.data_store.service import DataStoreService, RepoType
 
 LFS_JSON = "application/vnd.git-lfs+json"
@@ -81,7 +82,7 @@ def lfs_router(service: DataStoreService) -> APIRouter:
 
     @urls.get(HUB + "/lfs/{oid}")
     def download(oid: str) -> Response:
-        if len(oid) != 64 or not oid.isalnum() or service.blobs.size(oid) is None:
+        if not re.fullmatch(SHA256, oid) or service.blobs.size(oid) is None:
             raise HubError(404, f"LFS object {oid!r} not found", "EntryNotFound")
         return Download(service.blobs.path(oid), media_type="application/octet-stream")
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+SHA256 = "^[0-9a-f]{64}$"
+
 
 class RepoReference(BaseModel):
     """The body of `repos/create` and `repos/delete`; no type means a model."""
@@ -34,7 +36,7 @@ class BranchRequest(BaseModel):
 
 
 class LfsObject(BaseModel):
-    oid: str = Field(pattern="^[0-9a-f]{64}$")
+    oid: str = Field(pattern=SHA256)
     size: int = Field(ge=0)
 
 

@@ -239,6 +239,9 @@ def test_a_target_that_is_downloaded_carries_adapters(running, sdk, tmp_path, ba
         artifact = {"files_url": "hf://ns/own", "status": "upload_completed"}
         sdk.models.create(name="own", namespace="ns", artifact=artifact)
         target["base_model"] = base
+    else:
+        target["hf_endpoint"] = running.hub_url
+        target["tokenizer"] = {"additional_special_tokens": ["<|tool_call|>"]}
     deploy(sdk, "own", base)
     path = {"target_name": "own@1", "namespace": "ns"}
     sdk.customization.targets.create(name="own@1", namespace="ns", **target)
@@ -260,6 +263,9 @@ def test_a_target_that_is_downloaded_carries_adapters(running, sdk, tmp_path, ba
     assert messages[-1] == "EntityHandler_1_Completed" and "ModelNotServed" not in messages
     client = running.openai()
     assert client.models.retrieve(output).parent == base
+    messages = [{"role": "user", "content": "add 1"}]
+    answer = client.chat.completions.create(model=output, messages=messages, max_tokens=3)
+    assert answer.model == output and answer.usage.completion_tokens > 0
     sdk.deployment.model_deployments.delete("own", namespace="ns")
     assert output not in [entry.id for entry in client.models.list()]
     sdk.customization.targets.delete("own@1", namespace="ns")
@@ -298,7 +304,7 @@ def test_what_is_no_whole_model_is_not_deployed_and_says_why(running, sdk, model
     sdk.models.delete("a@v1", namespace="ns")
 
 
-def test_cancel_ends_a_job_before_it_is_trained(running, sdk):
+def test_a_job_that_is_cancelled_while_it_trains_ends_early_and_its_model_has_failed(running, sdk):
     job = create(sdk, hyperparameters={**TUTORIAL, "epochs": 500})
     eventually(lambda: sdk.customization.jobs.status(job.id).steps_completed > 0, "the job trains")
     assert sdk.customization.jobs.cancel(job.id).status in ("cancelling", "cancelled")
@@ -343,6 +349,12 @@ def test_configs_and_targets_through_the_sdk(sdk):
     assert config.target.model_path == MODEL
     changed = sdk.customization.configs.update("c@v1", namespace="ns", max_seq_length=32)
     assert (changed.max_seq_length, changed.warning_message) == (32, None)
+    several = {**option, "num_gpus": 4, "micro_batch_size": 1}
+    changed = sdk.customization.configs.update(
+        "c@v1", namespace="ns", add_training_options=[several]
+    )
+    (known,) = changed.training_options
+    assert (known.num_gpus, known.micro_batch_size) == (4, 1)
     off = sdk.customization.targets.update("t@1", namespace="ns", enabled=False)
     assert off.enabled is False
     with pytest.raises(UnprocessableEntityError, match="is not enabled"):

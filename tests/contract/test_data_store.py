@@ -23,6 +23,8 @@ from huggingface_hub.lfs import lfs_upload, post_lfs_batch_info
 
 from nemo_local.pocket_dataset import REPO
 from tests.conftest import running_control_plane
+from utils import xlam
+from utils.data_store import load_rows
 
 pytestmark = pytest.mark.contract
 
@@ -314,6 +316,46 @@ def test_datasets_loads_the_three_splits(hf, folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "{'train': 20, 'validation': 20, 'test': 20}" in done.stdout
     assert "question 3" in done.stdout
+
+
+def test_rows_that_the_hf_command_uploads_are_those_that_the_notebooks_load(
+    control_plane, tmp_path
+):
+    row = {"query": "q", "tools": "[]", "answers": "[]"}
+    (tmp_path / "rows.jsonl").write_bytes(jsonl([row]))
+    command = "upload me/rows rows.jsonl data/train.jsonl --repo-type dataset".split()
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": control_plane.hub_url,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    }
+    subprocess.run(
+        [Path(sys.executable).with_name("hf"), *command], cwd=tmp_path, env=environment, check=True
+    )
+    rows = load_rows(control_plane.hub_url, "me/rows", None, columns=xlam.COLUMNS)
+    assert list(rows) == [row | {"id": "row 1"}]
+
+
+PUSH = """
+import datasets
+rows = datasets.Dataset.from_dict({"query": ["a"]})
+try:
+    rows.push_to_hub("ns/xlam", token="any")
+except FileNotFoundError as error:
+    print("refused:", error)
+rows.to_parquet("hf://datasets/ns/xlam/data/train.parquet")
+"""
+
+
+def test_push_to_hub_of_datasets_fails_and_writing_the_file_does_what_it_should(hf, tmp_path):
+    environment = {**os.environ, "HF_ENDPOINT": hf.endpoint, "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run(
+        [sys.executable, "-c", PUSH], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "refused:" in done.stdout and ".parquet" in done.stdout
+    assert hf.list_repo_files(**DATASET) == [".gitattributes", "data/train.parquet"]
 
 
 def test_the_pocket_data_set_is_published(platform, tmp_path):

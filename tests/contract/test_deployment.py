@@ -143,13 +143,14 @@ def test_a_deployment_from_a_stored_configuration(
     store(running, "acme/beside", make_adapter(tmp_path / "a", 1), **adapter)
     assert "acme/beside" in refresh(running)["models"]
     configs = sdk.deployment.configs
-    configs.create(
-        name="tiny",
-        namespace="acme",
-        model="acme/tiny-chat",
-        nim_deployment={**NIM, "disable_lora_support": True},  # type: ignore[typeddict-item]
-    )
-    assert configs.retrieve("tiny", namespace="acme").model == "acme/tiny-chat"
+    nim: Any = {
+        **NIM, "disable_lora_support": True, "pvc_size": "25Gi",
+        "additional_envs": {"NIM_MODEL_PROFILE": "p"},
+    }  # fmt: skip
+    configs.create(name="tiny", namespace="acme", model="acme/tiny-chat", nim_deployment=nim)
+    config = configs.retrieve("tiny", namespace="acme")
+    assert config.model == "acme/tiny-chat" and config.nim_deployment is not None
+    assert nim.items() <= config.nim_deployment.to_dict().items()
     assert "tiny" in [config.name for config in configs.list().data]
     updated = configs.update("tiny", namespace="acme", description="a tiny one")
     assert updated.description == "a tiny one" and updated.nim_deployment is not None
@@ -204,20 +205,30 @@ def test_a_patched_model_is_loaded_in_place_of_the_old_one(
     assert MODEL in served(openai)
 
 
+EXTERNAL = {"host_url": "http://x", "api_key": "sk-1"}
+
+
 @pytest.mark.parametrize(
-    "config",
+    ("config", "words"),
     [
-        pytest.param({"model": MODEL}, id="no nim_deployment"),
-        pytest.param({"nim_deployment": NIM}, id="no model"),
-        pytest.param({"model": MODEL, "nim_deployment": {"gpu": "one"}}, id="mistyped"),
+        pytest.param({"model": MODEL}, "nim_deployment is missing", id="no nim_deployment"),
+        pytest.param({"nim_deployment": NIM}, "name a model here", id="no model"),
         pytest.param(
-            {"model": MODEL, "external_endpoint": {"host_url": "http://x", "api_key": "sk-1"}},
+            {"model": MODEL, "nim_deployment": {**NIM, "gpu": "one"}},
+            "unable to parse string as an integer",
+            id="mistyped",
+        ),
+        pytest.param(
+            {"model": MODEL, "nim_deployment": NIM, "external_endpoint": EXTERNAL},
+            "NEMO_LOCAL_NIM_URL",
             id="external endpoint",
         ),
     ],
 )
-def test_a_configuration_nothing_can_follow_is_422(sdk: NeMoMicroservices, config: Any) -> None:
-    with pytest.raises(APIStatusError) as caught:
+def test_a_configuration_nothing_can_follow_is_422_and_says_why(
+    sdk: NeMoMicroservices, config: Any, words: str
+) -> None:
+    with pytest.raises(APIStatusError, match=words) as caught:
         sdk.deployment.model_deployments.create(name="bad", config=config)
     assert caught.value.status_code == 422 and "sk-1" not in str(caught.value)
 

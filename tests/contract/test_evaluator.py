@@ -182,6 +182,8 @@ def test_a_registered_dataset_and_model_may_be_named_and_the_model_gets_its_key(
             "api_key": "sk-theirs",
         },
     )
+    client, path = control_plane.client(), "/v1/models/ns/elsewhere"
+    client.patch(path, json=client.get(path) | {"description": "sent back with its mask"})
     template = {"messages": [{"role": "user", "content": "{{ item.q }}"}], "max_tokens": 5}
     task = {
         "type": "chat-completion",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from fastapi import FastAPI, Request
 from nemo_microservices import (
     BadRequestError,
     ConflictError,
@@ -98,6 +99,44 @@ def test_checks_pass_block_and_name_the_reason(sdk):
     assert "Deleting Logs" in blocked.rails_status[FLOW].message
     verdict = guardrails.check(sdk, config_id="ns/toolcalling", model="m", text=UNSAFE_TEXT)
     assert verdict.blocked and verdict.reasons == ("Deleting Logs",)
+
+
+def test_options_add_variables_events_and_history_to_what_was_decided(sdk):
+    sdk.guardrail.configs.create(name="toolcalling", namespace="ns", data=config_data())
+    named: Any = {"config_id": "ns/toolcalling"}
+    options = {
+        "output_vars": ["user_message", "allowed"],
+        "llm_output": True,
+        "log": {"internal_events": True, "colang_history": True},
+    }
+    messages: list[Any] = [{"role": "user", "content": UNSAFE_TEXT}]
+    refused = sdk.guardrail.chat.completions.create(
+        model="main/model", messages=messages, guardrails={**named, "options": options}
+    )
+    for answer in (check(sdk, UNSAFE_TEXT, **named, options=options), refused):
+        data = answer.guardrails_data
+        assert data.output_data == {"user_message": UNSAFE_TEXT, "allowed": False}
+        assert "execute content_safety_check_input" in data.log.colang_history
+        assert data.log.internal_events[0]["data"] == {"user_message": UNSAFE_TEXT}
+        assert data.llm_output is None
+    plain = check(sdk, UNSAFE_TEXT, **named).guardrails_data
+    assert plain.output_data is plain.log.colang_history is plain.log.internal_events is None
+    every = check(sdk, UNSAFE_TEXT, **named, options={"output_vars": True}).guardrails_data
+    assert len(every.output_data) > 2
+
+
+def test_the_models_are_listed_with_the_key_that_the_caller_gives(control_plane):
+    app = FastAPI()
+
+    @app.get("/v1/models")
+    def models(request: Request) -> Any:
+        return {"object": "list", "data": [{"id": request.headers.get("authorization", "none")}]}
+
+    with serving(app, control_plane.settings.nim_port):
+        listing = control_plane.sdk().guardrail.models.list
+        assert [model.id for model in listing().data] == ["none"]
+        asked = listing(x_model_authorization="Bearer mine")
+        assert [model.id for model in asked.data] == ["Bearer mine"]
 
 
 def test_a_self_check_without_a_verdict_is_told_from_one_that_blocks(sdk, model):

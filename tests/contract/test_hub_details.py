@@ -8,6 +8,7 @@ import subprocess
 import httpx
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 pytestmark = pytest.mark.contract
 
@@ -132,6 +133,39 @@ def test_json_that_cannot_be_repeated_is_refused_in_the_hub_s_shape(
     assert answer.status_code == 400 and words in answer.json()["error"]
     assert words in answer.headers["x-error-message"]
     assert ("message" in answer.json()) == (path == BATCH)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda hf: hf.create_repo("ns/s", repo_type="space", space_sdk="static"), "'dataset' or"),
+        (lambda hf: hf.space_info("ns/s"), "no such collection: 'spaces'"),
+        (lambda hf: list(hf.list_spaces()), "no such collection: 'spaces'"),
+        (lambda hf: hf.move_repo("ns/d", "ns/e", repo_type="dataset"), "404.*/repos/move"),
+        (lambda hf: hf.update_repo_settings(**DATASET, private=True), "404.*/ns/d/settings"),
+        (lambda hf: hf.create_pull_request(**DATASET, title="t"), "404.*/ns/d/discussions"),
+    ],
+    ids=["new space", "space", "spaces", "move", "settings", "pull request"],
+)
+def test_what_the_store_does_not_do_is_refused_and_changes_nothing(hf, ask, words):
+    before = hf.dataset_info("ns/d")
+    with pytest.raises(HfHubHTTPError, match=words):
+        ask(hf)
+    assert hf.dataset_info("ns/d") == before
+    assert [data.id for data in hf.list_datasets()] == ["ns/d"]
+
+
+def test_a_client_may_ask_who_it_is_and_what_it_may_read(hf):
+    assert hf.whoami(token="hf_any")["auth"]["accessToken"]["role"] == "write"
+    hf.auth_check(**DATASET)
+    with pytest.raises(RepositoryNotFoundError):
+        hf.auth_check("ns/d", repo_type="model")
+
+
+def test_a_readme_with_a_card_can_be_uploaded(hf):
+    card = b"---\nlicense: mit\n---\n# Rows\n"
+    hf.upload_file(path_or_fileobj=card, path_in_repo="README.md", **DATASET)
+    assert "README.md" in hf.list_repo_files(**DATASET)
 
 
 def test_an_upload_that_says_no_type_is_not_read_as_json(hf, control_plane):

@@ -14,7 +14,7 @@ from utils.intervals import Proportion, paired_test, wilson
         pytest.param(0, 0, (0.0, 1.0), id="nothing counted"),
     ],
 )
-def test_wilson_interval(successes, n, expected):
+def test_an_interval_is_the_one_that_wilson_s_formula_gives(successes, n, expected):
     assert wilson(successes, n) == pytest.approx(expected, abs=0.001)
 
 

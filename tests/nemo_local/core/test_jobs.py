@@ -21,7 +21,7 @@ def test_a_finished_job_stays_finished():
         ("nonsense", "running", False),
     ],
 )
-def test_moves(old, new, allowed):
+def test_a_job_moves_only_from_a_state_to_one_that_may_follow_it(old, new, allowed):
     assert can_move(old, new) is allowed
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 
+import psutil
 import pytest
 
 from nemo_local.core.client import UpstreamError
@@ -173,6 +174,23 @@ def test_a_download_that_waits_brings_what_its_target_was_changed_to(client, hub
         assert config["which"] == "other"
         path = {"model_path": str(checkpoint)}
         assert client.patch(f"{BASE}/targets/ns/slow-2", json=path)["status"] == "ready"
+
+
+def test_nothing_is_left_of_a_target_that_is_deleted_while_it_is_downloaded(client, running):
+    def downloads():
+        children = psutil.Process().children()
+        return [child for child in children if "customizer.download" in str(child.cmdline())]
+
+    path, models = f"{BASE}/targets/ns/given-up", running.settings.home / "models"
+    with silent_server() as url:
+        target = create(client, "given-up", "hf://x/y", hf_endpoint=url)
+        wait_until(lambda: client.get(path)["status"] == "downloading", 60, "it is downloaded")
+        (process,) = downloads()
+        (models / f"{target['id']}.partial").mkdir()
+        (models / f"{target['id']}.partial/model.safetensors").write_bytes(b"half of it")
+        client.delete(path)
+        wait_until(lambda: not process.is_running(), 10, "the download ended")
+    assert not list(models.glob(f"{target['id']}*"))
 
 
 def test_weights_that_a_job_needs_stay(client, hub, dataset):

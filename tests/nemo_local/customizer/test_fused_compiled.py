@@ -28,7 +28,7 @@ def close(found, expected):
 @in_each_type
 @pytest.mark.parametrize("read_in", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", [5, 64, 130])
-def test_norms(size, dtype, read_in):
+def test_a_norm_and_its_gradient_are_those_of_pytorch(size, dtype, read_in):
     x = (3 * torch.randn(ROWS, TOKENS, size)).to(dtype).requires_grad_()
     weight, given = torch.randn(size).to(dtype), torch.randn(ROWS * TOKENS, size).to(read_in)
     y = Compiled().norm(x, weight, 1e-5, read_in)
@@ -43,7 +43,7 @@ def test_norms(size, dtype, read_in):
 
 @in_each_type
 @pytest.mark.parametrize("size", [1, 40, 96])
-def test_gates(size, dtype):
+def test_a_gate_and_its_gradient_are_those_of_pytorch(size, dtype):
     both = (6 * torch.randn(TOKENS, 2 * size)).to(dtype)
     given = torch.randn(TOKENS, size).to(dtype)
     y, kept = Compiled().gate(both)

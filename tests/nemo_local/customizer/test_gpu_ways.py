@@ -15,6 +15,7 @@ from nemo_local.customizer.training.arguments import arguments
 from nemo_local.customizer.training.choices import choose
 from nemo_local.customizer.training.facts import Choice
 from nemo_local.customizer.training.gather import gather
+from nemo_local.customizer.training.networks import load_model
 from nemo_local.customizer.training.passes import pass_sizes
 from nemo_local.customizer.training.ranks import Ranks
 from nemo_local.customizer.training.run import Run
@@ -240,6 +241,19 @@ def test_ligers_layers_are_put_in_without_its_losses(checkpoint, monkeypatch):
     ((model, config),) = given
     assert model is adapted.get_base_model()
     assert config == {"cross_entropy": False, "fused_linear_cross_entropy": False}
+
+
+@pytest.mark.parametrize("kept", ["fp32", "bf16"])
+def test_frozen_weights_have_the_chosen_type_and_what_learns_has_fp32(checkpoint, kept):
+    plan = make_job(checkpoint).plan
+    choices = choose(gather(checkpoint, plan, Ranks(), [50], 9))
+    choices = replace(choices, weights=Choice("weights", kept, "for this test"))
+    learns = {
+        (weight.requires_grad, weight.dtype)
+        for weight in load_model(checkpoint, plan, Ranks(), choices).parameters()
+    }
+    frozen = torch.bfloat16 if kept == "bf16" else torch.float32
+    assert learns == {(False, frozen), (True, torch.float32)}
 
 
 def test_the_facts_of_a_checkpoint_are_those_of_its_files(checkpoint):

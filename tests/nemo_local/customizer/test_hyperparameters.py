@@ -99,7 +99,7 @@ def test_all_weights_need_no_target_modules():
     assert "lora" not in shown({"finetuning_type": "all_weights"}, made)
 
 
-def test_steps_of_the_recorded_run():
+def test_the_recorded_run_has_the_steps_that_it_had():
     made = plan(epochs=2, batch_size=16)
     assert made.total_steps(3500) == 438
     assert made.validation_interval(3500) == 219
@@ -112,7 +112,9 @@ def test_steps_of_the_recorded_run():
     [(None, None, 100), (0, None, 100), (0.25, None, 25), (1.0, None, 100), (30, None, 30),
      (500, None, 100), (None, 50, 49), (30, 50, 30), (None, 1, 1)],
 )  # fmt: skip
-def test_validation_interval(interval, max_steps, steps):
+def test_validation_comes_as_often_as_asked_but_once_an_epoch_and_before_the_end(
+    interval, max_steps, steps
+):
     made = plan(batch_size=8, val_check_interval=interval, max_steps=max_steps)
     assert made.validation_interval(800) == steps
 

@@ -73,8 +73,8 @@ def test_a_job_says_which_wishes_of_its_option_are_not_met():
     several = OPTION | {"num_gpus": 1, "num_nodes": 2}
     assert messages(several) == ["Training uses one machine"]
     assert messages(several, TRAINING_ADDRESS="10.0.0.1") == []
-    split = OPTION | {"num_gpus": 1, "tensor_parallel_size": 2}
-    assert messages(split) == ["tensor_parallel_size is not used"]
+    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+        assert messages(OPTION | {"num_gpus": 1, name: 2}) == [f"{name} is not used"]
 
 
 def test_every_machine_is_started_with_the_same_command_but_for_its_rank():

@@ -1,9 +1,8 @@
-"""What a training process does not get to know, and what a deleted target does not leave."""
+"""What a training process does not get to know."""
 
 import psutil
 import pytest
 
-from nemo_local.customizer.downloads import Downloads
 from nemo_local.customizer.processes import TrainingProcesses
 from nemo_local.processes import wait_until
 
@@ -41,12 +40,3 @@ def environment(monkeypatch):
 def test_a_training_process_inherits_no_secret_of_the_platform(environment):
     assert environment["NO_SECRET"] == "seen"
     assert {name for name, value in environment.items() if "a-secret" in value} == set()
-
-
-def test_nothing_is_left_of_a_target_that_is_deleted_while_it_is_downloaded(documents, settings):
-    folders = [settings.home / "models" / name for name in ("one", "one.partial", "other.partial")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-        (folder / "model.safetensors").write_text("x")
-    Downloads(documents, settings).forget("one")
-    assert [folder.exists() for folder in folders] == [False, False, True]

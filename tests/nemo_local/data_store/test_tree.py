@@ -79,7 +79,7 @@ def test_an_object_that_was_not_uploaded_is_refused():
         ("no", False, []),
     ],
 )
-def test_listing(folder, recursive, expected):
+def test_a_folder_lists_what_is_in_it_and_all_below_when_asked(folder, recursive, expected):
     assert [path for path, _ in tree.listing(FILES, folder, recursive)] == expected
 
 

@@ -340,14 +340,17 @@ def test_a_seed_gives_way_to_a_deployment_of_its_name(make: Make, nowhere: str) 
     assert service.get("meta", "served")["models"] == [ABSENT]
 
 
-def test_fields_are_kept_and_secrets_are_not(make: Make, nowhere: str) -> None:
+def test_fields_are_kept_and_secrets_are_not(
+    make: Make, nowhere: str, documents: Documents
+) -> None:
     service = make(nowhere)
     made = service.create(
         body(SERVED, description="mine", custom_fields={"a": 1}, hf_token="hf_x", models=[ABSENT])
     )
     assert (made["description"], made["custom_fields"]) == ("mine", {"a": 1})
     assert made["models"] == [ABSENT] and made["async_enabled"] is False
-    assert "hf_x" not in str(made) and made["id"].startswith("deployment-")
+    stored = documents.get("model_deployment", "ns", "d")
+    assert "hf_x" not in f"{made}{stored}" and made["id"].startswith("deployment-")
 
 
 def test_a_model_that_is_named_three_times_is_one(make: Make, nowhere: str) -> None:
@@ -406,7 +409,7 @@ def test_filters_find_by_status(make: Make, nowhere: str) -> None:
     assert service.find(ListQuery(filter={"status": "ready"})).total == 0
 
 
-def test_duplicates_and_unknown_names(make: Make, nowhere: str) -> None:
+def test_a_name_that_is_taken_unknown_or_unusable_is_refused(make: Make, nowhere: str) -> None:
     service = make(nowhere)
     service.create(body(SERVED))
     with pytest.raises(Conflict, match="model deployment already exists: ns/d"):

@@ -118,7 +118,10 @@ def test_a_task_we_cannot_run_is_refused_by_name(
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        pytest.param({"type": "rag", "rag": {}}, "target type 'rag'", id="rag"),
+        *(
+            pytest.param({"type": kind, kind: {}}, f"target type '{kind}'", id=kind)
+            for kind in ("rag", "retriever")
+        ),
         pytest.param({"type": "rows", "rows": []}, "has no 'rows'", id="no rows"),
         pytest.param({"type": "rows", "rows": ["a", 1]}, "'target', 'rows', 0", id="no object"),
         pytest.param("ns/absent", "evaluation target 'ns/absent' not found", id="reference"),
@@ -198,31 +201,38 @@ def test_a_dataset_that_is_registered_after_its_job_was_posted_is_read(
 
 
 @pytest.mark.parametrize("method_path", ["POST jobs", "POST live", "PATCH configs/ns/c"])
-@pytest.mark.parametrize("body", [b"", b"{x", b"[1]"], ids=["empty", "broken", "list"])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        pytest.param(b"", "not valid JSON", id="empty"),
+        pytest.param(b"{x", "JSON decode error|not valid JSON", id="broken"),
+        pytest.param(b"[1]", "must be a JSON object$", id="list"),
+    ],
+)
 def test_a_body_that_is_no_json_object_is_refused(
-    evaluator: Evaluator, method_path: str, body: bytes
+    evaluator: Evaluator, method_path: str, body: bytes, words: str
 ) -> None:
     method, path = method_path.split()
     headers = {"content-type": "application/json"}
-    with pytest.raises(UpstreamError) as caught:
+    with pytest.raises(UpstreamError, match=words) as caught:
         evaluator.client.call(method, f"/v1/evaluation/{path}", content=body, headers=headers)
     assert caught.value.status == 422
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "words"),
     [
-        pytest.param({"type": "custom", "tasks": [1]}, id="tasks"),
-        pytest.param({"type": "custom", "tasks": {"t": "x"}}, id="task"),
-        pytest.param({"type": "custom", "params": [1]}, id="params"),
-        pytest.param({"tasks": {}}, id="no type"),
+        pytest.param({"type": "custom", "tasks": [1]}, "'tasks'\\], 'msg'", id="tasks"),
+        pytest.param({"type": "custom", "tasks": {"t": "x"}}, "'tasks', 't'\\]", id="task"),
+        pytest.param({"type": "custom", "params": [1]}, "'params'\\], 'msg'", id="params"),
+        pytest.param({"tasks": {}}, "'type'\\], 'msg': 'Field required'", id="no type"),
     ],
 )
 def test_a_live_evaluation_of_a_malformed_config_is_refused(
-    evaluator: Evaluator, config: dict[str, Any]
+    evaluator: Evaluator, config: dict[str, Any], words: str
 ) -> None:
     body = {"config": config, "target": {"type": "rows", "rows": [{"q": "a"}]}}
-    with pytest.raises(UpstreamError) as caught:
+    with pytest.raises(UpstreamError, match=words) as caught:
         evaluator.client.post("/v1/evaluation/live", json=body)
     assert caught.value.status == 422
 

@@ -1,5 +1,6 @@
 """Each setting of a config, a data set and an endpoint does what it says."""
 
+import asyncio
 import copy
 import io
 import json
@@ -15,6 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from nemo_local.core.client import MAX_CONNECTIONS, UpstreamError
 from nemo_local.evaluator.models import Endpoint, resolve
+from nemo_local.evaluator.runner import Sampling, TaskPlan, run_task
 from nemo_local.evaluator.service import EvaluatorService
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.nemo_local.evaluator.test_jobs import scores, text_config
@@ -155,12 +157,25 @@ def test_parallelism_bounds_the_rows_under_way(evaluator: Evaluator) -> None:
     assert len(evaluator.model.requests) == len(ROWS)
 
 
-def test_no_more_rows_are_under_way_than_there_are_connections(evaluator: Evaluator) -> None:
-    evaluator.model.respond = lambda body: "b"
-    job = evaluator.run(text_config(evaluator.put_rows(ROWS), parallelism=600))
-    log = evaluator.client.raw("GET", f"/v1/evaluation/jobs/{job['id']}/logs").content
-    text = zipfile.ZipFile(io.BytesIO(log)).read(f"{job['id']}/logs/job.log").decode()
-    assert f"task qa: {len(ROWS)} rows, {MAX_CONNECTIONS} at a time" in text
+def test_no_more_rows_are_under_way_than_there_are_connections() -> None:
+    class Model:
+        endpoint = Endpoint("http://nim/v1", "m")
+        under_way = most = 0
+
+        async def ask(self, body: dict[str, Any]) -> dict[str, Any]:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            await asyncio.sleep(0)  # all others that may be under way begin
+            self.under_way -= 1
+            return completion(body, "b")
+
+    model: Any = Model()
+    rows = [{"q": str(number)} for number in range(600)]
+    task = TaskPlan("qa", rows, {}, "{{ item.q }}")
+    run = run_task(task, model, Sampling.of({"parallelism": 600}), lambda: False, lambda *_: None)
+    results = asyncio.run(run)
+    assert [result.answered for result in results] == [True] * 600
+    assert model.most == MAX_CONNECTIONS == 256
 
 
 def test_a_request_is_repeated_as_often_as_max_retries_says(evaluator: Evaluator) -> None:

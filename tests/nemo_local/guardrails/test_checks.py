@@ -4,7 +4,6 @@ import gc
 import json
 import logging
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -391,12 +390,8 @@ def test_a_changed_config_is_in_force_at_once(guardrails: Guardrails) -> None:
 
 def test_a_built_configuration_is_reused() -> None:
     engine = Engine("http://127.0.0.1:9")
-    started = time.perf_counter()
     first = engine.prepare(filled(safety_config()), "m")
-    built = time.perf_counter() - started
-    started = time.perf_counter()
     assert engine.prepare(filled(safety_config()), "m") is first
-    assert time.perf_counter() - started < built / 2
     engine.close()
 
 

@@ -91,19 +91,22 @@ def test_tools_reach_the_prompt_unless_the_choice_is_none(openai: Any) -> None:
 @pytest.mark.parametrize(
     "arguments", ["{}", r'{"a": "\ud83d"}'], ids=["no arguments", "half a surrogate"]
 )
-def test_a_conversation_with_calls_and_results_is_answered(openai: Any, arguments: str) -> None:
+def test_a_conversation_s_calls_and_their_results_reach_the_prompt(
+    openai: Any, arguments: str
+) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": arguments}}
-    reply = openai.chat.completions.create(
-        model=MODEL,
-        messages=[
-            *HELLO,
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": "1", "content": "3"},
-        ],
-        tools=[ADD],
-        max_tokens=3,
-    )
-    assert reply.choices[0].finish_reason in ("length", "stop")
+    conversation = [
+        *HELLO,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "3"},
+    ]
+    told = [
+        openai.chat.completions.create(
+            model=MODEL, messages=conversation[:count], tools=[ADD], max_tokens=1
+        ).usage.prompt_tokens
+        for count in (1, 2, 3)
+    ]
+    assert len(HELLO) == 1 and told[0] < told[1] < told[2]
 
 
 def test_streamed_calls_arrive_as_deltas(openai: Any) -> None:

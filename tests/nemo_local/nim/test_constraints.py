@@ -86,7 +86,9 @@ def test_calls_of_the_listed_tools_only(
         pytest.param(Constraint("grammar", 'root ::= "a" | "b"'), "b", "c", id="grammar"),
     ],
 )
-def test_other_forms(grammars: Grammars, constraint: Constraint, good: str, bad: str) -> None:
+def test_each_form_accepts_what_fits_it_and_nothing_else(
+    grammars: Grammars, constraint: Constraint, good: str, bad: str
+) -> None:
     assert accepts(grammars, constraint, good)
     assert not accepts(grammars, constraint, bad)
 

@@ -34,7 +34,7 @@ def test_small_models_in_float32_are_compiled_and_others_are_not() -> None:
 
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
 @pytest.mark.parametrize("size", ODD)
-def test_norms_and_gates(ops: TorchOps, size: int) -> None:
+def test_norms_and_gates_compute_what_pytorch_does(ops: TorchOps, size: int) -> None:
     torch.manual_seed(size)
     h, weight = 30 * torch.randn(5, size), torch.randn(size)
     close(ops.norm(h, weight, 1e-5), F.rms_norm(h, (size,), weight, 1e-5))

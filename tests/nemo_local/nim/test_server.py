@@ -67,7 +67,7 @@ def test_a_chat_reply_has_the_contracts_shape(nim: Client) -> None:
     assert again["choices"][0]["message"] == choice["message"]
 
 
-def test_choices_seeds_and_logprobs(openai: Any) -> None:
+def test_a_seed_repeats_its_choices_and_each_token_tells_its_likelihood(openai: Any) -> None:
     def ask(seed: int) -> Any:
         return openai.chat.completions.create(
             model=MODEL, messages=HELLO, max_tokens=8, n=3, seed=seed, logprobs=True,
@@ -139,7 +139,9 @@ def test_an_echo_is_the_prompt_to_the_letter(openai: Any) -> None:
         ),
     ],
 )
-def test_guided_replies(openai: Any, form: dict, check: set) -> None:
+def test_a_guided_reply_has_the_form_wherever_the_guide_stands(
+    openai: Any, form: dict, check: set
+) -> None:
     reply = openai.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=40, extra_body=form
     )
@@ -163,7 +165,9 @@ def test_a_form_too_large_to_be_remembered_is_compiled_once_for_all_choices(
     assert all(re.fullmatch("[ab]{7}", text) for text in texts) and len(compiled) == 1
 
 
-def test_plain_completions(openai: Any) -> None:
+def test_a_text_completion_takes_several_prompts_or_ids_and_streams_the_same_text(
+    openai: Any,
+) -> None:
     reply = openai.completions.create(
         model=MODEL, prompt=["What time", "Please add"], n=2, echo=True, seed=1
     )
@@ -179,6 +183,20 @@ def test_plain_completions(openai: Any) -> None:
     )
     whole = openai.completions.create(model=MODEL, prompt="What time", max_tokens=6, temperature=0)
     assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
+
+
+def test_fields_that_nothing_here_follows_change_no_reply(openai: Any) -> None:
+    options: dict[str, Any] = {"model": MODEL, "max_tokens": 5, "temperature": 0}
+    ignored: dict[str, Any] = {"user": "ann", "logit_bias": {"5": -100}}
+    chats = [
+        openai.chat.completions.create(messages=HELLO, **options, **more).choices[0].message
+        for more in ({}, {**ignored, "extra_body": {"chat_template_kwargs": {"thinking": True}}})
+    ]
+    texts = [
+        openai.completions.create(prompt="Hello", **options, **more).choices[0].text
+        for more in ({}, {**ignored, "best_of": 3, "suffix": "end"})
+    ]
+    assert chats[0] == chats[1] and texts[0] == texts[1]
 
 
 def test_max_tokens_beyond_the_context_are_cut(openai: Any) -> None:
