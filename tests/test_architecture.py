@@ -22,18 +22,18 @@ def modules(*folders):
 
 @cache
 def imports(path, *, top_level_only=False):
-    """Full names of what a module imports: `nemo_local.core.errors.NotFound`, `json`, ..."""
+    """What a module imports, by full name, and the line: {"nemo_local.core.errors.NotFound": 7}."""
     tree = ast.parse((ROOT / path).read_text(), filename=str(path))
     nodes = _at_import_time(tree) if top_level_only else ast.walk(tree)
     package = path.parent.parts
-    found = set()
+    found: dict[str, int] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found |= {alias.name: node.lineno for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             name = ".".join([*base, *([node.module] if node.module else [])])
-            found |= {f"{name}.{alias.name}" for alias in node.names}
+            found |= {f"{name}.{alias.name}": node.lineno for alias in node.names}
     return found
 
 
@@ -52,47 +52,59 @@ def tops(names):
     return {name.split(".")[0] for name in names}
 
 
-def within(names, package):
-    return sorted(name for name in names if f"{name}.".startswith(f"{package}."))
+def is_within(name, package):
+    return f"{name}.".startswith(f"{package}.")
 
 
-each = pytest.mark.parametrize
+def offenders(paths, is_wrong, **options):
+    """Every import of these modules that is wrong, a line each: "utils/http.py:7 imports torch"."""
+    return "\n".join(
+        f"{path}:{line} imports {name}"
+        for path in paths
+        for name, line in imports(path, **options).items()
+        if is_wrong(path, name)
+    )
 
 
-@each("path", modules("utils"), ids=str)
-def test_utils_knows_neither_the_platform_nor_the_settings(path):
-    assert not tops(imports(path)) & {"nemo_local", "config", "scripts", "tests"}
+def of(libraries):
+    """Whether a name is of one of these libraries."""
+    return lambda path, name: name.split(".")[0] in libraries
 
 
-@each("path", modules("nemo_local"), ids=str)
-def test_the_platform_knows_neither_utils_nor_the_settings(path):
-    assert not tops(imports(path)) & {"utils", "config", "scripts", "tests"}
+def test_utils_knows_neither_the_platform_nor_the_settings():
+    others = {"nemo_local", "config", "scripts", "tests"}
+    assert offenders(modules("utils"), of(others)) == ""
+
+
+def test_the_platform_knows_neither_utils_nor_the_settings():
+    others = {"utils", "config", "scripts", "tests"}
+    assert offenders(modules("nemo_local"), of(others)) == ""
 
 
 def test_config_imports_the_standard_library_only():
     assert tops(imports(Path("config.py"))) <= sys.stdlib_module_names
 
 
-@each("path", modules("nemo_local/core"), ids=str)
-def test_core_imports_nothing_else_of_the_platform(path):
-    allowed = ("nemo_local.core", "nemo_local.settings")
-    ours = within(imports(path), "nemo_local")
-    assert [name for name in ours if not name.startswith(allowed)] == []
+def test_core_imports_nothing_else_of_the_platform():
+    def is_wrong(path, name):
+        allowed = ("nemo_local.core", "nemo_local.settings")
+        return is_within(name, "nemo_local") and not name.startswith(allowed)
+
+    assert offenders(modules("nemo_local/core"), is_wrong) == ""
 
 
-@each("path", modules(*(f"nemo_local/{part}" for part in PARTS)), ids=str)
-def test_a_service_imports_no_other_service(path):
-    own = path.parts[1]
-    names = imports(path)
-    others = [name for part in PARTS if part != own for name in within(names, f"nemo_local.{part}")]
-    assert others == []
-    assert within(names, "nemo_local.app") == []
+def test_a_service_imports_no_other_service():
+    def is_wrong(path, name):
+        others = {*PARTS, "app"} - {path.parts[1]}
+        return any(is_within(name, f"nemo_local.{other}") for other in others)
+
+    assert offenders(modules(*(f"nemo_local/{part}" for part in PARTS)), is_wrong) == ""
 
 
-@each("path", modules("utils", "nemo_local"), ids=str)
-def test_the_http_library_is_imported_in_two_modules_only(path):
+def test_the_http_library_is_imported_in_two_modules_only():
     allowed = {Path("utils/http.py"), Path("nemo_local/core/client.py")}
-    assert path in allowed or not tops(imports(path)) & HTTP
+    others = [path for path in modules("utils", "nemo_local") if path not in allowed]
+    assert offenders(others, of(HTTP)) == ""
 
 
 SPEAK_HTTP = {
@@ -103,15 +115,17 @@ SPEAK_HTTP = {
 }
 
 
-@each("path", modules("utils", "nemo_local"), ids=str)
-def test_the_web_framework_is_imported_where_urls_are_only(path):
-    allowed = path in SPEAK_HTTP or path.name.endswith("routes.py")
-    assert allowed or not tops(imports(path)) & WEB
+def test_the_web_framework_is_imported_where_urls_are_only():
+    others = [
+        path
+        for path in modules("utils", "nemo_local")
+        if path not in SPEAK_HTTP and not path.name.endswith("routes.py")
+    ]
+    assert offenders(others, of(WEB)) == ""
 
 
-@each("path", modules("utils"), ids=str)
-def test_utils_never_needs_a_training_library(path):
-    assert not tops(imports(path)) & HEAVY
+def test_utils_never_needs_a_training_library():
+    assert offenders(modules("utils"), of(HEAVY)) == ""
 
 
 def started_with(*paths):
@@ -122,7 +136,7 @@ def started_with(*paths):
         if path in found or not (ROOT / path).is_file():
             continue
         found.add(path)
-        for name in within(imports(path, top_level_only=True), "nemo_local"):
+        for name in imports(path, top_level_only=True):
             parts = name.split(".")
             for end in range(1, len(parts) + 1):
                 module = Path(*parts[:end])
@@ -141,14 +155,14 @@ def test_the_control_plane_starts_without_a_training_library():
     assert not taken_in(paths) & (HEAVY | {"nemoguardrails"})
 
 
-TRAINS = ("nemo_local.customizer.training", "nemo_local.customizer.layers")
-CONTROLS = [path for path in modules("nemo_local/customizer") if path.parent.name == "customizer"]
+def test_what_controls_trainings_imports_nothing_of_what_trains():
+    def is_wrong(path, name):
+        trains = ("nemo_local.customizer.training", "nemo_local.customizer.layers")
+        return any(is_within(name, package) for package in trains)
 
-
-@each("path", CONTROLS, ids=str)
-def test_what_controls_trainings_imports_nothing_of_what_trains(path):
-    assert [name for package in TRAINS for name in within(imports(path), package)] == []
-    assert not taken_in([path]) & HEAVY
+    controls = [path for path in modules("nemo_local/customizer") if len(path.parts) == 3]
+    assert offenders(controls, is_wrong) == ""
+    assert offenders(controls, of(HEAVY), top_level_only=True) == ""
 
 
 def test_a_training_reads_its_rows_before_it_imports_a_training_library():
@@ -167,12 +181,12 @@ def test_a_training_starts_without_what_the_control_plane_needs():
     assert not taken_in(paths) & (WEB | HTTP | {"sqlalchemy", "nemo_microservices"})
 
 
-@each("path", modules("utils", "nemo_local") + [Path("config.py")], ids=str)
-def test_no_module_imports_a_star(path):
-    assert not [name for name in imports(path) if name.endswith(".*")]
+def test_no_module_imports_a_star():
+    paths = [*modules("utils", "nemo_local"), Path("config.py")]
+    assert offenders(paths, lambda path, name: name.endswith(".*")) == ""
 
 
-@each("service", PARTS)
+@pytest.mark.parametrize("service", PARTS)
 def test_every_service_opens_with_its_boundary(service):
     text = ast.get_docstring(ast.parse((ROOT / "nemo_local" / service / "__init__.py").read_text()))
     for label in ("Covered:", "Not covered:", "Differs:", "Source:"):

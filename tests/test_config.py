@@ -93,29 +93,32 @@ def test_a_wrong_value_is_named_with_its_key(load, name, value):
         load(**{name: value})
 
 
-REPOSITORIES = pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *(("NAMESPACE", "{}"), ("DATASET_NAME", "{}"), ("OUTPUT_MODEL_NAME", "{}")),
-        *(("DATASET", "owner/{}"), ("DATASET", "{}/name")),
-    ],
-)
+OTHER_PARTS = [
+    *(("DATASET_NAME", "{}"), ("OUTPUT_MODEL_NAME", "{}")),
+    *(("DATASET", "owner/{}"), ("DATASET", "{}/name")),
+]
 
 
-@REPOSITORIES
+def in_every_place(*parts):
+    """Each of these as the namespace, and the first in each other part of a repository's name."""
+    return [*(("NAMESPACE", part) for part in parts)] + [
+        (name, value.format(parts[0])) for name, value in OTHER_PARTS
+    ]
+
+
 @pytest.mark.parametrize(
-    "part", ["a--b", "a..b", "a-", "a.", "a.git", "-a", ".a", "é", pytest.param("n" * 97, id="97")]
+    ("name", "value"),
+    in_every_place("a--b", "a..b", "a-", "a.", "a.git", "-a", ".a", "é", "n" * 97),
 )
-def test_names_that_the_hubs_client_refuses_are_refused_at_once(load, name, value, part):
+def test_names_that_the_hubs_client_refuses_are_refused_at_once(load, name, value):
     with pytest.raises(ValueError, match=f"{name}=.* is not"):
-        load(**{name: value.format(part)})
+        load(**{name: value})
 
 
-@REPOSITORIES
-@pytest.mark.parametrize("part", ["a.b_c-d", "a.gits", "7", pytest.param("n" * 96, id="96")])
-def test_names_that_the_hubs_client_takes_are_taken(load, name, value, part):
-    validate_repo_id(f"{part}/{part}")
-    assert getattr(load(**{name: value.format(part)}), name) == value.format(part)
+@pytest.mark.parametrize(("name", "value"), in_every_place("a.b_c-d", "a.gits", "7", "n" * 96))
+def test_names_that_the_hubs_client_takes_are_taken(load, name, value):
+    validate_repo_id(value)
+    assert getattr(load(**{name: value}), name) == value
 
 
 def test_the_largest_seed_and_a_folder_that_is_to_be_made_are_fine(load, tmp_path):

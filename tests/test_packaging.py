@@ -36,10 +36,12 @@ OPTIONAL = [*EXTRAS["deepspeed"], *EXTRAS["gpu"]]
 ASKED = [*lines("requirements.txt"), *(line for extra in EXTRAS.values() for line in extra)]
 
 
-@pytest.mark.parametrize("line", ASKED)
-def test_every_range_admits_the_pinned_version(line):
-    requirement = Requirement(line)
-    assert PINS[canonicalize_name(requirement.name)] in requirement.specifier
+def test_every_range_admits_the_pinned_version():
+    pins = {line: PINS.get(canonicalize_name(Requirement(line).name)) for line in ASKED}
+    refused = {
+        line: pin for line, pin in pins.items() if not pin or pin not in Requirement(line).specifier
+    }
+    assert refused == {}
 
 
 def test_the_pins_carry_no_local_build_or_place():

@@ -91,9 +91,13 @@ def test_every_machine_is_started_with_the_same_command_but_for_its_rank():
     assert alone[alone.index("--main_process_port") + 1] == "0"  # any that is free
 
 
-@pytest.mark.parametrize("rows", [30, 32, 33, 5])
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("size", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("rows", "count", "size"),
+    [
+        *((30, 2, 1), (30, 3, 2), (32, 2, 2), (32, 3, 8)),
+        *((33, 2, 8), (33, 3, 1), (5, 3, 2), (5, 2, 8)),
+    ],
+)
 def test_the_shares_of_a_step_are_the_batch_of_one_process(rows, count, size):
     from nemo_local.customizer.training.ranks import Ranks
     from nemo_local.customizer.training.shares import Shares

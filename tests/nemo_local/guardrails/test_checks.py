@@ -320,27 +320,29 @@ def test_a_malformed_check_is_refused_with_a_sentence(
 OPTIONS = "guardrails.options"
 
 
-@pytest.mark.parametrize("path", ["checks", "chat/completions"])
+WRONG_TYPES = [
+    ({"options": {"log": "x"}}, f"{OPTIONS}.log: must be an object"),
+    ({"options": {"rails": "x"}}, f"{OPTIONS}.rails: must be an object"),
+    ({"options": {"rails": ["inputs"]}}, f"{OPTIONS}.rails: 'inputs' is not one of"),
+    ({"options": {"rails": {"input": "x"}}}, f"{OPTIONS}.rails.input: must be true, false or"),
+    ({"options": {"llm_params": "x"}}, f"{OPTIONS}.llm_params: must be an object"),
+    ({"options": {"output_vars": 5}}, f"{OPTIONS}.output_vars: must be true, false or"),
+    ({"options": {"output_vars": [5]}}, f"{OPTIONS}.output_vars: must be true, false or"),
+    ({"options": "x"}, "guardrails.options: must be an object"),
+    ({"context": "x"}, "guardrails.context: must be an object"),
+    ({"config_id": False}, "guardrails: config_id and config_ids name configurations as"),
+    ({"config_ids": {}}, "guardrails: config_id and config_ids name configurations as"),
+    ({"config": 5}, "guardrails.config: must be the name of a configuration or an object"),
+    (
+        {"config": safety_config(rails={"output": {"streaming": "x"}})},
+        "data.rails.output.streaming must be a JSON object",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"options": {"log": "x"}}, f"{OPTIONS}.log: must be an object"),
-        ({"options": {"rails": "x"}}, f"{OPTIONS}.rails: must be an object"),
-        ({"options": {"rails": ["inputs"]}}, f"{OPTIONS}.rails: 'inputs' is not one of"),
-        ({"options": {"rails": {"input": "x"}}}, f"{OPTIONS}.rails.input: must be true, false or"),
-        ({"options": {"llm_params": "x"}}, f"{OPTIONS}.llm_params: must be an object"),
-        ({"options": {"output_vars": 5}}, f"{OPTIONS}.output_vars: must be true, false or"),
-        ({"options": {"output_vars": [5]}}, f"{OPTIONS}.output_vars: must be true, false or"),
-        ({"options": "x"}, "guardrails.options: must be an object"),
-        ({"context": "x"}, "guardrails.context: must be an object"),
-        ({"config_id": False}, "guardrails: config_id and config_ids name configurations as"),
-        ({"config_ids": {}}, "guardrails: config_id and config_ids name configurations as"),
-        ({"config": 5}, "guardrails.config: must be the name of a configuration or an object"),
-        (
-            {"config": safety_config(rails={"output": {"streaming": "x"}})},
-            "data.rails.output.streaming must be a JSON object",
-        ),
-    ],
+    ("path", "given", "message"),
+    [*(("checks", *case) for case in WRONG_TYPES), ("chat/completions", *WRONG_TYPES[0])],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )
 def test_an_option_of_the_wrong_type_is_refused_by_name(

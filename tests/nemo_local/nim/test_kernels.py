@@ -85,11 +85,20 @@ def test_each_sequence_attends_to_its_own_tokens(
         assert torch.equal(cached, old)
 
 
+of_prompts = pytest.mark.parametrize(
+    ("size", "heads", "new", "known"),
+    [
+        *((6, 2, 3, 0), (6, 2, 4, 13), (6, 6, 600, 5)),
+        *((16, 6, 1, 0), (16, 2, 47, 0), (16, 6, 600, 5)),
+        *((40, 6, 4, 13), (40, 2, 600, 5)),  # not on tiles
+        *((64, 6, 1, 60), (64, 2, 47, 0), (64, 6, 600, 5)),
+    ],
+)
+
+
 @of_both_caches
 @pytest.mark.parametrize("ops", [CompiledOps(), TorchOps()])
-@pytest.mark.parametrize("size", [6, 16, 40])
-@pytest.mark.parametrize("heads", [2, 6])
-@pytest.mark.parametrize(("new", "known"), [(1, 0), (3, 0), (4, 13), (47, 0), (1, 60), (600, 5)])
+@of_prompts
 def test_a_prompt_attends_to_what_stands_before_each_token(
     ops: TorchOps, size: int, heads: int, new: int, known: int, kept: torch.dtype
 ) -> None:
@@ -112,9 +121,7 @@ def test_a_prompt_attends_to_what_stands_before_each_token(
 
 
 @on_tiles
-@pytest.mark.parametrize("size", [6, 16, 40, 64])
-@pytest.mark.parametrize("heads", [2, 6])
-@pytest.mark.parametrize(("new", "known"), [(1, 0), (3, 0), (4, 13), (47, 0), (1, 60), (600, 5)])
+@of_prompts
 def test_attention_on_tiles_is_that_of_vectors(size: int, heads: int, new: int, known: int) -> None:
     torch.manual_seed(size + new)
     cached = torch.randn(2, 2, (known + new + 31) // 16 * 16, size).bfloat16()
@@ -217,9 +224,15 @@ def test_numbers_that_halves_cannot_hold_do_not_fit() -> None:
 
 @of_both_words
 @pytest.mark.parametrize("fresh", [True, False], ids=["written", "added"])
-@pytest.mark.parametrize("rows", [1, 2, 5, 16, 37, 90])
 @pytest.mark.parametrize(
-    ("d_in", "sizes"), [(4, [2]), (27, [40, 6, 5]), (32, [2600]), (70, [96]), (64, [48, 16, 80])]
+    ("rows", "d_in", "sizes"),
+    [
+        *((1, 4, [2]), (37, 4, [2])),
+        *((2, 27, [40, 6, 5]), (90, 27, [40, 6, 5])),
+        *((1, 32, [2600]), (16, 32, [2600])),
+        *((5, 70, [96]), (37, 70, [96])),
+        *((2, 64, [48, 16, 80]), (16, 64, [48, 16, 80]), (90, 64, [48, 16, 80])),
+    ],
 )
 def test_rows_get_what_their_own_adapter_adds(
     rows: int, d_in: int, sizes: list[int], fresh: bool, tiles: bool

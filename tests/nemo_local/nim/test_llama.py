@@ -117,10 +117,15 @@ def close(found: Tensor, expected: Tensor, halves: bool) -> None:
     assert of_rows.mean() < 3e-4
 
 
-@pytest.mark.parametrize("room", [0, 100_000, ROOM])
-@pytest.mark.parametrize("stored", ["halved", "adapted"])
+@pytest.mark.parametrize(
+    ("stored", "room"),
+    [
+        *(("halved", 0), ("halved", ROOM)),
+        *(("adapted", 0), ("adapted", 100_000), ("adapted", ROOM)),
+    ],
+)
 @of_both_sizes
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_logits_equal_transformers_while_sequences_come_and_go(
     request: pytest.FixtureRequest, seed: int, small: bool, stored: str, room: int
 ) -> None:
