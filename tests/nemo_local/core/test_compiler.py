@@ -1,6 +1,7 @@
 """Kernels that are kept on disk: for several processes, and where a disk does not do its part."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,24 +72,35 @@ class Little:
         return sorted(self.near.rglob(pattern))
 
 
-@pytest.mark.parametrize("signatures", ["", '"void(f8[::1], f8[::1])"'], ids=["used", "imported"])
-def test_a_kernel_is_kept_for_the_next_process(tmp_path: Path, signatures: str) -> None:
-    little = Little(tmp_path / "package", signatures)
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Little, Path]:
+    little = Little(tmp_path_factory.mktemp("compiled") / "package")
     assert little.run() == ""
-    (code,) = little.kept("*.nbc")
+    return little, shutil.copytree(little.folder, little.folder.with_name("copy"))
+
+
+@pytest.fixture
+def compiled(compiled_once: tuple[Little, Path]) -> Little:
+    """A module whose kernel another process compiled and kept; where it stands is part of that."""
+    little, copy = compiled_once
+    shutil.rmtree(little.folder)
+    shutil.copytree(copy, little.folder)
+    return little
+
+
+def test_a_kernel_is_kept_for_the_next_process(compiled: Little) -> None:
+    (code,) = compiled.kept("*.nbc")
     written = code.stat().st_mtime_ns
-    assert little.run() == ""
-    assert little.kept("*.nbc") == [code] and code.stat().st_mtime_ns == written
+    assert compiled.run() == ""
+    assert compiled.kept("*.nbc") == [code] and code.stat().st_mtime_ns == written
 
 
-def test_a_kernel_of_other_sources_is_not_used(tmp_path: Path) -> None:
-    little = Little(tmp_path / "package")
-    little.run()
-    (before,) = little.kept("*.nbc")
-    source = little.folder / "little.py"
+def test_a_kernel_of_other_sources_is_not_used(compiled: Little) -> None:
+    (before,) = compiled.kept("*.nbc")
+    source = compiled.folder / "little.py"
     source.write_text(source.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    little.run()
-    (after,) = little.kept("*.nbc")
+    compiled.run()
+    (after,) = compiled.kept("*.nbc")
     assert before.parent != after.parent
 
 
@@ -120,35 +132,32 @@ def test_a_full_disk_keeps_no_kernel_and_stops_none(tmp_path: Path) -> None:
     assert little.run() == ""
 
 
-@pytest.mark.parametrize("suffix", ["nbc", "nbi"])
-def test_a_kernel_whose_file_is_broken_is_compiled_anew(tmp_path: Path, suffix: str) -> None:
-    little = Little(tmp_path / "package")
-    little.run()
-    (file,) = little.kept(f"*.{suffix}")
-    file.write_bytes(file.read_bytes()[:20])
-    assert "is recompiled" in little.run()
-    assert little.run() == ""
+def test_a_kernel_whose_file_is_broken_is_compiled_anew(compiled: Little) -> None:
+    for suffix in ("nbc", "nbi"):
+        (file,) = compiled.kept(f"*.{suffix}")
+        file.write_bytes(file.read_bytes()[:20])
+        assert "is recompiled" in compiled.run()
+        assert file.stat().st_size > 20
+    assert compiled.run() == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="who waits for a lock is read in /proc/locks")
-def test_processes_that_compile_at_once_keep_one_kernel_after_the_other(tmp_path: Path) -> None:
+def test_processes_that_compile_at_once_keep_one_kernel_after_the_other(compiled: Little) -> None:
     """Both took the same name: the index had the one's types, and the file the other's code."""
-    little = Little(tmp_path / "package")
-    little.run()
-    (code,), (index,) = little.kept("*.nbc"), little.kept("*.nbi")
+    (code,), (index,) = compiled.kept("*.nbc"), compiled.kept("*.nbi")
     code.unlink()
     index.unlink()
     with locked(code.parent / "lock"):
-        other = little.start()
+        other = compiled.start()
 
         def waits() -> bool:
             held = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
             return any("->" in line and f" {other.pid} " in line for line in held)
 
         wait_until(waits, 60, "the other process waits for the lock")
-        assert little.kept("*.nb?") == []
+        assert compiled.kept("*.nb?") == []
     assert other.communicate()[0] == ANSWER
-    assert little.kept("*.nb?") == [code, index]
+    assert compiled.kept("*.nb?") == [code, index]
 
 
 def test_of_processes_that_start_at_once_one_compiles(tmp_path: Path) -> None:
