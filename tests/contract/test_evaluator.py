@@ -253,10 +253,12 @@ def test_a_live_evaluation_answers_in_one_call(sdk):
     check = {"type": "string-check", "params": {"check": ["{{ item.p }}", "==", "{{ item.t }}"]}}
     live = sdk.evaluation.live(
         config={"type": "custom", "tasks": {"qa": {"type": "data", "metrics": {"m": check}}}},
-        target={"type": "rows", "rows": [{"p": "a", "t": "a"}]},
+        target={"type": "rows", "rows": [{"p": "a", "t": "a"}, {"p": "b", "t": "a"}]},
     )
     assert live.status == "completed" and live.status_details.progress == 100.0
-    assert live.result.tasks["qa"].metrics["m"].scores["string-check"].value == 1.0
+    assert live.status_details.task_status == {"qa": "completed"}
+    assert live.result.tasks["qa"].metrics["m"].scores["string-check"].value == 0.5
+    assert len(live.logs["qa"]) == 2
 
 
 def test_a_dataset_that_is_not_there_is_refused(sdk, upload):

@@ -19,8 +19,8 @@ WEATHER = TOOLS[0]["function"]["name"]
 GOLD = {"city": "Oslo", "days": 3}
 
 
-def row(calls=(), text="", name=0.0, args=0.0, answered=True):
-    """One element of results.json; `calls` are (name, arguments as text)."""
+def row(calls=(), text="", name=0.0, args=0.0, answered=True, gold="get_weather"):
+    """One element of results.json; `calls` are (name, arguments as text), `gold` a tool."""
     message = {
         "role": "assistant",
         "content": text,
@@ -30,7 +30,7 @@ def row(calls=(), text="", name=0.0, args=0.0, answered=True):
         "item": {
             "messages": [{"role": "user", "content": "How warm is Oslo?"}],
             "tools": TOOLS,
-            "tool_calls": [{"function": {"name": "get_weather", "arguments": GOLD}}],
+            "tool_calls": [{"function": {"name": gold, "arguments": GOLD}}],
         },
         "sample": {"response": {"choices": [{"message": message}]} if answered else None},
         "metrics": {
@@ -130,17 +130,21 @@ def test_rows_keep_the_order_of_the_data_file_and_their_question():
 
 
 def test_errors_are_grouped_most_frequent_first():
-    found = results([row(text="a"), row([("get_news", "{}")]), row(text="b")])
-    assert {k: len(v) for k, v in evaluator.errors_by_kind(found).items()} == {
-        "no call": 2,
-        "wrong tool": 1,
-    }
+    found = results([row([("get_news", "{}")]), row(text="a"), row(text="b")])
+    assert [(kind, len(rows)) for kind, rows in evaluator.errors_by_kind(found).items()] == [
+        ("no call", 2),
+        ("wrong tool", 1),
+    ]
 
 
-def test_errors_by_tool_count_against_all_rows_of_the_tool():
+def test_errors_by_tool_count_against_all_rows_of_the_tool_most_errors_first():
     right = row([("get_weather", json.dumps(GOLD))], name=1, args=1)
-    found = results([right, row(text="a"), row(text="b")])
-    assert evaluator.errors_by_tool(found) == {"get_weather": (2, 3, "no call")}
+    wrong = [row([("get_news", "{}")]), row(text="a"), row(text="b")]
+    found = results([row(text="a", gold="get_news"), right, *wrong])
+    assert list(evaluator.errors_by_tool(found).items()) == [
+        ("get_weather", (3, 4, "no call")),
+        ("get_news", (1, 1, "no call")),
+    ]
 
 
 def test_a_row_without_a_verdict_is_no_wrong_call_of_its_tool():

@@ -148,7 +148,6 @@ def test_target_modules_have_two_vocabularies_and_wildcards(given, modules):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"epochs": 0}, "hyperparameters.epochs must be at least 1, not 0"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"learning_rate": 0}, "learning_rate must be greater than 0"),
         ({"adam_beta1": 1}, "adam_beta1 must be at least 0 and below 1"),
@@ -194,7 +193,6 @@ def test_a_batch_must_hold_whole_micro_batches():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"epoch": 2}, "Unknown hyperparameter 'epoch'. Did you mean 'epochs'"),
         ({"lora": {"adapter_size": 2}}, "Unknown hyperparameter 'lora.adapter_size'. Did you mean"),
         ({"dpo": {"beta": 2}}, "Unknown hyperparameter 'dpo.beta'. Known are: "),
         ({"zzz": 2}, "Unknown hyperparameter 'zzz'. Known are: "),
@@ -229,7 +227,7 @@ def test_linear_layers_are_read_from_the_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("name", ["p_tuning", "grpo"])
 def test_parameters_of_a_type_we_lack_are_refused_by_name(name):
-    with pytest.raises(Invalid, match=f"hyperparameters.{name} is not supported"):
+    with pytest.raises(Invalid, match=f"hyperparameters.{name} is not supported: "):
         refuse_unknown({"finetuning_type": "lora", name: {}})
     refuse_unknown({"finetuning_type": "lora", name: None})
 

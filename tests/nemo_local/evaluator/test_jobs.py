@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from nemo_local.core.client import UpstreamError
-from nemo_local.processes import wait_until
 from tests.nemo_local.evaluator.conftest import Evaluator
 from tests.scripted_model import tool_call
 
@@ -247,27 +246,16 @@ def test_an_endpoint_under_a_cluster_name_is_the_local_nim(evaluator: Evaluator)
     assert job["status"] == "completed", job["status_details"]
 
 
-def test_cancel_stops_a_running_job(evaluator: Evaluator) -> None:
-    evaluator.model.respond = lambda body: "b"
-    url = evaluator.put_rows([{"q": str(number), "a": "b"} for number in range(20_000)])
-    job = evaluator.run(text_config(url), wait=False)
-    status = f"/v1/evaluation/jobs/{job['id']}/status"
-    wait_until(lambda: bool(evaluator.client.get(status)["progress"]), 20, "rows are scored")
-    stopping = evaluator.client.post(f"/v1/evaluation/jobs/{job['id']}/cancel")
-    assert stopping["status"] in ("cancelling", "cancelled")
-    job = evaluator.ended(job["id"])
-    assert job["status"] == "cancelled" and job["status_details"]["progress"] < 100
-    with pytest.raises(UpstreamError, match="409"):
-        evaluator.client.post(f"/v1/evaluation/jobs/{job['id']}/cancel")
-
-
-def test_a_deleted_job_is_gone_with_its_files(evaluator: Evaluator) -> None:
+def test_a_deleted_job_is_gone_with_its_files_and_its_result(evaluator: Evaluator) -> None:
     evaluator.model.respond = lambda body: "b"
     job = evaluator.run(text_config(evaluator.put_rows([{"q": "a", "a": "b"}])))
+    result = f"/v1/evaluation/results/{job['result']}"
+    assert evaluator.client.get(result)["job"] == job["id"]
     response = evaluator.client.raw("DELETE", f"/v1/evaluation/jobs/{job['id']}")
     assert response.status_code == 204 and not response.content
-    with pytest.raises(UpstreamError, match="404"):
-        evaluator.client.get(f"/v1/evaluation/jobs/{job['id']}")
+    for path in (f"/v1/evaluation/jobs/{job['id']}", result):
+        with pytest.raises(UpstreamError, match="404"):
+            evaluator.client.get(path)
     assert not (evaluator.jobs_dir / job["id"]).exists()
 
 

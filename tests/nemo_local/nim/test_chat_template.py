@@ -53,11 +53,7 @@ def test_roles_and_parts_are_brought_to_one_form() -> None:
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [
-        pytest.param([], "at least one", id="none"),
         pytest.param([{"role": "boss", "content": ""}], "boss", id="role"),
-        pytest.param(
-            [{"role": "user", "content": [{"type": "image_url"}]}], "image_url", id="image"
-        ),
         pytest.param([{"role": "user", "content": 5}], "content", id="number"),
         pytest.param(
             [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}],

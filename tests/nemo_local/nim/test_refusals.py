@@ -52,8 +52,8 @@ def test_a_prompt_over_the_context_names_the_field_it_came_in(nim: Client, promp
         pytest.param({"stop": [""]}, "stop", id="empty stop"),
         pytest.param({"top_logprobs": 3}, "top_logprobs", id="alternatives without logprobs"),
         pytest.param({"logprobs": True, "top_logprobs": 21}, "top_logprobs", id="too many"),
-        pytest.param({"tool_choice": "auto"}, "tool_choice", id="choice without tools"),
-        pytest.param({"messages": []}, "messages", id="no message"),
+        pytest.param({"tool_choice": "auto"}, "needs tools", id="choice without tools"),
+        pytest.param({"messages": []}, "messages must hold at least one", id="no message"),
         pytest.param({"guided_regex": "["}, "regex", id="bad expression"),
         pytest.param({"guided_regex": "a", "guided_choice": ["b"]}, "one form", id="two guides"),
         pytest.param(

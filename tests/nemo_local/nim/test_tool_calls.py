@@ -32,7 +32,6 @@ def test_tools_reach_the_template_as_they_came() -> None:
 @pytest.mark.parametrize(
     ("tools", "choice", "message"),
     [
-        pytest.param([], "auto", "needs tools", id="choice without tools"),
         pytest.param([TOOL], NAMED, "'time'", id="unknown function"),
         pytest.param([TOOL], "sometimes", "sometimes", id="unknown choice"),
         pytest.param([{"type": "function"}], None, "tools\\[0\\]", id="no name"),
