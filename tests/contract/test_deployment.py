@@ -1,7 +1,6 @@
 """Deployment Management: what is deployed is what NIM serves."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from openai import OpenAI
 from nemo_local.core.client import Client, UpstreamError
 from nemo_local.settings import Settings
 from tests.conftest import Running, free_port, running_control_plane
-from tests.contract.tiny_platform import MODEL, eventually, tiny_platform
+from tests.contract.tiny_platform import MODEL, eventually, refresh, tiny_platform
 from tests.running_nim import CHAT, HELLO, make_models_dir, running_nim
 from tests.tiny_checkpoint import make_adapter, make_checkpoint
 
@@ -129,11 +128,6 @@ def register(running: Running, model: str, **more: Any) -> None:
     running.client().post(
         "/v1/models", json={"namespace": namespace, "name": name, "artifact": artifact, **more}
     )
-
-
-def refresh(running: Running) -> dict[str, Any]:
-    with closing(Client(running.nim_url)) as nim:
-        return dict(nim.post("/internal/refresh"))
 
 
 def test_a_deployment_from_a_stored_configuration(

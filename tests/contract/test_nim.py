@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from openai import NotFoundError, OpenAI
 
-from nemo_local.core.client import Client
 from tests.conftest import Running
-from tests.contract.tiny_platform import MODEL, eventually, tiny_platform
+from tests.contract.tiny_platform import MODEL, eventually, refresh, tiny_platform
 from tests.running_nim import CHAT, HELLO
 from tests.tiny_checkpoint import make_adapter, make_checkpoint
 
@@ -53,13 +52,6 @@ def register(
         **more,
     }
     running.client().post("/v1/models", json=body)
-
-
-def refresh(running: Running) -> dict[str, Any]:
-    nim = Client(running.nim_url)
-    state = nim.post("/internal/refresh")
-    nim.close()
-    return dict(state)
 
 
 def ask(openai: Any, model: str) -> str:

@@ -1,14 +1,16 @@
 """A whole platform in two threads, with tiny random checkpoints under official ids."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+from nemo_local.core.client import Client
 from nemo_local.settings import Settings
 from tests.conftest import Running, free_port, running_control_plane
 from tests.running_nim import MODEL, eventually, make_models_dir, running_nim
 
-__all__ = ["MODEL", "eventually", "tiny_platform"]
+__all__ = ["MODEL", "eventually", "refresh", "tiny_platform"]
 
 
 @contextmanager
@@ -32,3 +34,9 @@ def tiny_platform(folder: Path) -> Iterator[Running]:
         )
         client.close()
         yield running
+
+
+def refresh(running: Running) -> dict[str, Any]:
+    """What NIM serves once it has looked at the deployments and models of now."""
+    with closing(Client(running.nim_url)) as nim:
+        return dict(nim.post("/internal/refresh"))
