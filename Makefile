@@ -11,8 +11,9 @@ PIP_ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# Four tests at a time, on two cores: many of them mostly wait.
-WORKERS := -n 4 --dist worksteal
+# Four tests at a time, on two cores: many of them mostly wait. nbval takes each worker two seconds
+# to import; the notebooks' tests start it alone.
+WORKERS := -n 4 --dist worksteal -p no:nbval
 
 # The local profile: no telemetry, no Xet (a self-hosted Hub has none), idle threads that yield.
 export HF_HUB_DISABLE_XET := 1
