@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import secrets
 import socket
@@ -42,16 +41,6 @@ os.environ.update(
 assert callable(anyio.open_file)
 # Settings of the platform that have no name of ours.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
-    """Collect tests without looking for garbage: imports make little, and looking took a fifth."""
-    gc.disable()
-    try:
-        return (yield)
-    finally:
-        gc.enable()
 
 
 class ManualClock:
