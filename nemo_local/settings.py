@@ -121,7 +121,8 @@ class Settings:
             if values.get(name) is not None:
                 values[name] = _folder(_VARIABLES[name], values[name])
         for name, key in _URL_KEYS.items():
-            if "@" in values.get(name, ""):  # answers and logs show where we ask
+            # Answers and logs show where we ask.
+            if re.match(r"[^/?#]*//[^/?#]*@", values.get(name, "")):
                 what = f"{_VARIABLES[name]} has a user or password in it"
                 raise SettingsError(f"{what}; {_VARIABLES[key]} is for that")
         if re.match(r"sqlite(\+\w+)?:///(?!/|:memory:)", values.get("database", "")):

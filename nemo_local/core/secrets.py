@@ -16,7 +16,7 @@ MASK = "******"
 _SECRETS = ("api_key", "hf_token", "token")
 _ENVIRONMENT = "additional_envs"
 """The field of environment variables, where more names are those of secrets."""
-_SECRET_VARIABLES = ("_token", "_key", "_secret", "_password")
+_SECRET_VARIABLES = ("_token", "_key", "secret", "password", "passwd")
 _NAMED: dict[str, type] = {
     # an evaluation's
     "tasks": dict,

@@ -56,6 +56,8 @@ INSTEAD = {
     ),
 }
 """Parameters that no guard model could be asked with, and what to do."""
+LONGEST_S = 3600
+MOST_RETRIES = 10
 _ALIAS = re.compile(r"[a-zA-Z]\w*_(api_key|base_url|api_base|endpoint)")
 """How LangChain's clients name the key and the address of a server."""
 _MODEL = re.compile(r"""\$model=(["']?)(?P<type>[^\s"'$=,()]+)\1""")
@@ -148,11 +150,16 @@ def _check_client(place: str, parameters: dict[str, Any], nim_url: str) -> None:
             raise Invalid(f"{place}.{key} must be a string, not {type(given[key]).__name__}")
     for key in ("timeout", "connect_timeout"):
         seconds = given.get(key, 1)
-        if type(seconds) not in (int, float) or seconds <= 0:
-            raise Invalid(f"{place}.{key} must be a number of seconds above 0, not {seconds!r}")
+        if type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_S:
+            raise Invalid(
+                f"{place}.{key} must be a number of seconds, above 0 and at most {LONGEST_S}, "
+                f"not {seconds!r}"
+            )
     retries = given.get("max_retries", 0)
-    if type(retries) is not int or retries < 0:
-        raise Invalid(f"{place}.max_retries must be a whole number of at least 0, not {retries!r}")
+    if type(retries) is not int or not 0 <= retries <= MOST_RETRIES:
+        raise Invalid(
+            f"{place}.max_retries must be a whole number from 0 to {MOST_RETRIES}, not {retries!r}"
+        )
     if given.get("base_url"):
         try:
             inference_root(given["base_url"], nim_url)

@@ -144,7 +144,7 @@ async def _lines(written: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 def _as_json(line: str) -> str:
-    if not _NO_NUMBER.search(line):
+    if not line.startswith("data:") or not _NO_NUMBER.search(line):
         return line
     try:
         return event(finite(json.loads(line.removeprefix("data:")))).rstrip("\n")

@@ -30,7 +30,7 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "bias": ("none", None),
     "init_lora_weights": (None, True, False, "gaussian", "orthogonal", "eva", "mica"),
 }
-_UNSET: tuple[Any, ...] = (None, False, [], {})
+_UNSET: tuple[Any, ...] = (None, False, "", [], {})
 _HARMLESS = frozenset(
     # What the tensors show themselves, what is read here, and what is of no matter once trained.
     (
@@ -39,6 +39,7 @@ _HARMLESS = frozenset(
         *("layers_to_transform", "layers_pattern", "ensure_weight_tying", "inference_mode"),
         *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
         *("lora_dropout", "qalora_group_size", "megatron_config", "megatron_core"),
+        *("runtime_config", "library_name", "torch_dtype", "transformers_version"),
         *("eva_config", "loftq_config", "corda_config", "lora_ga_config"),
     )
 )

@@ -89,6 +89,7 @@ def test_a_password_in_a_url_is_refused_and_not_shown(variable, key):
     with pytest.raises(SettingsError, match=words) as refused:
         Settings.from_environment({variable: "http://joe:hunter2@host:8000"})
     assert "joe" not in str(refused.value) and "hunter2" not in str(refused.value)
+    Settings.from_environment({variable: "http://host:8000/@scope"})
 
 
 def test_a_remote_endpoint_replaces_the_local_one():

@@ -360,7 +360,14 @@ def test_a_model_that_is_named_three_times_is_one(make: Make, nowhere: str) -> N
 
 @pytest.mark.parametrize(
     "name",
-    ["NGC_API_KEY", "AWS_SECRET_ACCESS_KEY", "MY_PASSWORD", "HUGGING_FACE_HUB_TOKEN", "A_SECRET"],
+    [
+        "NGC_API_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+        "MY_PASSWORD",
+        "HUGGING_FACE_HUB_TOKEN",
+        "A_SECRET",
+        "PGPASSWORD",
+    ],
 )
 def test_secrets_in_additional_envs_are_hidden_and_survive_a_round_trip(
     make: Make, nowhere: str, documents: Documents, name: str

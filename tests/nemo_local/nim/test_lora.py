@@ -264,6 +264,13 @@ def test_more_than_plain_lora_is_refused_by_name(
         read_adapter(folder)
 
 
+def test_notes_in_the_configuration_of_an_adapter_are_none_of_its_options(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "a", 1)
+    notes = {"library_name": "peft", "runtime_config": {"ephemeral_gpu_offload": False}, "x": ""}
+    change_config(folder, **notes, torch_dtype="bfloat16", transformers_version="5.23.0")
+    assert read_adapter(folder).pairs
+
+
 def test_broken_and_missing_files_are_refused(tmp_path: Path) -> None:
     folder = make_adapter(tmp_path / "a", 1)
     (folder / "adapter_model.safetensors").write_bytes(b"no tensors")
